@@ -1,0 +1,1 @@
+"""The embedding models, one module each; `extract.run` picks one by name."""

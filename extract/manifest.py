@@ -1,0 +1,171 @@
+"""manifest.csv: which clips there are, where their audio is, their split and their tags.
+
+Written by `extract.prepare`, read by `extract.run` and `fsprobe.sweep`. UTF-8, RFC 4180, header
+`clip_id,path,split,tags`. Needs only the standard library, so that `fsprobe` may import it.
+"""
+
+import collections
+import contextlib
+import csv
+import os
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import IO
+
+from extract.errors import InputError
+
+COLUMNS = ("clip_id", "path", "split", "tags")
+SPLITS = ("train", "valid", "test", "")
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """One entry per clip in each field, in file order.
+
+    clip_ids: unique, non-empty. paths: relative to the audio root, or empty where only features exist.
+    splits: `train`, `valid`, `test` or empty (kept, never used). tags: tuples of tag names, possibly empty.
+    """
+
+    clip_ids: tuple[str, ...]
+    paths: tuple[str, ...]
+    splits: tuple[str, ...]
+    tags: tuple[tuple[str, ...], ...]
+
+    def __len__(self) -> int:
+        return len(self.clip_ids)
+
+    def take(self, rows: Sequence[int]) -> "Manifest":
+        """The manifest of the given rows, in the given order."""
+        return Manifest(*(tuple(column[row] for row in rows)
+                          for column in (self.clip_ids, self.paths, self.splits, self.tags)))
+
+    def used(self) -> "Manifest":
+        """Without the clips of empty split."""
+        return self.take([row for row, split in enumerate(self.splits) if split])
+
+
+def read_manifest(path: str | Path) -> Manifest:
+    """Read and check a manifest.csv. Raises InputError naming file, line and value."""
+    rows: list[tuple[str, str, str, tuple[str, ...]]] = []
+    seen: dict[str, int] = {}
+    for line, row in read_csv(path, COLUMNS):
+        clip_id, audio, split, tags = (row[column] for column in COLUMNS)
+        where = f"{path}, line {line}"
+        check_clip_id(clip_id, where)
+        if clip_id in seen:
+            raise InputError(f"{where}: clip_id {clip_id!r} stands already on line {seen[clip_id]}; "
+                             "a clip_id must be unique")
+        if split not in SPLITS:
+            raise InputError(f"{where}: split {split!r} is not one of train, valid, test or empty")
+        seen[clip_id] = line
+        rows.append((clip_id, audio, split, parse_tags(tags, where)))
+    if not rows:
+        raise InputError(f"{path}: no clips; a manifest needs at least one row below its header")
+    return Manifest(*zip(*rows, strict=True))  # type: ignore[arg-type]
+
+
+def write_manifest(path: str | Path, manifest: Manifest) -> None:
+    """Write a manifest.csv atomically. Raises InputError on a tag or clip_id the format cannot hold."""
+    for clip_id, tags in zip(manifest.clip_ids, manifest.tags, strict=True):
+        check_clip_id(clip_id, str(path))
+        parse_tags("|".join(tags), f"{path}, clip {clip_id!r}")
+        for tag in tags:
+            if "|" in tag:
+                raise InputError(f"{path}: tag {tag!r} of clip {clip_id!r} holds a '|', "
+                                 "which separates tags; rename the tag")
+    with atomic_write(path) as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(COLUMNS)
+        writer.writerows(zip(manifest.clip_ids, manifest.paths, manifest.splits,
+                             ("|".join(tags) for tags in manifest.tags), strict=True))
+
+
+def apply_split_file(manifest: Manifest, path: str | Path) -> tuple[Manifest, int]:
+    """Replace every split by that of a `clip_id,split` CSV; clips it does not name get an empty split.
+
+    Returns the manifest and how many clips of the file the manifest does not have.
+    Raises InputError on an unknown split, a repeated clip, or a file that shares no clip with the manifest.
+    """
+    splits: dict[str, str] = {}
+    for line, row in read_csv(path, ("clip_id", "split")):
+        clip_id, split = row["clip_id"], row["split"]
+        if split not in SPLITS:
+            raise InputError(f"{path}, line {line}: split {split!r} is not one of train, valid, test or empty")
+        if clip_id in splits:
+            raise InputError(f"{path}, line {line}: clip_id {clip_id!r} is named twice")
+        splits[clip_id] = split
+    unknown = len(splits.keys() - set(manifest.clip_ids))
+    if unknown == len(splits):
+        raise InputError(f"{path}: none of its {len(splits)} clips is in the manifest; is it of another data set?")
+    return replace(manifest, splits=tuple(splits.get(clip, "") for clip in manifest.clip_ids)), unknown
+
+
+def rank_tags(manifest: Manifest) -> list[tuple[str, int]]:
+    """(tag, count over all clips), most frequent first; ties by name."""
+    counts = collections.Counter(tag for tags in manifest.tags for tag in tags)
+    return sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+
+
+def resolve_audio(audio_root: str | Path, path: str) -> Path:
+    """The file of a manifest path. Raises InputError if it leads out of audio_root (symbolic links followed)."""
+    root = Path(audio_root).resolve()
+    full = (root / path).resolve()
+    if not path or not full.is_relative_to(root) or full == root:
+        raise InputError(f"path {path!r} leads out of --audio_root {audio_root}; paths must lie below it"
+                         if path else "empty path: this clip has no audio")
+    return full
+
+
+def check_clip_id(clip_id: str, where: str) -> None:
+    """Raise InputError unless clip_id is non-empty and fits on one line of clip_ids.txt."""
+    if not clip_id:
+        raise InputError(f"{where}: empty clip_id")
+    if clip_id != clip_id.strip() or not clip_id.isprintable():
+        raise InputError(f"{where}: clip_id {clip_id!r} has outer blanks or control characters; remove them")
+
+
+def parse_tags(text: str, where: str) -> tuple[str, ...]:
+    """The tags of a `|`-separated list, in order, without repeats. Raises InputError on an empty tag."""
+    if not text:
+        return ()
+    tags = tuple(dict.fromkeys(text.split("|")))
+    for tag in tags:
+        if not tag or tag != tag.strip() or not tag.isprintable():
+            raise InputError(f"{where}: tag {tag!r} in {text!r} is empty or has outer blanks or control characters")
+    return tags
+
+
+def read_csv(path: str | Path, columns: Collection[str]) -> Iterator[tuple[int, dict[str, str]]]:
+    """(line number, row) of a CSV that must have the given columns. Raises InputError on anything malformed."""
+    with open(path, newline="", encoding="utf-8-sig") as file:
+        reader = csv.DictReader(file, strict=True)
+        try:
+            header = reader.fieldnames or []
+            for column in columns:
+                if column not in header:
+                    raise InputError(f"{path}: column {column!r} is missing; the header must name {','.join(columns)}")
+            if len(set(header)) < len(header):
+                raise InputError(f"{path}: a column stands twice in the header {','.join(header)}")
+            for row in reader:
+                if None in row or None in row.values():
+                    raise InputError(f"{path}, line {reader.line_num}: not as many fields as the header has")
+                yield reader.line_num, row
+        except (csv.Error, UnicodeDecodeError) as error:
+            raise InputError(f"{path}, line {reader.line_num}: not readable as UTF-8 CSV ({error})") from error
+
+
+@contextlib.contextmanager
+def atomic_write(path: str | Path) -> Iterator[IO[str]]:
+    """A text file that appears at `path` whole, or not at all."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scratch = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(scratch, "w", newline="", encoding="utf-8") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        scratch.replace(path)
+    finally:
+        scratch.unlink(missing_ok=True)

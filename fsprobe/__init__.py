@@ -1,0 +1,1 @@
+"""Few-shot linear probes on frozen audio embeddings, hundreds at once, in JAX."""
