@@ -1,0 +1,123 @@
+"""Features and labels of a manifest's clips, from the stores that `extract` wrote.
+
+Rows are found by clip_id, read once from the memmaps, and only those asked for.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from extract.errors import InputError
+from extract.manifest import Manifest, rank_tags
+from extract.store import DONE, Store, open_store
+
+COMBINED = "combined"
+
+
+def open_stores(stores: Mapping[str, str | Path | Store]) -> dict[str, Store]:
+    """Open every store, keeping names and order. Raises InputError on a reserved name or an unreadable store."""
+    if COMBINED in stores:
+        raise InputError(f"--store: the name {COMBINED!r} is taken by the concatenation of all stores; rename it")
+    return {name: store if isinstance(store, Store) else open_store(store) for name, store in stores.items()}
+
+
+def load_features(stores: Mapping[str, str | Path | Store], manifest: Manifest, embedding: str) -> np.ndarray:
+    """Features of one embedding → float32 `[clip, dim]`, row i for clip i of the manifest.
+
+    A store's name gives its raw statistics (`features.npy`); `combined` concatenates the frame-standardised ones
+    (`features_framenorm.npy`) of all stores in the order given. Clips of empty split are not looked for: NaN rows.
+    Raises InputError on an unknown embedding, a clip absent from a store, or a NaN or Inf (naming the first clip).
+    """
+    opened = open_stores(stores)
+    if embedding == COMBINED:
+        parts = [(name, store, "features_framenorm") for name, store in opened.items()]
+    elif embedding in opened:
+        parts = [(embedding, opened[embedding], "features")]
+    else:
+        raise InputError(f"unknown embedding {embedding!r}; there are {', '.join([*opened, COMBINED])}")
+
+    used = np.flatnonzero([bool(split) for split in manifest.splits])
+    clip_ids = [manifest.clip_ids[row] for row in used]
+    located = [_locate(name, store, clip_ids) for name, store, _ in parts]
+    widths = [getattr(store, array).shape[1] for _, store, array in parts]
+    features = np.full((len(manifest), sum(widths)), np.nan, np.float32)
+    for (name, store, array), rows, start, width in zip(
+            parts, located, np.cumsum([0, *widths]), widths, strict=False):
+        block = store.rows(array, rows)
+        _check_finite(block, clip_ids, f"store {name!r} ({store.path})")
+        features[used, start:start + width] = block
+    return features
+
+
+def missing_clips(stores: Mapping[str, Store], manifest: Manifest) -> dict[str, str]:
+    """The clips with a split that some store lacks (or has no finished row of) → the name of that store."""
+    wanted = [clip for clip, split in zip(manifest.clip_ids, manifest.splits, strict=True) if split]
+    absent: dict[str, str] = {}
+    for name, store in stores.items():
+        done = {clip for clip, status in zip(store.clip_ids, store.status, strict=True) if status == DONE}
+        for clip in wanted:
+            if clip not in done:
+                absent.setdefault(clip, name)
+    return absent
+
+
+def tag_pool(manifest: Manifest, tags: str) -> tuple[str, ...]:
+    """The tags that episodes are drawn from, most frequent first (counted over every clip of the manifest).
+
+    tags: `topN` or `top:N`, `tail` (all below the 50 most frequent), `all`, or `file:PATH` (one tag a line).
+    Raises InputError on anything else, an unknown tag or an empty pool.
+    """
+    ranked = [tag for tag, _ in rank_tags(manifest)]
+    kind, _, argument = tags.partition(":")
+    if kind == "all":
+        pool = ranked
+    elif kind == "tail":
+        pool = ranked[50:]
+    elif kind == "file":
+        pool = _tags_of_file(Path(argument), ranked)
+    elif kind.startswith("top") and (number := argument or kind[3:]).isdecimal() and int(number) > 0:
+        if int(number) > len(ranked) and tags != "top50":
+            raise InputError(f"--tags={tags}: the manifest has only {len(ranked)} tags")
+        pool = ranked[:int(number)]
+    else:
+        raise InputError(f"--tags={tags}: use top50, top:N, tail, all or file:PATH")
+    if not pool:
+        raise InputError(f"--tags={tags}: no tag left; the manifest has {len(ranked)} tags")
+    return tuple(pool)
+
+
+def tag_labels(manifest: Manifest, pool: Sequence[str]) -> np.ndarray:
+    """bool `[clip, tag]`: does the clip carry the tag."""
+    column = {tag: i for i, tag in enumerate(pool)}
+    labels = np.zeros((len(manifest), len(pool)), bool)
+    for row, tags in enumerate(manifest.tags):
+        labels[row, [column[tag] for tag in tags if tag in column]] = True
+    return labels
+
+
+def _tags_of_file(path: Path, known: Sequence[str]) -> list[str]:
+    wanted = list(dict.fromkeys(line.strip() for line in path.read_text("utf-8").splitlines() if line.strip()))
+    for tag in wanted:
+        if tag not in known:
+            raise InputError(f"{path}: tag {tag!r} is not in the manifest")
+    return sorted(wanted, key=known.index)
+
+
+def _locate(name: str, store: Store, clip_ids: Sequence[str]) -> np.ndarray:
+    index = {clip: row for row, clip in enumerate(store.clip_ids)}
+    rows = np.array([index.get(clip, -1) for clip in clip_ids], np.int64)
+    lost = np.flatnonzero((rows < 0) | (np.asarray(store.status)[rows] != DONE))
+    if lost.size:
+        first = clip_ids[lost[0]]
+        why = "is not in it" if rows[lost[0]] < 0 else "has no finished row in it"
+        raise InputError(f"store {name!r} ({store.path}): clip {first!r} {why} ({lost.size} such clips of "
+                         f"{len(clip_ids)}); extract them, empty their split, or pass --missing=drop")
+    return rows
+
+
+def _check_finite(block: np.ndarray, clip_ids: Sequence[str], where: str) -> None:
+    bad = np.flatnonzero(~np.isfinite(block).all(axis=1))
+    if bad.size:
+        raise InputError(f"{where}: NaN or Inf in the features of clip {clip_ids[bad[0]]!r} "
+                         f"({bad.size} such clips); extract or import it anew, or empty its split")

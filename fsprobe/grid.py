@@ -1,0 +1,129 @@
+"""The probes of a sweep, as pure functions: from tags to episodes to tasks, and from outcomes to rows.
+
+Clips are put into the order of their ids first, so that nothing depends on the order of the manifest's rows.
+"""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from extract.errors import InputError
+from extract.manifest import Manifest
+from fsprobe.config import FULL, GridConfig, KShot
+from fsprobe.episodes import Episode, draw_episode
+from fsprobe.features import tag_labels, tag_pool
+from fsprobe.probe import Data
+from fsprobe.results import EpisodeRow, ProbeKey, ProbeRow, TagRow
+from fsprobe.vectorize import Outcome, ProbeSpec
+
+
+@dataclass(frozen=True, eq=False)
+class Grid:
+    """What the probes of every embedding share.
+
+    clips: the clips that some probe sees, sorted by id; train, valid and test are rows of it. Of the training clips
+    only those in some support set are kept. labels: bool `[clip, tag]`, a column per tag of `pool`.
+    """
+
+    config: GridConfig
+    clips: Manifest
+    train: np.ndarray
+    valid: np.ndarray
+    test: np.ndarray
+    pool: tuple[str, ...]
+    labels: np.ndarray
+    episodes: tuple[Episode, ...]
+
+    @property
+    def test_positives(self) -> np.ndarray:
+        """int `[tag]`: test clips that carry the tag."""
+        return self.labels[self.test].sum(axis=0)
+
+    @property
+    def unscored(self) -> list[str]:
+        """The pool's tags without a positive or without a negative test clip: they have no metric."""
+        positives = self.test_positives
+        return [self.pool[tag] for tag in np.flatnonzero((positives == 0) | (positives == len(self.test)))]
+
+
+def build_grid(manifest: Manifest, config: GridConfig) -> Grid:
+    """Draw every episode. Raises InputError on an empty split, an unknown tag, a scarce tag or too large an N."""
+    pool = tag_pool(manifest, config.tags)
+    clips = manifest.used()
+    clips = clips.take(sorted(range(len(clips)), key=lambda row: clips.clip_ids[row]))
+    split = np.array(clips.splits)
+    for name, purpose in (("train", "support sets are drawn from it"), ("valid", "training stops by its loss"),
+                          ("test", "metrics are taken on it")):
+        if name not in split:
+            raise InputError(f"the manifest has no {name} clip with features: {purpose}; "
+                             "give some clips that split (--split_file of extract.prepare)")
+    labels = tag_labels(clips, pool)
+    train = np.flatnonzero(split == "train")
+    shots = [k_shot for k_shot in config.k_shot if isinstance(k_shot, int)]
+    episodes = tuple(draw_episode(seed, labels, train, max(config.n_way), max(shots, default=0),
+                                  config.on_scarce, pool) for seed in config.seeds)
+    for episode in episodes:
+        for n_way in config.n_way:
+            if shots and not len(episode.cell(n_way, min(shots))):
+                raise InputError(f"the {n_way}-way episode of seed {episode.seed} has no training clip at all; "
+                                 "pass --on_scarce=drop_tag")
+    if FULL not in config.k_shot:
+        train = np.unique(np.concatenate([clips for episode in episodes for clips in episode.support]))
+    keep = np.concatenate([train, np.flatnonzero(split == "valid"), np.flatnonzero(split == "test")])
+    keep.sort()
+    where = {name: np.flatnonzero(split[keep] == name) for name in ("train", "valid", "test")}
+    episodes = tuple(Episode(episode.seed, episode.tags, tuple(np.searchsorted(keep, rows) for rows in episode.support))
+                     for episode in episodes)
+    return Grid(config, clips.take(keep.tolist()), where["train"], where["valid"], where["test"],
+                pool, labels[keep], episodes)
+
+
+def probe_keys(config: GridConfig, embedding: str, solver: str) -> list[ProbeKey]:
+    """Every probe of one embedding, in the order of the results files."""
+    return [ProbeKey(embedding, solver, n_way, k_shot, seed)
+            for n_way in config.n_way for k_shot in config.k_shot for seed in config.seeds]
+
+
+def probe_specs(grid: Grid, keys: Sequence[ProbeKey], done: Collection[ProbeKey] = ()) -> list[ProbeSpec]:
+    """The tasks of the given probes that are not done yet."""
+    episodes = {episode.seed: episode for episode in grid.episodes}
+    everything = np.arange(len(grid.train))
+
+    def support(episode: Episode, n_way: int, k_shot: KShot) -> np.ndarray:
+        if isinstance(k_shot, str):
+            return everything
+        return np.searchsorted(grid.train, episode.cell(n_way, k_shot))
+
+    return [ProbeSpec(key, key.seed, support(episodes[key.seed], key.n_way, key.k_shot),
+                      episodes[key.seed].tags[:key.n_way]) for key in keys if key not in done]
+
+
+def probe_data(grid: Grid, features: np.ndarray) -> Data:
+    """Features `[clip, dim]` of grid.clips, by split, with their labels."""
+    return Data(*(part for rows in (grid.train, grid.valid, grid.test) for part in (features[rows], grid.labels[rows])))
+
+
+def outcome_rows(grid: Grid, outcome: Outcome) -> tuple[ProbeRow, list[TagRow]]:
+    """A trained probe as rows. Means are over the tags that have a metric, NaN if none has."""
+    key, tags = outcome.spec.key, outcome.spec.tags
+    positives = grid.test_positives[tags]
+    scored = np.isfinite(outcome.average_precision)
+
+    def mean(values: np.ndarray) -> float:
+        return float(np.mean(values[scored], dtype=np.float64)) if scored.any() else float("nan")
+
+    row = ProbeRow(**key._asdict(), num_train=len(outcome.spec.support), mAP=mean(outcome.average_precision),
+                   roc_auc=mean(outcome.roc_auc), chance_mAP=mean(positives / len(grid.test)),
+                   val_loss=outcome.val_loss, best_epoch=outcome.best_epoch, epochs=outcome.epochs)
+    return row, [TagRow(**key._asdict(), tag=grid.pool[tag], average_precision=float(precision), roc_auc=float(auc),
+                        test_positives=int(count)) for tag, precision, auc, count
+                 in zip(tags, outcome.average_precision, outcome.roc_auc, positives, strict=True)]
+
+
+def episode_rows(grid: Grid) -> list[EpisodeRow]:
+    """The largest episode of every seed, as rows."""
+    return [EpisodeRow(episode.seed, position, grid.pool[tag], shot, grid.clips.clip_ids[clip])
+            for episode in grid.episodes
+            for position, (tag, clips) in enumerate(zip(episode.tags, episode.support, strict=True))
+            for shot, clip in enumerate(clips)]

@@ -1,0 +1,109 @@
+"""One linear probe: its module, its loss, and what it means to fit it.
+
+Everything here is written for ONE probe; `fsprobe.vectorize` runs many. Ragged probes are padded: a task's arrays
+have room for more clips and tags than it uses, and `n_way` and `num_support` say how many are real.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import optax
+from jax import Array
+
+Params = Any
+
+
+class Data(NamedTuple):
+    """What all probes of one embedding share. features float32 `[clip, dim]`, labels bool `[clip, tag]`."""
+
+    train: Array
+    train_labels: Array
+    valid: Array
+    valid_labels: Array
+    test: Array
+    test_labels: Array
+
+
+class Task(NamedTuple):
+    """What makes one probe its own. `[clip]` and `[tag]` are padded.
+
+    seed: int32 `[]`. support: int32 `[clip]`, rows of Data.train. num_support: int32 `[]`.
+    tags: int32 `[tag]`, columns of the labels, in episode order. n_way: int32 `[]`.
+    """
+
+    seed: Array
+    support: Array
+    num_support: Array
+    tags: Array
+    n_way: Array
+
+    @property
+    def tag_mask(self) -> Array:
+        """bool `[tag]`: is the column real."""
+        return jnp.arange(self.tags.shape[0]) < self.n_way
+
+
+class Progress(NamedTuple):
+    """Where training stands; scalars. loss is the validation loss of the weights that would be tested now."""
+
+    epoch: Array
+    loss: Array
+    best_loss: Array
+    best_epoch: Array
+    done: Array
+
+
+class Solver(NamedTuple):
+    """How a probe is fitted, as three pure functions of one probe. A state has a field `progress: Progress`.
+
+    init(task, data) → state. advance(state, task, data, num_epochs) → state after at most that many more epochs,
+    unchanged once done. weights(state) → the params to test.
+    """
+
+    init: Callable[[Task, Data], Any]
+    advance: Callable[[Any, Task, Data, Array | int], Any]
+    weights: Callable[[Any], Params]
+
+
+def columnwise_uniform(key: Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> Array:
+    """U(−1/√dim, 1/√dim) per column from a key of its own, as torch.nn.Linear: padding columns changes no other."""
+    dim = shape[0]
+    column = lambda i: jax.random.uniform(jax.random.fold_in(key, i), (dim,), dtype, -1.0, 1.0)  # noqa: E731
+    return jax.vmap(column, out_axes=1)(jnp.arange(shape[1])) / jnp.sqrt(dim)
+
+
+class LinearProbe(nn.Module):
+    """`[..., dim]` → logits `[..., tag]`. Sigmoid outputs are the loss's and the reader's business."""
+
+    n_tags: int
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        dim = x.shape[-1]
+
+        def bias_init(key: Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> Array:
+            return columnwise_uniform(key, (1, *shape), dtype)[0] / jnp.sqrt(dim)
+
+        return nn.Dense(self.n_tags, kernel_init=columnwise_uniform, bias_init=bias_init)(x)
+
+
+def bce(logits: Array, labels: Array, mask: Array) -> Array:
+    """Binary cross-entropy averaged over the `[clip, tag]` entries where mask is true."""
+    losses = optax.sigmoid_binary_cross_entropy(logits, labels.astype(logits.dtype))
+    return jnp.sum(jnp.where(mask, losses, 0.0)) / jnp.maximum(jnp.sum(mask), 1)
+
+
+def logits(params: Params, x: Array) -> Array:
+    """`[clip, dim]` → `[clip, tag]` with the probe that `params` belong to."""
+    bias: Array = params["params"]["Dense_0"]["bias"]
+    out: Array = LinearProbe(bias.shape[-1]).apply(params, x)  # type: ignore[assignment]
+    return out
+
+
+def fit_probe(solver: Solver, task: Task, data: Data, max_epochs: int) -> tuple[Params, Progress]:
+    """Fit one probe from its initialisation to its end."""
+    state = solver.advance(solver.init(task, data), task, data, max_epochs)
+    return solver.weights(state), state.progress

@@ -1,0 +1,111 @@
+"""Ways to fit a probe. `adam` is the paper's: Adam, coupled L2, early stopping on the validation loss."""
+
+from functools import lru_cache
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import Array, lax
+
+from fsprobe.config import SolverConfig
+from fsprobe.probe import Data, LinearProbe, Params, Progress, Solver, Task, bce, logits
+
+_INIT, _ORDER = 0, 1  # what a key is for
+
+
+class AdamState(NamedTuple):
+    params: Params
+    moments: optax.OptState
+    best_params: Params
+    progress: Progress
+
+
+def coupled_adam(learning_rate: Array | float, weight_decay: Array | float) -> optax.GradientTransformation:
+    """g ← ∇L + weight_decay·w, then Adam(0.9, 0.999, 1e-8): torch.optim.Adam(weight_decay=…), not AdamW."""
+    return optax.chain(optax.add_decayed_weights(weight_decay), optax.scale_by_adam(eps=1e-8),
+                       optax.scale(-learning_rate))
+
+
+def next_progress(progress: Progress, loss: Array, config: SolverConfig) -> Progress:
+    """Early stopping after one more epoch of the given validation loss.
+
+    An epoch improves if its loss is strictly lower than every one before; training ends after `patience` epochs
+    without improvement, or at `max_epochs`. A NaN loss never improves.
+    """
+    epoch = progress.epoch + 1
+    improved = loss < progress.best_loss
+    best_epoch = jnp.where(improved, epoch, progress.best_epoch)
+    best_loss = jnp.where(improved, loss, progress.best_loss)
+    done = (epoch - best_epoch >= config.patience) | (epoch >= config.max_epochs)
+    return Progress(epoch, best_loss if config.restore_best else loss, best_loss, best_epoch, done)
+
+
+def shuffled(key: Array, items: Array, count: Array) -> Array:
+    """`[clip]` with its first `count` entries in random order and the rest behind them.
+
+    A clip's sorting key depends on its position and the key alone, so padding changes no order.
+    """
+    position = jnp.arange(items.shape[0])
+    # partitionable threefry: the i-th draw does not depend on how many are drawn
+    draws = jnp.where(position < count, jax.random.uniform(key, items.shape), jnp.inf)
+    return lax.sort((draws, items), num_keys=1)[1]
+
+
+@lru_cache(maxsize=64)
+def adam(config: SolverConfig) -> Solver:
+    """The paper's solver. Each epoch visits the support clips in a fresh order, in batches, the last one short."""
+    optimizer = coupled_adam(config.learning_rate, config.weight_decay)
+    size = config.batch_size
+
+    def init(task: Task, data: Data) -> AdamState:
+        key = jax.random.fold_in(jax.random.key(task.seed), _INIT)
+        params = LinearProbe(task.tags.shape[0]).init(key, data.train[:1])
+        inf, zero = jnp.float32(jnp.inf), jnp.int32(0)
+        # a task without clips is padding
+        return AdamState(params, optimizer.init(params), params, Progress(zero, inf, inf, zero, task.num_support == 0))
+
+    def advance(state: AdamState, task: Task, data: Data, num_epochs: Array | int) -> AdamState:
+        labels = data.train_labels[task.support[:, None], task.tags]
+        valid_labels = data.valid_labels[:, task.tags]
+        positions = jnp.arange(task.support.shape[0])
+
+        def loss(params: Params, x: Array, y: Array, clip_mask: Array) -> Array:
+            return bce(logits(params, x), y, clip_mask[:, None] & task.tag_mask)
+
+        def step(i: Array, carry: tuple[Params, optax.OptState], order: Array) -> tuple[Params, optax.OptState]:
+            params, moments = carry
+            batch = lax.dynamic_slice(order, (i * size,), (size,))
+            real = i * size + jnp.arange(size) < task.num_support
+            gradient = jax.grad(loss)(params, data.train[task.support[batch]], labels[batch], real)
+            updates, moments = optimizer.update(gradient, moments, params)
+            return optax.apply_updates(params, updates), moments
+
+        def epoch(state: AdamState) -> AdamState:
+            key = jax.random.fold_in(jax.random.key(task.seed), _ORDER)
+            order = shuffled(jax.random.fold_in(key, state.progress.epoch), positions, task.num_support)
+            order = jnp.pad(order, (0, size))  # the last batch may reach past the end
+            steps = (task.num_support + size - 1) // size
+            params, moments = lax.fori_loop(0, steps, lambda i, carry: step(i, carry, order),
+                                            (state.params, state.moments))
+            val_loss = loss(params, data.valid, valid_labels, jnp.ones(data.valid.shape[0], bool))
+            progress = next_progress(state.progress, val_loss, config)
+            improved = progress.best_epoch == progress.epoch
+            best = jax.tree.map(lambda new, old: jnp.where(improved, new, old), params, state.best_params)
+            return AdamState(params, moments, best, progress)
+
+        stop = state.progress.epoch + num_epochs
+        return lax.while_loop(lambda s: ~s.progress.done & (s.progress.epoch < stop), epoch, state)
+
+    def weights(state: AdamState) -> Params:
+        return state.best_params if config.restore_best else state.params
+
+    return Solver(init, advance, weights)
+
+
+SOLVERS = {"adam": adam}
+
+
+def build(config: SolverConfig) -> Solver:
+    """The solver of that name."""
+    return SOLVERS[config.name](config)

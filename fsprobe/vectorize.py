@@ -1,0 +1,172 @@
+"""Many probes as one jitted program: packed by size, mapped over lanes, sharded over devices.
+
+A chunk holds probes of similar size, padded to the same `[clip]` and `[tag]` room. Its leading axis, probe, is
+sharded over all devices; on each device `lax.map` walks the probes in groups of `lanes`, and a group is vmapped.
+On a CPU few lanes are fastest: a probe's weights and moments then stay in cache from step to step, and a probe
+that needs fewer steps takes less time. An accelerator wants all lanes at once.
+
+Training proceeds in blocks of epochs, so that the host can show progress and stop cleanly in between.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array, lax
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from fsprobe import metrics, probe, solvers
+from fsprobe.config import SolverConfig
+from fsprobe.probe import Data, Solver, Task
+
+_BLOCK_SECONDS = 1.0  # what a block of epochs should take: often enough for the progress bar and Ctrl-C
+_CACHE_BYTES = 512 * 1024  # of weights and moments that one CPU core keeps close
+
+
+@dataclass(frozen=True)
+class ProbeSpec:
+    """One probe to train, on the host. support: rows of Data.train; tags: columns of the labels."""
+
+    key: Any  # the caller's name for it, handed back with the result
+    seed: int
+    support: np.ndarray
+    tags: np.ndarray
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Probes that train together, padded to n_tags tags and n_clips support clips, `lanes` of them vmapped."""
+
+    n_tags: int
+    n_clips: int
+    lanes: int
+    specs: tuple[ProbeSpec, ...]
+
+
+class Outcome(NamedTuple):
+    """What became of one probe. average_precision, roc_auc: float32 `[n_way]`, NaN where a class is absent."""
+
+    spec: ProbeSpec
+    average_precision: np.ndarray
+    roc_auc: np.ndarray
+    val_loss: float
+    best_epoch: int
+    epochs: int
+
+
+def plan(specs: Sequence[ProbeSpec], dim: int, platform: str, num_devices: int = 1) -> list[Chunk]:
+    """Pack probes into chunks of like size, smallest first. A pure function of its arguments."""
+    buckets: dict[tuple[int, int], list[ProbeSpec]] = {}
+    widest = max(len(spec.tags) for spec in specs)
+    for spec in specs:
+        room = (min(_power_of(2, len(spec.tags)), widest), _power_of(4, len(spec.support)))
+        buckets.setdefault(room, []).append(spec)
+    chunks = []
+    for (n_tags, n_clips), bucket in sorted(buckets.items(), key=lambda item: item[0][0] * item[0][1]):
+        bucket.sort(key=lambda spec: len(spec.support))
+        lanes = _lanes(dim, n_tags, platform)
+        size = num_devices * lanes * (16 if platform == "cpu" else 1)
+        chunks += [Chunk(n_tags, n_clips, lanes, tuple(bucket[i:i + size])) for i in range(0, len(bucket), size)]
+    return chunks
+
+
+def train(chunk: Chunk, data: Data, config: SolverConfig, mesh: Mesh,
+          tick: Callable[[int], None] = lambda epochs: None) -> Iterator[Outcome]:
+    """Train a chunk's probes and test them. `tick` is told how many epochs are behind us, after every block.
+
+    A probe that stops early counts as max_epochs, so that ticks add up to probes × max_epochs.
+    """
+    solver = solvers.build(config)
+    tasks = _stack(chunk, mesh)
+    state = _init(tasks, data, solver, mesh, chunk.lanes)
+    behind, epochs = 0, 1
+    while True:
+        start = time.monotonic()
+        state = _advance(state, tasks, data, jnp.int32(epochs), solver, mesh, chunk.lanes)
+        progress = jax.tree.map(np.asarray, state.progress)
+        spent = time.monotonic() - start
+        now = int(np.where(progress.done, config.max_epochs, progress.epoch)[:len(chunk.specs)].sum())
+        tick(now - behind)
+        behind = now
+        if progress.done.all():
+            break
+        if behind > len(chunk.specs):  # the first block may have compiled
+            epochs = int(np.clip(epochs * _BLOCK_SECONDS / max(spent, 1e-3), 1, 2 * epochs + 8))
+    precision, auc = map(np.asarray, _test(state, tasks, data, solver, mesh, chunk.lanes))
+    for i, spec in enumerate(chunk.specs):
+        n_way = len(spec.tags)
+        yield Outcome(spec, precision[i, :n_way], auc[i, :n_way], float(progress.loss[i]),
+                      int(progress.best_epoch[i]), int(progress.epoch[i]))
+
+
+def device_mesh() -> Mesh:
+    """All devices in a row; the probe axis is laid over them."""
+    return jax.make_mesh((jax.device_count(),), ("probe",))
+
+
+def _stack(chunk: Chunk, mesh: Mesh) -> Task:
+    """The chunk's tasks with a leading probe axis, padded with tasks that have no clips to fill every lane."""
+    count = _multiple_of(mesh.size * chunk.lanes, len(chunk.specs))
+    support = np.zeros((count, chunk.n_clips), np.int32)
+    tags = np.zeros((count, chunk.n_tags), np.int32)
+    seed, num_support, n_way = np.zeros((3, count), np.int32)
+    for i, spec in enumerate(chunk.specs):
+        support[i, :len(spec.support)] = spec.support
+        tags[i, :len(spec.tags)] = spec.tags
+        seed[i], num_support[i], n_way[i] = spec.seed, len(spec.support), len(spec.tags)
+    by_probe = NamedSharding(mesh, P("probe"))
+    return Task(*(jax.device_put(array, by_probe) for array in (seed, support, num_support, tags, n_way)))
+
+
+def _map(function: Callable[..., Any], mesh: Mesh, lanes: int, mapped: tuple[Any, ...], shared: tuple[Any, ...]) -> Any:
+    """function(*one probe's mapped, *shared) for every probe: sharded, then mapped, then vmapped."""
+    def on_device(mapped: tuple[Any, ...], shared: tuple[Any, ...]) -> Any:
+        one = lambda mine: function(*mine, *shared)  # noqa: E731
+        return lax.map(one, mapped, batch_size=lanes if lanes > 1 else None)
+
+    return jax.shard_map(on_device, mesh=mesh, in_specs=(P("probe"), P()), out_specs=P("probe"),
+                         check_vma=False)(mapped, shared)
+
+
+@partial(jax.jit, static_argnames=("solver", "mesh", "lanes"))
+def _init(tasks: Task, data: Data, solver: Solver, mesh: Mesh, lanes: int) -> Any:
+    return _map(solver.init, mesh, lanes, (tasks,), (data,))
+
+
+@partial(jax.jit, static_argnames=("solver", "mesh", "lanes"), donate_argnames=("state",))
+def _advance(state: Any, tasks: Task, data: Data, num_epochs: Array, solver: Solver, mesh: Mesh, lanes: int) -> Any:
+    return _map(solver.advance, mesh, lanes, (state, tasks), (data, num_epochs))
+
+
+@partial(jax.jit, static_argnames=("solver", "mesh", "lanes"))
+def _test(state: Any, tasks: Task, data: Data, solver: Solver, mesh: Mesh, lanes: int) -> tuple[Array, Array]:
+    """(average precision, ROC-AUC), each `[probe, tag]`, on the whole test set. Of logits: a sigmoid makes ties."""
+    def one(state: Any, task: Task, data: Data) -> tuple[Array, Array]:
+        scores = probe.logits(solver.weights(state), data.test)
+        return jax.vmap(metrics.both, in_axes=1)(scores, data.test_labels[:, task.tags])
+
+    return _map(one, mesh, lanes, (state, tasks), (data,))
+
+
+def _lanes(dim: int, n_tags: int, platform: str) -> int:
+    if platform != "cpu":
+        return 256
+    state_bytes = 3 * 4 * (dim + 1) * n_tags  # weights and two moments
+    return int(np.clip(_CACHE_BYTES // state_bytes, 1, 16))
+
+
+def _power_of(base: int, least: int) -> int:
+    power = 8
+    while power < least:
+        power *= base
+    return power
+
+
+def _multiple_of(step: int, least: int) -> int:
+    return -(-least // step) * step
