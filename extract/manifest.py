@@ -8,6 +8,7 @@ import collections
 import contextlib
 import csv
 import os
+import re
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,6 +18,8 @@ from extract.errors import InputError
 
 COLUMNS = ("clip_id", "path", "split", "tags")
 SPLITS = ("train", "valid", "test", "")
+# What a line of text cannot hold: control characters, line breaks, surrogates of undecodable file names.
+_UNWRITABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 
 @dataclass(frozen=True)
@@ -37,8 +40,8 @@ class Manifest:
 
     def take(self, rows: Sequence[int]) -> "Manifest":
         """The manifest of the given rows, in the given order."""
-        return Manifest(*(tuple(column[row] for row in rows)
-                          for column in (self.clip_ids, self.paths, self.splits, self.tags)))
+        return Manifest(tuple(self.clip_ids[row] for row in rows), tuple(self.paths[row] for row in rows),
+                        tuple(self.splits[row] for row in rows), tuple(self.tags[row] for row in rows))
 
     def used(self) -> "Manifest":
         """Without the clips of empty split."""
@@ -58,22 +61,36 @@ def read_manifest(path: str | Path) -> Manifest:
                              "a clip_id must be unique")
         if split not in SPLITS:
             raise InputError(f"{where}: split {split!r} is not one of train, valid, test or empty")
+        check_path(audio, where)
         seen[clip_id] = line
         rows.append((clip_id, audio, split, parse_tags(tags, where)))
     if not rows:
         raise InputError(f"{path}: no clips; a manifest needs at least one row below its header")
-    return Manifest(*zip(*rows, strict=True))  # type: ignore[arg-type]
+    return Manifest(*zip(*rows, strict=True))
 
 
 def write_manifest(path: str | Path, manifest: Manifest) -> None:
-    """Write a manifest.csv atomically. Raises InputError on a tag or clip_id the format cannot hold."""
-    for clip_id, tags in zip(manifest.clip_ids, manifest.tags, strict=True):
-        check_clip_id(clip_id, str(path))
-        parse_tags("|".join(tags), f"{path}, clip {clip_id!r}")
+    """Write a manifest.csv atomically. Raises InputError on what `read_manifest` would refuse or read otherwise."""
+    if not manifest.clip_ids:
+        raise InputError(f"{path}: not written, there are no clips")
+    seen: set[str] = set()
+    columns = (manifest.clip_ids, manifest.paths, manifest.splits, manifest.tags)
+    for clip_id, audio, split, tags in zip(*columns, strict=True):
+        where = f"{path}, clip {clip_id!r}"
+        check_clip_id(clip_id, where)
+        check_path(audio, where)
+        if clip_id in seen:
+            raise InputError(f"{where}: a clip_id must be unique")
+        if split not in SPLITS:
+            raise InputError(f"{where}: split {split!r} is not one of train, valid, test or empty")
+        seen.add(clip_id)
         for tag in tags:
             if "|" in tag:
-                raise InputError(f"{path}: tag {tag!r} of clip {clip_id!r} holds a '|', "
-                                 "which separates tags; rename the tag")
+                raise InputError(f"{where}: tag {tag!r} holds a '|', which separates tags; rename the tag")
+            if not tag:
+                raise InputError(f"{where}: an empty tag")
+        if parse_tags("|".join(tags), where) != tags:
+            raise InputError(f"{where}: a tag stands twice in {'|'.join(tags)!r}")
     with atomic_write(path) as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(COLUMNS)
@@ -97,7 +114,8 @@ def apply_split_file(manifest: Manifest, path: str | Path) -> tuple[Manifest, in
         splits[clip_id] = split
     unknown = len(splits.keys() - set(manifest.clip_ids))
     if unknown == len(splits):
-        raise InputError(f"{path}: none of its {len(splits)} clips is in the manifest; is it of another data set?")
+        raise InputError(f"{path}: none of its {len(splits)} clips is in the manifest; "
+                         "is it of another data set?")
     return replace(manifest, splits=tuple(splits.get(clip, "") for clip in manifest.clip_ids)), unknown
 
 
@@ -121,8 +139,14 @@ def check_clip_id(clip_id: str, where: str) -> None:
     """Raise InputError unless clip_id is non-empty and fits on one line of clip_ids.txt."""
     if not clip_id:
         raise InputError(f"{where}: empty clip_id")
-    if clip_id != clip_id.strip() or not clip_id.isprintable():
+    if clip_id != clip_id.strip() or _UNWRITABLE.search(clip_id):
         raise InputError(f"{where}: clip_id {clip_id!r} has outer blanks or control characters; remove them")
+
+
+def check_path(path: str, where: str) -> None:
+    """Raise InputError unless the path can stand in a manifest."""
+    if _UNWRITABLE.search(path):
+        raise InputError(f"{where}: path {path!r} has control characters or is not UTF-8; rename the file")
 
 
 def parse_tags(text: str, where: str) -> tuple[str, ...]:
@@ -131,20 +155,22 @@ def parse_tags(text: str, where: str) -> tuple[str, ...]:
         return ()
     tags = tuple(dict.fromkeys(text.split("|")))
     for tag in tags:
-        if not tag or tag != tag.strip() or not tag.isprintable():
-            raise InputError(f"{where}: tag {tag!r} in {text!r} is empty or has outer blanks or control characters")
+        if not tag or tag != tag.strip() or _UNWRITABLE.search(tag):
+            raise InputError(f"{where}: tag {tag!r} in {text!r} is empty, "
+                             "or has outer blanks or control characters")
     return tags
 
 
 def read_csv(path: str | Path, columns: Collection[str]) -> Iterator[tuple[int, dict[str, str]]]:
     """(line number, row) of a CSV that must have the given columns. Raises InputError on anything malformed."""
-    with open(path, newline="", encoding="utf-8-sig") as file:
+    with Path(path).open(newline="", encoding="utf-8-sig") as file:
         reader = csv.DictReader(file, strict=True)
         try:
             header = reader.fieldnames or []
             for column in columns:
                 if column not in header:
-                    raise InputError(f"{path}: column {column!r} is missing; the header must name {','.join(columns)}")
+                    raise InputError(f"{path}: column {column!r} is missing; "
+                                     f"the header must name {','.join(columns)}")
             if len(set(header)) < len(header):
                 raise InputError(f"{path}: a column stands twice in the header {','.join(header)}")
             for row in reader:
@@ -162,7 +188,7 @@ def atomic_write(path: str | Path) -> Iterator[IO[str]]:
     path.parent.mkdir(parents=True, exist_ok=True)
     scratch = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with open(scratch, "w", newline="", encoding="utf-8") as file:
+        with scratch.open("w", newline="", encoding="utf-8") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())

@@ -37,9 +37,10 @@ def load_features(stores: Mapping[str, str | Path | Store], manifest: Manifest, 
     else:
         raise InputError(f"unknown embedding {embedding!r}; there are {', '.join([*opened, COMBINED])}")
 
+    require_clips({name: store for name, store, _ in parts}, manifest)
     used = np.flatnonzero([bool(split) for split in manifest.splits])
     clip_ids = [manifest.clip_ids[row] for row in used]
-    located = [_locate(name, store, clip_ids) for name, store, _ in parts]
+    located = [_rows_of(store, clip_ids) for _, store, _ in parts]
     widths = [getattr(store, array).shape[1] for _, store, array in parts]
     features = np.full((len(manifest), sum(widths)), np.nan, np.float32)
     for (name, store, array), rows, start, width in zip(
@@ -60,6 +61,15 @@ def missing_clips(stores: Mapping[str, Store], manifest: Manifest) -> dict[str, 
             if clip not in done:
                 absent.setdefault(clip, name)
     return absent
+
+
+def require_clips(stores: Mapping[str, Store], manifest: Manifest) -> None:
+    """Raise InputError unless every store has a finished row of every clip with a split."""
+    if absent := missing_clips(stores, manifest):
+        clip, name = next(iter(absent.items()))
+        why = "has no finished row in it" if clip in stores[name].clip_ids else "is not in it"
+        raise InputError(f"store {name!r} ({stores[name].path}): clip {clip!r} {why} ({len(absent)} such clips of "
+                         f"{len(manifest)}); extract them, empty their split, or pass --missing=drop")
 
 
 def tag_pool(manifest: Manifest, tags: str) -> tuple[str, ...]:
@@ -104,16 +114,9 @@ def _tags_of_file(path: Path, known: Sequence[str]) -> list[str]:
     return sorted(wanted, key=known.index)
 
 
-def _locate(name: str, store: Store, clip_ids: Sequence[str]) -> np.ndarray:
+def _rows_of(store: Store, clip_ids: Sequence[str]) -> np.ndarray:
     index = {clip: row for row, clip in enumerate(store.clip_ids)}
-    rows = np.array([index.get(clip, -1) for clip in clip_ids], np.int64)
-    lost = np.flatnonzero((rows < 0) | (np.asarray(store.status)[rows] != DONE))
-    if lost.size:
-        first = clip_ids[lost[0]]
-        why = "is not in it" if rows[lost[0]] < 0 else "has no finished row in it"
-        raise InputError(f"store {name!r} ({store.path}): clip {first!r} {why} ({lost.size} such clips of "
-                         f"{len(clip_ids)}); extract them, empty their split, or pass --missing=drop")
-    return rows
+    return np.array([index[clip] for clip in clip_ids], np.int64)
 
 
 def _check_finite(block: np.ndarray, clip_ids: Sequence[str], where: str) -> None:

@@ -11,6 +11,7 @@ Source: `sklearn.metrics.average_precision_score` and `roc_auc_score`, scikit-le
 """
 
 from collections.abc import Callable
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -22,7 +23,7 @@ from jax.typing import ArrayLike
 def average_precision(scores: ArrayLike, labels: ArrayLike) -> Array:
     """Average precision of `[..., clip]` scores against 0/1 labels of the same shape → float32 `[...]`.
 
-    NaN where there is no positive or no negative clip. Raises ValueError if the shapes differ.
+    NaN where there is no positive or no negative clip, or a score is NaN. Raises ValueError if the shapes differ.
     """
     return _per_row(_average_precision, scores, labels)
 
@@ -30,33 +31,35 @@ def average_precision(scores: ArrayLike, labels: ArrayLike) -> Array:
 def roc_auc(scores: ArrayLike, labels: ArrayLike) -> Array:
     """Area under the ROC curve of `[..., clip]` scores against 0/1 labels of the same shape → float32 `[...]`.
 
-    NaN where there is no positive or no negative clip. Raises ValueError if the shapes differ.
+    NaN where there is no positive or no negative clip, or a score is NaN. Raises ValueError if the shapes differ.
     """
     return _per_row(_roc_auc, scores, labels)
 
 
 def both(scores: Array, labels: Array) -> tuple[Array, Array]:
     """(average precision, ROC-AUC) of one tag, `[clip]` → `[]`, from a single sort."""
-    counts = _tie_groups(scores, labels)
-    return _average_precision(*counts), _roc_auc(*counts)
+    groups = _tie_groups(scores, labels)
+    return _average_precision(*groups), _roc_auc(*groups)
 
 
 def _per_row(metric: Callable[..., Array], scores: ArrayLike, labels: ArrayLike) -> Array:
     scores, labels = _exact_float32(scores), jnp.asarray(labels, bool)
     if scores.shape != labels.shape:
         raise ValueError(f"scores {scores.shape} and labels {labels.shape} differ in shape")
-    one = lambda s, y: metric(*_tie_groups(s, y))  # noqa: E731
-    rows = jax.vmap(one)(scores.reshape(-1, scores.shape[-1]), labels.reshape(-1, labels.shape[-1]))
+    rows = _of_rows(metric, scores.reshape(-1, scores.shape[-1]), labels.reshape(-1, labels.shape[-1]))
     return rows.reshape(scores.shape[:-1])
+
+
+@partial(jax.jit, static_argnums=0)
+def _of_rows(metric: Callable[..., Array], scores: Array, labels: Array) -> Array:
+    return jax.vmap(lambda s, y: metric(*_tie_groups(s, y)))(scores, labels)
 
 
 def _exact_float32(scores: ArrayLike) -> Array:
     """Scores as float32 without making new ties: wider NumPy types become their dense ranks."""
     if isinstance(scores, (np.ndarray, list, tuple)):
         array = np.asarray(scores)
-        if array.dtype not in (np.float32, np.float16):
-            if np.isnan(array).any():
-                raise ValueError("scores hold NaN")
+        if array.dtype not in (np.float32, np.float16) and not np.isnan(array).any():
             array = np.unique(array, return_inverse=True)[1].reshape(array.shape)
         return jnp.asarray(array, jnp.float32)
     return jnp.asarray(scores, jnp.float32)
@@ -65,9 +68,9 @@ def _exact_float32(scores: ArrayLike) -> Array:
 def _tie_groups(scores: Array, labels: Array) -> tuple[Array, Array, Array]:
     """For each clip in descending order of score: (is positive, tp of its group, fp of its group and above).
 
-    All `[clip]`; tp and fp are int32. Zero is made unsigned first: −0.0 and 0.0 are a tie.
+    All `[clip]`; tp and fp are int32.
     """
-    descending, hits = lax.sort((-(scores + 0.0), labels.astype(jnp.int32)), num_keys=1)
+    descending, hits = lax.sort((~_order(scores), labels.astype(jnp.int32)), num_keys=1)
     rank = jnp.arange(1, scores.size + 1)
     last_of_group = jnp.append(descending[1:] != descending[:-1], True)
 
@@ -75,7 +78,14 @@ def _tie_groups(scores: Array, labels: Array) -> tuple[Array, Array, Array]:
         return lax.cummin(jnp.where(last_of_group, count, jnp.iinfo(jnp.int32).max), reverse=True)
 
     tp = at_group_end(jnp.cumsum(hits))
-    return hits, tp, at_group_end(rank) - tp
+    return jnp.where(jnp.isnan(scores).any(), 0, hits), tp, at_group_end(rank) - tp  # NaN: no class, so no metric
+
+
+def _order(scores: Array) -> Array:
+    """int32 that compare as the float32 do; subnormals, which arithmetic may flush to zero, included. −0.0 is 0.0."""
+    bits = lax.bitcast_convert_type(scores, jnp.int32)
+    order = bits ^ ((bits >> 31) & 0x7FFFFFFF)
+    return jnp.where(order == -1, 0, order)
 
 
 def _average_precision(hits: Array, tp: Array, fp: Array) -> Array:

@@ -99,6 +99,7 @@ def sweep(config: SweepConfig) -> list[ProbeRow]:
     stores = features.open_stores(dict(config.stores))
     if config.missing == "drop":
         manifest = _drop_missing(manifest, stores)
+    features.require_clips(stores, manifest)
     probes = grid.build_grid(manifest, config.grid)
     if probes.unscored:
         _note(f"{len(probes.unscored)} of {len(probes.pool)} tags have no positive or no negative test clip: their "

@@ -1,0 +1,88 @@
+"""Features found by clip_id, and everything that can be wrong with them."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from extract.errors import InputError
+from fsprobe.features import load_features, missing_clips, open_stores, tag_labels, tag_pool
+from tests import tiny
+
+
+@pytest.fixture
+def data(tmp_path):
+    clips = tiny.write_data(tmp_path)
+    return clips, {"good": tmp_path / "good", "poor": tmp_path / "poor"}
+
+
+def test_rows_follow_the_manifest(data):
+    clips, stores = data
+    shuffled = clips.take(np.random.default_rng(0).permutation(len(clips)).tolist())
+    expected = dict(zip(clips.clip_ids, tiny.features(clips), strict=True))
+    got = load_features(stores, shuffled, "good")
+    assert got.dtype == np.float32
+    np.testing.assert_array_equal(got, [expected[clip] for clip in shuffled.clip_ids])
+
+
+def test_combined_concatenates_standardised_rows_in_order(data):
+    clips, stores = data
+    got = load_features(stores, clips, "combined")
+    parts = [tiny.features(clips), tiny.features(clips, dim=5, noise=2.0, seed=1)]
+    expected = [(part - part.mean(1, keepdims=True)) / part.std(1, keepdims=True) for part in parts]
+    np.testing.assert_allclose(got, np.hstack(expected), rtol=1e-5, atol=1e-6)  # float32 division
+    swapped = load_features(dict(reversed(stores.items())), clips, "combined")
+    np.testing.assert_array_equal(swapped, np.hstack([got[:, 12:], got[:, :12]]))
+
+
+def test_clips_without_a_split_are_not_looked_for(data):
+    clips, stores = data
+    unknown = replace(clips, clip_ids=("elsewhere", *clips.clip_ids[1:]), splits=("", *clips.splits[1:]))
+    got = load_features(stores, unknown, "good")
+    assert np.isnan(got[0]).all() and np.isfinite(got[1:]).all()
+
+
+def test_absent_and_unfinished_clips(data, tmp_path):
+    clips, stores = data
+    status = np.ones(len(clips) - 1, np.uint8)
+    status[3] = 2
+    tiny.write_store(tmp_path / "short", clips.clip_ids[:-1], tiny.features(clips)[:-1], status)
+    stores["short"] = tmp_path / "short"
+    with pytest.raises(InputError, match=r"'short'.*clip 'c003' has no finished row in it \(2 such clips of 120\)"):
+        load_features(stores, clips, "short")
+    assert missing_clips(open_stores(stores), clips) == {"c003": "short", "c119": "short"}
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_not_finite(data, tmp_path, value):
+    clips, stores = data
+    array = tiny.features(clips)
+    array[[7, 9], 2] = value
+    tiny.write_store(tmp_path / "bad", clips.clip_ids, array)
+    with pytest.raises(InputError, match=r"'bad'.*clip 'c007' \(2 such clips\)"):
+        load_features({"bad": tmp_path / "bad"}, clips, "bad")
+
+
+def test_names(data):
+    clips, stores = data
+    with pytest.raises(InputError, match="unknown embedding 'best'; there are good, poor, combined"):
+        load_features(stores, clips, "best")
+    with pytest.raises(InputError, match="'combined' is taken"):
+        open_stores({"combined": stores["good"]})
+
+
+def test_tag_pools(data, tmp_path):
+    clips, _ = data
+    everything = tag_pool(clips, "all")
+    counts = tag_labels(clips, everything).sum(axis=0)
+    assert len(everything) == 6 and (np.diff(counts) <= 0).all()
+    assert tag_pool(clips, "top:2") == tag_pool(clips, "top2") == everything[:2]
+    assert tag_pool(clips, "top50") == everything
+    (tmp_path / "tags.txt").write_text("t3\nt1\n\nt3\n")
+    assert set(tag_pool(clips, f"file:{tmp_path / 'tags.txt'}")) == {"t1", "t3"}
+    for bad in ("tail", "top:7", "top:0", "best", "top:x"):
+        with pytest.raises(InputError, match=f"--tags={bad}"):
+            tag_pool(clips, bad)
+    (tmp_path / "tags.txt").write_text("t9\n")
+    with pytest.raises(InputError, match=r"tags\.txt: tag 't9' is not in the manifest"):
+        tag_pool(clips, f"file:{tmp_path / 'tags.txt'}")

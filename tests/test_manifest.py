@@ -1,0 +1,132 @@
+"""extract.manifest: what is written is read back, and what could not be is refused."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from extract.errors import InputError
+from extract.manifest import (
+    SPLITS,
+    Manifest,
+    apply_split_file,
+    atomic_write,
+    rank_tags,
+    read_manifest,
+    resolve_audio,
+    write_manifest,
+)
+
+HEADER = "clip_id,path,split,tags\n"
+# Text as nasty as the format admits: quotes, commas, blanks inside, joiners, right-to-left, emoji.
+nasty = st.text(st.sampled_from("aé,\"';|\\ \t#=\u200d\u202e\xa0😀\ufeff"), max_size=6)
+anything = st.text(max_size=6) | nasty
+
+
+def manifest_of(*rows):
+    return Manifest(*(tuple(column) for column in zip(*rows, strict=True)))
+
+
+@given(st.lists(st.tuples(anything, anything, st.sampled_from(SPLITS), st.lists(anything, max_size=3).map(tuple)),
+                min_size=1, max_size=5))
+def test_written_is_read_back_or_refused(tmp_path_factory, rows):
+    path = tmp_path_factory.mktemp("manifest") / "manifest.csv"
+    manifest = manifest_of(*rows)
+    try:
+        write_manifest(path, manifest)
+    except InputError as error:
+        assert "\n" not in str(error)
+        assert list(path.parent.iterdir()) == []
+    else:
+        assert read_manifest(path) == manifest
+
+
+plain = st.text(st.sampled_from("aé,\"';\\ #=\u200d\u202e😀\ufeff"), min_size=1, max_size=6).filter(
+    lambda text: text == text.strip())
+
+
+@given(st.lists(st.tuples(plain, nasty.filter(lambda text: "\t" not in text), st.sampled_from(SPLITS),
+                          st.lists(plain, max_size=3, unique=True).map(tuple)),
+                min_size=1, max_size=5, unique_by=lambda row: row[0]))
+def test_sound_manifests_are_never_refused(tmp_path_factory, rows):
+    path = tmp_path_factory.mktemp("manifest") / "manifest.csv"
+    write_manifest(path, manifest_of(*rows))
+    assert read_manifest(path) == manifest_of(*rows)
+
+
+@pytest.mark.parametrize(("text", "complaint"), [
+    ("", "column 'clip_id' is missing"),
+    (HEADER, "no clips"),
+    ("clip_id,path,tags\na,b,c\n", "column 'split' is missing"),
+    (HEADER + "a,,train,\na,,test,\n", "line 3: clip_id 'a' stands already on line 2"),
+    (HEADER + ",,train,\n", "empty clip_id"),
+    (HEADER + "a,,dev,\n", "split 'dev'"),
+    (HEADER + "a,,train,x||y\n", "tag '' in 'x||y'"),
+    (HEADER + "a,,train,x| y\n", "tag ' y'"),
+    (HEADER + "a,,train\n", "line 2: not as many fields"),
+    (HEADER + "a,,train,x,y\n", "line 2: not as many fields"),
+    (HEADER + 'a,"b\nc",train,x\n', "control characters"),
+    ("clip_id,clip_id,path,split,tags\na,a,,,\n", "stands twice in the header"),
+    (HEADER + 'a,"b" c,train,x\n', "not readable"),
+    (HEADER.encode() + b"\xff,,train,\n", "not readable as UTF-8"),
+])
+def test_bad_manifest_names_the_file_and_the_fault(tmp_path, text, complaint):
+    path = tmp_path / "manifest.csv"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(InputError) as caught:
+        read_manifest(path)
+    assert complaint in str(caught.value)
+    assert str(path) in str(caught.value)
+
+
+def test_excel_bom_crlf_and_extra_columns_are_read(tmp_path):
+    path = tmp_path / "manifest.csv"
+    path.write_bytes("\ufeffclip_id,artist,path,split,tags\r\na,Bach,a.wav,train,x|y\r\n".encode())
+    assert read_manifest(path) == manifest_of(("a", "a.wav", "train", ("x", "y")))
+
+
+def test_split_file_replaces_every_split_and_counts_strangers(tmp_path):
+    manifest = manifest_of(("a", "", "train", ()), ("b", "", "train", ()), ("c", "", "test", ()))
+    path = tmp_path / "split.csv"
+    path.write_text("clip_id,split\nb,test\nz,train\n")
+    replaced, unknown = apply_split_file(manifest, path)
+    assert (replaced.splits, unknown) == (("", "test", ""), 1)
+    assert replaced.used().clip_ids == ("b",)
+
+
+@pytest.mark.parametrize(("text", "complaint"), [
+    ("clip_id,split\nz,train\n", "none of its 1 clips"),
+    ("clip_id,split\na,dev\n", "split 'dev'"),
+    ("clip_id,split\na,test\na,train\n", "named twice"),
+    ("clip,split\na,test\n", "column 'clip_id' is missing"),
+])
+def test_bad_split_file(tmp_path, text, complaint):
+    path = tmp_path / "split.csv"
+    path.write_text(text)
+    with pytest.raises(InputError, match=complaint):
+        apply_split_file(manifest_of(("a", "", "train", ())), path)
+
+
+def test_rank_tags_breaks_ties_by_name():
+    manifest = manifest_of(("a", "", "train", ("y", "x")), ("b", "", "", ("z", "x", "y")))
+    assert rank_tags(manifest) == [("x", 2), ("y", 2), ("z", 1)]
+
+
+def test_paths_stay_below_the_root(tmp_path):
+    root = tmp_path / "root"
+    (root / "in").mkdir(parents=True)
+    (root / "out").symlink_to(tmp_path)
+    assert resolve_audio(root, "in/../in/a.wav") == root / "in" / "a.wav"
+    for path in ("../a.wav", "/etc/passwd", "out/a.wav", ".", "", "in/.."):
+        with pytest.raises(InputError):
+            resolve_audio(root, path)
+
+
+def test_atomic_write_leaves_nothing_behind(tmp_path):
+    path = tmp_path / "deep" / "file.txt"
+    with atomic_write(path) as file:
+        file.write("old")
+    with pytest.raises(RuntimeError), atomic_write(path) as file:
+        file.write("new")
+        raise RuntimeError
+    assert path.read_text() == "old"
+    assert list(path.parent.iterdir()) == [path]

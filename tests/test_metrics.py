@@ -1,0 +1,111 @@
+"""Metrics against scikit-learn, by hand, and by their properties.
+
+Tolerance 1e-6: sums of at most a few hundred float32 terms in [0, 1], each exact to 6e-8.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from sklearn.metrics import average_precision_score, roc_auc_score
+
+from fsprobe.metrics import average_precision, both, roc_auc
+
+TOLERANCE = 1e-6
+
+KINDS = [  # sizes are few, so that compilations are
+    st.floats(width=32, allow_nan=False, allow_infinity=False), st.integers(-3, 3), st.just(0.25),
+    st.sampled_from([0.0, -0.0, *(float(np.float32(x)) for x in (1e-45, -1e-45, 3e-45))])]  # subnormals
+ARRAYS = st.one_of([hnp.arrays(np.float32, size, elements=kind) for size in (1, 2, 7, 60) for kind in KINDS])
+
+
+@st.composite
+def scored_clips(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray]:
+    scores = draw(ARRAYS)
+    size = len(scores)
+    labels = draw(st.one_of(hnp.arrays(bool, size), st.just(np.ones(size, bool)), st.just(np.zeros(size, bool))))
+    return scores, labels
+
+
+@settings(max_examples=300, deadline=None)
+@given(scored_clips())
+def test_equal_to_scikit_learn(case):
+    scores, labels = case
+    precision, auc = float(average_precision(scores, labels)), float(roc_auc(scores, labels))
+    if labels.all() or not labels.any():
+        assert np.isnan(precision) and np.isnan(auc)
+    else:
+        assert precision == pytest.approx(average_precision_score(labels, scores), abs=TOLERANCE)
+        assert auc == pytest.approx(roc_auc_score(labels, scores), abs=TOLERANCE)
+
+
+def test_by_hand():
+    scores = np.array([0.9, 0.8, 0.7, 0.6], np.float32)
+    # positives at ranks 1 and 3: (1/1 + 2/3) / 2; of 4 pairs, 3 in order
+    assert average_precision(scores, [1, 0, 1, 0]) == pytest.approx(5 / 6)
+    assert roc_auc(scores, [1, 0, 1, 0]) == pytest.approx(3 / 4)
+    # a tie of one positive and one negative at the top counts half a pair, and precision 1/2
+    assert average_precision(np.array([1, 1, 0], np.float32), [1, 0, 0]) == pytest.approx(1 / 2)
+    assert roc_auc(np.array([1, 1, 0], np.float32), [1, 0, 0]) == pytest.approx(3 / 4)
+
+
+def test_perfect_reversed_and_constant_scores():
+    labels = np.arange(100) % 4 == 0
+    assert average_precision(labels.astype(np.float32), labels) == 1
+    assert roc_auc(labels.astype(np.float32), labels) == 1
+    assert roc_auc(-labels.astype(np.float32), labels) == 0
+    assert average_precision(np.zeros(100, np.float32), labels) == pytest.approx(0.25)  # prevalence
+    assert roc_auc(np.zeros(100, np.float32), labels) == 0.5
+
+
+def test_many_rows_are_the_rows_one_by_one():
+    rng = np.random.default_rng(0)
+    scores = rng.integers(0, 50, (3, 4, 200)).astype(np.float32)
+    labels = rng.random((3, 4, 200)) < 0.1
+    labels[1, 2] = False
+    for metric, reference in ((average_precision, average_precision_score), (roc_auc, roc_auc_score)):
+        got = np.asarray(metric(scores, labels))
+        assert got.shape == (3, 4)
+        for row in np.ndindex(3, 4):
+            expected = reference(labels[row], scores[row]) if labels[row].any() else np.nan
+            assert got[row] == pytest.approx(expected, abs=TOLERANCE, nan_ok=True)
+
+
+def test_at_the_size_of_magnatagatune():
+    rng = np.random.default_rng(1)
+    scores, labels = rng.standard_normal((5, 4332)).astype(np.float32), rng.random((5, 4332)) < 0.07
+    scores[labels] += 0.7
+    expected = [average_precision_score(y, s) for y, s in zip(labels, scores, strict=True)]
+    np.testing.assert_allclose(average_precision(scores, labels), expected, atol=TOLERANCE)
+    expected = [roc_auc_score(y, s) for y, s in zip(labels, scores, strict=True)]
+    np.testing.assert_allclose(roc_auc(scores, labels), expected, atol=TOLERANCE)
+
+
+def test_double_precision_scores_make_no_new_ties():
+    scores = 1.0 + np.arange(4) * 1e-12  # all equal as float32
+    assert roc_auc(scores, [0, 0, 1, 1]) == 1
+    assert average_precision(scores, [0, 1, 0, 1]) == pytest.approx(average_precision_score([0, 1, 0, 1], scores))
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.permutations(range(12)), hnp.arrays(bool, 12), hnp.arrays(np.float32, 12, elements=st.integers(0, 4)))
+def test_order_of_clips_and_monotone_maps_change_nothing(order, labels, scores):
+    for metric in (average_precision, roc_auc):
+        expected = np.asarray(metric(scores, labels))
+        np.testing.assert_array_equal(metric(scores[order], labels[order]), expected)
+        np.testing.assert_array_equal(metric(np.exp(scores), labels), expected)
+
+
+def test_diverged_scores_have_no_metric():
+    scores = jnp.array([jnp.nan, 1.0, 2.0])
+    assert all(np.isnan(value) for value in both(scores, jnp.array([True, False, True])))
+
+
+def test_jit_and_shape_errors():
+    scores, labels = np.random.default_rng(0).random((2, 30), np.float32), np.arange(60).reshape(2, 30) % 3 == 0
+    np.testing.assert_allclose(jax.jit(average_precision)(scores, labels), average_precision(scores, labels))
+    with pytest.raises(ValueError, match="differ in shape"):
+        roc_auc(scores, labels[:1])

@@ -1,0 +1,128 @@
+"""The results directory: resumable, never half a row, one configuration."""
+
+import json
+import math
+import resource
+
+import numpy as np
+import pytest
+
+from extract.errors import InputError
+from fsprobe import results
+from fsprobe.results import EpisodeRow, ProbeKey, ProbeRow, TagRow, open_results
+
+CONFIG = {"grid": {"n_way": [2]}, "embeddings": ("a",)}
+EPISODES = [EpisodeRow(0, 0, 'odd, "tag"', 0, "c1"), EpisodeRow(0, 1, "t", 0, "c2")]
+
+
+def probe(seed: int, k_shot: int | str = 1) -> tuple[ProbeRow, list[TagRow]]:
+    key = ("a", "adam", 2, k_shot, seed)
+    return (ProbeRow(*key, 2, 0.1 + seed / 3, math.nan, 0.25, 0.5, 3, 4),
+            [TagRow(*key, tag, 0.5, math.nan, 7) for tag in ('odd, "tag"', "t")])
+
+
+def append(writer: results.ResultsWriter, seed: int, k_shot: int | str = 1) -> None:
+    row, tags = probe(seed, k_shot)
+    writer.append([row], tags)
+
+
+def fresh(path):
+    return open_results(path, CONFIG, {"versions": {}}, EPISODES)
+
+
+def test_rows_come_back(tmp_path):
+    with fresh(tmp_path / "out") as writer:
+        append(writer, 1, "full")
+        append(writer, 0)
+        writer.finish([probe(0)[0].key, probe(1, "full")[0].key], 1.5, True)
+    rows = results.read_probes(tmp_path / "out")
+    assert [row.key for row in rows] == [ProbeKey("a", "adam", 2, 1, 0), ProbeKey("a", "adam", 2, "full", 1)]
+    assert rows[1].mAP == pytest.approx(0.1 + 1 / 3, rel=1e-7) and math.isnan(rows[1].roc_auc)
+    assert [row.tag for row in results.read_per_tag(tmp_path / "out")] == ['odd, "tag"', "t"] * 2
+    lines = (tmp_path / "out" / "probes.csv").read_text().splitlines()
+    assert lines[0] == "embedding,solver,n_way,k_shot,seed,num_train,mAP,roc_auc,chance_mAP,val_loss,best_epoch,epochs"
+    assert lines[1] == "a,adam,2,1,0,2,0.1,,0.25,0.5,3,4"
+    assert (tmp_path / "out" / "per_tag.csv").read_text().splitlines()[0] == (
+        "embedding,solver,n_way,k_shot,seed,tag,average_precision,roc_auc,test_positives")
+    assert (tmp_path / "out" / "episodes.csv").read_text().splitlines() == [
+        "seed,position,tag,shot,clip_id", '0,0,"odd, ""tag""",0,c1', "0,1,t,0,c2"]
+    run = json.loads((tmp_path / "out" / "run.json").read_text())
+    assert run["complete"] and run["wall_time_s"] == 1.5
+
+
+def test_every_truncation_of_the_files_resumes_to_the_same_rows(tmp_path):
+    """A crash can leave any prefix of what was written: tag rows first, then the probe's row."""
+    path = tmp_path / "out"
+    with fresh(path) as writer:
+        append(writer, 0)
+        whole = {name: (path / name).read_bytes() for name in ("per_tag.csv", "probes.csv")}
+        append(writer, 1)
+    after = {name: (path / name).read_bytes() for name in whole}
+    states = [(after["per_tag.csv"][:i], whole["probes.csv"])
+              for i in range(len(whole["per_tag.csv"]), len(after["per_tag.csv"]) + 1, 7)]
+    states += [(after["per_tag.csv"], after["probes.csv"][:i])
+               for i in range(len(whole["probes.csv"]), len(after["probes.csv"]), 5)]
+    for tags, probes in states:
+        (path / "per_tag.csv").write_bytes(tags)
+        (path / "probes.csv").write_bytes(probes)
+        with fresh(path) as writer:
+            assert writer.done == {probe(0)[0].key}
+            append(writer, 1)
+        assert {name: (path / name).read_bytes() for name in whole} == after
+
+
+def test_a_crash_between_the_first_files(tmp_path):
+    with fresh(tmp_path / "out"):
+        pass
+    for name in ("episodes.csv", "per_tag.csv", "probes.csv"):
+        (tmp_path / "out" / name).unlink()
+    with fresh(tmp_path / "out") as writer:
+        assert writer.done == set()
+    assert (tmp_path / "out" / "episodes.csv").read_text().count("\n") == 3
+
+
+def test_another_configuration_other_files_and_two_at_once_are_refused(tmp_path):
+    with fresh(tmp_path / "out"), pytest.raises(InputError, match="another sweep is writing here"), \
+            fresh(tmp_path / "out"):
+        pass
+    with pytest.raises(InputError, match=r'another configuration: grid was .*\[2\].*, now .*\[3\]'), \
+            open_results(tmp_path / "out", {**CONFIG, "grid": {"n_way": [3]}}, {}, EPISODES):
+        pass
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "chapter1.tex").write_text("…")
+    with pytest.raises(InputError, match=r"'chapter1\.tex' but no run\.json"), fresh(tmp_path / "thesis"):
+        pass
+    assert sorted(p.name for p in (tmp_path / "thesis").iterdir() if p.name[0] != ".") == ["chapter1.tex"]
+
+
+def test_a_write_that_does_not_fit_takes_itself_back(tmp_path):
+    with fresh(tmp_path / "out") as writer:
+        append(writer, 0)
+        before = (tmp_path / "out" / "per_tag.csv").read_bytes()
+        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) + 10, hard))
+        try:
+            with pytest.raises(InputError, match=r"per_tag\.csv: .*make room and rerun"):
+                append(writer, 1)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        assert (tmp_path / "out" / "per_tag.csv").read_bytes() == before
+
+
+@pytest.mark.parametrize(("damage", "message"), [
+    (lambda text: text.replace("mAP", "map"), "column 'mAP' is missing"),
+    (lambda text: text.replace("0.1", "a lot"), "line 2: could not convert string to float"),
+    (lambda text: text.replace("adam,2,1", "adam,2,half"), "line 2: invalid literal"),
+])
+def test_malformed_rows_are_named(tmp_path, damage, message):
+    with fresh(tmp_path / "out") as writer:
+        append(writer, 0)
+    file = tmp_path / "out" / "probes.csv"
+    file.write_text(damage(file.read_text()))
+    with pytest.raises(InputError, match=message):
+        results.read_probes(tmp_path / "out")
+
+
+def test_numbers_survive_as_float32():
+    for value in np.random.default_rng(0).random(200, np.float32):
+        assert np.float32(results._number(float(value))) == value

@@ -1,0 +1,234 @@
+"""The whole path on a tiny corpus, as a user runs it; and everything a user can get wrong."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from extract.manifest import Manifest, read_manifest, write_manifest
+from fsprobe.config import GridConfig, SolverConfig, SweepConfig
+from fsprobe.results import read_per_tag, read_probes
+from fsprobe.sweep import sweep
+from tests import tiny
+
+ROOT = Path(__file__).parents[1]
+GRID = ["--n_way=2", "--n_way=5", "--k_shot=1", "--k_shot=3", "--k_shot=full", "--num_seeds=3", "--max_epochs=30",
+        "--learning_rate=0.01"]
+
+
+@pytest.fixture
+def data(tmp_path) -> Path:
+    tiny.write_data(tmp_path)
+    return tmp_path
+
+
+def command(data: Path, *flags: str) -> list[str]:
+    return [sys.executable, "-m", "fsprobe.sweep", f"--manifest={data / 'manifest.csv'}",
+            f"--store=good={data / 'good'}", f"--store=poor={data / 'poor'}", f"--out={data / 'out'}", *flags]
+
+
+def run(data: Path, *flags: str) -> subprocess.CompletedProcess[str]:
+    env = os.environ | {"JAX_COMPILATION_CACHE_DIR": str(data.parent / "jax-cache")}
+    return subprocess.run(command(data, *flags), cwd=ROOT, capture_output=True, text=True, env=env, timeout=300)
+
+
+def config(data: Path, **grid: object) -> SweepConfig:
+    defaults: dict[str, object] = {"n_way": (2, 5), "k_shot": (1, 3), "num_seeds": 2}
+    return SweepConfig(str(data / "manifest.csv"), (("good", str(data / "good")), ("poor", str(data / "poor"))),
+                       ("good", "combined"), str(data / "out"), grid=GridConfig(**defaults | grid),  # type: ignore[arg-type]
+                       solver=SolverConfig(learning_rate=0.01, max_epochs=20))
+
+
+def test_from_files_to_table_and_again(data):
+    first = run(data, *GRID)
+    assert first.returncode == 0, first.stderr
+    rows = read_probes(data / "out")
+    assert [(row.embedding, row.n_way, row.k_shot, row.seed) for row in rows] == [
+        (embedding, n_way, k_shot, seed) for embedding in ("good", "poor", "combined")
+        for n_way in (2, 5) for k_shot in (1, 3, "full") for seed in range(3)]
+    assert {row.num_train for row in rows if row.k_shot == "full"} == {60}
+    assert all(row.num_train == row.n_way * row.k_shot for row in rows if row.k_shot != "full")
+    mean = {name: np.mean([row.mAP for row in rows if row.embedding == name and row.k_shot == "full"])
+            for name in ("good", "poor")}
+    chance = np.mean([row.chance_mAP for row in rows])
+    assert mean["good"] > mean["poor"] + 0.05 > chance + 0.05, "better features must tag better"
+    assert "good: mean ± standard deviation over 3 seeds" in first.stdout
+    assert all(f"K={k_shot}" in first.stdout for k_shot in (1, 3, "full")) and "N=5" in first.stdout
+    meta = json.loads((data / "out" / "run.json").read_text())
+    assert meta["complete"] and meta["flags"]["n_way"] == [2, 5] and len(meta["configuration"]["stores"]) == 2
+
+    files = {name: (data / "out" / name).read_bytes() for name in ("probes.csv", "per_tag.csv", "episodes.csv")}
+    second = run(data, *GRID)
+    assert second.returncode == 0 and "holds 54 of 54 probes already" in second.stderr
+    assert {name: (data / "out" / name).read_bytes() for name in files} == files
+    assert second.stdout == first.stdout
+
+
+def test_episodes_file_says_what_was_used(data):
+    rows = sweep(config(data))
+    clips = read_manifest(data / "manifest.csv")
+    about = {clip: (split, tags) for clip, split, tags in zip(clips.clip_ids, clips.splits, clips.tags, strict=True)}
+    lines = [line.split(",") for line in (data / "out" / "episodes.csv").read_text().splitlines()[1:]]
+    assert len(lines) == 2 * 5 * 3
+    for seed, _, tag, _, clip in lines:
+        assert about[clip][0] == "train" and tag in about[clip][1], (seed, clip)
+    for row in rows:
+        used = {clip for seed, position, _, shot, clip in lines
+                if int(seed) == row.seed and int(position) < row.n_way and int(shot) < row.k_shot}
+        assert len(used) == row.num_train == row.n_way * row.k_shot
+    tags = {(int(seed), tag) for seed, _, tag, _, _ in lines}
+    assert {(row.seed, row.tag) for row in read_per_tag(data / "out") if row.n_way == 5} == tags
+
+
+def test_means_are_those_of_the_tags(data):
+    rows = sweep(config(data))
+    tags = read_per_tag(data / "out")
+    for row in rows:
+        mine = [tag for tag in tags if tag.key == row.key]
+        assert len(mine) == row.n_way
+        assert row.mAP == pytest.approx(np.mean([tag.average_precision for tag in mine]), abs=1e-6)
+        assert row.chance_mAP == pytest.approx(np.mean([tag.test_positives for tag in mine]) / 40, abs=1e-6)
+
+
+def test_order_of_rows_in_the_manifest_changes_nothing(data):
+    expected = sweep(config(data))
+    clips = read_manifest(data / "manifest.csv")
+    write_manifest(data / "manifest.csv", clips.take(np.random.default_rng(0).permutation(len(clips)).tolist()))
+    assert sweep(replace(config(data), out=str(data / "shuffled"))) == expected
+    assert (data / "out" / "episodes.csv").read_bytes() == (data / "shuffled" / "episodes.csv").read_bytes()
+
+
+def test_a_probe_does_not_depend_on_the_rest_of_the_grid(data):
+    whole = {row.key: row for row in sweep(config(data, n_way=(1, 2, 4, 5), num_seeds=3))}
+    for row in sweep(replace(config(data, n_way=(4,), seed=1, num_seeds=1), out=str(data / "part"))):
+        assert row.mAP == pytest.approx(whole[row.key].mAP, abs=1e-5)
+        assert row.val_loss == pytest.approx(whole[row.key].val_loss, abs=1e-5)
+
+
+def test_interrupted_and_resumed(data):
+    flags = [*GRID, "--max_epochs=3000", "--patience=3000", "--num_seeds=20", "--learning_rate=1e-5"]
+    env = os.environ | {"JAX_COMPILATION_CACHE_DIR": str(data / "jax-cache")}
+    with subprocess.Popen(command(data, *flags), cwd=ROOT, text=True, env=env, stderr=subprocess.PIPE) as process:
+        deadline = time.monotonic() + 120
+        while not read_probes_if_any(data / "out") and time.monotonic() < deadline:
+            time.sleep(0.1)
+        process.send_signal(signal.SIGINT)
+        errors = process.communicate(timeout=60)[1]
+    assert process.returncode == 130, errors
+    assert "run the same command to go on" in errors and "Traceback" not in errors
+    assert 0 < len(read_probes(data / "out")) < 360
+
+
+def read_probes_if_any(out: Path) -> list:
+    return read_probes(out) if (out / "probes.csv").exists() else []
+
+
+def change(data: Path, **fields: object) -> Manifest:
+    clips = replace(read_manifest(data / "manifest.csv"), **fields)  # type: ignore[arg-type]
+    write_manifest(data / "manifest.csv", clips)
+    return clips
+
+
+def edit(file: Path, old: str, new: str) -> None:
+    text = file.read_text()
+    assert old in text
+    file.write_text(text.replace(old, new, 1))
+
+
+def no_split(name: str):
+    return lambda data: change(data, splits=tuple(split.replace(name, "") for split in
+                                                  read_manifest(data / "manifest.csv").splits))
+
+
+BAD_INPUT = {
+    "no column": (lambda data: edit(data / "manifest.csv", "tags", "labels"), [], "column 'tags' is missing"),
+    "twice a clip": (lambda data: edit(data / "manifest.csv", "c001", "c000"), [], "clip_id 'c000' stands already"),
+    "no manifest": (lambda data: (data / "manifest.csv").unlink(), [], "manifest.csv: No such file"),
+    "truncated": (lambda data: os.truncate(data / "good" / "features.npy", 3000), [], "good/features.npy"),
+    "short store": (lambda data: (data / "good" / "clip_ids.txt").write_text("c000\n"), [], "good/features.npy"),
+    "objects": (lambda data: np.save(data / "good" / "features.npy", np.array([{}] * 120), allow_pickle=True),
+                [], "good/features.npy"),
+    "absent clip": (lambda data: edit(data / "good" / "clip_ids.txt", "c007", "c999"), [], "clip 'c007' is not in it"),
+    "no validation": (no_split("valid"), [], "the manifest has no valid clip"),
+    "no test": (no_split("test"), [], "the manifest has no test clip"),
+    "scarce": (None, ["--k_shot=40"], "40 are needed; lower --k_shot, or pass --on_scarce=fewer"),
+    "N above pool": (None, ["--n_way=7"], "--n_way=7 is above the pool of 6 tags"),
+    "unknown embedding": (None, ["--embedding=best"], "--embedding=best: unknown; there are good, poor, combined"),
+    "unknown tag": (lambda data: (data / "t.txt").write_text("t77"), ["--tags=file:{data}/t.txt"], "tag 't77'"),
+    "odd K": (None, ["--k_shot=some"], "--k_shot=some"),
+    "odd store": (None, ["--store=x"], "--store=x: write it as"),
+    "twice a store": (None, ["--store=good=y"], "'good' is given twice"),
+    "unknown flag": (None, ["--n_shot=1"], "n_shot"),
+    "argument": (None, ["tags"], "unexpected argument 'tags'"),
+    "no flagfile": (None, ["--flagfile={data}/none.cfg"], "none.cfg"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_INPUT)
+def test_bad_input_is_one_line_and_code_2(data, case):
+    spoil, flags, message = BAD_INPUT[case]
+    if spoil:
+        spoil(data)
+    result = run(data, "--n_way=2", "--k_shot=1", *(flag.format(data=data) for flag in flags))
+    assert result.returncode == 2, result.stderr
+    assert message in result.stderr and result.stderr.count("\n") == 1 and not result.stdout
+    assert not (data / "out").exists(), "nothing half-written"
+
+
+def test_not_finite_features_name_the_clip(data):
+    array = np.load(data / "good" / "features.npy")
+    array[3, 0] = np.nan  # c003 is a validation clip, so it is read whatever the episode
+    np.save(data / "good" / "features.npy", array)
+    result = run(data, "--n_way=2", "--k_shot=1")
+    assert result.returncode == 2 and "NaN or Inf in the features of clip 'c003'" in result.stderr
+    assert not (data / "out").exists()
+
+
+def test_missing_drop_uses_the_same_clips_for_every_embedding(data):
+    edit(data / "poor" / "clip_ids.txt", "c004", "c999")  # a test clip
+    result = run(data, *GRID, "--missing=drop")
+    assert result.returncode == 0 and "1 clips dropped" in result.stderr and "'c004'" in result.stderr
+    counts = {}
+    for row in read_per_tag(data / "out"):
+        counts.setdefault((row.seed, row.tag), set()).add(row.test_positives)
+    assert all(len(values) == 1 for values in counts.values())
+
+
+def test_a_tag_without_test_positives_is_empty_counted_and_out_of_the_mean(data):
+    clips = read_manifest(data / "manifest.csv")
+    change(data, tags=tuple(tuple(tag for tag in tags if tag != "t1" or split != "test")
+                            for tags, split in zip(clips.tags, clips.splits, strict=True)))
+    result = run(data, "--n_way=6", "--k_shot=2", "--num_seeds=1", "--max_epochs=5")
+    assert result.returncode == 0, result.stderr
+    assert "1 of 6 tags have no positive or no negative test clip" in result.stderr and "(t1)" in result.stderr
+    tags = [row for row in read_per_tag(data / "out") if row.embedding == "good"]
+    empty = [row for row in tags if np.isnan(row.average_precision)]
+    assert [(row.tag, row.test_positives) for row in empty] == [("t1", 0)] and np.isnan(empty[0].roc_auc)
+    good = next(row for row in read_probes(data / "out") if row.embedding == "good")
+    assert good.mAP == pytest.approx(np.nanmean([row.average_precision for row in tags]), abs=1e-6)
+
+
+def test_another_configuration_in_the_same_directory(data):
+    sweep(config(data))
+    before = (data / "out" / "probes.csv").read_bytes()
+    result = run(data, "--n_way=2", "--k_shot=1")
+    assert result.returncode == 2 and "another configuration" in result.stderr and result.stderr.count("\n") == 1
+    assert (data / "out" / "probes.csv").read_bytes() == before
+
+
+def test_smallest_sweep(data):
+    rows = sweep(config(data, n_way=(1,), k_shot=(1,), num_seeds=1, tags="top:1"))
+    assert [row.num_train for row in rows] == [1, 1] and all(0 <= row.mAP <= 1 for row in rows)
+
+
+def test_help_teaches():
+    result = subprocess.run([sys.executable, "-m", "fsprobe.sweep", "--help"], cwd=ROOT, capture_output=True, text=True)
+    assert result.returncode == 0 and "python -m fsprobe.sweep --manifest" in result.stdout
+    assert "--k_shot" in result.stdout and "--restore_best" in result.stdout.replace("[no]", "")

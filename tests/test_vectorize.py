@@ -1,0 +1,90 @@
+"""Many probes at once = each probe alone, whatever runs beside it, however it is padded, on any device.
+
+Tolerance 1e-5: batched products may sum in another order, and a few hundred Adam steps pass that on.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import Mesh
+
+from fsprobe import metrics, probe, solvers, vectorize
+from fsprobe.config import SolverConfig
+from fsprobe.probe import Data, Task, fit_probe
+from fsprobe.vectorize import Chunk, ProbeSpec
+
+CONFIG = SolverConfig(learning_rate=0.01, max_epochs=25, patience=5)
+
+
+@pytest.fixture(scope="module")
+def data() -> Data:
+    rng = np.random.default_rng(0)
+    mix = rng.standard_normal((8, 10))
+    parts: list[jax.Array] = []
+    for n in (60, 30, 80):
+        y = rng.random((n, 8)) < 0.3
+        parts += [jnp.array(y @ mix + rng.standard_normal((n, 10)), jnp.float32), jnp.array(y)]
+    return Data(*parts)
+
+
+def specs(count: int = 7) -> list[ProbeSpec]:
+    rng = np.random.default_rng(1)
+    return [ProbeSpec(i, 10 + i, rng.permutation(60)[:[3, 9, 24, 1, 60][i % 5]], rng.permutation(8)[:[1, 2, 8][i % 3]])
+            for i in range(count)]
+
+
+def alone(spec: ProbeSpec, data: Data) -> tuple[np.ndarray, np.ndarray, float, int]:
+    """One probe by fit_probe, unpadded, unbatched."""
+    task = Task(*(jnp.asarray(part, jnp.int32)
+                  for part in (spec.seed, spec.support, len(spec.support), spec.tags, len(spec.tags))))
+    params, progress = fit_probe(solvers.adam(CONFIG), task, data, CONFIG.max_epochs)
+    scores = probe.logits(params, data.test).T
+    labels = data.test_labels[:, spec.tags].T
+    return (np.asarray(metrics.average_precision(scores, labels)), np.asarray(metrics.roc_auc(scores, labels)),
+            float(progress.loss), int(progress.epoch))
+
+
+def mesh_of(num_devices: int) -> Mesh:
+    return Mesh(np.array(jax.devices()[:num_devices]), ("probe",))
+
+
+@pytest.mark.parametrize(("num_devices", "lanes"), [(1, 1), (1, 4), (2, 1), (2, 3)])
+def test_together_as_alone(data, num_devices, lanes):
+    chunk = Chunk(8, 72, lanes, tuple(specs()))
+    outcomes = list(vectorize.train(chunk, data, CONFIG, mesh_of(num_devices)))
+    assert [outcome.spec.key for outcome in outcomes] == list(range(7))
+    for outcome in outcomes:
+        precision, auc, loss, epochs = alone(outcome.spec, data)
+        np.testing.assert_allclose(outcome.average_precision, precision, atol=1e-5)
+        np.testing.assert_allclose(outcome.roc_auc, auc, atol=1e-5)
+        assert outcome.val_loss == pytest.approx(loss, abs=1e-5) and outcome.epochs == epochs
+
+
+def test_padding_is_inert(data):
+    one = specs(3)[2:]
+    tight, loose = (next(vectorize.train(Chunk(*room, 1, tuple(one)), data, CONFIG, mesh_of(1)))
+                    for room in ((8, 24), (16, 200)))
+    np.testing.assert_allclose(tight.average_precision, loose.average_precision, atol=1e-5)
+    assert tight.val_loss == pytest.approx(loose.val_loss, abs=1e-5)
+
+
+def test_plan_packs_every_probe_once_into_room_that_fits():
+    many = specs(40)
+    chunks = vectorize.plan(many, dim=10, platform="cpu", num_devices=2)
+    assert sorted(spec.key for chunk in chunks for spec in chunk.specs) == list(range(40))
+    for chunk in chunks:
+        for spec in chunk.specs:
+            assert len(spec.tags) <= chunk.n_tags and len(spec.support) <= chunk.n_clips
+    assert chunks == vectorize.plan(many, dim=10, platform="cpu", num_devices=2)
+
+
+def test_one_trace_per_shape(data):
+    config = SolverConfig(learning_rate=0.01, max_epochs=30, patience=30)  # a solver nobody else has compiled
+    before = vectorize._advance._cache_size()
+    ticks: list[int] = []
+    for first in (0, 2, 4):  # three chunks of the same room, many blocks of epochs each
+        list(vectorize.train(Chunk(8, 64, 1, tuple(specs()[first:first + 2])), data, config, mesh_of(2), ticks.append))
+    assert len(ticks) > 3, "each chunk must take several blocks"
+    assert vectorize._advance._cache_size() - before == 1
+    assert sum(ticks) == 3 * 2 * 30
