@@ -1,0 +1,30 @@
+# Sourced by the scripts beside it: `make_environment DIR EXTRAS` leaves $python pointing at a virtual environment
+# with this checkout installed. Once made, it is reused without a network until pyproject.toml changes.
+
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+
+fail() { echo "$(basename "$0"): $*" >&2; exit 2; }
+
+find_python() {
+  for candidate in ${PYTHON:-python3 python3.13 python3.12 python3.11}; do
+    if command -v "$candidate" >/dev/null &&
+       "$candidate" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+      command -v "$candidate"; return
+    fi
+  done
+  fail "no Python 3.11 or newer with venv found; install one (Debian: apt install python3-venv) or set PYTHON="
+}
+
+make_environment() {
+  local venv=$root/$1 extras=$2 stamp
+  stamp="$extras $root $(sha256sum < "$root/pyproject.toml")"
+  python=$venv/bin/python
+  if [ "$(cat "$venv/stamp" 2>/dev/null)" != "$stamp" ]; then
+    local base; base=$(find_python)
+    echo "Making $venv ($extras); this downloads about 250 MB once." >&2
+    "$base" -m venv --clear "$venv"
+    "$python" -m pip install --quiet --disable-pip-version-check --editable "$root[$extras]" ||
+      fail "pip could not install $root[$extras]; is a package index reachable?"
+    echo "$stamp" > "$venv/stamp"  # last: an interrupted installation starts over
+  fi
+}

@@ -1,0 +1,11 @@
+#!/usr/bin/env bash
+# Make the development environment, then lint, type-check and test. Arguments go to pytest: launch/test.sh -k metrics
+set -euo pipefail
+source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
+make_environment .venv-dev extract,dev
+cd "$root"
+export JAX_COMPILATION_CACHE_DIR=${JAX_COMPILATION_CACHE_DIR:-$root/.cache/jax}  # tests compile the same programs
+
+"$python" -m ruff check .
+"$python" -m mypy
+"$python" -m pytest -n "$(nproc)" "$@"
