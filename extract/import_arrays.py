@@ -1,0 +1,34 @@
+"""Make a store of features that you already have: one vector per clip.
+
+    python -m extract.import_arrays --features=X.npy --clip_ids=ids.txt --name=mine --store=stores/mine
+
+--features is a two-dimensional array of numbers, one row per clip:
+  .npy   an array;
+  .npz   an archive of one array, or of several with --key naming one;
+  .csv   numbers, with a header or without. Without --clip_ids, the first column must be headed clip_id.
+--clip_ids is a text file with one id per line, in the order of the rows.
+"""
+
+from absl import flags
+
+from extract.arrays import import_arrays
+from extract.errors import InputError, run
+
+flags.DEFINE_string("features", None, "Features: .npy, .npz or .csv.")
+flags.DEFINE_string("clip_ids", None, "Text file of clip ids, one per line; optional for a .csv with a clip_id column.")
+flags.DEFINE_string("key", None, "Which array of an .npz.")
+flags.DEFINE_string("name", None, "Name of the embedding.")
+flags.DEFINE_string("store", None, "Directory of the store to make.")
+FLAGS = flags.FLAGS
+
+
+def main() -> None:
+    for name in ("features", "name", "store"):
+        if not FLAGS[name].value:
+            raise InputError(f"--{name} is missing; see --help")
+    clips, dim = import_arrays(FLAGS.features, FLAGS.clip_ids, FLAGS.name, FLAGS.store, FLAGS.key)
+    print(f"{FLAGS.name}: {clips} clips of {dim} values in {FLAGS.store}")
+
+
+if __name__ == "__main__":
+    run(main)

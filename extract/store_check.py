@@ -1,0 +1,90 @@
+"""Is what a store holds what it says it holds? `extract.verify` asks."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from extract import store_files
+from extract.store import DONE, FAILED, PENDING, Store, find_shards, open_store, shard_name
+
+_BLOCK = 4096  # rows
+
+
+@dataclass(frozen=True)
+class Report:
+    """clips by status; checksums: files that agree with their recorded sum, none while the store is incomplete."""
+
+    done: int
+    failed: int
+    pending: int
+    checksums: int
+    problems: tuple[str, ...]
+
+
+def verify(path: str | Path) -> Report:
+    """All problems of a store or of all its shards. Raises InputError if it cannot even be opened."""
+    whole = open_store(path)
+    shards = [whole]
+    if not (Path(path) / "store.json").exists():
+        shards = [open_store(Path(path) / shard_name(*shard)) for shard in find_shards(Path(path))]
+    problems: list[str] = []
+    agreeing = 0
+    for shard in shards:
+        problems += _check_finite(shard, "features")
+        problems += _check_finite(shard, "features_framenorm")
+        problems += _check_frames(shard)
+        problems += _check_failures(shard)
+        if shard.meta["checksums"]:
+            wrong = list(_check_sums(shard))
+            agreeing += len(shard.meta["checksums"]) - len(wrong)
+            problems += wrong
+            if (shard.status == PENDING).any():
+                problems.append(f"{shard.path}: has checksums as if complete, but pending clips")
+    done, failed, pending = (int((whole.status == code).sum()) for code in (DONE, FAILED, PENDING))
+    return Report(done, failed, pending, agreeing, tuple(problems))
+
+
+def _check_sums(store: Store) -> Iterator[str]:
+    recorded, actual = store.meta["checksums"], store_files.checksums(store.path)
+    for file in sorted(recorded.keys() | actual.keys()):
+        if recorded.get(file) != actual.get(file):
+            yield f"{store.path / file}: is not what store.json has the checksum of"
+
+
+def _check_finite(store: Store, name: str) -> Iterator[str]:
+    for start in range(0, len(store), _BLOCK):
+        values = np.asarray(getattr(store, name)[start:start + _BLOCK])
+        bad = ~np.isfinite(values).all(axis=1) & (store.status[start:start + _BLOCK] == DONE)
+        for row in np.flatnonzero(bad):
+            yield f"{store.path / f'{name}.npy'}: NaN or Inf in clip {store.clip_ids[start + row]!r}"
+
+
+def _check_frames(store: Store) -> Iterator[str]:
+    if not store.frames:
+        return
+    (frames,), (offsets,) = store.frames, store.frame_offsets
+    end = 0
+    rows = sorted(np.flatnonzero(store.status == DONE).tolist(), key=lambda row: int(offsets[row, 0]))
+    for row in tqdm(rows, desc="frames", unit=" clips", dynamic_ncols=True, leave=False, delay=2):
+        first, last = offsets[row].tolist()
+        clip = f"{store.path}: clip {store.clip_ids[row]!r}"
+        if not end <= first < last <= len(frames):
+            yield f"{clip} has frames {first} to {last} of {len(frames)}, after another's that end at {end}"
+        elif not np.isfinite(frames[first:last]).all():
+            yield f"{clip} has NaN or Inf in its frames"
+        end = max(end, last)
+
+
+def _check_failures(store: Store) -> Iterator[str]:
+    reasons = store_files.read_failures(store.path)
+    status = dict(zip(store.clip_ids, store.status, strict=True))
+    for clip, code in status.items():
+        if code == FAILED and clip not in reasons:
+            yield f"{store.path}: clip {clip!r} failed, but failures.csv has no reason"
+    for clip in reasons:
+        # a reason is written before its status: after a crash the clip may still be pending
+        if status.get(clip, DONE) == DONE:
+            yield f"{store.path}: failures.csv names {clip!r}, which did not fail"

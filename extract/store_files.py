@@ -1,0 +1,148 @@
+"""The files of a store, one by one: how each is written. `extract.store_writer` knows in which order."""
+
+import contextlib
+import csv
+import datetime
+import errno
+import hashlib
+import io
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from extract.errors import InputError
+from extract.manifest import atomic_write, read_csv
+from extract.store import FORMAT_VERSION, WIDTHS
+
+HEADER = 128  # bytes of a .npy header as NumPy pads it; it leaves room for the first axis to grow
+
+
+@dataclass(frozen=True)
+class StoreSpec:
+    """What the numbers of a store are: two runs may share one only if all of this is equal."""
+
+    embedding: str
+    dim: int
+    aggregation: str = "mean_std"
+    sample_rate: int | None = None    # Hz
+    window: float | None = None       # seconds
+    hop: float | None = None          # seconds
+    keep_frames: bool = False
+    num_shards: int = 1
+    shard_index: int = 0
+    clips_sha256: str | None = None   # of ids and paths of all used clips, other shards' too
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def width(self) -> int:
+        return WIDTHS[self.aggregation] * self.dim
+
+
+def new_meta(spec: StoreSpec, clips: int) -> dict[str, Any]:
+    """store.json of a store just begun; `checksums` is empty until it is complete."""
+    now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    return {"format_version": FORMAT_VERSION, **json.loads(json.dumps(asdict(spec))), "num_clips": clips,
+            "created": now, "checksums": {}}
+
+
+def write_meta(path: Path, meta: Mapping[str, Any]) -> None:
+    with atomic_write(path / "store.json") as file:
+        file.write(json.dumps(meta, indent=2) + "\n")
+
+
+def write_clip_ids(path: Path, clip_ids: Iterable[str]) -> None:
+    with atomic_write(path / "clip_ids.txt") as file:
+        file.writelines(f"{clip}\n" for clip in clip_ids)
+
+
+def write_failures(path: Path, failures: Iterable[tuple[str, str]]) -> None:
+    """failures.csv from (clip_id, reason) pairs."""
+    with atomic_write(path / "failures.csv") as file:
+        csv.writer(file, lineterminator="\n").writerows([("clip_id", "reason"), *failures])
+
+
+def read_failures(path: Path) -> dict[str, str]:
+    """clip_id → reason. Raises InputError if the file is missing or malformed."""
+    try:
+        rows = read_csv(path / "failures.csv", ("clip_id", "reason"))
+        return {row["clip_id"]: row["reason"] for _, row in rows}
+    except FileNotFoundError:
+        raise InputError(f"{path / 'failures.csv'}: no such file; restore it or extract again") from None
+
+
+def checksums(path: Path) -> dict[str, str]:
+    """file name → SHA-256 (hex) of every array of a store, and of its clip_ids.txt."""
+    names = [*sorted(path.glob("*.npy")), path / "clip_ids.txt"]
+    sums = {}
+    with tqdm(total=sum(file.stat().st_size for file in names), desc="checksums", unit="B", unit_scale=True,
+              dynamic_ncols=True, leave=False, delay=2) as bar:
+        for file in names:
+            digest = hashlib.sha256()
+            with file.open("rb") as stream:
+                while data := stream.read(1 << 20):
+                    digest.update(data)
+                    bar.update(len(data))
+            sums[file.name] = digest.hexdigest()
+    return sums
+
+
+def allocate(path: Path, dtype: Any, shape: tuple[int, ...]) -> None:
+    """A .npy of zeros whose disk space is claimed now, so that a full disk shows before any work is done."""
+    size = HEADER + int(np.prod(shape)) * np.dtype(dtype).itemsize
+    with path.open("wb") as file:
+        file.write(npy_header(dtype, shape))
+        file.flush()
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(file.fileno(), 0, size)
+        else:
+            for start in range(HEADER, size, 1 << 20):
+                file.write(bytes(min(1 << 20, size - start)))
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def npy_header(dtype: Any, shape: tuple[int, ...]) -> bytes:
+    buffer = io.BytesIO()
+    descr = np.lib.format.dtype_to_descr(np.dtype(dtype))
+    np.lib.format.write_array_header_1_0(buffer, {"descr": descr, "fortran_order": False, "shape": shape})
+    header = buffer.getvalue()
+    assert len(header) == HEADER
+    return header
+
+
+def write_at(path: Path, pieces: Sequence[tuple[int, bytes]]) -> None:
+    """Write (offset, bytes) pieces into an existing file and wait until they are on the disk."""
+    if not pieces:
+        return
+    file = os.open(path, os.O_WRONLY)
+    try:
+        for offset, data in pieces:
+            view = memoryview(data)
+            while view:  # a nearly full disk takes part of it, then refuses the rest
+                written = os.pwrite(file, view, offset)
+                offset, view = offset + written, view[written:]
+        os.fsync(file)
+    finally:
+        os.close(file)
+
+
+def is_disk_full(error: BaseException) -> bool:
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+@contextlib.contextmanager
+def disk_full_explained(path: Path) -> Iterator[None]:
+    """Turn a full disk into an InputError that says what to do."""
+    try:
+        yield
+    except OSError as error:
+        if not is_disk_full(error):
+            raise
+        raise InputError(f"{path}: the disk is full ({error.strerror}); make room and run the same command "
+                         "again: finished clips are kept") from error

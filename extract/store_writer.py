@@ -1,0 +1,253 @@
+"""Write a store so that a crash, a kill -9 or a full disk at any moment leaves one that resumes and verifies.
+
+Order is everything. Space for every row is claimed at creation; store.json comes last, so a directory
+without one holds nothing yet. A row's values reach the disk before its status says done, and a reason before
+its status says failed. Rows are written with pwrite, never through a memory map: on a full disk a map dies of
+SIGBUS. Checksums enter store.json, atomically, once no row is pending.
+"""
+
+import json
+import os
+import shutil
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from filelock import FileLock, Timeout
+
+from extract import store_files as files
+from extract.errors import InputError
+from extract.store import DONE, FAILED, PENDING, load_array, read_clip_ids, read_meta
+from extract.store_files import HEADER, StoreSpec, disk_full_explained, write_at
+
+COMMIT_SECONDS = 1.0
+_OWN = {"features.npy", "features_framenorm.npy", "status.npy", "frames.npy", "frame_offsets.npy",
+        "clip_ids.txt", "failures.csv", ".lock", ".scratch"}
+
+
+class StoreWriter:
+    """The one writer of a store directory, a context manager: creates the store, or resumes what is there.
+
+    Entering raises InputError if another run holds the store, if it was begun with another spec or other
+    clips (naming the difference), or if the directory holds something else. Leaving commits.
+    `status`: uint8 `[clip]`, what the disk has.
+    """
+
+    def __init__(self, path: str | Path, spec: StoreSpec, clip_ids: Sequence[str]):
+        self.path, self.spec, self.clip_ids = Path(path), spec, tuple(clip_ids)
+        self.scratch = self.path / ".scratch"  # for audio too long for memory
+        self.status = np.zeros(len(clip_ids), np.uint8)
+        self.failures: dict[int, str] = {}
+        self._rows: list[tuple[int, np.ndarray, np.ndarray]] = []
+        self._frames: list[tuple[int, np.ndarray]] = []  # (first frame, frames)
+        self._offsets = np.zeros((len(clip_ids), 2), np.int64)
+        self._num_frames = 0
+        self._committed = time.monotonic()
+
+    def __enter__(self) -> Self:
+        if self.path.is_dir() and not (self.path / "store.json").exists():
+            foreign = [entry.name for entry in self.path.iterdir()
+                       if entry.name not in _OWN and entry.suffix != ".tmp"]
+            if foreign:
+                raise InputError(f"{self.path}: not a store, but holds {min(foreign)!r}; name a new --store")
+        self.path.mkdir(parents=True, exist_ok=True)
+        self._lock = FileLock(self.path / ".lock")
+        try:
+            self._lock.acquire(timeout=0)
+        except Timeout:
+            raise InputError(f"{self.path}: another run is writing this store; wait for it, or stop it "
+                             "and run again") from None
+        try:
+            with disk_full_explained(self.path):
+                self._remove_leftovers()
+                if (self.path / "store.json").exists():
+                    self._resume()
+                else:
+                    self._create()
+        except BaseException:
+            self._lock.release()
+            raise
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        try:
+            self.commit()
+        finally:
+            self._remove_leftovers()
+            self._lock.release()
+
+    def write(self, row: int, features: np.ndarray, framenorm: np.ndarray, frames: np.ndarray | None) -> None:
+        """Take a clip's rows, float32 `[width]`, and with keep_frames its frames, float16 `[frame, dim]`."""
+        if self.spec.keep_frames:
+            assert frames is not None
+            self._frames.append((self._num_frames, frames))
+            self._offsets[row] = self._num_frames, self._num_frames + len(frames)
+            self._num_frames += len(frames)
+        self._rows.append((row, features, framenorm))
+        if time.monotonic() - self._committed > COMMIT_SECONDS:
+            self.commit()
+
+    def fail(self, row: int, reason: str) -> None:
+        """Mark a clip as failed; its rows are zero."""
+        self.failures[row] = " ".join(reason.split())
+
+    def commit(self) -> None:
+        """Bring everything taken so far to the disk: values first, then the status that vouches for them.
+
+        Doing it twice is harmless: an interrupt may come between any two steps.
+        """
+        done, failed = [row for row, *_ in self._rows], [row for row in self.failures if not self.status[row]]
+        zeros = np.zeros(self.spec.width, np.float32)
+        with disk_full_explained(self.path):
+            blank = [(row, zeros) for row in failed]
+            self._write_rows("features", [(row, raw) for row, raw, _ in self._rows] + blank)
+            self._write_rows("features_framenorm", [(row, norm) for row, _, norm in self._rows] + blank)
+            if self._frames:
+                self._write_frames()
+                self._write_rows("frame_offsets", [(row, self._offsets[row]) for row in done])
+            if failed:
+                self._write_failures()
+            self._set_status(done, DONE)
+            self._set_status(failed, FAILED)
+        self._rows.clear()
+        self._frames.clear()
+        self._committed = time.monotonic()
+
+    def retry_failed(self) -> None:
+        """Make failed rows pending again; a complete store is incomplete from then on."""
+        failed = np.flatnonzero(self.status == FAILED).tolist()
+        if failed:
+            with disk_full_explained(self.path):
+                self._write_meta({})
+                self._set_status(failed, PENDING)
+                self.failures.clear()
+                self._write_failures()
+
+    def finish(self) -> None:
+        """Commit and, if no row is pending, record the checksums that say the store is complete."""
+        self.commit()
+        if not (self.status == PENDING).any() and not self._meta["checksums"]:
+            with disk_full_explained(self.path):
+                self._write_meta(files.checksums(self.path))
+
+    def _create(self) -> None:
+        clips, width = len(self.clip_ids), self.spec.width
+        arrays: dict[str, tuple[Any, tuple[int, ...]]] = {
+            "features": (np.float32, (clips, width)), "features_framenorm": (np.float32, (clips, width)),
+            "status": (np.uint8, (clips,))}
+        if self.spec.keep_frames:
+            arrays |= {"frames": (np.float16, (0, self.spec.dim)), "frame_offsets": (np.int64, (clips, 2))}
+        try:
+            for name, (dtype, shape) in arrays.items():
+                files.allocate(self._file(name), dtype, shape)
+            self._write_failures()
+            files.write_clip_ids(self.path, self.clip_ids)
+            self._meta = files.new_meta(self.spec, clips)
+            self._write_meta({})
+        except BaseException:  # give a full disk its space back
+            if not (self.path / "store.json").exists():
+                for name in arrays:
+                    self._file(name).unlink(missing_ok=True)
+            raise
+
+    def _resume(self) -> None:
+        self._meta = read_meta(self.path)
+        self._check_same()
+        clips = len(self.clip_ids)
+        for name in ("features", "features_framenorm"):
+            load_array(self._file(name), np.float32, (clips, self.spec.width))
+        self.status = np.array(load_array(self._file("status"), np.uint8, (clips,)))
+        reasons = files.read_failures(self.path)
+        self.failures = {row: reasons.get(self.clip_ids[row], "unknown")
+                         for row in np.flatnonzero(self.status == FAILED).tolist()}
+        if self.spec.keep_frames:
+            load_array(self._file("frames"), np.float16, (None, self.spec.dim), growing=True)
+            self._offsets = np.array(load_array(self._file("frame_offsets"), np.int64, (clips, 2)))
+            if not self._meta["checksums"]:
+                self._drop_unvouched_frames()
+
+    def _drop_unvouched_frames(self) -> None:
+        """Cut off frames that a crash kept from being vouched for by a status."""
+        done = self.status == DONE
+        stray = np.flatnonzero(~done & self._offsets.any(axis=1)).tolist()
+        self._offsets[stray] = 0
+        self._write_rows("frame_offsets", [(row, self._offsets[row]) for row in stray])
+        self._num_frames = int(self._offsets.max(initial=0))
+        os.truncate(self._file("frames"), HEADER + 2 * self.spec.dim * self._num_frames)
+        self._write_frames()
+
+    def _check_same(self) -> None:
+        fix = "give the same, or another --store"
+        for key, now in json.loads(json.dumps(asdict(self.spec))).items():
+            was = self._meta.get(key)
+            if was == now or key == "clips_sha256":
+                continue
+            if isinstance(was, dict) and isinstance(now, dict):
+                key, was, now = next((f"{key} {part}", was.get(part), now.get(part))
+                                     for part in {**was, **now} if was.get(part) != now.get(part))
+            raise InputError(f"{self.path}: was begun with {key} {was!r}, now it is {now!r}; {fix}")
+        clip_ids = read_clip_ids(self.path / "clip_ids.txt")
+        if clip_ids != self.clip_ids:
+            pairs = zip(clip_ids, self.clip_ids, strict=False)
+            first = next((f", first {was!r} → {now!r}" for was, now in pairs if was != now), "")
+            raise InputError(f"{self.path}: was begun with another manifest ({len(clip_ids)} clips → "
+                             f"{len(self.clip_ids)}{first}); {fix}")
+        if self._meta.get("clips_sha256") != self.spec.clips_sha256:
+            raise InputError(f"{self.path}: was begun with another manifest (these clips have other paths, or "
+                             f"other shards other clips); {fix}")
+
+    def _file(self, name: str) -> Path:
+        return self.path / f"{name}.npy"
+
+    def _write_rows(self, name: str, rows: Sequence[tuple[int, np.ndarray]]) -> None:
+        write_at(self._file(name), [(HEADER + row * values.nbytes, values.tobytes()) for row, values in rows])
+
+    def _write_frames(self) -> None:
+        size = 2 * self.spec.dim
+        file, header = self._file("frames"), files.npy_header(np.float16, (self._num_frames, self.spec.dim))
+        write_at(file, [(HEADER + start * size, frames.tobytes()) for start, frames in self._frames])
+        write_at(file, [(0, header)])
+
+    def _set_status(self, rows: Sequence[int], status: int) -> None:
+        write_at(self._file("status"), [(HEADER + row, bytes([status])) for row in rows])
+        self.status[rows] = status
+
+    def _write_failures(self) -> None:
+        files.write_failures(self.path, ((self.clip_ids[row], self.failures[row])
+                                         for row in sorted(self.failures)))
+
+    def _write_meta(self, sums: dict[str, str]) -> None:
+        self._meta["checksums"] = sums
+        files.write_meta(self.path, self._meta)
+
+    def _remove_leftovers(self) -> None:
+        for scratch in self.path.glob(".*.tmp"):
+            scratch.unlink()
+        shutil.rmtree(self.scratch, ignore_errors=True)
+
+
+def write_store(path: str | Path, spec: StoreSpec, clip_ids: Sequence[str], arrays: dict[str, np.ndarray]) -> None:
+    """Make a complete store at once: built beside `path` and renamed, it appears whole or not at all.
+
+    Raises InputError if there is something at `path`, or the disk is full.
+    """
+    path = Path(path)
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise InputError(f"{path}: exists already; name another --store, or delete it first")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scratch = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with disk_full_explained(path):
+            scratch.mkdir()
+            for name, array in {**arrays, "status": np.full(len(clip_ids), DONE, np.uint8)}.items():
+                files.allocate(scratch / f"{name}.npy", array.dtype, array.shape)
+                write_at(scratch / f"{name}.npy", [(HEADER, array.tobytes())])
+            files.write_failures(scratch, ())
+            files.write_clip_ids(scratch, clip_ids)
+            files.write_meta(scratch, {**files.new_meta(spec, len(clip_ids)), "checksums": files.checksums(scratch)})
+            scratch.replace(path)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)

@@ -1,0 +1,167 @@
+"""Decoding in parallel processes. Not concurrent.futures: a damaged file may crash a decoder, and then the clip
+that did it must be known and the other clips go on; and workers must not outlive a parent that was killed."""
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import traceback
+from collections import deque
+from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from extract.audio import AudioError, decode
+from extract.store_files import is_disk_full
+
+_ATTEMPTS = 2  # a worker may die of something else than its clip: of too little memory, say
+
+
+Result = np.ndarray | str  # float32, or the reason why there is none
+
+
+class _Message(NamedTuple):
+    """A Result on its way from worker to parent; a long clip travels as the name of a scratch file."""
+
+    array: np.ndarray | None = None
+    scratch: str | None = None
+    reason: str | None = None
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a worker does with a file: decode it at sample_rate (Hz) and, if clip_frames is given, apply that."""
+
+    sample_rate: int
+    scratch: Path
+    clip_frames: Callable[[np.ndarray], np.ndarray] | None = None
+
+    def __call__(self, path: Path) -> _Message:
+        try:
+            audio = decode(path, self.sample_rate, self.scratch)
+        except AudioError as error:
+            return _Message(reason=str(error))
+        scratch = str(audio.filename) if isinstance(audio, np.memmap) else None
+        if self.clip_frames is None:
+            return _Message(scratch=scratch) if scratch else _Message(array=audio)
+        frames = self.clip_frames(audio)
+        if scratch:
+            Path(scratch).unlink()
+        return _Message(array=frames)
+
+
+@dataclass
+class _Worker:
+    process: BaseProcess
+    connection: Connection
+    ready: bool = False
+    task: int | None = None
+
+
+def outcomes(paths: Sequence[Path], job: Job, num_workers: int) -> Generator[Result]:
+    """job(path) for every path, in order, computed by num_workers processes at most 2·num_workers files ahead.
+
+    Close the generator to stop the processes. Raises OSError on a full disk, RuntimeError on a bug in a worker.
+    """
+    workers: list[_Worker] = []
+    waiting, attempts = deque(range(len(paths))), [0] * len(paths)
+    results: dict[int, _Message] = {}
+    try:
+        workers += [_start(job) for _ in range(min(num_workers, len(paths)))]
+        for wanted in range(len(paths)):
+            while wanted not in results:
+                for worker in workers:
+                    if (worker.ready and worker.task is None and waiting
+                            and waiting[0] < wanted + 2 * num_workers):
+                        worker.task = waiting.popleft()
+                        attempts[worker.task] += 1
+                        with contextlib.suppress(OSError):  # it died; its end of file says so below
+                            worker.connection.send(paths[worker.task])
+                for connection in wait([worker.connection for worker in workers]):
+                    index = next(i for i, worker in enumerate(workers) if worker.connection is connection)
+                    worker = workers[index]
+                    try:
+                        message = worker.connection.recv()
+                    except (EOFError, OSError):
+                        cause = _bury(worker)
+                        if not worker.ready:
+                            raise RuntimeError(f"a decoding process does not start ({cause})") from None
+                        workers[index] = _start(job)
+                        if worker.task is not None and attempts[worker.task] < _ATTEMPTS:
+                            waiting.appendleft(worker.task)
+                        elif worker.task is not None:
+                            results[worker.task] = _Message(reason=f"the decoding process died ({cause})")
+                        continue
+                    if isinstance(message, Exception):
+                        raise message
+                    if worker.task is not None:
+                        results[worker.task] = message
+                    worker.ready, worker.task = True, None
+            yield _fetch(results.pop(wanted))
+    finally:
+        for worker in workers:
+            worker.process.kill()
+            _bury(worker)
+
+
+def _fetch(message: _Message) -> Result:
+    if message.scratch is not None:
+        array = np.memmap(message.scratch, np.float32, mode="r")
+        Path(message.scratch).unlink()  # its space is freed with the map
+        return array
+    return str(message.reason) if message.array is None else message.array
+
+
+def _start(job: Job) -> _Worker:
+    context = multiprocessing.get_context("spawn")  # a fork would inherit JAX's threads and locks
+    ours, theirs = context.Pipe()
+    process = context.Process(target=_work, args=(theirs, job), daemon=True)
+    with _signals_ignored():
+        process.start()
+    theirs.close()
+    return _Worker(process, ours)
+
+
+def _bury(worker: _Worker) -> str:
+    """Wait for the end of a dead process; what it died of."""
+    worker.connection.close()
+    worker.process.join()
+    code = worker.process.exitcode or 0
+    return f"signal {-code}, {signal.strsignal(-code)}" if code < 0 else f"exit code {code}"
+
+
+@contextlib.contextmanager
+def _signals_ignored() -> Iterator[None]:
+    """What is ignored here stays ignored in a process started here: Ctrl-C and a terminated job reach the whole
+    process group, and it is the parent who decides."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    previous = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def _work(connection: Connection, job: Job) -> None:
+    sys.stderr = os.fdopen(os.dup(2), "w")  # Python may speak; decoders' warnings would tear the progress bar
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+    with contextlib.suppress(EOFError, OSError):  # the parent is gone: so are we
+        connection.send(None)
+        while True:
+            path = connection.recv()
+            try:
+                message: _Message | Exception = job(path)
+            except Exception as error:
+                full = is_disk_full(error)
+                message = error if full else RuntimeError(f"{path}:\n{traceback.format_exc()}")
+            connection.send(message)
