@@ -1,0 +1,62 @@
+"""From the options of a run to parameters: a weights file, the cache, or random numbers."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from flax.traverse_util import flatten_dict, unflatten_dict
+
+from extract import weights_formats
+from extract.errors import InputError
+from extract.weights_formats import Layout, Tensors
+
+BACKENDS = ("jax", "package")
+
+
+@dataclass(frozen=True)
+class Source:
+    """weights: a file, or None for the cache. cache_dir: None for the user's. random_weights: a seed, or None.
+
+    backend: `jax`, or `package` for the model's own package.
+    """
+
+    weights: str | Path | None = None
+    cache_dir: str | Path | None = None
+    random_weights: int | None = None
+    backend: str = "jax"
+
+    def __post_init__(self) -> None:
+        if self.backend not in BACKENDS:
+            raise InputError(f"unknown backend {self.backend!r}; there are {', '.join(BACKENDS)}")
+        if self.weights is not None and self.random_weights is not None:
+            raise InputError(f"weights {str(self.weights)!r} and random weights exclude each other; give one of them")
+
+
+def obtain(source: Source, name: str, init: Callable[[jax.Array], Any], convert: Callable[[Tensors, str], Any], *,
+           variant: str = "", companion: str = "") -> tuple[Any, dict[str, Any]]:
+    """(parameters, provenance). Raises InputError if there are no weights, naming the command that gets them."""
+    if source.random_weights is not None:
+        return init(jax.random.key(source.random_weights)), {"weights": f"random, seed {source.random_weights}"}
+    path = Path(source.weights) if source.weights else weights_formats.cache_file(name, variant, source.cache_dir)
+    if not source.weights and not path.exists():
+        command = f"python -m extract.weights --embedding={name}"
+        command += f" --{name}_variant={variant}" if variant else ""
+        command += f" --cache_dir={source.cache_dir}" if source.cache_dir else ""
+        raise InputError(f"{path}: no weights of {name} there; get them with: {command}")
+    tensors, files = weights_formats.read_weights(path, companion)
+    return convert(tensors, str(path)), {"weights": files}
+
+
+def from_published(tensors: Tensors, layout: Layout, shapes: Any, where: str) -> Any:
+    """Parameter tree like `shapes`. Raises InputError where a tensor is missing or does not fit."""
+    flat = {path: leaf.shape for path, leaf in flatten_dict(shapes, sep="/").items()}
+    return unflatten_dict(weights_formats.from_published(tensors, layout, flat, where), sep="/")
+
+
+def to_published(params: Any, layout: Layout) -> Tensors:
+    """Parameter tree → tensors under their published names."""
+    leaves = {path: np.asarray(leaf) for path, leaf in flatten_dict(params, sep="/").items()}
+    return weights_formats.to_published(leaves, layout)

@@ -1,0 +1,203 @@
+"""OpenL3, audio subnetwork "mel128, music, 512" (Cramer, Wu, Salamon and Bello, ICASSP 2019), in JAX.
+
+Audio at 48 kHz, preceded by half a second of zeros, is cut into windows of 1 s, one every 0.1 s; each becomes a
+log-mel image and 512 values. Two packages carry this model and their front ends differ, so that equal weights give
+different embeddings (`Config.variant`): `openl3` 0.4.2 with kapre, and `torchopenl3` 1.0.1, which the paper used.
+"""
+
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from extract import weights_formats
+from extract.embeddings import Embedding, _dsp
+from extract.embeddings._nn import Conv3x3, map_batches, pool2x2, random_tree
+from extract.embeddings._openl3_frontend import BANDS, BINS, FRAMES, N_FFT, drop_plain_dft, log_mel, mel_filters
+from extract.embeddings._pretrained import Source, from_published, obtain, to_published
+from extract.errors import InputError
+from extract.weights_formats import OIHW, Layout, Tensors
+
+NAME = "openl3"
+SAMPLE_RATE = 48000
+DIM = 512
+WINDOW = 48000  # samples
+HOP = 4800  # samples
+FEATURES = (64, 64, 128, 128, 256, 256, 512, 512)
+TRUNK = 6  # convolutions before the last pool
+VARIANTS = ("openl3", "torchopenl3")
+
+
+@dataclass(frozen=True)
+class Config:
+    """variant: whose front end and weights. batch_size: windows per call of `embed`."""
+
+    variant: str = "openl3"
+    batch_size: int = 32
+
+    def __post_init__(self) -> None:
+        if self.variant not in VARIANTS:
+            raise InputError(f"unknown OpenL3 variant {self.variant!r}; there are {', '.join(VARIANTS)}")
+
+
+class Network(nn.Module):
+    """Log-mel image `[batch, band, frame, 1]` → `[batch, 512]`, as `head(trunk(x))`."""
+
+    def setup(self) -> None:
+        self.convs = [Conv3x3(features) for features in FEATURES]
+        # norms[i] stands before convs[i]
+        self.norms = [nn.BatchNorm(use_running_average=True, epsilon=1e-3) for _ in FEATURES]
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return self.head(self.trunk(x))
+
+    def trunk(self, x: jax.Array) -> jax.Array:
+        """→ `[batch, 16, 24, 256]`."""
+        x = self.norms[0](x)
+        for i in range(TRUNK):
+            x = nn.relu(self.norms[i + 1](self.convs[i](x)))
+            if i % 2:
+                x = pool2x2(x)
+        return x
+
+    def head(self, x: jax.Array) -> jax.Array:
+        x = nn.relu(self.norms[7](self.convs[6](x)))
+        return self.convs[7](x).max((1, 2))
+
+
+def frame_times(num_samples: int) -> np.ndarray:
+    """Centre of each frame in seconds, `[frame]`; the first lies on the first sample."""
+    return np.arange(num_frames(num_samples)) * (HOP / SAMPLE_RATE)
+
+
+def num_frames(num_samples: int) -> int:
+    return 1 + max(0, -(-(num_samples + WINDOW // 2 - WINDOW) // HOP))
+
+
+def _padding(num_samples: int) -> tuple[int, int]:
+    """Zeros before and after: both packages centre the first window on the first sample and fill up the last."""
+    return WINDOW // 2, WINDOW + (num_frames(num_samples) - 1) * HOP - WINDOW // 2 - num_samples
+
+
+def windows(audio: np.ndarray) -> np.ndarray:
+    """`[sample]` → `[window, 48000]`, at least one."""
+    return _dsp.windows_of(np.pad(audio, _padding(len(audio))), WINDOW, HOP)
+
+
+def embed(params: Mapping[str, Any], x: jax.Array) -> jax.Array:
+    """Windows `[batch, 48000]` → `[batch, 512]`."""
+    network = {name: params[name] for name in ("params", "batch_stats")}
+
+    def trunk(x: jax.Array) -> jax.Array:
+        image = log_mel(x, params.get("frontend"))[..., None]
+        y: jax.Array = Network().apply(network, image, method="trunk")
+        return y
+
+    # One window at a time stays in a CPU's cache; the head is small enough to go in one batch.
+    y = jax.lax.platform_dependent(x, cpu=lambda x: map_batches(trunk, x, 1), default=trunk)
+    out: jax.Array = Network().apply(network, y, method="head")
+    return out
+
+
+@functools.partial(jax.jit, static_argnames="batch_size")
+def frames(params: Mapping[str, Any], audio: jax.Array, batch_size: int = Config.batch_size) -> jax.Array:
+    """Audio in [-1, 1] at 48 kHz, `[batch, sample]` → `[batch, frame, 512]`."""
+    x = _dsp.frame(jnp.pad(audio, ((0, 0), _padding(audio.shape[-1]))), WINDOW, HOP)
+    y = map_batches(functools.partial(embed, params), x.reshape(-1, WINDOW), batch_size)
+    return y.reshape(*x.shape[:2], DIM)
+
+
+def layout(variant: str) -> Layout:
+    """Where the published tensors go."""
+    keras = variant == "openl3"
+    norm_leaves = (("params", "scale", "gamma" if keras else "weight"),
+                   ("params", "bias", "beta" if keras else "bias"),
+                   ("batch_stats", "mean", "moving_mean" if keras else "running_mean"),
+                   ("batch_stats", "var", "moving_variance" if keras else "running_var"))
+    separator = "/" if keras else "."
+    names: Layout = {}
+    for i in range(len(FEATURES)):
+        conv = f"conv2d_{i + 1}" if i < len(FEATURES) - 1 else "audio_embedding_layer"
+        names[f"params/convs_{i}/kernel"] = (f"{conv}/kernel", None) if keras else (f"{conv}.weight", OIHW)
+        names[f"params/convs_{i}/bias"] = f"{conv}{separator}bias", None
+        for collection, leaf, published in norm_leaves:
+            names[f"{collection}/norms_{i}/{leaf}"] = f"batch_normalization_{i + 1}{separator}{published}", None
+    if not keras:
+        names["frontend/mel"] = "speclayer.mel_basis", None
+        names["frontend/dft_real"] = "speclayer.dft_real_kernels", None
+        names["frontend/dft_imag"] = "speclayer.dft_imag_kernels", None
+    return names
+
+
+def _shapes() -> Any:
+    image = jax.ShapeDtypeStruct((1, BANDS, FRAMES, 1), np.float32)
+    return jax.eval_shape(Network().init, jax.random.key(0), image)
+
+
+def init_params(key: jax.Array, variant: str = Config.variant) -> dict[str, Any]:
+    """Random parameters."""
+    params: dict[str, Any] = random_tree(_shapes(), key)
+    if variant == "torchopenl3":
+        params["frontend"] = {"mel": mel_filters(variant)}
+    return params
+
+
+def load_params(path: str | Path) -> dict[str, Any]:
+    """Parameters from a published or a converted weights file; which variant they are of shows in the file."""
+    return from_tensors(weights_formats.read_weights(path)[0], str(path))
+
+
+def from_tensors(tensors: Tensors, where: str, variant: str = "") -> dict[str, Any]:
+    """Parameters from published tensors. Raises InputError, naming `where`, unless they are this model's."""
+    found = "torchopenl3" if any(name.startswith("speclayer.") for name in tensors) else "openl3"
+    if variant and variant != found:
+        raise InputError(f"{where}: holds weights of variant {found}, not {variant}; choose with --openl3_variant")
+    if found == "openl3":
+        tensors = _keras_numbered(tensors)
+    shapes: dict[str, Any] = dict(_shapes())
+    if found == "torchopenl3":
+        kernel = jax.ShapeDtypeStruct((BINS, 1, N_FFT), np.float32)
+        shapes["frontend"] = {"mel": jax.ShapeDtypeStruct((BANDS, BINS), np.float32),
+                              "dft_real": kernel, "dft_imag": kernel}
+    params: dict[str, Any] = from_published(tensors, layout(found), shapes, where)
+    if found == "torchopenl3":
+        drop_plain_dft(params["frontend"])
+    return params
+
+
+def _keras_numbered(tensors: Tensors) -> Tensors:
+    """Layers numbered in file order from 1: Keras counts on through a session, and loads by order, not by name."""
+    counts: dict[str, int] = {}
+    names: dict[str, str] = {}
+    for tensor in tensors:
+        layer = tensor.rsplit("/", 1)[0]
+        kind = layer.rstrip("_0123456789")
+        if layer not in names:
+            counts[kind] = counts.get(kind, 0) + 1
+            names[layer] = layer if kind == "audio_embedding_layer" else f"{kind}_{counts[kind]}"
+    return {"/".join((names[layer], leaf)): tensors[f"{layer}/{leaf}"]
+            for layer, leaf in (tensor.rsplit("/", 1) for tensor in tensors)}
+
+
+def build(variant: str = Config.variant, batch_size: int = Config.batch_size, **source: Any) -> Embedding:
+    """The embedding; `source` as in `_pretrained.Source`. Raises InputError on bad options or weights."""
+    config, origin = Config(variant, batch_size), Source(**source)
+    params, provenance = obtain(origin, NAME, functools.partial(init_params, variant=config.variant),
+                                functools.partial(from_tensors, variant=config.variant), variant=config.variant)
+    common: dict[str, Any] = {"name": NAME, "sample_rate": SAMPLE_RATE, "dim": DIM,
+                              "window": WINDOW / SAMPLE_RATE, "hop": HOP / SAMPLE_RATE}
+    provenance = {"variant": config.variant, "backend": origin.backend, **provenance}
+    if origin.backend == "package":
+        from extract.embeddings import packages
+
+        package = packages.openl3 if config.variant == "openl3" else packages.torchopenl3
+        clip_frames, versions = package(to_published(params, layout(config.variant)))
+        return Embedding(**common, clip_frames=clip_frames, in_workers=False, provenance=provenance | versions)
+    return Embedding(**common, windows=windows, embed=embed, params=params, batch_size=config.batch_size,
+                     provenance=provenance | {"jax": jax.__version__})
