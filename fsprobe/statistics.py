@@ -1,0 +1,179 @@
+"""Statistics over seeds: intervals, paired tests, corrections. Pure functions of numbers; NaN is an absent value.
+
+What varies from seed to seed is what these intervals and tests speak of: the episode, the initialisation and the
+order of the clips. The clips themselves are given; nothing here says how another test set would turn out.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import numpy as np
+from scipy.special import stdtrit
+
+LEVEL = 0.95
+RESAMPLES = 9999  # bootstrap resamples: the 2.5% quantile of t is then known to about 2% of its value
+EXACT_PAIRS = 20  # up to here all sign flips are enumerated: 2^19 sums, by symmetry
+SAMPLED_FLIPS = 99_999  # beyond it this many are drawn
+MIN_BOOTSTRAP = 5  # fewer values have too few distinct resamples for a bootstrap of any kind
+ARITHMETIC = 1e-5  # differences this equal over seeds are rounding, not sampling
+
+_SEED = 20240627  # of the resamples: the same for the same number of values, so that reports repeat to the byte
+
+
+class Summary(NamedTuple):
+    """n values, their mean, standard deviation (n − 1) and 95% interval of the mean; NaN where undefined."""
+
+    n: int
+    mean: float
+    std: float
+    low: float
+    high: float
+
+    @property
+    def half_width(self) -> float:
+        return (self.high - self.low) / 2
+
+
+class Difference(NamedTuple):
+    """Mean of paired differences a − b with its interval, and the p-value of no difference."""
+
+    n: int
+    mean: float
+    std: float
+    low: float
+    high: float
+    p: float
+
+
+def summarise(values: Sequence[float] | np.ndarray) -> Summary:
+    """Mean, standard deviation and 95% interval of the values that are not NaN."""
+    x = _defined(values)
+    mean = float(np.mean(x)) if x.size else math.nan
+    std = float(np.std(x, ddof=1)) if x.size > 1 else math.nan
+    return Summary(int(x.size), mean, std, *bootstrap_interval(x))
+
+
+def bootstrap_interval(values: Sequence[float] | np.ndarray) -> tuple[float, float]:
+    """95% interval of the mean by the studentised bootstrap (bootstrap-t; Efron & Tibshirani 1993, §12.5).
+
+    With x*_b the resamples, m and s their mean and standard error, and t_b = (m(x*_b) − m(x)) / s(x*_b):
+
+        [m(x) − s(x)·q(0.975), m(x) − s(x)·q(0.025)],   q the quantiles of t
+
+    The plain percentile interval, without t, covers 84% at 5 seeds and 92% at 20 (normal values); this one 94–96%.
+    Below 5 values, where no bootstrap has enough distinct resamples, it is Student's interval; below 2 it is NaN.
+    """
+    x = _defined(values)
+    if x.size < 2:
+        return math.nan, math.nan
+    mean, error = float(np.mean(x)), float(np.std(x, ddof=1)) / math.sqrt(x.size)
+    if error <= 1e-9 * abs(mean):
+        return mean, mean
+    if x.size < MIN_BOOTSTRAP:
+        reach = float(stdtrit(x.size - 1, (1 + LEVEL) / 2)) * error
+        return mean - reach, mean + reach
+    counts = _resamples(x.size)
+    centred = (x - mean) / error  # scale-free, so that the variance below loses no digits
+    means = counts @ centred / x.size
+    variances = np.maximum(counts @ centred**2 / x.size - means**2, 0.0)
+    errors = np.sqrt(variances / (x.size - 1))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        t = np.where(errors > 1e-6, means / errors, np.sign(means) * np.inf)
+    t[np.isnan(t)] = 0.0
+    below, above = np.quantile(t, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], method="inverted_cdf")
+    return mean - error * float(above), mean - error * float(below)
+
+
+def sign_flip_test(differences: Sequence[float] | np.ndarray) -> float:
+    """Two-sided p of a paired permutation test of zero mean: the share of sign flips with at least as large a |sum|.
+
+    All 2^n flips for n ≤ 20, else 99,999 drawn with a fixed seed, the observed one counted. NaN for no value.
+    The smallest p that n pairs can give is 2^(1−n): 5 seeds never reach 0.05.
+    """
+    d = _defined(differences)
+    if not d.size:
+        return math.nan
+    observed = abs(float(np.sum(d)))
+    reached = observed - 1e-12 * float(np.sum(np.abs(d)))  # sums in another order are ties all the same
+    if d.size <= EXACT_PAIRS:
+        sums = d[:1]
+        for value in d[1:]:
+            sums = np.concatenate([sums + value, sums - value])
+        return float(np.mean(np.abs(sums) >= reached))
+    sums = _signs(d.size) @ d
+    return float((1 + np.sum(np.abs(sums) >= reached)) / (1 + SAMPLED_FLIPS))
+
+
+def paired_difference(a: Mapping[Any, float], b: Mapping[Any, float]) -> Difference:
+    """a − b over the keys (seeds) at which both have a value.
+
+    p is NaN where the difference is the same at every seed (to 1e-5): runs that repeat each other are no evidence.
+    """
+    d = _defined([a[key] - b[key] for key in a if key in b])
+    repeats = d.size > 1 and np.ptp(d) < ARITHMETIC and np.max(np.abs(d)) >= ARITHMETIC
+    return Difference(*summarise(d), math.nan if repeats else sign_flip_test(d))
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Holm's step-down adjustment (1979): family-wise error control without assumptions. NaN stays and counts not."""
+    adjusted = [math.nan] * len(p_values)
+    ranked = sorted((p, i) for i, p in enumerate(p_values) if not math.isnan(p))
+    running = 0.0
+    for rank, (p, i) in enumerate(ranked):
+        running = max(running, min(1.0, (len(ranked) - rank) * p))
+        adjusted[i] = running
+    return adjusted
+
+
+def seeds_needed(std: float, half_width: float) -> int | None:
+    """The least n ≥ 2 with t(0.975, n − 1)·std/√n ≤ half_width; None where std is NaN.
+
+    std is itself an estimate: from 5 seeds it is known to about ±35%, from 20 to ±16%, and n goes with its square.
+    """
+    if half_width <= 0:
+        raise ValueError(f"half_width {half_width} is not positive")
+    if math.isnan(std):
+        return None
+
+    def wide(n: int) -> bool:
+        return float(stdtrit(n - 1, (1 + LEVEL) / 2)) * std / math.sqrt(n) > half_width
+
+    high = 2
+    while wide(high):
+        high *= 2
+    low = high // 2  # too few (or below 2)
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if wide(middle) else (low, middle)
+    return max(high, 2)
+
+
+def pearson(x: np.ndarray, y: np.ndarray) -> float:
+    """Pearson correlation of two vectors of the same length; NaN where one is constant or has fewer than 2 values."""
+    x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
+    if x.shape != y.shape or x.ndim != 1:
+        raise ValueError(f"two vectors of one length are needed, not {x.shape} and {y.shape}")
+    if x.size < 2:
+        return math.nan
+    x, y = x - x.mean(), y - y.mean()
+    scale = float(np.linalg.norm(x) * np.linalg.norm(y))
+    return float(np.clip(x @ y / scale, -1.0, 1.0)) if scale > 0 else math.nan
+
+
+def _defined(values: Sequence[float] | np.ndarray) -> np.ndarray:
+    x = np.asarray(values, np.float64).reshape(-1)
+    return x[~np.isnan(x)]
+
+
+@lru_cache(maxsize=32)
+def _resamples(n: int) -> np.ndarray:
+    """float64 `[resample, n]`: how often each value is drawn."""
+    return np.random.default_rng([_SEED, n]).multinomial(n, np.full(n, 1 / n), RESAMPLES).astype(np.float64)
+
+
+@lru_cache(maxsize=4)
+def _signs(n: int) -> np.ndarray:
+    """float64 `[flip, n]` of ±1."""
+    return np.random.default_rng([_SEED, n, 1]).integers(0, 2, (SAMPLED_FLIPS, n)) * 2.0 - 1.0

@@ -1,0 +1,150 @@
+"""What a sweep found and what it was asked for, as one value; `fsprobe.study_files` reads it from a directory.
+
+Files beyond the four of `fsprobe.results` are optional; what is absent is listed, never an error:
+
+    tags.csv          tag,rank,train,valid,test: clips per tag; rank over the whole manifest, from 1
+    cooccurrence.csv  tag_a,tag_b,clips
+    solver.csv        embedding,solver,n_way,k_shot,seed,l2,gradient_norm,iterations
+    weight_norms/     EMBEDDING.npy, float32 [probe, dim]: L1 norm over the N tags of each feature's weights
+"""
+
+import math
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from fsprobe.config import GridConfig, KShot
+from fsprobe.grid import probe_keys
+from fsprobe.results import ProbeKey, ProbeRow, TagRow
+
+
+class TagCount(NamedTuple):
+    """Clips that carry a tag, by split."""
+
+    rank: int
+    train: int
+    valid: int
+    test: int
+
+
+class SolverRow(NamedTuple):
+    """How a converged solver left a probe."""
+
+    l2: float
+    gradient_norm: float
+    iterations: int
+
+
+@dataclass(frozen=True, eq=False)
+class Study:
+    """What a sweep found, and what it was asked for.
+
+    tags: per finished probe, its tags' rows. episodes: per seed and position, (tag, support clips in order).
+    tag_counts, cooccurrence, solver_rows, norms: empty where the sweep left no such file; `absent` names those.
+    """
+
+    label: str
+    run: Mapping[str, Any]
+    grid: GridConfig
+    probes: Mapping[ProbeKey, ProbeRow]
+    tags: Mapping[ProbeKey, tuple[TagRow, ...]]
+    episodes: Mapping[int, Mapping[int, tuple[str, tuple[str, ...]]]]
+    tag_counts: Mapping[str, TagCount]
+    cooccurrence: Mapping[tuple[str, str], int]
+    solver_rows: Mapping[ProbeKey, SolverRow]
+    norms: Mapping[str, np.ndarray]
+    absent: tuple[str, ...]
+
+    @property
+    def configuration(self) -> Mapping[str, Any]:
+        value: Mapping[str, Any] = self.run["configuration"]
+        return value
+
+    @property
+    def embeddings(self) -> tuple[str, ...]:
+        return tuple(self.configuration["embeddings"])
+
+    @property
+    def solver(self) -> str:
+        return str(self.configuration["solver"]["name"])
+
+    @property
+    def test_clips(self) -> str:
+        """`all`, or `tagged`: only test clips with at least one of the probe's tags."""
+        return str(self.configuration["grid"].get("test_clips", "all"))
+
+    @property
+    def manifest(self) -> str:
+        return str(self.configuration["manifest_sha256"])
+
+    @property
+    def stores(self) -> dict[str, str]:
+        """Name → hash of the features, in the order of `combined`."""
+        return dict(self.configuration["stores"])
+
+    @property
+    def parts(self) -> list[tuple[str, int]]:
+        """(store, width) of `combined`, in order; empty if not recorded."""
+        return [(str(name), int(width)) for name, width in self.run.get("combined_parts") or ()]
+
+    @property
+    def dataset(self) -> str:
+        return str((self.run.get("dataset") or {}).get("name") or "unnamed data set")
+
+    @property
+    def clips(self) -> dict[str, int]:
+        """Number of clips per split; empty if not recorded."""
+        return {str(split): int(count) for split, count in ((self.run.get("dataset") or {}).get("clips") or {}).items()}
+
+    def keys(self, embedding: str) -> list[ProbeKey]:
+        """Every probe that was asked for."""
+        return probe_keys(self.grid, embedding, self.solver)
+
+    @cached_property
+    def missing(self) -> dict[str, list[ProbeKey]]:
+        """Per embedding, the probes that were asked for and have no row."""
+        lacking = {name: [key for key in self.keys(name) if key not in self.probes] for name in self.embeddings}
+        return {name: keys for name, keys in lacking.items() if keys}
+
+    @cached_property
+    def unscored(self) -> Counter[str]:
+        """Tags without a metric in some probe → in how many."""
+        return Counter(row.tag for rows in self.tags.values() for row in rows if math.isnan(row.average_precision))
+
+    def cells(self, embedding: str) -> list[tuple[int, KShot]]:
+        """(n_way, k_shot) with at least one finished probe, in the order of the grid."""
+        return list(dict.fromkeys((key.n_way, key.k_shot) for key in self.keys(embedding) if key in self.probes))
+
+    def rows(self, embedding: str, n_way: int, k_shot: KShot) -> dict[int, ProbeRow]:
+        """Seed → row of the finished probes of a cell."""
+        keys = (ProbeKey(embedding, self.solver, n_way, k_shot, seed) for seed in self.grid.seeds)
+        return {key.seed: self.probes[key] for key in keys if key in self.probes}
+
+    def values(self, embedding: str, n_way: int, k_shot: KShot, metric: str = "mAP") -> dict[int, float]:
+        """Seed → metric of a cell; NaN where it is empty."""
+        return {seed: getattr(row, metric) for seed, row in self.rows(embedding, n_way, k_shot).items()}
+
+    def weight_norms(self, embedding: str, n_way: int, k_shot: KShot) -> dict[int, np.ndarray]:
+        """Seed → float32 `[dim]` for the finished probes of a cell; empty if not recorded."""
+        if embedding not in self.norms:
+            return {}
+        found = {}
+        for row, key in enumerate(self.keys(embedding)):
+            if key[2:4] == (n_way, k_shot) and key in self.probes and not np.isnan(self.norms[embedding][row]).any():
+                found[key.seed] = np.asarray(self.norms[embedding][row], np.float64)
+        return found
+
+    def support(self, n_way: int, k_shot: KShot, seed: int) -> tuple[tuple[str, tuple[str, ...]], ...]:
+        """What the probes of a cell learn from: (tag, support clips) in order, the tags alone where K is `full`.
+
+        Empty if not recorded: episodes.csv lists tags by their support clips, a full probe's own rows list them too.
+        """
+        if isinstance(k_shot, int):
+            return tuple((tag, clips[:k_shot]) for position, (tag, clips) in sorted(self.episodes.get(seed, {}).items())
+                         if position < n_way)
+        probes = (self.tags.get(ProbeKey(name, self.solver, n_way, k_shot, seed), ()) for name in self.embeddings)
+        return tuple((row.tag, ()) for row in next(filter(None, probes), ()))
