@@ -99,7 +99,7 @@ def bce(logits: Array, labels: Array, mask: Array) -> Array:
 def logits(params: Params, x: Array) -> Array:
     """`[clip, dim]` → `[clip, tag]` with the probe that `params` belong to."""
     bias: Array = params["params"]["Dense_0"]["bias"]
-    out: Array = LinearProbe(bias.shape[-1]).apply(params, x)  # type: ignore[assignment]
+    out: Array = LinearProbe(bias.shape[-1]).apply(params, x)
     return out
 
 

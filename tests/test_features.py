@@ -55,7 +55,7 @@ def test_absent_and_unfinished_clips(data, tmp_path):
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_not_finite(data, tmp_path, value):
-    clips, stores = data
+    clips, _ = data
     array = tiny.features(clips)
     array[[7, 9], 2] = value
     tiny.write_store(tmp_path / "bad", clips.clip_ids, array)

@@ -7,17 +7,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from extract.manifest import Manifest, apply_split_file, write_manifest
 from fsprobe.config import GridConfig, SolverConfig, SweepConfig
 from fsprobe.metrics import average_precision, roc_auc
 from fsprobe.sweep import sweep
-from extract.manifest import Manifest, apply_split_file, write_manifest
 from tests import tiny
 
-TAGGER_COLUMNS = (  # of mtat_musicnn.npy, from its README
-    "guitar,classical,slow,techno,strings,drums,electronic,rock,fast,piano,ambient,beat,violin,vocal,synth,female,"
-    "indian,opera,male,singing,vocals,no vocals,harpsichord,loud,quiet,flute,woman,male vocal,no vocal,pop,soft,sitar,"
-    "solo,man,classic,choir,voice,new age,dance,male voice,female vocal,beats,harp,cello,no voice,weird,country,metal,"
-    "female voice,choral").split(",")
+TAGGER_COLUMNS = """
+guitar,classical,slow,techno,strings,drums,electronic,rock,fast,piano,ambient,beat,violin,vocal,synth,female,
+indian,opera,male,singing,vocals,no vocals,harpsichord,loud,quiet,flute,woman,male vocal,no vocal,pop,soft,sitar,
+solo,man,classic,choir,voice,new age,dance,male voice,female vocal,beats,harp,cello,no voice,weird,country,metal,
+female voice,choral""".replace("\n", "").split(",")  # of mtat_musicnn.npy, from its README
 
 
 @pytest.fixture(scope="module")
@@ -35,8 +35,8 @@ def test_the_published_figure_of_a_tagger(real_data, clips):
     labels = np.array([[tag in tags[clip] for tag in TAGGER_COLUMNS] for clip in
                        (folder / "clip_ids.txt").read_text().split()])
     scores = np.load(folder / "mtat_musicnn.npy", allow_pickle=False)
-    assert float(np.mean(np.asarray(roc_auc(scores.T, labels.T), np.float64))) == pytest.approx(0.910897708562001, abs=1e-6)
-    assert float(np.mean(np.asarray(average_precision(scores.T, labels.T), np.float64))) == pytest.approx(0.450874, abs=1e-6)
+    assert np.mean(np.asarray(roc_auc(scores.T, labels.T)), dtype=np.float64) == pytest.approx(0.910897708562001, abs=1e-6)
+    assert np.mean(np.asarray(average_precision(scores.T, labels.T)), dtype=np.float64) == pytest.approx(0.450874, abs=1e-6)
 
 
 REFERENCE = {  # an independent PyTorch run, 5 seeds: mean and standard deviation of mAP and ROC-AUC; see its README
