@@ -23,7 +23,7 @@ make_environment() {
     local base; base=$(find_python)
     echo "Making $venv ($extras); this downloads about 250 MB once." >&2
     "$base" -m venv --clear "$venv"
-    "$python" -m pip install --quiet --disable-pip-version-check --editable "$root[$extras]" ||
+    "$python" -m pip install -qq --disable-pip-version-check --editable "$root[$extras]" ||
       fail "pip could not install $root[$extras]; is a package index reachable?"
     echo "$stamp" > "$venv/stamp"  # last: an interrupted installation starts over
   fi
