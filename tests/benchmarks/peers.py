@@ -1,0 +1,88 @@
+"""The same probes by other means: PyTorch in a plain loop and under torch.func.vmap, scikit-learn.
+
+Every function gets arrays in memory and does what fsprobe does: Adam with coupled L2, batches of 8 reshuffled every
+epoch, the whole validation set after each. None stops early, so all do the same number of steps.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from fsprobe.config import SolverConfig
+from fsprobe.probe import Data
+from fsprobe.vectorize import ProbeSpec
+
+
+class Tensors:
+    """Data on torch's side."""
+
+    def __init__(self, data: Data) -> None:
+        self.train, self.train_labels, self.valid, self.valid_labels = (
+            torch.from_numpy(np.ascontiguousarray(part, np.float32)) for part in data[:4])
+
+
+def torch_loop(specs: Sequence[ProbeSpec], data: Tensors, config: SolverConfig) -> list[float]:
+    """Validation losses after the last epoch. The strong plain version: no Lightning, no data loader, fused Adam."""
+    losses = []
+    for spec in specs:
+        torch.manual_seed(spec.seed)
+        tags = torch.from_numpy(np.asarray(spec.tags))
+        x = data.train[torch.from_numpy(np.asarray(spec.support))]
+        y = data.train_labels[torch.from_numpy(np.asarray(spec.support))][:, tags]
+        valid_y = data.valid_labels[:, tags].contiguous()
+        probe = torch.nn.Linear(x.shape[1], len(tags))
+        optimizer = torch.optim.Adam(probe.parameters(), config.learning_rate, weight_decay=config.weight_decay,
+                                     fused=True)
+        criterion = torch.nn.BCEWithLogitsLoss()
+        for _ in range(config.max_epochs):
+            for batch in torch.randperm(len(x)).split(config.batch_size):
+                optimizer.zero_grad(set_to_none=True)
+                criterion(probe(x[batch]), y[batch]).backward()
+                optimizer.step()
+            with torch.no_grad():
+                loss = criterion(probe(data.valid), valid_y)
+        losses.append(float(loss))
+    return losses
+
+
+def torch_vmap(specs: Sequence[ProbeSpec], data: Tensors, config: SolverConfig) -> list[float]:
+    """The same, all specs at once: they must have equally many tags and clips, so that nothing is padded."""
+    x = torch.stack([data.train[torch.from_numpy(np.asarray(spec.support))] for spec in specs])
+    tags = [torch.from_numpy(np.asarray(spec.tags)) for spec in specs]
+    y = torch.stack([data.train_labels[torch.from_numpy(np.asarray(spec.support))][:, t]
+                     for spec, t in zip(specs, tags, strict=True)])
+    valid_y = torch.stack([data.valid_labels[:, t] for t in tags])
+    bound = x.shape[2] ** -0.5
+    w = torch.empty(len(specs), x.shape[2], y.shape[2]).uniform_(-bound, bound)
+    b = torch.empty(len(specs), y.shape[2]).uniform_(-bound, bound)
+    state = [torch.zeros_like(p) for p in (w, w, b, b)]
+
+    def loss(params: tuple[torch.Tensor, torch.Tensor], x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.binary_cross_entropy_with_logits(x @ params[0] + params[1], y)
+
+    gradient = torch.func.vmap(torch.func.grad(loss))
+    validate = torch.func.vmap(loss, in_dims=(0, None, 0))
+    take = torch.func.vmap(lambda rows, batch: rows[batch])
+    step, losses = 0, torch.zeros(len(specs))
+    with torch.no_grad():
+        for _ in range(config.max_epochs):
+            order = torch.rand(x.shape[:2]).argsort(1)
+            for batch in order.split(config.batch_size, 1):
+                step += 1
+                grads = gradient((w, b), take(x, batch), take(y, batch))
+                for p, g, first, second in zip((w, b), grads, state[::2], state[1::2], strict=True):
+                    g = g.add(p, alpha=config.weight_decay)
+                    first.lerp_(g, 0.1)
+                    second.mul_(0.999).addcmul_(g, g, value=0.001)
+                    denominator = second.sqrt().div_((1 - 0.999**step) ** 0.5).add_(1e-8)
+                    p.addcdiv_(first, denominator, value=-config.learning_rate / (1 - 0.9**step))
+            losses = validate((w, b), data.valid, valid_y)
+    return losses.tolist()
+
+
+def sklearn_metrics(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Average precision and ROC-AUC of `[row, clip]`, a row at a time → `[row, 2]`."""
+    from sklearn.metrics import average_precision_score, roc_auc_score
+
+    return np.array([(average_precision_score(y, s), roc_auc_score(y, s)) for s, y in zip(scores, labels, strict=True)])

@@ -1,0 +1,177 @@
+"""How fast probes train and are scored, beside PyTorch and scikit-learn given the same arrays and episodes.
+
+    pip install -e '.[extract,dev,benchmark]'     # torch; see the note in README.md on its CPU build
+    python -m tests.benchmarks.sweep [--quick] [--json=PATH]
+
+Features are generated in MagnaTagATune's shape (15,247 / 1,529 / 4,332 clips, its 50 tag counts). Everybody trains the
+same number of epochs, without early stopping, so ratios are those of equal work; compilation is timed apart.
+"""
+
+import json
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from absl import app, flags
+from jax.sharding import NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from extract.arrays import import_arrays
+from fsprobe import metrics, sweep, tables, vectorize
+from fsprobe.config import SolverConfig
+from fsprobe.vectorize import ProbeSpec
+from tests.benchmarks import corpus, machine, peers
+
+N_WAYS, K_SHOTS = (2, 5, 10, 15, 20, 25, 30, 35, 40, 45, 50), (1, 5, 10, 15, 20)
+
+FLAGS = flags.FLAGS
+flags.DEFINE_bool("quick", False, "A corner of the grid at two widths: 3 minutes on two cores.")
+flags.DEFINE_string("json", None, "Where to write the figures.")
+flags.DEFINE_integer("epochs", 5, "Epochs that everybody trains.")
+flags.DEFINE_integer("seeds", 2, "Seeds of every cell.")
+flags.DEFINE_multi_integer("width", [256, 1024, 1536, 2816], "Widths.")
+
+
+def grid(episodes: list[Any], n_ways: tuple[int, ...], k_shots: tuple[int, ...]) -> list[ProbeSpec]:
+    return [ProbeSpec((n, k, e.seed), e.seed, e.cell(n, k), e.tags[:n])
+            for n in n_ways for k in k_shots for e in episodes]
+
+
+def train_all(specs: list[ProbeSpec], data: Any, dim: int, config: SolverConfig, mesh: Any) -> None:
+    for chunk in vectorize.plan(specs, dim, jax.default_backend(), mesh.size):
+        for _ in vectorize.train(chunk, data, config, mesh):
+            pass
+
+
+def training(dims: list[int], n_ways: tuple[int, ...], k_shots: tuple[int, ...], num_seeds: int,
+             epochs: int) -> list[dict[str, Any]]:
+    """Seconds to train the grid at each width, by everybody; scoring is left out (a single test clip)."""
+    mesh = vectorize.device_mesh()
+    config = SolverConfig(max_epochs=epochs, patience=epochs + 1)
+    specs = grid(corpus.episodes(num_seeds, max(n_ways), max(k_shots)), n_ways, k_shots)
+    cells = [specs[i:i + num_seeds] for i in range(0, len(specs), num_seeds)]
+    rows = []
+    for dim in dims:
+        data = corpus.data(dim)
+        tensors = peers.Tensors(data)
+        data = jax.device_put(data._replace(test=data.test[:1], test_labels=data.test_labels[:1]),
+                              NamedSharding(mesh, P()))
+        first = machine.seconds(lambda data=data, dim=dim: train_all(specs, data, dim, config, mesh))
+        own = machine.seconds(lambda data=data, dim=dim: train_all(specs, data, dim, config, mesh))
+        vmap = machine.seconds(lambda tensors=tensors: [peers.torch_vmap(cell, tensors, config) for cell in cells])
+        loop = machine.seconds(lambda tensors=tensors: peers.torch_loop(specs, tensors, config))
+        steps = sum(-(-len(spec.support) // config.batch_size) * len(spec.tags) for spec in specs) * epochs
+        tags = sum(len(spec.tags) for spec in specs) * epochs
+        rows.append({"dim": dim, "probes": len(specs), "epochs": epochs, "compile_s": first - own, "fsprobe_s": own,
+                     "torch_vmap_s": vmap, "torch_loop_s": loop,
+                     # a product forward and one back per batch, one forward for validation, 2 FLOP per weight and clip
+                     "flops": 2.0 * dim * (2 * config.batch_size * steps + corpus.CLIPS["valid"] * tags),
+                     # six passes over weights and moments per step
+                     "bytes": 6.0 * 4 * dim * steps})
+    return rows
+
+
+def scoring(num_rows: int) -> dict[str, float]:
+    """Seconds for both metrics of `num_rows` tags on the whole test set, all cores."""
+    rng = np.random.default_rng(0)
+    scores = rng.standard_normal((num_rows, corpus.CLIPS["test"]), dtype=np.float32)
+    labels = np.resize(corpus.labels("test").T, scores.shape)
+    mesh = vectorize.device_mesh()
+    arrays = jax.device_put((scores, labels), NamedSharding(mesh, P("probe")))
+    both = jax.jit(jax.shard_map(jax.vmap(metrics.both), mesh=mesh, in_specs=P("probe"), out_specs=P("probe")))
+    mine = np.stack(jax.block_until_ready(both(*arrays)), 1)
+    own = machine.seconds(lambda: jax.block_until_ready(both(*arrays)), 3)
+    start = time.perf_counter()
+    theirs = peers.sklearn_metrics(scores, labels)
+    peer = time.perf_counter() - start
+    return {"rows": num_rows, "fsprobe_s": own, "sklearn_s": peer, "max_difference": float(np.abs(mine - theirs).max())}
+
+
+def linearity(dim: int, epochs: int) -> dict[str, float]:
+    """Seconds per probe with 4 and with 32 seeds."""
+    mesh = vectorize.device_mesh()
+    config = SolverConfig(max_epochs=epochs, patience=epochs + 1)
+    data = corpus.data(dim)
+    data = jax.device_put(data._replace(test=data.test[:1], test_labels=data.test_labels[:1]), NamedSharding(mesh, P()))
+    episodes = corpus.episodes(32, 50, 10)
+    cost = {}
+    for count in (4, 32):
+        specs = grid(episodes[:count], (10, 50), (1, 10))
+        train_all(specs, data, dim, config, mesh)
+        cost[count] = machine.seconds(lambda specs=specs: train_all(specs, data, dim, config, mesh), 2) / len(specs)
+    return {"4_s": cost[4], "32_s": cost[32], "ratio": cost[32] / cost[4]}
+
+
+def startup() -> dict[str, float]:
+    """Seconds of `python -m fsprobe.sweep` for one 50-way probe on all clips for one epoch, with and without compiled
+    programs at hand, and the memory it takes at 2816 dimensions beyond that at 2."""
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        times, memory = {}, {}
+        for dim in (2, 2816):
+            _write_store(root, dim)
+        for name, dim in (("cold", 2816), ("warm", 2816), ("bare", 2)):
+            out = root / name
+            command = [sys.executable, "-m", "fsprobe.sweep", f"--manifest={root}/manifest.csv", f"--out={out}",
+                       f"--store=x={root}/{dim}", "--n_way=50", "--k_shot=full", "--num_seeds=1", "--max_epochs=1"]
+            times[name], memory[name] = machine.run(command, JAX_COMPILATION_CACHE_DIR=f"{root}/cache")
+    features = 4 * 2816 * sum(corpus.CLIPS.values())
+    extra = memory["warm"] - memory["bare"]
+    return {"cold_s": times["cold"], "warm_s": times["warm"], "features_bytes": features, "memory_bytes": extra,
+            "memory_ratio": extra / features}
+
+
+def _write_store(root: Path, dim: int) -> None:
+    data = corpus.data(dim)
+    ids = [f"{split}{i}" for split, count in corpus.CLIPS.items() for i in range(count)]
+    lines = ["clip_id,path,split,tags"]
+    for split in corpus.CLIPS:
+        lines += [f"{split}{i},,{split},{'|'.join(f't{tag}' for tag in np.flatnonzero(row))}"
+                  for i, row in enumerate(corpus.labels(split))]
+    (root / "manifest.csv").write_text("\n".join(lines) + "\n")
+    (root / "ids.txt").write_text("\n".join(ids) + "\n")
+    np.save(root / "x.npy", np.concatenate([data.train, data.valid, data.test]))
+    import_arrays(root / "x.npy", root / "ids.txt", "x", root / str(dim))
+
+
+def main(_: list[str]) -> None:
+    sweep._use_all_cores_and_cache()
+    n_ways, k_shots, dims = ((2, 10, 50), (1, 5, 20), [256, 2816]) if FLAGS.quick else (N_WAYS, K_SHOTS, FLAGS.width)
+    flops, bandwidth = machine.peak_flops(), machine.copy_bandwidth()
+    print(f"{machine.describe()}; {flops / 1e9:.0f} GFLOP/s in matrix products, {bandwidth / 1e9:.1f} GB/s copying")
+    rows = training(dims, n_ways, k_shots, FLAGS.seeds, FLAGS.epochs)
+    print(f"\nTraining, {rows[0]['probes']} probes x {FLAGS.epochs} epochs: seconds")
+    head = ["dim", "fsprobe", "torch vmap", "torch loop", "compiling", "probe-epochs/s", "of peak FLOP/s"]
+    print(tables.align([head, *([
+        str(r["dim"]), *(f"{r[k]:.2f}" for k in ("fsprobe_s", "torch_vmap_s", "torch_loop_s", "compile_s")),
+        f"{r['probes'] * r['epochs'] / r['fsprobe_s']:.0f}", f"{r['flops'] / r['fsprobe_s'] / flops:.2f}"]
+        for r in rows)]))
+    total = {key: sum(r[key] for r in rows) for key in ("fsprobe_s", "torch_vmap_s", "torch_loop_s", "flops", "bytes")}
+    score, seeds, start = scoring(500 if FLAGS.quick else 2500), linearity(1024, FLAGS.epochs), startup()
+    figures = {
+        "machine": machine.describe(), "peak_flops": flops, "copy_bandwidth": bandwidth, "devices": jax.device_count(),
+        "ratios": {"torch_loop": total["torch_loop_s"] / total["fsprobe_s"],
+                   "torch_vmap": total["torch_vmap_s"] / total["fsprobe_s"],
+                   "metrics": score["sklearn_s"] / score["fsprobe_s"]},
+        "limit_share": {"flops": total["flops"] / total["fsprobe_s"] / flops,
+                        "bandwidth": total["bytes"] / total["fsprobe_s"] / bandwidth},
+        "training": rows, "metrics": score, "seeds": seeds, "startup": start,
+        "peak_memory_bytes": machine.peak_memory()}
+    print(f"\nRatios: {', '.join(f'{name} {ratio:.1f}' for name, ratio in figures['ratios'].items())}")
+    print(f"Shares of the machine's limits: {figures['limit_share']['flops']:.2f} of peak FLOP/s; weights and moments "
+          f"would take {figures['limit_share']['bandwidth']:.2f} of the copy bandwidth, were they not kept in cache")
+    print(f"Metrics: {score['rows']} rows in {score['fsprobe_s']:.2f} s, scikit-learn {score['sklearn_s']:.2f} s, "
+          f"largest difference {score['max_difference']:.1e}")
+    print(f"Cost per probe, 32 seeds to 4: {seeds['ratio']:.2f}")
+    print(f"First result: {start['cold_s']:.1f} s cold, {start['warm_s']:.1f} s with the compilation cache; memory "
+          f"{start['memory_ratio']:.2f} x the features; this process at most {machine.peak_memory() / 2**30:.1f} GiB")
+    if FLAGS.json:
+        Path(FLAGS.json).write_text(json.dumps(figures, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    app.run(main)
