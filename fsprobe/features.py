@@ -13,6 +13,7 @@ from extract.manifest import Manifest, rank_tags
 from extract.store import DONE, Store, open_store
 
 COMBINED = "combined"
+_BLOCK = 2048  # clips read at a time
 
 
 def open_stores(stores: Mapping[str, str | Path | Store]) -> dict[str, Store]:
@@ -42,12 +43,14 @@ def load_features(stores: Mapping[str, str | Path | Store], manifest: Manifest, 
     clip_ids = [manifest.clip_ids[row] for row in used]
     located = [_rows_of(store, clip_ids) for _, store, _ in parts]
     widths = [getattr(store, array).shape[1] for _, store, array in parts]
-    features = np.full((len(manifest), sum(widths)), np.nan, np.float32)
+    features = _aligned((len(manifest), sum(widths)))
+    features[np.flatnonzero([not split for split in manifest.splits])] = np.nan
     for (name, store, array), rows, start, width in zip(
             parts, located, np.cumsum([0, *widths]), widths, strict=False):
-        block = store.rows(array, rows)
-        _check_finite(block, clip_ids, f"store {name!r} ({store.path})")
-        features[used, start:start + width] = block
+        for i in range(0, len(rows), _BLOCK):
+            block = store.rows(array, rows[i:i + _BLOCK])
+            _check_finite(block, clip_ids[i:i + _BLOCK], f"store {name!r} ({store.path})")
+            features[used[i:i + _BLOCK], start:start + width] = block
     return features
 
 
@@ -114,6 +117,14 @@ def _tags_of_file(path: Path, known: Sequence[str]) -> list[str]:
     return sorted(wanted, key=known.index)
 
 
+def _aligned(shape: tuple[int, int]) -> np.ndarray:
+    """An empty float32 array where JAX can use it in place: on the CPU it copies what is not aligned to 64 bytes."""
+    size = 4 * shape[0] * shape[1]
+    raw = np.empty(size + 64, np.uint8)
+    start = -raw.ctypes.data % 64
+    return raw[start:start + size].view(np.float32).reshape(shape)
+
+
 def _rows_of(store: Store, clip_ids: Sequence[str]) -> np.ndarray:
     index = {clip: row for row, clip in enumerate(store.clip_ids)}
     return np.array([index[clip] for clip in clip_ids], np.int64)
@@ -122,5 +133,5 @@ def _rows_of(store: Store, clip_ids: Sequence[str]) -> np.ndarray:
 def _check_finite(block: np.ndarray, clip_ids: Sequence[str], where: str) -> None:
     bad = np.flatnonzero(~np.isfinite(block).all(axis=1))
     if bad.size:
-        raise InputError(f"{where}: NaN or Inf in the features of clip {clip_ids[bad[0]]!r} "
-                         f"({bad.size} such clips); extract or import it anew, or empty its split")
+        raise InputError(f"{where}: NaN or Inf in the features of clip {clip_ids[bad[0]]!r}; extract or import it "
+                         "anew, or empty its split")

@@ -1,15 +1,16 @@
 """The probes of a sweep, as pure functions: from tags to episodes to tasks, and from outcomes to rows.
 
-Clips are put into the order of their ids first, so that nothing depends on the order of the manifest's rows.
+Clips are put into the order of split and id first, so that nothing depends on the order of the manifest's rows.
 """
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from extract.errors import InputError
-from extract.manifest import Manifest
+from extract.manifest import SPLITS, Manifest
 from fsprobe.config import FULL, GridConfig, KShot
 from fsprobe.episodes import Episode, draw_episode
 from fsprobe.features import tag_labels, tag_pool
@@ -22,15 +23,15 @@ from fsprobe.vectorize import Outcome, ProbeSpec
 class Grid:
     """What the probes of every embedding share.
 
-    clips: the clips that some probe sees, sorted by id; train, valid and test are rows of it. Of the training clips
-    only those in some support set are kept. labels: bool `[clip, tag]`, a column per tag of `pool`.
+    clips: the clips that some probe sees, by split (train, valid, test), then id. Of the training clips only those in
+    some support set are kept. labels: bool `[clip, tag]`, a column per tag of `pool`. train, valid, test: rows.
     """
 
     config: GridConfig
     clips: Manifest
-    train: np.ndarray
-    valid: np.ndarray
-    test: np.ndarray
+    train: slice
+    valid: slice
+    test: slice
     pool: tuple[str, ...]
     labels: np.ndarray
     episodes: tuple[Episode, ...]
@@ -41,17 +42,23 @@ class Grid:
         return self.labels[self.test].sum(axis=0)
 
     @property
+    def num_test(self) -> int:
+        """How many test clips there are."""
+        return self.test.stop - self.test.start
+
+    @property
     def unscored(self) -> list[str]:
         """The pool's tags without a positive or without a negative test clip: they have no metric."""
         positives = self.test_positives
-        return [self.pool[tag] for tag in np.flatnonzero((positives == 0) | (positives == len(self.test)))]
+        return [self.pool[tag] for tag in np.flatnonzero((positives == 0) | (positives == self.num_test))]
 
 
 def build_grid(manifest: Manifest, config: GridConfig) -> Grid:
     """Draw every episode. Raises InputError on an empty split, an unknown tag, a scarce tag or too large an N."""
     pool = tag_pool(manifest, config.tags)
     clips = manifest.used()
-    clips = clips.take(sorted(range(len(clips)), key=lambda row: clips.clip_ids[row]))
+    order = [(SPLITS.index(split), clip) for split, clip in zip(clips.splits, clips.clip_ids, strict=True)]
+    clips = clips.take(sorted(range(len(clips)), key=order.__getitem__))
     split = np.array(clips.splits)
     for name, purpose in (("train", "support sets are drawn from it"), ("valid", "training stops by its loss"),
                           ("test", "metrics are taken on it")):
@@ -70,12 +77,12 @@ def build_grid(manifest: Manifest, config: GridConfig) -> Grid:
                                  "pass --on_scarce=drop_tag")
     if FULL not in config.k_shot:
         train = np.unique(np.concatenate([clips for episode in episodes for clips in episode.support]))
-    keep = np.concatenate([train, np.flatnonzero(split == "valid"), np.flatnonzero(split == "test")])
-    keep.sort()
-    where = {name: np.flatnonzero(split[keep] == name) for name in ("train", "valid", "test")}
-    episodes = tuple(Episode(episode.seed, episode.tags, tuple(np.searchsorted(keep, rows) for rows in episode.support))
-                     for episode in episodes)
-    return Grid(config, clips.take(keep.tolist()), where["train"], where["valid"], where["test"],
+    # the other splits stay whole, and stay behind the training clips
+    keep = np.concatenate([train, np.flatnonzero(split != "train")])
+    valid, test = len(train), len(train) + int(np.sum(split == "valid"))
+    episodes = tuple(Episode(drawn.seed, drawn.tags, tuple(np.searchsorted(train, rows) for rows in drawn.support))
+                     for drawn in episodes)
+    return Grid(config, clips.take(keep.tolist()), slice(0, valid), slice(valid, test), slice(test, len(keep)),
                 pool, labels[keep], episodes)
 
 
@@ -88,20 +95,21 @@ def probe_keys(config: GridConfig, embedding: str, solver: str) -> list[ProbeKey
 def probe_specs(grid: Grid, keys: Sequence[ProbeKey], done: Collection[ProbeKey] = ()) -> list[ProbeSpec]:
     """The tasks of the given probes that are not done yet."""
     episodes = {episode.seed: episode for episode in grid.episodes}
-    everything = np.arange(len(grid.train))
+    everything = np.arange(grid.train.stop)
 
     def support(episode: Episode, n_way: int, k_shot: KShot) -> np.ndarray:
         if isinstance(k_shot, str):
             return everything
-        return np.searchsorted(grid.train, episode.cell(n_way, k_shot))
+        return episode.cell(n_way, k_shot)  # training clips come first
 
     return [ProbeSpec(key, key.seed, support(episodes[key.seed], key.n_way, key.k_shot),
                       episodes[key.seed].tags[:key.n_way]) for key in keys if key not in done]
 
 
 def probe_data(grid: Grid, features: np.ndarray) -> Data:
-    """Features `[clip, dim]` of grid.clips, by split, with their labels."""
-    return Data(*(part for rows in (grid.train, grid.valid, grid.test) for part in (features[rows], grid.labels[rows])))
+    """Features `[clip, dim]` of grid.clips, by split, with their labels; views, no copies."""
+    parts: Any = (array[rows] for rows in (grid.train, grid.valid, grid.test) for array in (features, grid.labels))
+    return Data(*parts)
 
 
 def outcome_rows(grid: Grid, outcome: Outcome) -> tuple[ProbeRow, list[TagRow]]:
@@ -114,7 +122,7 @@ def outcome_rows(grid: Grid, outcome: Outcome) -> tuple[ProbeRow, list[TagRow]]:
         return float(np.mean(values[scored], dtype=np.float64)) if scored.any() else float("nan")
 
     row = ProbeRow(**key._asdict(), num_train=len(outcome.spec.support), mAP=mean(outcome.average_precision),
-                   roc_auc=mean(outcome.roc_auc), chance_mAP=mean(positives / len(grid.test)),
+                   roc_auc=mean(outcome.roc_auc), chance_mAP=mean(positives / grid.num_test),
                    val_loss=outcome.val_loss, best_epoch=outcome.best_epoch, epochs=outcome.epochs)
     return row, [TagRow(**key._asdict(), tag=grid.pool[tag], average_precision=float(precision), roc_auc=float(auc),
                         test_positives=int(count)) for tag, precision, auc, count
