@@ -1,23 +1,42 @@
 """Exact average precision and ROC-AUC in JAX: no thresholds, no bins, ties as scikit-learn treats them.
 
-Both are functions of ranks alone. With clips sorted by descending score and ties taken as one group,
-let tp(g) and fp(g) count the positives and negatives scored at least as high as group g:
+Both are means over the P positives of how one positive, scored s, compares with all clips:
 
-    average precision = Σ_g (tp(g) − tp(g−1)) / P · tp(g) / (tp(g) + fp(g))
-    ROC-AUC           = Σ_g (tp(g) − tp(g−1)) / P · (1 − (fp(g) + fp(g−1)) / 2N)
+    average precision = mean of #{positives ≥ s} / #{clips ≥ s}
+    ROC-AUC           = mean of (#{negatives < s} + #{negatives = s} / 2) / N
 
-with P positives and N negatives; the second is the Mann–Whitney statistic, a tie counting one half.
+with N negatives; the second is the Mann–Whitney statistic. The counts are positions in two sorted arrays, all scores
+and the positives' alone: two sorts of plain integers and a search cost less than one sort that carries the labels
+along (python -m tests.benchmarks.sweep).
 Source: `sklearn.metrics.average_precision_score` and `roc_auc_score`, scikit-learn 1.9.
 """
 
 from collections.abc import Callable
 from functools import partial
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 from jax.typing import ArrayLike
+
+_LAST = jnp.iinfo(jnp.int32).max  # sorts behind every score, infinity included
+_BLOCK = 256  # positives looked up at a time; there are few of most tags
+
+class _Counts(NamedTuple):
+    """What both metrics count, for one tag. Positives come first, in ascending order of score; `real` marks them.
+
+    All int32 `[clip]` but for real, bool `[clip]`, and positives, negatives, int32 `[]`: how many there are.
+    """
+
+    real: Array
+    positives_above: Array  # positives scored at least as high
+    clips_above: Array  # clips scored at least as high
+    negatives_below: Array  # negatives scored lower
+    negatives_tied: Array
+    positives: Array
+    negatives: Array
 
 
 def average_precision(scores: ArrayLike, labels: ArrayLike) -> Array:
@@ -36,13 +55,13 @@ def roc_auc(scores: ArrayLike, labels: ArrayLike) -> Array:
     return _per_row(_roc_auc, scores, labels)
 
 
-def both(scores: Array, labels: Array) -> tuple[Array, Array]:
-    """(average precision, ROC-AUC) of one tag, `[clip]` → `[]`, from a single sort."""
-    groups = _tie_groups(scores, labels)
-    return _average_precision(*groups), _roc_auc(*groups)
+def both(scores: Array, labels: Array, counted: Array | None = None) -> tuple[Array, Array]:
+    """(average precision, ROC-AUC) of one tag, `[clip]` → `[]`. counted: bool `[clip]`, the clips that take part."""
+    counts = _counts(scores, labels, counted)
+    return _average_precision(counts), _roc_auc(counts)
 
 
-def _per_row(metric: Callable[..., Array], scores: ArrayLike, labels: ArrayLike) -> Array:
+def _per_row(metric: Callable[[_Counts], Array], scores: ArrayLike, labels: ArrayLike) -> Array:
     scores, labels = _exact_float32(scores), jnp.asarray(labels, bool)
     if scores.shape != labels.shape:
         raise ValueError(f"scores {scores.shape} and labels {labels.shape} differ in shape")
@@ -51,8 +70,8 @@ def _per_row(metric: Callable[..., Array], scores: ArrayLike, labels: ArrayLike)
 
 
 @partial(jax.jit, static_argnums=0)
-def _of_rows(metric: Callable[..., Array], scores: Array, labels: Array) -> Array:
-    return jax.vmap(lambda s, y: metric(*_tie_groups(s, y)))(scores, labels)
+def _of_rows(metric: Callable[[_Counts], Array], scores: Array, labels: Array) -> Array:
+    return jax.vmap(lambda s, y: metric(_counts(s, y)))(scores, labels)
 
 
 def _exact_float32(scores: ArrayLike) -> Array:
@@ -65,20 +84,46 @@ def _exact_float32(scores: ArrayLike) -> Array:
     return jnp.asarray(scores, jnp.float32)
 
 
-def _tie_groups(scores: Array, labels: Array) -> tuple[Array, Array, Array]:
-    """For each clip in descending order of score: (is positive, tp of its group, fp of its group and above).
+def _counts(scores: Array, labels: Array, counted: Array | None = None) -> _Counts:
+    counted = jnp.ones(scores.shape, bool) if counted is None else counted
+    counted &= ~jnp.isnan(scores).any()  # NaN: no clip counts, so there is no metric
+    labels = labels.astype(bool) & counted
+    order = _order(scores)
+    everything = lax.sort(jnp.where(counted, order, _LAST))
+    hits = lax.sort(jnp.where(labels, order, _LAST))
+    positives, clips = jnp.sum(labels), jnp.sum(counted)
+    below, not_above = _search(everything, hits, positives)
+    first, last = _tie_bounds(hits)
+    tied = last - first
+    return _Counts(jnp.arange(scores.size) < positives, positives - first, clips - below, below - first,
+                   not_above - below - tied, positives, clips - positives)
 
-    All `[clip]`; tp and fp are int32.
-    """
-    descending, hits = lax.sort((~_order(scores), labels.astype(jnp.int32)), num_keys=1)
-    rank = jnp.arange(1, scores.size + 1)
-    last_of_group = jnp.append(descending[1:] != descending[:-1], True)
 
-    def at_group_end(count: Array) -> Array:  # counts only grow, so the group's end is the least end to the right
-        return lax.cummin(jnp.where(last_of_group, count, jnp.iinfo(jnp.int32).max), reverse=True)
+def _search(everything: Array, hits: Array, positives: Array) -> tuple[Array, Array]:
+    """How many of everything lie below each hit, and how many not above; looked up for the first `positives` only."""
+    blocks = -(-hits.size // _BLOCK)
+    hits = jnp.pad(hits, (0, blocks * _BLOCK - hits.size), constant_values=_LAST)
 
-    tp = at_group_end(jnp.cumsum(hits))
-    return jnp.where(jnp.isnan(scores).any(), 0, hits), tp, at_group_end(rank) - tp  # NaN: no class, so no metric
+    def look_up(state: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
+        block, *found = state
+        wanted = lax.dynamic_slice(hits, (block * _BLOCK,), (_BLOCK,))
+        left, right = (lax.dynamic_update_slice(
+            array, jnp.searchsorted(everything, wanted, side, method="scan_unrolled").astype(jnp.int32),
+            (block * _BLOCK,)) for array, side in zip(found, ("left", "right"), strict=True))
+        return block + 1, left, right
+
+    nothing = jnp.zeros(hits.size, jnp.int32)
+    state = lax.while_loop(lambda state: state[0] * _BLOCK < positives, look_up, (jnp.int32(0), nothing, nothing))
+    return state[1][:everything.size], state[2][:everything.size]
+
+
+def _tie_bounds(ascending: Array) -> tuple[Array, Array]:
+    """Where the group of equal values begins that each element belongs to, and where the next group begins."""
+    position = jnp.arange(ascending.size)
+    new = ascending[1:] != ascending[:-1]
+    first = lax.cummax(jnp.where(jnp.append(True, new), position, 0))
+    last = lax.cummin(jnp.where(jnp.append(new, True), position + 1, ascending.size), reverse=True)
+    return first, last
 
 
 def _order(scores: Array) -> Array:
@@ -88,19 +133,16 @@ def _order(scores: Array) -> Array:
     return jnp.where(order == -1, 0, order)
 
 
-def _average_precision(hits: Array, tp: Array, fp: Array) -> Array:
-    # each positive of a group contributes the precision at the group's end
-    return _defined(jnp.sum(hits * tp / (tp + fp)) / jnp.sum(hits), hits)
+def _average_precision(counts: _Counts) -> Array:
+    return _mean(counts, counts.positives_above / counts.clips_above)
 
 
-def _roc_auc(hits: Array, tp: Array, fp: Array) -> Array:
-    negatives = hits.size - jnp.sum(hits)
-    # fp of the group above: what precedes this group's first clip; walking down, the greatest fp below one's own
-    above = lax.cummax(jnp.where(jnp.append(True, fp[1:] + tp[1:] != fp[:-1] + tp[:-1]),
-                                 jnp.append(0, fp[:-1]), 0))
-    share_below = 1.0 - 0.5 * (fp / negatives + above / negatives)
-    return _defined(jnp.sum(hits * share_below) / jnp.sum(hits), hits)
+def _roc_auc(counts: _Counts) -> Array:
+    share = lambda negatives: negatives / counts.negatives  # noqa: E731
+    return _mean(counts, share(counts.negatives_below) + 0.5 * share(counts.negatives_tied))
 
 
-def _defined(value: Array, hits: Array) -> Array:
-    return jnp.where((jnp.sum(hits) > 0) & (jnp.sum(hits) < hits.size), value, jnp.nan)
+def _mean(counts: _Counts, values: Array) -> Array:
+    """Over the positives; NaN where a class is absent."""
+    total = jnp.sum(jnp.where(counts.real, values, 0.0))
+    return jnp.where((counts.positives > 0) & (counts.negatives > 0), total / counts.positives, jnp.nan)

@@ -76,8 +76,10 @@ def test_many_rows_are_the_rows_one_by_one():
 
 def test_at_the_size_of_magnatagatune():
     rng = np.random.default_rng(1)
-    scores, labels = rng.standard_normal((5, 4332)).astype(np.float32), rng.random((5, 4332)) < 0.07
+    prevalence = np.array([0.001, 0.01, 0.07, 0.5, 0.95])[:, None]
+    scores, labels = rng.standard_normal((5, 4332)).astype(np.float32), rng.random((5, 4332)) < prevalence
     scores[labels] += 0.7
+    scores = np.round(scores, 2)  # ties
     expected = [average_precision_score(y, s) for y, s in zip(labels, scores, strict=True)]
     np.testing.assert_allclose(average_precision(scores, labels), expected, atol=TOLERANCE)
     expected = [roc_auc_score(y, s) for y, s in zip(labels, scores, strict=True)]
@@ -102,6 +104,18 @@ def test_order_of_clips_and_monotone_maps_change_nothing(order, labels, scores):
 def test_diverged_scores_have_no_metric():
     scores = jnp.array([jnp.nan, 1.0, 2.0])
     assert all(np.isnan(value) for value in both(scores, jnp.array([True, False, True])))
+
+
+@settings(max_examples=100, deadline=None)
+@given(hnp.arrays(np.float32, 40, elements=st.integers(-3, 3)), hnp.arrays(bool, 40), hnp.arrays(bool, 40))
+def test_only_counted_clips_take_part(scores, labels, counted):
+    mine = [float(value) for value in both(jnp.asarray(scores), jnp.asarray(labels), jnp.asarray(counted))]
+    scores, labels = scores[counted], labels[counted]
+    if not labels.any() or labels.all():
+        assert np.isnan(mine).all()
+    else:
+        expected = [average_precision_score(labels, scores), roc_auc_score(labels, scores)]
+        assert mine == pytest.approx(expected, abs=TOLERANCE)
 
 
 def test_jit_and_shape_errors():
