@@ -7,6 +7,7 @@ pickles. torch and h5py are imported only when a file needs them.
 import gzip
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterable, Mapping
@@ -126,18 +127,29 @@ def import_torch(path: str | Path) -> Any:
 def _read_torch(path: Path) -> Tensors:
     torch = import_torch(path)
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals(_numpy_globals()):
+            state = torch.load(path, map_location="cpu", weights_only=True)
     except OSError:
         raise
     except Exception as error:  # torch raises many types on damaged files, and UnpicklingError on what is not weights
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(f"{path}: not a PyTorch file of weights only; nothing else is loaded ({reason})") from error
+        found = re.search(r"GLOBAL \S+|[Uu]nsupported [^\n]*?(?=\. |\n|$)", str(error))
+        reason = found[0] if found else str(error).partition("\n")[0][:200] or type(error).__name__
+        raise InputError(f"{path}: damaged, or not a PyTorch file of weights only, and nothing else is loaded "
+                         f"({reason}); download it again from its authors") from error
     # Training checkpoints keep the state dict one level down.
     state = next((state[key] for key in ("state_dict", "model") if isinstance(state, dict) and key in state), state)
     if not isinstance(state, dict):
         raise InputError(f"{path}: holds a {type(state).__name__}, not a state dict")
     return {str(name): _float32(tensor.detach().cpu().numpy()) if hasattr(tensor, "detach") else _float32(tensor)
             for name, tensor in state.items() if hasattr(tensor, "detach") or isinstance(tensor, np.ndarray)}
+
+
+def _numpy_globals() -> list[Any]:
+    """What rebuilds NumPy arrays, as VGGish's PCA is published, under its names in NumPy 1 and 2; it runs no code."""
+    rebuild = np.zeros(0).__reduce__()[0]
+    modules = ("numpy.core.multiarray", "numpy._core.multiarray")
+    return [np.ndarray, np.dtype, type(np.dtype(np.float32)), type(np.dtype(np.float64)),
+            *((rebuild, f"{module}._reconstruct") for module in modules)]
 
 
 def _read_keras(path: Path) -> Tensors:
