@@ -60,8 +60,8 @@ class Config:
 def num_frames(num_samples: int, config: Config = Config()) -> int:
     if config.mode == "scene":
         return 1
-    padded = num_samples + config.window_samples // 2 * 2
-    return max(1, _dsp.num_frames(padded, config.window_samples, config.hop_samples))
+    padded = max(num_samples, shortest(config)) + config.window_samples // 2 * 2
+    return _dsp.num_frames(padded, config.window_samples, config.hop_samples)
 
 
 def frame_times(num_samples: int, config: Config = Config()) -> np.ndarray:
