@@ -1,23 +1,18 @@
 """Make tests/goldens/*.npz with the models' own packages, in the environment of launch/parity.sh:
 
-    .venv-parity/bin/python tests/parity/make_goldens.py
+    PYTHONPATH=tests .venv-parity/bin/python tests/parity/make_goldens.py
 
 Weights and audio come from seeded generators (tests/golden.py), so only what the packages compute is stored.
 """
 
 import contextlib
 import io
-import sys
 from collections.abc import Callable
-from pathlib import Path
 from unittest import mock
 
+import golden
 import jax
 import numpy as np
-
-sys.path[:0] = [str(Path(__file__).parents[2]), str(Path(__file__).parents[1])]
-
-import golden
 
 from extract.embeddings import openl3, packages, passt, vggish
 from extract.embeddings._pretrained import to_published
