@@ -126,11 +126,10 @@ def import_torch(path: str | Path) -> Any:
 
 def _read_torch(path: Path) -> Tensors:
     torch = import_torch(path)
+    path.open("rb").close()  # what may not be read says so here; below, OSError is one of the ways to be damaged
     try:
         with torch.serialization.safe_globals(_numpy_globals()):
             state = torch.load(path, map_location="cpu", weights_only=True)
-    except OSError:
-        raise
     except Exception as error:  # torch raises many types on damaged files, and UnpicklingError on what is not weights
         found = re.search(r"GLOBAL \S+|[Uu]nsupported [^\n]*?(?=\. |\n|$)", str(error))
         reason = found[0] if found else str(error).partition("\n")[0][:200] or type(error).__name__
@@ -165,7 +164,7 @@ def _read_keras(path: Path) -> Tensors:
         except (EOFError, gzip.BadGzipFile) as error:
             raise InputError(f"{path}: damaged gzip file ({error}); download it again") from error
         except InputError as error:
-            raise InputError(str(error).replace(folder, str(path.parent))) from error
+            raise InputError(str(error).replace(f"{folder}/{path.stem}", str(path))) from error
     try:
         with h5py.File(path, "r") as file:
             root = file.get("model_weights", file)

@@ -165,8 +165,11 @@ def from_tensors(tensors: Tensors, where: str, variant: str = "") -> dict[str, A
         kernel = jax.ShapeDtypeStruct((BINS, 1, N_FFT), np.float32)
         shapes["frontend"] = {"mel": jax.ShapeDtypeStruct((BANDS, BINS), np.float32),
                               "dft_real": kernel, "dft_imag": kernel}
-    params: dict[str, Any] = from_published(tensors, layout(found), shapes, where)
-    if found == "torchopenl3":
+    names = layout(found)
+    if "speclayer.dft_real_kernels" not in tensors:  # a converted file, from which a plain DFT was dropped
+        names = {path: place for path, place in names.items() if "/dft_" not in path}
+    params: dict[str, Any] = from_published(tensors, names, shapes, where)
+    if "dft_real" in params.get("frontend", {}):
         drop_plain_dft(params["frontend"])
     return params
 
