@@ -48,6 +48,9 @@ def read_weights(path: str | Path, companion: str = "") -> tuple[Tensors, dict[s
     if path.name.endswith(".safetensors"):
         tensors, metadata = _read_safetensors(path)
         return tensors, json.loads(metadata["files"]) if "files" in metadata else {path.name: sha256_of(path)}
+    if not path.name.endswith(TORCH_SUFFIXES + KERAS_SUFFIXES):
+        raise InputError(f"{path}: weights are read from .safetensors, {', '.join(TORCH_SUFFIXES + KERAS_SUFFIXES)} "
+                         "files")
     files = [path]
     if companion:
         found = sorted(path.parent.glob(companion))
@@ -99,9 +102,7 @@ def to_published(leaves: Mapping[str, np.ndarray], layout: Layout) -> Tensors:
 def _read(path: Path) -> Tensors:
     if path.name.endswith(TORCH_SUFFIXES):
         return _read_torch(path)
-    if path.name.endswith(KERAS_SUFFIXES):
-        return _read_keras(path)
-    raise InputError(f"{path}: weights are read from .safetensors, {', '.join(TORCH_SUFFIXES + KERAS_SUFFIXES)} files")
+    return _read_keras(path)
 
 
 def _read_safetensors(path: Path) -> tuple[Tensors, dict[str, str]]:
