@@ -18,7 +18,7 @@ import numpy as np
 
 from extract import weights_formats
 from extract.embeddings import Embedding, _dsp
-from extract.embeddings._nn import Conv3x3, map_batches, pool2x2, random_tree
+from extract.embeddings._nn import Conv3x3, in_float32, map_batches, pool2x2, random_tree
 from extract.embeddings._openl3_frontend import BANDS, BINS, FRAMES, N_FFT, drop_plain_dft, log_mel, mel_filters
 from extract.embeddings._pretrained import Source, from_published, obtain, to_published
 from extract.errors import InputError
@@ -90,6 +90,7 @@ def windows(audio: np.ndarray) -> np.ndarray:
     return _dsp.windows_of(np.pad(audio, _padding(len(audio))), WINDOW, HOP)
 
 
+@in_float32
 def embed(params: Mapping[str, Any], x: jax.Array) -> jax.Array:
     """Windows `[batch, 48000]` → `[batch, 512]`."""
     network = {name: params[name] for name in ("params", "batch_stats")}
