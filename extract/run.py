@@ -75,6 +75,8 @@ def embedding_options(name: str) -> dict[str, Any]:
             if name in embeddings.NAMES and name not in owners:
                 raise InputError(f"--{flag} is no option of --embedding={name}, but of {', '.join(owners)}")
             options[flag.removeprefix(f"{name}_")] = value
+    if options.get("mode") == "scene" and options.keys() & {"window", "hop"}:
+        raise InputError("--passt_window and --passt_hop belong to --passt_mode=timestamp; a scene is up to 30 s")
     return options
 
 

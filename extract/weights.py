@@ -19,7 +19,7 @@ from absl import flags
 from extract import weights_formats
 from extract.download import fetch
 from extract.embeddings._pretrained import to_published
-from extract.errors import run
+from extract.errors import InputError, run
 
 _TORCHVGGISH = "https://github.com/harritaylor/torchvggish/releases/download/v0.1"
 
@@ -99,8 +99,13 @@ def define_flags() -> None:
 
 def main() -> None:
     values = flags.FLAGS
+    if values.embedding != "openl3" and values["openl3_variant"].present:
+        raise InputError(f"--openl3_variant is no option of --embedding={values.embedding}; leave it out")
     variant = values.openl3_variant if values.embedding == "openl3" else ""
-    print(convert(Config(values.embedding, variant, values.cache_dir, values.weights, values.base_url)))
+    try:
+        print(convert(Config(values.embedding, variant, values.cache_dir, values.weights, values.base_url)))
+    except ModuleNotFoundError as error:
+        raise InputError(f"{error}; converting weights needs: pip install 'fsprobe[extract]'") from error
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ pickles. torch and h5py are imported only when a file needs them.
 import gzip
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterable, Mapping
@@ -47,6 +48,9 @@ def read_weights(path: str | Path, companion: str = "") -> tuple[Tensors, dict[s
     if path.name.endswith(".safetensors"):
         tensors, metadata = _read_safetensors(path)
         return tensors, json.loads(metadata["files"]) if "files" in metadata else {path.name: sha256_of(path)}
+    if not path.name.endswith(TORCH_SUFFIXES + KERAS_SUFFIXES):
+        raise InputError(f"{path}: weights are read from .safetensors, {', '.join(TORCH_SUFFIXES + KERAS_SUFFIXES)} "
+                         "files")
     files = [path]
     if companion:
         found = sorted(path.parent.glob(companion))
@@ -98,9 +102,7 @@ def to_published(leaves: Mapping[str, np.ndarray], layout: Layout) -> Tensors:
 def _read(path: Path) -> Tensors:
     if path.name.endswith(TORCH_SUFFIXES):
         return _read_torch(path)
-    if path.name.endswith(KERAS_SUFFIXES):
-        return _read_keras(path)
-    raise InputError(f"{path}: weights are read from .safetensors, {', '.join(TORCH_SUFFIXES + KERAS_SUFFIXES)} files")
+    return _read_keras(path)
 
 
 def _read_safetensors(path: Path) -> tuple[Tensors, dict[str, str]]:
@@ -125,19 +127,29 @@ def import_torch(path: str | Path) -> Any:
 
 def _read_torch(path: Path) -> Tensors:
     torch = import_torch(path)
+    path.open("rb").close()  # what may not be read says so here; below, OSError is one of the ways to be damaged
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except OSError:
-        raise
+        with torch.serialization.safe_globals(_numpy_globals()):
+            state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many types on damaged files, and UnpicklingError on what is not weights
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(f"{path}: not a PyTorch file of weights only; nothing else is loaded ({reason})") from error
+        found = re.search(r"GLOBAL \S+|[Uu]nsupported [^\n]*?(?=\. |\n|$)", str(error))
+        reason = found[0] if found else str(error).partition("\n")[0][:200] or type(error).__name__
+        raise InputError(f"{path}: damaged, or not a PyTorch file of weights only, and nothing else is loaded "
+                         f"({reason}); download it again from its authors") from error
     # Training checkpoints keep the state dict one level down.
     state = next((state[key] for key in ("state_dict", "model") if isinstance(state, dict) and key in state), state)
     if not isinstance(state, dict):
         raise InputError(f"{path}: holds a {type(state).__name__}, not a state dict")
     return {str(name): _float32(tensor.detach().cpu().numpy()) if hasattr(tensor, "detach") else _float32(tensor)
             for name, tensor in state.items() if hasattr(tensor, "detach") or isinstance(tensor, np.ndarray)}
+
+
+def _numpy_globals() -> list[Any]:
+    """What rebuilds NumPy arrays, as VGGish's PCA is published, under its names in NumPy 1 and 2; it runs no code."""
+    rebuild = np.zeros(0).__reduce__()[0]
+    modules = ("numpy.core.multiarray", "numpy._core.multiarray")
+    return [np.ndarray, np.dtype, type(np.dtype(np.float32)), type(np.dtype(np.float64)),
+            *((rebuild, f"{module}._reconstruct") for module in modules)]
 
 
 def _read_keras(path: Path) -> Tensors:
@@ -153,7 +165,7 @@ def _read_keras(path: Path) -> Tensors:
         except (EOFError, gzip.BadGzipFile) as error:
             raise InputError(f"{path}: damaged gzip file ({error}); download it again") from error
         except InputError as error:
-            raise InputError(str(error).replace(folder, str(path.parent))) from error
+            raise InputError(str(error).replace(f"{folder}/{path.stem}", str(path))) from error
     try:
         with h5py.File(path, "r") as file:
             root = file.get("model_weights", file)

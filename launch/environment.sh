@@ -1,5 +1,6 @@
-# Sourced by the scripts beside it: `make_environment DIR EXTRAS` leaves $python pointing at a virtual environment
-# with this checkout installed. Once made, it is reused without a network until pyproject.toml changes.
+# Sourced by the scripts beside it: `make_environment DIR EXTRAS [SIZE [FIRST]]` leaves $python pointing at a virtual
+# environment with this checkout installed. Once made, it is reused without a network until pyproject.toml changes.
+# SIZE: of the download, for the message. FIRST: a command to run in the bare environment.
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 
@@ -16,13 +17,14 @@ find_python() {
 }
 
 make_environment() {
-  local venv=$root/$1 extras=$2 stamp
+  local venv=$root/$1 extras=$2 size=${3:-250 MB} first=${4:-true} stamp
   stamp="$extras $root $(sha256sum < "$root/pyproject.toml")"
   python=$venv/bin/python
   if [ "$(cat "$venv/stamp" 2>/dev/null)" != "$stamp" ]; then
     local base; base=$(find_python)
-    echo "Making $venv ($extras); this downloads about 250 MB once." >&2
+    echo "Making $venv ($extras); this downloads about $size once." >&2
     "$base" -m venv --clear "$venv"
+    "$first"
     "$python" -m pip install -qq --disable-pip-version-check --editable "$root[$extras]" ||
       fail "pip could not install $root[$extras]; is a package index reachable?"
     echo "$stamp" > "$venv/stamp"  # last: an interrupted installation starts over

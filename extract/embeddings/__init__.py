@@ -48,8 +48,11 @@ class Embedding:
 
 
 def build(name: str, **options: Any) -> Embedding:
-    """The embedding of that name. Raises InputError if there is none."""
+    """The embedding of that name. Raises InputError if there is none, or if a library that it needs is missing."""
     if name not in NAMES:
         raise InputError(f"unknown embedding {name!r}; there are {', '.join(NAMES)}")
-    embedding: Embedding = importlib.import_module(f"extract.embeddings.{name}").build(**options)
+    try:
+        embedding: Embedding = importlib.import_module(f"extract.embeddings.{name}").build(**options)
+    except ModuleNotFoundError as error:
+        raise InputError(f"{error}; embedding {name} needs: pip install 'fsprobe[extract]'") from error
     return embedding

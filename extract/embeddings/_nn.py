@@ -1,5 +1,6 @@
 """What the pretrained models share beside signal processing: 3×3 convolutions, parameter trees, inner batches."""
 
+import functools
 import zlib
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -94,6 +95,16 @@ def map_batches(function: Callable[[jax.Array], jax.Array], x: jax.Array, size: 
     x = jnp.pad(x, [(0, batches * size - rows)] + [(0, 0)] * (x.ndim - 1))
     y = jax.lax.map(function, x.reshape(batches, size, *x.shape[1:]))
     return y.reshape(batches * size, *y.shape[2:])[:rows]
+
+
+def in_float32(function: Callable[..., Any]) -> Callable[..., Any]:
+    """`function` with products in float32: GPUs and TPUs default to TF32 or bfloat16, which is not what was proven."""
+    @functools.wraps(function)
+    def in_full(*args: Any) -> Any:
+        with jax.default_matmul_precision("float32"):
+            return function(*args)
+
+    return in_full
 
 
 def random_tree(shapes: Any, key: jax.Array) -> Any:

@@ -5,7 +5,8 @@ of a steady tone the image shows rounding errors. Where this module seems fussy 
 """
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -34,24 +35,64 @@ def log_mel(x: jax.Array, buffers: Mapping[str, jax.Array] | None = None) -> jax
         # kapre 0.1.4, kept by torchopenl3, pads both ends and takes the root of the mel bands of the power.
         frames = _dsp.frame(jnp.pad(x, ((0, 0), (PAD // 2, PAD - PAD // 2))), N_FFT, HOP)
         if "dft_real" in buffers:
-            real, imaginary = (jnp.einsum("bts,fcs->btf", frames, buffers[part]) for part in ("dft_real", "dft_imag"))
-            power = real**2 + imaginary**2
+            power = _power_by_kernels(frames, buffers["dft_real"][:, 0], buffers["dft_imag"][:, 0])
         else:
-            power = jax.lax.platform_dependent(frames, tpu=_power, default=_power_float64)
+            power = _power(frames)
         mel = jnp.sqrt(jnp.einsum("btf,mf->bmt", power, buffers["mel"]))
     decibels = 10 * jnp.log10(jnp.maximum(mel, 1e-10))
     return jnp.maximum(decibels - decibels.max((1, 2), keepdims=True), -80.0)
 
 
-def _power_float64(frames: jax.Array) -> jax.Array:
-    """Power spectrum by an FFT in double precision: in single it is noisier than the package's dot products."""
-    with jax.enable_x64(True):
-        return _power(frames.astype(jnp.float64)).astype(jnp.float32)
-
-
 def _power(frames: jax.Array) -> jax.Array:
-    spectrum = jnp.fft.rfft(frames * _dsp.hann(N_FFT).astype(frames.dtype))
-    return spectrum.real**2 + spectrum.imag**2
+    """Power spectrum of `[batch, frame, 2048]` with the package's DFT kernels.
+
+    Those are rounded to float32, and between partials the spectrum shows by how much. So: an FFT, and the rounding
+    errors' product, which is small and needs no precision. They are odd or even in time; those of sample 0 and
+    sample 1024 vanish.
+    """
+    def fft(frames: jax.Array) -> tuple[jax.Array, jax.Array]:
+        spectrum = jnp.fft.rfft(frames * dft_window().astype(frames.dtype))
+        return spectrum.real.astype(np.float32), spectrum.imag.astype(np.float32)
+
+    real, imaginary = jax.lax.platform_dependent(frames, tpu=fft, default=lambda frames: in_float64(fft, frames))
+    one, other = frames[..., 1:N_FFT // 2], frames[..., :N_FFT // 2:-1]
+    errors_real, errors_imaginary = _rounding_errors()
+    return (real + (one + other) @ errors_real)**2 + (imaginary + (one - other) @ errors_imaginary)**2
+
+
+def _power_by_kernels(frames: jax.Array, real: jax.Array, imaginary: jax.Array) -> jax.Array:
+    """The same with any kernels, `[bin, 2048]`: right and slow."""
+    def power(*arrays: jax.Array) -> jax.Array:
+        parts = [jnp.einsum("bts,fs->btf", arrays[0], kernels) for kernels in arrays[1:]]
+        return (parts[0]**2 + parts[1]**2).astype(np.float32)
+
+    return jax.lax.platform_dependent(frames, real, imaginary, tpu=power,
+                                      default=lambda *arrays: in_float64(power, *arrays))
+
+
+def in_float64(function: Callable[..., Any], *arrays: jax.Array) -> Any:
+    """`function` of the arrays in double precision: in single, sums over a frame are noisier than the package's."""
+    with jax.enable_x64(True):
+        return function(*(array.astype(jnp.float64) for array in arrays))
+
+
+def dft_window() -> np.ndarray:
+    """float32 `[2048]`, in float64."""
+    return _dsp.hann(N_FFT).astype(np.float32).astype(np.float64)
+
+
+def dft_kernels() -> tuple[np.ndarray, np.ndarray]:
+    """Real and imaginary part of the windowed DFT, float64 `[bin, 2048]`; the package rounds them to float32."""
+    angles = 2 * np.pi / N_FFT * (np.outer(np.arange(BINS), np.arange(N_FFT)) % N_FFT)
+    return np.cos(angles) * dft_window(), -np.sin(angles) * dft_window()
+
+
+@functools.cache
+def _rounding_errors() -> tuple[np.ndarray, np.ndarray]:
+    """Of the real and the imaginary kernels, float32 `[1023, bin]`, for samples 1 to 1023."""
+    real, imaginary = ((kernels.astype(np.float32) - kernels).astype(np.float32)[:, 1:N_FFT // 2].T
+                       for kernels in dft_kernels())
+    return real, imaginary
 
 
 @functools.cache
@@ -93,8 +134,7 @@ def tensorflow_hann(size: int) -> np.ndarray:
 
 def drop_plain_dft(buffers: dict[str, np.ndarray]) -> None:
     """Remove DFT matrices that hold a Hann-windowed DFT and nothing else: an FFT gives the same for less."""
-    angles = 2 * np.pi / N_FFT * (np.outer(np.arange(BINS), np.arange(N_FFT)) % N_FFT)
-    plain = {"dft_real": np.cos(angles) * _dsp.hann(N_FFT), "dft_imag": -np.sin(angles) * _dsp.hann(N_FFT)}
-    if all(np.allclose(buffers[part][:, 0], kernel, rtol=0, atol=1e-6) for part, kernel in plain.items()):
+    plain = dict(zip(("dft_real", "dft_imag"), dft_kernels(), strict=True))
+    if all(np.allclose(buffers[part][:, 0], kernels, rtol=0, atol=1e-6) for part, kernels in plain.items()):
         for part in plain:
             del buffers[part]

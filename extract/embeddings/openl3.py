@@ -18,7 +18,7 @@ import numpy as np
 
 from extract import weights_formats
 from extract.embeddings import Embedding, _dsp
-from extract.embeddings._nn import Conv3x3, map_batches, pool2x2, random_tree
+from extract.embeddings._nn import Conv3x3, in_float32, map_batches, pool2x2, random_tree
 from extract.embeddings._openl3_frontend import BANDS, BINS, FRAMES, N_FFT, drop_plain_dft, log_mel, mel_filters
 from extract.embeddings._pretrained import Source, from_published, obtain, to_published
 from extract.errors import InputError
@@ -90,6 +90,7 @@ def windows(audio: np.ndarray) -> np.ndarray:
     return _dsp.windows_of(np.pad(audio, _padding(len(audio))), WINDOW, HOP)
 
 
+@in_float32
 def embed(params: Mapping[str, Any], x: jax.Array) -> jax.Array:
     """Windows `[batch, 48000]` → `[batch, 512]`."""
     network = {name: params[name] for name in ("params", "batch_stats")}
@@ -165,8 +166,11 @@ def from_tensors(tensors: Tensors, where: str, variant: str = "") -> dict[str, A
         kernel = jax.ShapeDtypeStruct((BINS, 1, N_FFT), np.float32)
         shapes["frontend"] = {"mel": jax.ShapeDtypeStruct((BANDS, BINS), np.float32),
                               "dft_real": kernel, "dft_imag": kernel}
-    params: dict[str, Any] = from_published(tensors, layout(found), shapes, where)
-    if found == "torchopenl3":
+    names = layout(found)
+    if "speclayer.dft_real_kernels" not in tensors:  # a converted file, from which a plain DFT was dropped
+        names = {path: place for path, place in names.items() if "/dft_" not in path}
+    params: dict[str, Any] = from_published(tensors, names, shapes, where)
+    if "dft_real" in params.get("frontend", {}):
         drop_plain_dft(params["frontend"])
     return params
 

@@ -81,7 +81,7 @@ def openl3(tensors: Tensors) -> tuple[ClipFrames, dict[str, str]]:
 
 def torchopenl3(tensors: Tensors) -> tuple[ClipFrames, dict[str, str]]:
     """torchopenl3. DFT buffers that the tensors lack stay as the package computes them."""
-    with _needs("openl3"):
+    with _needs("torchopenl3"):
         import torch
         import torchopenl3
 

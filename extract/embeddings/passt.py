@@ -16,7 +16,7 @@ import numpy as np
 
 from extract import weights_formats
 from extract.embeddings import Embedding, _dsp
-from extract.embeddings._nn import map_batches, random_tree
+from extract.embeddings._nn import in_float32, map_batches, random_tree
 from extract.embeddings._passt_network import DIM, Network, layout, log_mel, num_columns
 from extract.embeddings._pretrained import Source, from_published, obtain, to_published
 from extract.errors import InputError
@@ -60,8 +60,8 @@ class Config:
 def num_frames(num_samples: int, config: Config = Config()) -> int:
     if config.mode == "scene":
         return 1
-    padded = num_samples + config.window_samples // 2 * 2
-    return max(1, _dsp.num_frames(padded, config.window_samples, config.hop_samples))
+    padded = max(num_samples, shortest(config)) + config.window_samples // 2 * 2
+    return _dsp.num_frames(padded, config.window_samples, config.hop_samples)
 
 
 def frame_times(num_samples: int, config: Config = Config()) -> np.ndarray:
@@ -81,6 +81,7 @@ def windows(audio: np.ndarray, size: int, hop: int) -> np.ndarray:
     return _dsp.windows_of(np.pad(audio, size // 2, mode="reflect"), size, hop)
 
 
+@in_float32
 def embed(params: Mapping[str, Any], x: jax.Array) -> jax.Array:
     """Windows `[batch, sample]` → `[batch, 768]`."""
     y: jax.Array = Network().apply(params, log_mel(x))
@@ -88,6 +89,7 @@ def embed(params: Mapping[str, Any], x: jax.Array) -> jax.Array:
 
 
 @jax.jit
+@in_float32
 def scene(params: Mapping[str, Any], x: jax.Array, length: jax.Array) -> jax.Array:
     """One pass over the first `length` samples of `[batch, sample]`, at most 30 s → `[batch, 768]`."""
     y: jax.Array = Network().apply(params, log_mel(x, length), num_columns(length))

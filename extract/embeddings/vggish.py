@@ -16,7 +16,7 @@ import numpy as np
 
 from extract import weights_formats
 from extract.embeddings import Embedding, _dsp
-from extract.embeddings._nn import Conv3x3, map_batches, pool2x2, random_tree
+from extract.embeddings._nn import Conv3x3, in_float32, map_batches, pool2x2, random_tree
 from extract.embeddings._pretrained import Source, from_published, obtain, to_published
 from extract.weights_formats import LINEAR, OIHW, Layout, Tensors
 
@@ -93,6 +93,7 @@ def embed(params: Mapping[str, Any], x: jax.Array) -> jax.Array:
     return postprocess(params["pca"], network_output(params, x))
 
 
+@in_float32
 def network_output(params: Mapping[str, Any], x: jax.Array) -> jax.Array:
     """Windows `[batch, 15600]` → what the network yields before post-processing, `[batch, 128]`."""
     network = {"params": params["params"]}

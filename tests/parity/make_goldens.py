@@ -1,0 +1,68 @@
+"""Make tests/goldens/*.npz with the models' own packages, in the environment of launch/parity.sh:
+
+    PYTHONPATH=tests .venv-parity/bin/python tests/parity/make_goldens.py
+
+Weights and audio come from seeded generators (tests/golden.py), so only what the packages compute is stored.
+"""
+
+import contextlib
+import io
+from collections.abc import Callable
+from unittest import mock
+
+import golden
+import jax
+import numpy as np
+
+from extract.embeddings import openl3, packages, passt, vggish
+from extract.embeddings._pretrained import to_published
+
+Arrays = dict[str, np.ndarray]
+VGGISH_SECONDS, OPENL3_SECONDS, PASST_SECONDS, SCENE_SECONDS = 2.2, 0.65, 0.3, 1.0
+
+
+def make_vggish() -> Arrays:
+    audio = golden.audio(vggish.SAMPLE_RATE, VGGISH_SECONDS)
+    clip_frames, _ = packages.vggish(to_published(golden.vggish_params(), vggish.layout()))
+    from torchvggish import vggish_input
+
+    log_mel = vggish_input.waveform_to_examples(audio, vggish.SAMPLE_RATE)[:, 0].detach().numpy()
+    return {"log_mel": log_mel[:, ::8].astype(np.float32), "frames": clip_frames(audio).astype(np.uint8)}
+
+
+def make_openl3(variant: str) -> Arrays:
+    audio = golden.audio(openl3.SAMPLE_RATE, OPENL3_SECONDS)
+    params = openl3.init_params(jax.random.key(0), variant)
+    clip_frames, _ = getattr(packages, variant)(to_published(params, openl3.layout(variant)))
+    return {"frames": clip_frames(audio)}
+
+
+def make_passt() -> Arrays:
+    tensors = to_published(passt.init_params(jax.random.key(0)), passt.layout())
+    audio = golden.audio(passt.SAMPLE_RATE, SCENE_SECONDS)
+    timestamp, _ = packages.passt(tensors, passt.Config.window, passt.Config.hop, "timestamp")
+    scene, _ = packages.passt(tensors, passt.Config.window, passt.Config.hop, "scene")
+    import torch
+    from hear21passt import base30sec
+
+    with contextlib.redirect_stdout(io.StringIO()), mock.patch.object(base30sec, "get_model_passt"), torch.no_grad():
+        mel = base30sec.get_basic_model(mode="embed_only").mel.eval()
+        log_mel = mel(torch.tensor(audio)[None])[0].numpy()
+    return {"frames": timestamp(audio[:round(PASST_SECONDS * passt.SAMPLE_RATE)]), "scene": scene(audio),
+            "log_mel": log_mel[:, ::10]}
+
+
+MAKERS: dict[str, Callable[[], Arrays]] = {
+    "vggish": make_vggish, "openl3": lambda: make_openl3("openl3"),
+    "torchopenl3": lambda: make_openl3("torchopenl3"), "passt": make_passt}
+
+
+def main() -> None:
+    golden.FOLDER.mkdir(exist_ok=True)
+    for name, make in MAKERS.items():
+        np.savez_compressed(golden.FOLDER / f"{name}.npz", **make())
+        print(f"{name}: {(golden.FOLDER / f'{name}.npz').stat().st_size / 1024:.0f} kB")
+
+
+if __name__ == "__main__":
+    main()

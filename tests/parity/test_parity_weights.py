@@ -1,0 +1,121 @@
+"""PyTorch weights files, as torch writes them: the formats that are published, and what must never be loaded."""
+
+import os
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+import test_download
+
+from extract.embeddings import build, openl3, vggish
+from extract.embeddings._pretrained import to_published
+from extract.errors import InputError
+from extract.weights import PUBLISHED, Config, convert
+from extract.weights_formats import cache_file, read_weights
+
+if os.environ.get("FSPROBE_PARITY") == "required":
+    import torch
+else:
+    torch = pytest.importorskip("torch", reason="torch is not installed; see launch/parity.sh")
+
+pytestmark = pytest.mark.parity
+server = test_download.server
+VGGISH, PCA = (file.name for file in PUBLISHED["vggish", ""])
+
+
+@pytest.fixture(scope="module")
+def params() -> dict[str, Any]:
+    return vggish.init_params(jax.random.key(5))
+
+
+def write_vggish(folder: Path, params: dict[str, Any], zipped: bool = True) -> None:
+    tensors = to_published(params, vggish.layout())
+    network = {name: torch.tensor(tensor) for name, tensor in tensors.items() if not name.startswith("pca")}
+    pca = {name: tensor.astype(np.float64) for name, tensor in tensors.items() if name.startswith("pca")}
+    for name, state in ((VGGISH, network), (PCA, pca)):
+        torch.save(state, folder / name, _use_new_zipfile_serialization=zipped)
+
+
+@pytest.mark.parametrize("zipped", [False, True], ids=["old", "zip"])
+def test_local_files_convert_and_run(zipped: bool, params: dict[str, Any], tmp_path: Path) -> None:
+    write_vggish(tmp_path, params, zipped)
+    command = [sys.executable, "-m", "extract.weights", "--embedding=vggish", f"--weights={tmp_path / VGGISH}",
+               f"--cache_dir={tmp_path / 'cache'}"]
+    subprocess.run(command, check=True, capture_output=True, cwd=Path(__file__).parents[2])
+    for source in ({"cache_dir": tmp_path / "cache"}, {"weights": tmp_path / VGGISH}):
+        embedding = build("vggish", **source)
+        jax.tree.map(np.testing.assert_array_equal, embedding.params, params)
+        assert set(embedding.provenance["weights"]) == {VGGISH, PCA}
+    (tmp_path / PCA).unlink()
+    with pytest.raises(InputError, match=r"its second file vggish_pca_params\*.pth must lie in the same folder"):
+        vggish.load_params(tmp_path / VGGISH)
+
+
+def test_a_download_with_another_hash_is_refused(server: Any, params: dict[str, Any], tmp_path: Path) -> None:
+    """VGGish's hashes are published, and random weights do not have them."""
+    write_vggish(tmp_path, params)
+    server.files = {f"/{name}": (tmp_path / name).read_bytes() for name in (VGGISH, PCA)}
+    with pytest.raises(InputError, match=r"SHA-256 .* instead of 10086976; the download was removed"):
+        convert(Config("vggish", cache_dir=str(tmp_path / "cache"), base_url=server.url))
+    assert not cache_file("vggish", "", tmp_path / "cache").exists()
+
+
+def test_a_download_of_pth_tar(server: Any, tmp_path: Path) -> None:
+    from torchopenl3.models import PytorchOpenl3
+
+    network = PytorchOpenl3(input_repr="mel128", content_type="music", embedding_size=512)
+    torch.save(network.state_dict(), tmp_path / "w")
+    server.files = {f"/{PUBLISHED['openl3', 'torchopenl3'][0].name}": (tmp_path / "w").read_bytes()}
+    server.cut = [1_000_000]
+    target = convert(Config("openl3", "torchopenl3", str(tmp_path), base_url=server.url))
+    assert server.log == [None, "bytes=1000000-"]
+    assert set(openl3.load_params(target)) == {"params", "batch_stats", "frontend"}
+    assert build("openl3", variant="torchopenl3", cache_dir=str(tmp_path)).provenance["variant"] == "torchopenl3"
+
+
+class Malicious:
+    def __init__(self, trap: Path):
+        self.trap = trap
+
+    def __reduce__(self) -> Any:
+        return os.mkdir, (str(self.trap),)
+
+
+@pytest.mark.parametrize("suffix", ["pth", "pt", "pth.tar"])
+@pytest.mark.parametrize("how", ["zip", "old", "pickle", "in an array"])
+def test_code_is_never_run(how: str, suffix: str, tmp_path: Path) -> None:
+    path, trap = tmp_path / f"w.{suffix}", tmp_path / "trap"
+    state: Any = {"x": torch.zeros(1), "evil": Malicious(trap)}
+    if how == "in an array":
+        state["evil"] = np.array([Malicious(trap)], dtype=object)
+    if how == "pickle":
+        path.write_bytes(pickle.dumps(state["evil"]))
+    else:
+        torch.save(state, path, _use_new_zipfile_serialization=how == "zip")
+    with pytest.raises(InputError, match=r"w\.\S+: damaged, or not a PyTorch file of weights only") as caught:
+        read_weights(path)
+    assert "\n" not in str(caught.value)
+    assert not trap.exists()
+    torch.load(path, weights_only=False) if how != "pickle" else pickle.loads(path.read_bytes())
+    assert trap.exists()  # it would have
+
+
+@pytest.mark.parametrize("zipped", [False, True], ids=["old", "zip"])
+@pytest.mark.parametrize("share", [0.0, 0.5, 0.99])
+def test_truncated_files_are_refused(zipped: bool, share: float, tmp_path: Path) -> None:
+    path = tmp_path / "w.pth"
+    torch.save({"x": torch.zeros(10_000)}, path, _use_new_zipfile_serialization=zipped)
+    path.write_bytes(path.read_bytes()[:int(share * path.stat().st_size)])
+    with pytest.raises(InputError, match="damaged"):
+        read_weights(path)
+
+
+def test_what_is_no_state_dict_is_refused(tmp_path: Path) -> None:
+    torch.save(torch.zeros(3), tmp_path / "w.pt")
+    with pytest.raises(InputError, match="holds a Tensor, not a state dict"):
+        read_weights(tmp_path / "w.pt")

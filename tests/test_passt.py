@@ -1,0 +1,83 @@
+"""PaSST without its package: goldens that the package computed, lengths, batches."""
+
+from typing import Any
+
+import golden
+import jax
+import numpy as np
+import pytest
+from signals import silence
+
+from extract.embeddings import build, passt
+from extract.embeddings._passt_network import log_mel
+from extract.errors import InputError
+
+RATE = passt.SAMPLE_RATE
+SCENE = passt.Config(mode="scene")
+
+
+@pytest.fixture(scope="module")
+def params() -> dict[str, Any]:
+    return passt.init_params(jax.random.key(0))
+
+
+def test_the_front_end_equals_the_package() -> None:
+    golden.assert_agree(log_mel(golden.audio(RATE, 1)[None])[0, :, ::10], golden.load("passt")["log_mel"])
+
+
+def test_timestamps_equal_the_package_and_clips_of_a_batch_do_not_touch(params: dict[str, Any]) -> None:
+    frames = passt.frames(params, np.stack([silence(RATE, 0.3), golden.audio(RATE, 0.3)]))
+    golden.assert_agree(frames[1], golden.load("passt")["frames"])
+    np.testing.assert_allclose(frames[0], np.broadcast_to(frames[0, :1], frames[0].shape), atol=1e-4)
+
+
+def test_scenes_equal_the_package_masked_or_not(params: dict[str, Any]) -> None:
+    audio = golden.audio(RATE, 1)
+    golden.assert_agree(passt.frames(params, audio[None], SCENE)[0], golden.load("passt")["scene"])
+    golden.assert_agree(passt.scene_frames(params, audio), golden.load("passt")["scene"])
+    golden.assert_agree(passt.scene(params, np.pad(audio, (0, RATE))[None], len(audio)), golden.load("passt")["scene"])
+
+
+@pytest.mark.parametrize(("samples", "count"), [(1, 2), (2560, 2), (2561, 2), (3199, 2), (3200, 3), (931_200, 583)])
+def test_lengths(samples: int, count: int, params: dict[str, Any]) -> None:
+    shape = jax.eval_shape(passt.frames, params, jax.ShapeDtypeStruct((2, samples), np.float32)).shape
+    windows = build("passt", random_weights=0).windows if samples in (1, 3200) else None
+    assert shape == (2, count, passt.DIM)
+    assert passt.frame_times(samples).shape == (count,)
+    if windows is not None:
+        assert windows(np.zeros(samples, np.float32)).shape == (count, 5120)
+
+
+@pytest.mark.parametrize("samples", [1, 4801, 30 * RATE, 30 * RATE + 1])
+def test_a_clip_is_one_scene(samples: int, params: dict[str, Any]) -> None:
+    audio = jax.ShapeDtypeStruct((2, samples), np.float32)
+    assert jax.eval_shape(lambda p, x: passt.frames(p, x, SCENE), params, audio).shape == (2, 1, passt.DIM)
+    np.testing.assert_allclose(passt.frame_times(samples, SCENE), [samples / 2 / RATE])
+
+
+def test_a_run_embeds_what_frames_does(params: dict[str, Any]) -> None:
+    embedding = build("passt", random_weights=0)
+    assert (embedding.name, embedding.dim, embedding.sample_rate) == (passt.NAME, passt.DIM, RATE)
+    assert (embedding.window, embedding.hop) == (0.16, 0.05)
+    assert embedding.windows is not None
+    assert embedding.embed is not None
+    actual = jax.jit(embedding.embed)(params, embedding.windows(golden.audio(RATE, 0.3)))
+    golden.assert_agree(actual, golden.load("passt")["frames"])
+    scene = build("passt", mode="scene", random_weights=0)
+    assert (scene.window, scene.hop, scene.provenance["mode"]) == (30.0, 10.0, "scene")
+    assert scene.clip_frames is not None
+    golden.assert_agree(scene.clip_frames(golden.audio(RATE, 1)), golden.load("passt")["scene"])
+    assert scene.clip_frames(np.ones(1, np.float32)).shape == (1, passt.DIM)
+
+
+@pytest.mark.parametrize(("options", "named"), [
+    ({"window": 0.1}, r"window 0.1 s is not between 0.1500 and 30 s"), ({"window": 31.0}, "window 31"),
+    ({"hop": 0.0}, "hop 0.0 s"), ({"mode": "song"}, "'song'; there are timestamp, scene")])
+def test_bad_options_are_named(options: dict[str, Any], named: str) -> None:
+    with pytest.raises(InputError, match=named):
+        passt.Config(**options)
+
+
+def test_windows_of_other_lengths() -> None:
+    config = passt.Config(window=1.0, hop=0.5)
+    np.testing.assert_allclose(passt.frame_times(2 * RATE, config), [0, 0.5, 1, 1.5, 2])
