@@ -9,6 +9,7 @@ import contextlib
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
@@ -36,7 +37,7 @@ def _guarded(main: Callable[[], int | None]) -> int:
         print((module.__doc__ or "").strip(), "\n")
         print(flags.FLAGS.main_module_help())
         return 0
-    with _sigterm_raises():
+    with _handling({signal.SIGTERM: _terminate}):
         try:
             rest = flags.FLAGS(sys.argv)[1:]
             if rest:
@@ -68,12 +69,41 @@ def _complain(message: str) -> None:
 
 
 @contextlib.contextmanager
-def _sigterm_raises() -> Iterator[None]:
-    def handler(signum: int, frame: FrameType | None) -> None:
-        raise Terminated
+def signals_deferred() -> Iterator[Callable[[], None]]:
+    """Hold Ctrl-C and SIGTERM back until the function that this yields is called, or the block ends.
 
-    previous = signal.signal(signal.SIGTERM, handler)
+    For loops through code in which an exception from nowhere does harm or is lost: JAX calls Python from the garbage
+    collector, where exceptions are printed and dropped. A second signal comes through at once.
+    """
+    pending: list[type[KeyboardInterrupt]] = []
+
+    def handler(signum: int, frame: FrameType | None) -> None:
+        error = Terminated if signum == signal.SIGTERM else KeyboardInterrupt
+        if pending:
+            raise error
+        pending.append(error)
+
+    def check() -> None:
+        if pending:
+            raise pending[0]
+
+    if threading.current_thread() is not threading.main_thread():  # signals are not ours to handle
+        yield check
+        return
+    with _handling({signal.SIGINT: handler, signal.SIGTERM: handler}):
+        yield check
+        check()
+
+
+def _terminate(signum: int, frame: FrameType | None) -> None:
+    raise Terminated
+
+
+@contextlib.contextmanager
+def _handling(handlers: dict[int, Callable[[int, FrameType | None], None]]) -> Iterator[None]:
+    previous = {signum: signal.signal(signum, handler) for signum, handler in handlers.items()}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, previous)
+        for signum, handler in previous.items():
+            signal.signal(signum, handler)

@@ -12,7 +12,7 @@ import re
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from extract.errors import InputError
 
@@ -182,13 +182,13 @@ def read_csv(path: str | Path, columns: Collection[str]) -> Iterator[tuple[int, 
 
 
 @contextlib.contextmanager
-def atomic_write(path: str | Path) -> Iterator[IO[str]]:
-    """A text file that appears at `path` whole, or not at all."""
+def atomic_write(path: str | Path, binary: bool = False) -> Iterator[IO[Any]]:
+    """A file, of UTF-8 text unless binary, that appears at `path` whole, or not at all."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     scratch = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with scratch.open("w", newline="", encoding="utf-8") as file:
+        with scratch.open("wb") if binary else scratch.open("w", newline="", encoding="utf-8") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())

@@ -6,6 +6,7 @@ the authors' public code).
 
 from dataclasses import dataclass, field
 
+AUTO = "auto"
 FULL = "full"  # the K of a probe that trains on every training clip
 
 KShot = int | str  # a positive integer or FULL
@@ -13,7 +14,7 @@ KShot = int | str  # a positive integer or FULL
 
 @dataclass(frozen=True)
 class SolverConfig:
-    """How one probe is trained. `name` is the solver; the rest are adam's settings."""
+    """How one probe is trained. name: `adam`, or `lbfgs` (regularised, to convergence), which takes l2 alone."""
 
     name: str = "adam"
     learning_rate: float = 1e-4
@@ -22,6 +23,10 @@ class SolverConfig:
     max_epochs: int = 400
     patience: int = 10  # epochs without a lower validation loss before stopping
     restore_best: bool = True  # test the weights of the best epoch; False: the last, as the authors' code does
+    hidden: int = 0  # units of a hidden layer; 0: the probe is linear
+    l2: float | str = AUTO  # a strength, or AUTO: chosen per probe by the validation loss
+    matmul_precision: str = "float32"  # or tensorfloat32, bfloat16: of matrix products, where the device has them
+    standardize: str = "none"  # of the features: none, train (by the training clips' statistics) or frame (framenorm)
 
 
 @dataclass(frozen=True)
@@ -34,6 +39,7 @@ class GridConfig:
     seed: int = 0  # the first of num_seeds consecutive seeds
     tags: str = "top50"
     on_scarce: str = "error"
+    test_clips: str = "all"  # or tagged: only test clips with at least one of the probe's tags
 
     @property
     def seeds(self) -> range:
@@ -49,5 +55,8 @@ class SweepConfig:
     embeddings: tuple[str, ...]
     out: str
     missing: str = "error"
+    weight_norms: bool = False  # write the weights' L1 norms per feature
+    dataset: str = ""  # its name, for captions
+    timeout_minutes: float = 0  # stop cleanly after this long; 0: never
     grid: GridConfig = field(default_factory=GridConfig)
     solver: SolverConfig = field(default_factory=SolverConfig)

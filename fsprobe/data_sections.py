@@ -10,7 +10,7 @@ from fsprobe import comparisons as compare
 from fsprobe import figures
 from fsprobe.config import FULL, KShot
 from fsprobe.document import Block, Bullets, Figure, Heading, Paragraph, Table
-from fsprobe.results import TagRow
+from fsprobe.rows import TagRow
 from fsprobe.statistics import summarise
 from fsprobe.study import Study
 from fsprobe.tables import mean_std, shot_order

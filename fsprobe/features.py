@@ -5,6 +5,7 @@ Rows are found by clip_id, read once from the memmaps, and only those asked for.
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -23,18 +24,20 @@ def open_stores(stores: Mapping[str, str | Path | Store]) -> dict[str, Store]:
     return {name: store if isinstance(store, Store) else open_store(store) for name, store in stores.items()}
 
 
-def load_features(stores: Mapping[str, str | Path | Store], manifest: Manifest, embedding: str) -> np.ndarray:
+def load_features(stores: Mapping[str, str | Path | Store], manifest: Manifest, embedding: str,
+                  framenorm: bool = False) -> np.ndarray:
     """Features of one embedding → float32 `[clip, dim]`, row i for clip i of the manifest.
 
-    A store's name gives its raw statistics (`features.npy`); `combined` concatenates the frame-standardised ones
-    (`features_framenorm.npy`) of all stores in the order given. Clips of empty split are not looked for: NaN rows.
+    A store's name gives its raw statistics (`features.npy`), or with framenorm the frame-standardised ones
+    (`features_framenorm.npy`); `combined` concatenates the latter of all stores in the order given. Clips of empty
+    split are not looked for: NaN rows.
     Raises InputError on an unknown embedding, a clip absent from a store, or a NaN or Inf (naming the first clip).
     """
     opened = open_stores(stores)
     if embedding == COMBINED:
         parts = [(name, store, "features_framenorm") for name, store in opened.items()]
     elif embedding in opened:
-        parts = [(embedding, opened[embedding], "features")]
+        parts = [(embedding, opened[embedding], "features_framenorm" if framenorm else "features")]
     else:
         raise InputError(f"unknown embedding {embedding!r}; there are {', '.join([*opened, COMBINED])}")
 
@@ -52,6 +55,37 @@ def load_features(stores: Mapping[str, str | Path | Store], manifest: Manifest, 
             _check_finite(block, clip_ids[i:i + _BLOCK], f"store {name!r} ({store.path})")
             features[used[i:i + _BLOCK], start:start + width] = block
     return features
+
+
+def load_standardized(stores: Mapping[str, Store], manifest: Manifest, clips: Manifest, embedding: str,
+                      standardize: str) -> np.ndarray:
+    """load_features of `clips`, standardised: `none`, `frame` (the frame-standardised statistics) or `train`.
+
+    `train`: each dimension by its mean and standard deviation over all training clips of the manifest, in a probe's
+    support set or not; a constant dimension becomes 0. That takes a second reading of them.
+    """
+    framenorm = standardize == "frame"
+    features = load_features(stores, clips, embedding, framenorm)
+    if standardize == "train":
+        mean, deviation = _moments(stores, manifest, embedding)
+        features -= mean
+        features /= np.where(deviation > 0, deviation, 1)
+    return features
+
+
+def _moments(stores: Mapping[str, Store], manifest: Manifest, embedding: str) -> tuple[np.ndarray, np.ndarray]:
+    """(mean, standard deviation) `[dim]` over the training clips, in float64 until the end."""
+    rows = [row for row, split in enumerate(manifest.splits) if split == "train"]
+    blocks = (load_features(stores, manifest.take(rows[i:i + _BLOCK]), embedding).astype(np.float64)
+              for i in range(0, len(rows), _BLOCK))
+    total: Any = 0.0
+    squares: Any = 0.0
+    for block in blocks:
+        total, squares = total + block.sum(axis=0), squares + (block**2).sum(axis=0)
+    mean: np.ndarray = total / len(rows)
+    variance = squares / len(rows) - mean**2
+    constant = variance <= 1e-12 * mean**2  # what rounding leaves of nothing
+    return mean.astype(np.float32), np.sqrt(np.where(constant, 0, variance)).astype(np.float32)
 
 
 def missing_clips(stores: Mapping[str, Store], manifest: Manifest) -> dict[str, str]:

@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 
 from extract.errors import InputError
-from extract.manifest import SPLITS, Manifest
+from extract.manifest import SPLITS, Manifest, rank_tags
 from fsprobe.config import FULL, GridConfig, KShot
 from fsprobe.episodes import Episode, draw_episode
 from fsprobe.features import tag_labels, tag_pool
 from fsprobe.probe import Data
-from fsprobe.results import EpisodeRow, ProbeKey, ProbeRow, TagRow
+from fsprobe.results import Found
+from fsprobe.rows import EpisodeRow, PairRow, ProbeKey, ProbeRow, SolverRow, TagCountRow, TagRow
 from fsprobe.vectorize import Outcome, ProbeSpec
 
 
@@ -112,21 +113,26 @@ def probe_data(grid: Grid, features: np.ndarray) -> Data:
     return Data(*parts)
 
 
-def outcome_rows(grid: Grid, outcome: Outcome) -> tuple[ProbeRow, list[TagRow]]:
+def outcome_rows(grid: Grid, outcome: Outcome) -> Found:
     """A trained probe as rows. Means are over the tags that have a metric, NaN if none has."""
     key, tags = outcome.spec.key, outcome.spec.tags
-    positives = grid.test_positives[tags]
+    labels = grid.labels[grid.test][:, tags]
+    positives = labels.sum(axis=0)
+    num_test = labels.any(axis=1).sum() if grid.config.test_clips == "tagged" else len(labels)
     scored = np.isfinite(outcome.average_precision)
 
     def mean(values: np.ndarray) -> float:
         return float(np.mean(values[scored], dtype=np.float64)) if scored.any() else float("nan")
 
     row = ProbeRow(**key._asdict(), num_train=len(outcome.spec.support), mAP=mean(outcome.average_precision),
-                   roc_auc=mean(outcome.roc_auc), chance_mAP=mean(positives / grid.num_test),
+                   roc_auc=mean(outcome.roc_auc), chance_mAP=mean(positives / max(num_test, 1)),
                    val_loss=outcome.val_loss, best_epoch=outcome.best_epoch, epochs=outcome.epochs)
-    return row, [TagRow(**key._asdict(), tag=grid.pool[tag], average_precision=float(precision), roc_auc=float(auc),
-                        test_positives=int(count)) for tag, precision, auc, count
-                 in zip(tags, outcome.average_precision, outcome.roc_auc, positives, strict=True)]
+    per_tag = [TagRow(**key._asdict(), tag=grid.pool[tag], average_precision=float(precision), roc_auc=float(auc),
+                      test_positives=int(count)) for tag, precision, auc, count
+               in zip(tags, outcome.average_precision, outcome.roc_auc, positives, strict=True)]
+    solver = None if np.isnan(outcome.l2) else SolverRow(**key._asdict(), l2=outcome.l2, iterations=outcome.epochs,
+                                                         gradient_norm=outcome.gradient_norm)
+    return Found(row, per_tag, solver, outcome.weight_norms)
 
 
 def episode_rows(grid: Grid) -> list[EpisodeRow]:
@@ -135,3 +141,19 @@ def episode_rows(grid: Grid) -> list[EpisodeRow]:
             for episode in grid.episodes
             for position, (tag, clips) in enumerate(zip(episode.tags, episode.support, strict=True))
             for shot, clip in enumerate(clips)]
+
+
+def tag_count_rows(manifest: Manifest, pool: Sequence[str]) -> list[TagCountRow]:
+    """The pool's tags with their clips by split."""
+    rank = {tag: i for i, (tag, _) in enumerate(rank_tags(manifest), 1)}
+    labels, split = tag_labels(manifest, pool), np.array(manifest.splits)
+    counts = [labels[split == name].sum(axis=0).tolist() for name in SPLITS if name]
+    return [TagCountRow(tag, rank[tag], *row) for tag, *row in zip(pool, *counts, strict=True)]
+
+
+def pair_rows(manifest: Manifest, pool: Sequence[str]) -> list[PairRow]:
+    """Pairs of the pool's tags that stand together on some clip with a split."""
+    labels = tag_labels(manifest.used(), pool).astype(np.float32)
+    together = (labels.T @ labels).astype(int)
+    return [PairRow(pool[a], pool[b], int(together[a, b]))
+            for a, b in zip(*np.nonzero(np.triu(together, 1)), strict=True)]

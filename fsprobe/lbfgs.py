@@ -1,136 +1,223 @@
-"""L2-regularised logistic regression to convergence, for one tag: L-BFGS made for a model that is linear.
+"""L2-regularised logistic regression to convergence, for all tags of one support set, over a path of strengths.
 
-    f(w, b) = mean over support clips of BCE(σ(x·w + b), y) + (l2 / 2)·‖w‖²
+    f(w, b) = mean over support clips of BCE(σ(x·w + b), y) + (l2 / 2)·‖w‖²       for each tag
 
-which is scikit-learn's LogisticRegression with C = 1 / (n·l2): the bias is not penalised. Three things the general
-algorithm (Nocedal & Wright 2006, algorithm 7.4) cannot know make it fast and robust here:
-- logits are linear in the weights, so a line search costs no product with the features;
-- the Hessian's diagonal is at most mean(x²)/4 + l2, which scales the first guess of its inverse;
-- f is l2-strongly convex in w, so f − min f ≤ ‖∇f‖² / (2·l2) says when to stop.
+which is scikit-learn's LogisticRegression with C = 1 / (n·l2): the bias is not penalised. L-BFGS (Nocedal & Wright
+2006, algorithm 7.4) made for a model that is linear:
+
+- The minimum lies in the span of the support clips, w = Σᵢ aᵢ·xᵢ, so with fewer clips than dimensions everything is
+  done on coefficients a and the Gram matrix G: logits are G·a, and w·v is a·G·c. That is the dual problem; the primal
+  one works on w itself. Both descend through the same weights.
+- The Hessian is at most XᵀX/4n + l2 (Böhning 1992), whose Cholesky factor is the first guess of its inverse: how
+  badly the features are scaled then matters little.
+- Logits are linear in the coefficients, so trial steps of a line search cost no product with the features.
+- f is l2-strongly convex in w: f − min f ≤ ‖∇f‖² / (2·l2) says when to stop.
 """
 
-from typing import NamedTuple
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
+WEAKEST_DUAL = 1e-4  # in units of the clips' mean squared distance from their mean
 MEMORY = 8  # pairs of steps and gradient differences
-_GAP = 1e-7  # stop once f is within this share of its minimum; float32 resolves about as much
+_GAP = 1e-6  # stop once f is known to be within this share of its minimum,
+_STALL = 1e-7  # or has fallen by less than this share,
+_STALLED = 3  # this many times in a row: float32 resolves no more
+_ITERATIONS = 300
 _SEARCHES = 12  # trial steps per line search
 
 
-class Problem(NamedTuple):
-    """One tag's data. x: float32 `[clip, dim]`, centred; y: float32 `[clip]`; weight: float32 `[clip]`, sums to 1, 0
-    for padding; scale: float32 `[dim + 1]`, the inverse of the Hessian's diagonal bound; l2: `[]`."""
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Problem:
+    """The data of one support set. Columns are tags; a coefficient array has the bias as its last row.
 
-    x: Array
-    y: Array
+    features: float32 `[clip, coef]`, centred: the Gram matrix if `dual`, else the clips themselves.
+    curvature: float32 `[coef, coef]`, XᵀX/n in the primal, G/n in the dual. weight: float32 `[clip]`, sums to 1, 0 for
+    padding. sign: float32 `[clip, tag]`, 1 where the clip carries the tag, else −1: BCE is softplus(−sign·logit), whose
+    slope keeps its relative precision as it vanishes, which σ(logit) − label would not.
+    """
+
+    features: Array
+    curvature: Array
+    sign: Array
     weight: Array
-    scale: Array
-    l2: Array
+    dual: bool = field(metadata={"static": True})
+
+    def metric(self, theta: Array) -> Array:
+        """What makes an inner product of weights a plain one: ⟨u, v⟩ = Σ u·metric(v)."""
+        return jnp.concatenate([self.features @ theta[:-1], theta[-1:]]) if self.dual else theta
+
+    def logits(self, theta: Array, metric: Array) -> Array:
+        """`[clip, tag]`, given metric(theta)."""
+        return (metric[:-1] if self.dual else self.features @ theta[:-1]) + theta[-1]
+
+    def pull(self, error: Array) -> Array:
+        """Coefficients of the gradient of the mean loss, from ∂loss/∂logits `[clip, tag]`."""
+        total = jnp.sum(error, axis=0, keepdims=True)
+        if self.dual:  # clips are centred: a multiple of all of them is nothing, but would round to something
+            return jnp.concatenate([error - self.weight[:, None] * total, total])
+        return jnp.concatenate([self.features.T @ error, total])
 
 
-class Descent(NamedTuple):
-    """Where the descent of one tag stands. theta, gradient: `[dim + 1]`, the bias last; logits: `[clip]`;
-    steps, changes: `[MEMORY, dim + 1]`; curvature: `[MEMORY]`, 1 / (step · change) or 0 where there is no pair."""
+class Fit(NamedTuple):
+    """A minimum. theta: `[coef + 1, tag]`; value, gradient_norm: `[tag]`; iterations: int32 `[]`."""
 
     theta: Array
-    logits: Array
-    gradient: Array
     value: Array
+    gradient_norm: Array
+    iterations: Array
+
+
+class _Pairs(NamedTuple):
+    """The last MEMORY steps and gradient differences, `[pair, coef + 1, tag]`; inverse: `[pair, tag]`, 1 / ⟨step,
+    change⟩, or 0 where there is no pair."""
+
     steps: Array
+    step_metrics: Array
     changes: Array
-    curvature: Array
+    change_metrics: Array
+    inverse: Array
+
+
+class _Descent(NamedTuple):
+    theta: Array
+    logits: Array
+    value: Array
+    gradient: Array
+    gradient_metric: Array
+    pairs: _Pairs
+    stalled: Array
     done: Array
+    iteration: Array
 
 
-def problem(x: Array, y: Array, weight: Array, l2: Array) -> Problem:
-    diagonal = jnp.append(0.25 * (weight @ x**2) + l2, 0.25)
-    return Problem(x, y, weight, 1.0 / jnp.maximum(diagonal, 1e-12), l2)
+def path(problem: Problem, l2s: Array) -> Fit:
+    """A minimum for each of l2s `[strength]`, strongest first, each starting at the one before."""
+    def one(theta: Array, l2: Array) -> tuple[Array, Fit]:
+        fit = minimise(problem, l2, theta)
+        return fit.theta, fit
+
+    return lax.scan(one, origin(problem), l2s)[1]
 
 
-def start(task: Problem) -> Descent:
-    """At zero weights, with the bias that fits the prevalence (clipped where a class is absent)."""
-    prevalence = jnp.clip(task.weight @ task.y, 1e-4, 1 - 1e-4)
-    theta = jnp.zeros(task.x.shape[1] + 1).at[-1].set(jnp.log(prevalence / (1 - prevalence)))
-    logits = jnp.full(task.x.shape[0], theta[-1])
-    pairs = jnp.zeros((MEMORY, theta.size))
-    return Descent(theta, logits, _gradient(task, theta, logits), _value(task, theta, logits), pairs, pairs,
-                   jnp.zeros(MEMORY), jnp.bool_(False))
+def origin(problem: Problem) -> Array:
+    """Zero weights, and the bias that fits the prevalence (clipped where a class is absent) → `[coef + 1, tag]`."""
+    balance = jnp.clip(problem.weight @ problem.sign, 1e-4 - 1, 1 - 1e-4)
+    zeros = jnp.zeros((problem.features.shape[1], balance.size))
+    return jnp.append(zeros, jnp.log((1 + balance) / (1 - balance))[None], axis=0)
 
 
-def step(task: Problem, at: Descent, count: Array) -> Descent:
-    """One iteration; `count` is how many went before. A descent that is done stays where it is."""
-    direction = -_two_loop(task, at, count)
-    along = task.x @ direction[:-1] + direction[-1]
-    size = jnp.where(at.done, 0.0, _line_search(task, at, direction, along))
-    theta, logits = at.theta + size * direction, at.logits + size * along
-    value = _value(task, theta, logits)
-    gradient = _gradient(task, theta, logits)
-    moved, change = theta - at.theta, gradient - at.gradient
-    product = moved @ change
+def minimise(problem: Problem, l2: Array, theta: Array) -> Fit:
+    """Minimise f from theta. A tag without a positive or a negative clip has no minimum and stays where it is."""
+    size = problem.curvature.shape[0]
+    ridge = jnp.maximum(l2, 1e-5 * jnp.trace(problem.curvature) / size)  # float32 factors no worse a matrix
+    factor = jnp.linalg.cholesky(problem.curvature / 4 + jnp.maximum(ridge, 1e-30) * jnp.eye(size))
+    real = problem.weight[:, None] > 0
+    absent = jnp.all(~real | (problem.sign > 0), axis=0) | jnp.all(~real | (problem.sign < 0), axis=0)
+
+    def precondition(gradient: Array) -> Array:
+        return jnp.append(jax.scipy.linalg.cho_solve((factor, True), gradient[:-1]), 4 * gradient[-1:], axis=0)
+
+    def state(theta: Array, logits: Array, metric: Array) -> tuple[Array, Array, Array]:
+        losses = jax.nn.softplus(-problem.sign * logits)
+        value = problem.weight @ losses + 0.5 * l2 * _dot(theta[:-1], metric[:-1])
+        error = -problem.weight[:, None] * problem.sign * jax.nn.sigmoid(-problem.sign * logits)
+        gradient = problem.pull(error).at[:-1].add(l2 * theta[:-1])
+        return value, gradient, problem.metric(gradient)
+
+    def step(at: _Descent) -> _Descent:
+        direction = -_two_loop(at.pairs, at.iteration, at.gradient, precondition)
+        metric = problem.metric(direction)
+        along = problem.logits(direction, metric)
+        curve = l2 * jnp.stack([_dot(at.theta[:-1], metric[:-1]), _dot(direction[:-1], metric[:-1])])
+        size = jnp.where(at.done, 0.0, _line_search(problem, at.logits, along, curve))
+        theta, logits = at.theta + size * direction, at.logits + size * along
+        moved = (theta, logits, *state(theta, logits, problem.metric(theta)))
+        better = moved[2] <= at.value  # or else rounding made the step a bad one: stay, and forget the pairs behind it
+        theta, logits, value, gradient, gradient_metric = (
+            jnp.where(better, new, old) for new, old in zip(moved, at[:5], strict=True))
+        slow = (at.value - value <= _STALL * at.value) | at.done
+        stalled = jnp.where(slow, at.stalled + 1, 0)
+        pairs = _remember(at.pairs, at.iteration, theta - at.theta, size * metric, gradient - at.gradient,
+                          gradient_metric - at.gradient_metric)
+        pairs = pairs._replace(inverse=jnp.where(better, pairs.inverse, 0.0))
+        squared = gradient * gradient_metric
+        gap = jnp.sum(squared[:-1], 0) / (2 * l2) + 2 * squared[-1]
+        done = at.done | (stalled >= _STALLED) | (gap <= _GAP * value)
+        return _Descent(theta, logits, value, gradient, gradient_metric, pairs, stalled, done, at.iteration + 1)
+
+    metric = problem.metric(theta)
+    logits = problem.logits(theta, metric)
+    nothing = jnp.zeros((MEMORY, *theta.shape))
+    start = _Descent(theta, logits, *state(theta, logits, metric),
+                     _Pairs(nothing, nothing, nothing, nothing, jnp.zeros((MEMORY, theta.shape[1]))),
+                     jnp.zeros(theta.shape[1], jnp.int32), absent, jnp.int32(0))
+    end = lax.while_loop(lambda at: ~at.done.all() & (at.iteration < _ITERATIONS), step, start)
+    norm = jnp.sqrt(jnp.maximum(jnp.sum(end.gradient * end.gradient_metric, 0), 0.0))
+    return Fit(end.theta, end.value, jnp.where(absent, jnp.nan, norm), end.iteration)
+
+
+def _dot(left: Array, right: Array) -> Array:
+    return jnp.sum(left * right, axis=0)
+
+
+def _remember(pairs: _Pairs, count: Array, *new: Array) -> _Pairs:
     slot = count % MEMORY
-    stuck = (value >= at.value) & (size != 1.0) | (size == 0.0)
-    gap = jnp.sum(gradient[:-1]**2) / (2 * task.l2) + jnp.sum(gradient[-1]**2) * 2
-    return Descent(theta, logits, gradient, value, at.steps.at[slot].set(moved), at.changes.at[slot].set(change),
-                   at.curvature.at[slot].set(jnp.where(product > 0, 1.0 / jnp.maximum(product, 1e-30), 0.0)),
-                   at.done | stuck | (gap <= _GAP * value))
+    steps, step_metrics, changes, change_metrics = (
+        old.at[slot].set(array) for old, array in zip(pairs[:4], new, strict=True))
+    product = _dot(new[1], new[2])
+    inverse = jnp.where(product > 0, 1.0 / jnp.where(product > 0, product, 1.0), 0.0)
+    return _Pairs(steps, step_metrics, changes, change_metrics, pairs.inverse.at[slot].set(inverse))
 
 
-def _value(task: Problem, theta: Array, logits: Array) -> Array:
-    losses = jax.nn.softplus(logits) - task.y * logits
-    return task.weight @ losses + 0.5 * task.l2 * jnp.sum(theta[:-1]**2)
-
-
-def _gradient(task: Problem, theta: Array, logits: Array) -> Array:
-    error = task.weight * (jax.nn.sigmoid(logits) - task.y)
-    return jnp.append(error @ task.x + task.l2 * theta[:-1], jnp.sum(error))
-
-
-def _two_loop(task: Problem, at: Descent, count: Array) -> Array:
-    """The inverse Hessian's estimate times the gradient. Empty pairs have curvature 0 and fall out."""
+def _two_loop(pairs: _Pairs, count: Array, gradient: Array, precondition: Callable[[Array], Array]) -> Array:
+    """The estimated inverse Hessian times the gradient. Empty pairs have inverse 0 and fall out."""
     slots = [(count - 1 - i) % MEMORY for i in range(MEMORY)]  # newest first
-    remaining, shares = at.gradient, []
+    remaining, shares = gradient, []
     for slot in slots:
-        share = at.curvature[slot] * (at.steps[slot] @ remaining)
-        remaining = remaining - share * at.changes[slot]
+        share = pairs.inverse[slot] * _dot(pairs.step_metrics[slot], remaining)
+        remaining = remaining - share * pairs.changes[slot]
         shares.append(share)
-    newest = at.changes[slots[0]]
-    scaled = newest @ (task.scale * newest)
-    known = (at.curvature[slots[0]] > 0) & (scaled > 0)
-    gamma = jnp.where(known, 1.0 / (jnp.where(known, at.curvature[slots[0]] * scaled, 1.0)), 1.0)
-    result = gamma * task.scale * remaining
+    result = precondition(remaining)
     for slot, share in zip(reversed(slots), reversed(shares), strict=True):
-        result = result + (share - at.curvature[slot] * (at.changes[slot] @ result)) * at.steps[slot]
+        back = pairs.inverse[slot] * _dot(pairs.change_metrics[slot], result)
+        result = result + (share - back) * pairs.steps[slot]
     return result
 
 
-def _line_search(task: Problem, at: Descent, direction: Array, along: Array) -> Array:
-    """The step where the slope along the direction has fallen to a tenth: Newton's method, kept in a bracket.
+def _line_search(problem: Problem, logits: Array, along: Array, curve: Array) -> Array:
+    """The step `[tag]` where the slope has fallen to a tenth: Newton's method, kept in a bracket.
 
-    f is convex along the line, so the sign of its slope says on which side the minimum is.
+    f is convex along the line, so the sign of its slope says on which side the minimum is. curve `[2, tag]`: the
+    penalty's slope at the start, and its growth.
     """
-    flat = direction[:-1] @ direction[:-1]
-    tilt = at.theta[:-1] @ direction[:-1]
+    margin, gain = problem.sign * logits, problem.sign * along
 
     def slopes(size: Array) -> tuple[Array, Array]:
-        p = jax.nn.sigmoid(at.logits + size * along)
-        first = task.weight @ ((p - task.y) * along) + task.l2 * (tilt + size * flat)
-        return first, task.weight @ (p * (1 - p) * along**2) + task.l2 * flat
+        miss = jax.nn.sigmoid(-margin - size * gain)
+        first = -problem.weight @ (miss * gain) + curve[0] + size * curve[1]
+        return first, problem.weight @ (miss * (1 - miss) * gain**2) + curve[1]
 
-    downhill, _ = slopes(jnp.float32(0))
+    one = jnp.ones(along.shape[1])
+    downhill, _ = slopes(0 * one)
 
-    def search(state: tuple[Array, Array, Array, Array, Array]) -> tuple[Array, Array, Array, Array, Array]:
-        size, low, high, slope, trial = state
-        _, second = slopes(size)
+    def open_(slope: Array) -> Array:
+        return (jnp.abs(slope) > -0.1 * downhill) & (downhill < 0)
+
+    def search(state: Any) -> Any:
+        size, low, high, slope, second, trial = state
         low, high = jnp.where(slope < 0, size, low), jnp.where(slope < 0, high, size)
         newton = size - slope / jnp.maximum(second, 1e-30)
         bisect = jnp.where(jnp.isinf(high), 4 * size, 0.5 * (low + high))
-        size = jnp.where((newton > low) & (newton < high), newton, bisect)
-        return size, low, high, slopes(size)[0], trial + 1
+        trial_size = jnp.where((newton > low) & (newton < high), newton, bisect)
+        size = jnp.where(open_(slope), trial_size, size)
+        return size, low, high, *slopes(size), trial + 1
 
-    one = jnp.float32(1)
-    begin = (one, jnp.float32(0), jnp.float32(jnp.inf), slopes(one)[0], jnp.int32(0))
-    size = lax.while_loop(lambda s: (jnp.abs(s[3]) > 0.1 * -downhill) & (s[4] < _SEARCHES), search, begin)[0]
+    begin = (one, 0 * one, jnp.inf * one, *slopes(one), jnp.int32(0))
+    size = lax.while_loop(lambda s: open_(s[3]).any() & (s[5] < _SEARCHES), search, begin)[0]
     return jnp.where(downhill < 0, size, 0.0)

@@ -90,16 +90,38 @@ class LinearProbe(nn.Module):
         return nn.Dense(self.n_tags, kernel_init=columnwise_uniform, bias_init=bias_init)(x)
 
 
+class HiddenProbe(nn.Module):
+    """`[..., dim]` → dense, ReLU, dropout 0.5 if it is given a key → LinearProbe."""
+
+    n_tags: int
+    hidden: int
+
+    @nn.compact
+    def __call__(self, x: Array, dropout: Array | None = None) -> Array:
+        x = nn.relu(LinearProbe(self.hidden, name="Hidden_0")(x))
+        x = nn.Dropout(0.5, deterministic=dropout is None)(x, rng=dropout)
+        return LinearProbe(self.n_tags, name="Output_0")(x)
+
+
 def bce(logits: Array, labels: Array, mask: Array) -> Array:
     """Binary cross-entropy averaged over the `[clip, tag]` entries where mask is true."""
     losses = optax.sigmoid_binary_cross_entropy(logits, labels.astype(logits.dtype))
     return jnp.sum(jnp.where(mask, losses, 0.0)) / jnp.maximum(jnp.sum(mask), 1)
 
 
-def logits(params: Params, x: Array) -> Array:
-    """`[clip, dim]` → `[clip, tag]` with the probe that `params` belong to."""
-    bias: Array = params["params"]["Dense_0"]["bias"]
-    out: Array = LinearProbe(bias.shape[-1]).apply(params, x)
+def module(n_tags: int, hidden: int) -> nn.Module:
+    """The probe itself; hidden = 0: a linear one."""
+    return HiddenProbe(n_tags, hidden) if hidden else LinearProbe(n_tags)
+
+
+def logits(params: Params, x: Array, dropout: Array | None = None) -> Array:
+    """`[clip, dim]` → `[clip, tag]` with the probe that `params` belong to. dropout: a key, to train a hidden layer."""
+    layers = params["params"]
+    if "Output_0" not in layers:
+        out: Array = LinearProbe(layers["Dense_0"]["bias"].size).apply(params, x)
+    else:
+        hidden, n_tags = (layers[name]["Dense_0"]["bias"].size for name in ("Hidden_0", "Output_0"))
+        out = HiddenProbe(n_tags, hidden).apply(params, x, dropout)
     return out
 
 

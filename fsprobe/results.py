@@ -1,21 +1,23 @@
 """results/NAME/: the only writer and reader of what a sweep found.
 
-    probes.csv    one row per trained probe
-    per_tag.csv   one row per probe and tag
-    episodes.csv  the support set of the largest episode of each seed
-    run.json      all flags, versions, device, hashes; whether the grid is complete
+    probes.csv        one row per trained probe
+    per_tag.csv       one row per probe and tag
+    solver.csv        one row per converged probe: the strength used, the gradient left
+    weight_norms/     EMBEDDING.npy, float32 [probe, dim], probes in the order of the grid, NaN where not trained yet:
+                      the L1 norm over the N tags of each feature's weights; only if asked for
+    episodes.csv      the support set of the largest episode of each seed
+    tags.csv          clips per tag of the pool, by split
+    cooccurrence.csv  clips per pair of tags of the pool
+    run.json          all flags, versions, device, hashes; whether the grid is complete
 
-Rows are appended as probes finish: first a probe's per_tag rows, then its row in probes.csv, which alone says that
-the probe is done. Whatever a crash leaves behind beyond that (a torn line, tag rows without their probe) is removed
-when the directory is next opened, so a rerun finishes what is missing and repeats nothing.
-An empty field is a metric without a value: a class was absent from the test set.
+Rows are appended as probes finish: a probe's row in probes.csv comes last, and alone says that the probe is done.
+Whatever a crash leaves behind beyond that (a torn line, tag rows without their probe) is removed when the directory is
+next opened, so a rerun finishes what is missing and repeats nothing. An empty field is a metric without a value: a
+class was absent from the test set.
 """
 
 import contextlib
-import csv
-import io
 import json
-import math
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -25,100 +27,89 @@ import filelock
 import numpy as np
 
 from extract.errors import InputError
-from extract.manifest import atomic_write, read_csv
-from fsprobe.config import FULL, KShot
+from extract.manifest import atomic_write
+from fsprobe.rows import (
+    EpisodeRow,
+    PairRow,
+    ProbeKey,
+    ProbeRow,
+    Row,
+    SolverRow,
+    TagCountRow,
+    TagRow,
+    read_rows,
+    to_csv,
+    write_rows,
+)
+
+RUN = "run.json"
+PROBES, PER_TAG, SOLVER, EPISODES = "probes.csv", "per_tag.csv", "solver.csv", "episodes.csv"
+TAGS, COOCCURRENCE, NORMS = "tags.csv", "cooccurrence.csv", "weight_norms"
+_APPENDED: dict[str, Any] = {PER_TAG: TagRow, SOLVER: SolverRow, PROBES: ProbeRow}  # in the order of writing
 
 
-class ProbeKey(NamedTuple):
-    """What names a probe within a results directory."""
+class Found(NamedTuple):
+    """A finished probe. weight_norms: float32 `[dim]`."""
 
-    embedding: str
-    solver: str
-    n_way: int
-    k_shot: KShot
-    seed: int
-
-
-class ProbeRow(NamedTuple):
-    """A row of probes.csv. mAP, roc_auc: means over the tags that have a value. chance_mAP: their mean prevalence."""
-
-    embedding: str
-    solver: str
-    n_way: int
-    k_shot: KShot
-    seed: int
-    num_train: int
-    mAP: float
-    roc_auc: float
-    chance_mAP: float
-    val_loss: float
-    best_epoch: int
-    epochs: int
-
-    @property
-    def key(self) -> ProbeKey:
-        return ProbeKey(*self[:5])
+    probe: ProbeRow
+    tags: list[TagRow]
+    solver: SolverRow | None = None
+    weight_norms: np.ndarray | None = None
 
 
-class TagRow(NamedTuple):
-    """A row of per_tag.csv."""
+class Given(NamedTuple):
+    """What is known before the first probe. keys: every probe, in the order of the grid."""
 
-    embedding: str
-    solver: str
-    n_way: int
-    k_shot: KShot
-    seed: int
-    tag: str
-    average_precision: float
-    roc_auc: float
-    test_positives: int
-
-    @property
-    def key(self) -> ProbeKey:
-        return ProbeKey(*self[:5])
-
-
-class EpisodeRow(NamedTuple):
-    """A row of episodes.csv: the N-way K-shot cell is position < N and shot < K."""
-
-    seed: int
-    position: int
-    tag: str
-    shot: int
-    clip_id: str
-
-
-Row = ProbeRow | TagRow | EpisodeRow
-PROBES, PER_TAG, EPISODES, RUN = "probes.csv", "per_tag.csv", "episodes.csv", "run.json"
+    keys: Sequence[ProbeKey]
+    episodes: Iterable[EpisodeRow] = ()
+    tags: Iterable[TagCountRow] = ()
+    pairs: Iterable[PairRow] = ()
 
 
 class ResultsWriter:
     """An open results directory; `done` are the probes that need no more training."""
 
-    def __init__(self, path: Path, run: dict[str, Any], done: set[ProbeKey]):
-        self.path, self.run, self.done = path, run, done
+    def __init__(self, path: Path, run: dict[str, Any], keys: Sequence[ProbeKey], done: set[ProbeKey]):
+        self.path, self.run, self.keys, self.done = path, run, keys, done
 
-    def append(self, probes: Sequence[ProbeRow], tags: Sequence[TagRow]) -> None:
+    def append(self, found: Sequence[Found]) -> None:
         """Add finished probes, all or nothing. Raises InputError where the disk is full; earlier rows stay."""
-        _append(self.path / PER_TAG, tags)
-        _append(self.path / PROBES, probes)
-        self.done |= {row.key for row in probes}
+        self._write_norms([(item.probe.key, item.weight_norms) for item in found if item.weight_norms is not None])
+        _append(self.path / PER_TAG, [tag for item in found for tag in item.tags])
+        _append(self.path / SOLVER, [item.solver for item in found if item.solver])
+        _append(self.path / PROBES, [item.probe for item in found])
+        self.done |= {item.probe.key for item in found}
 
-    def finish(self, order: Sequence[ProbeKey], wall_time: float, complete: bool) -> None:
+    def finish(self, wall_time: float, complete: bool) -> None:
         """Put the rows into the order of the grid; note the wall time (s, earlier runs included) in run.json."""
         if complete:
-            rank = {key: i for i, key in enumerate(order)}
-            for name, kind in ((PER_TAG, TagRow), (PROBES, ProbeRow)):
-                rows = sorted(_read(self.path / name, kind), key=lambda row: rank[row.key])
-                _rewrite(self.path / name, kind, rows)
+            rank = {key: i for i, key in enumerate(self.keys)}
+            for name, kind in _APPENDED.items():
+                rows = read_rows(self.path / name, kind)
+                write_rows(self.path / name, kind, sorted(rows, key=lambda row: rank[ProbeKey(*row[:5])]))
         self.run["wall_time_s"] = round(self.run.get("wall_time_s", 0.0) + wall_time, 3)
         self.run["complete"] = complete
         _write_json(self.path / RUN, self.run)
 
+    def _write_norms(self, found: Sequence[tuple[ProbeKey, np.ndarray]]) -> None:
+        for embedding in {key.embedding for key, _ in found}:
+            keys = [key for key in self.keys if key.embedding == embedding]
+            row = {key: i for i, key in enumerate(keys)}
+            mine = [(row[key], norms) for key, norms in found if key.embedding == embedding]
+            file = self.path / NORMS / f"{embedding}.npy"
+            with _disk_full_explained(file):
+                if not file.exists():  # written out, so that a full disk says so now
+                    with atomic_write(file, binary=True) as stream:
+                        np.save(stream, np.full((len(keys), mine[0][1].size), np.nan, np.float32))
+                array = np.load(file, mmap_mode="r+", allow_pickle=False)
+                for i, norms in mine:
+                    array[i] = norms
+                array.flush()
+
 
 @contextlib.contextmanager
 def open_results(path: str | Path, configuration: Mapping[str, Any], about: Mapping[str, Any],
-                 episodes: Iterable[EpisodeRow]) -> Iterator[ResultsWriter]:
+                 given: Given) -> Iterator[ResultsWriter]:
     """Open or create a results directory, alone.
 
     configuration: what determines the rows (JSON values); about: what else run.json records.
@@ -141,23 +132,26 @@ def open_results(path: str | Path, configuration: Mapping[str, Any], about: Mapp
             raise InputError(f"{path}: holds {foreign[0]!r} but no {RUN}: not a results directory; "
                              "choose another --out")
         _write_json(path / RUN, run)  # first: the other files are known by it
-        for name, kind, rows in ((EPISODES, EpisodeRow, episodes), (PER_TAG, TagRow, ()), (PROBES, ProbeRow, ())):
+        files: dict[str, tuple[Any, Iterable[Row]]] = {
+            EPISODES: (EpisodeRow, given.episodes), TAGS: (TagCountRow, given.tags),
+            COOCCURRENCE: (PairRow, given.pairs), **{name: (kind, ()) for name, kind in _APPENDED.items()}}
+        for name, (kind, rows) in files.items():
             if not (path / name).exists():
-                _rewrite(path / name, kind, rows)
-        yield ResultsWriter(path, run, _repair(path))
+                write_rows(path / name, kind, rows)
+        yield ResultsWriter(path, run, given.keys, _repair(path))
     finally:
         lock.release()
 
 
 def read_probes(path: str | Path) -> list[ProbeRow]:
     """The rows of probes.csv. Raises InputError on a missing column or a malformed value."""
-    return _read(Path(path) / PROBES, ProbeRow)
+    return read_rows(Path(path) / PROBES, ProbeRow)
 
 
 def read_per_tag(path: str | Path) -> list[TagRow]:
     """The rows of per_tag.csv of finished probes. Raises InputError on a missing column or a malformed value."""
     done = {row.key for row in read_probes(path)}
-    return [row for row in _read(Path(path) / PER_TAG, TagRow) if row.key in done]
+    return [row for row in read_rows(Path(path) / PER_TAG, TagRow) if row.key in done]
 
 
 def read_run(path: str | Path) -> dict[str, Any]:
@@ -165,29 +159,15 @@ def read_run(path: str | Path) -> dict[str, Any]:
     return _read_json(Path(path) / RUN)
 
 
-def _read(path: Path, kind: Any) -> list[Any]:
-    columns = kind._fields
-    parse = [_PARSERS[name] for name in columns]
-    rows = []
-    if not path.exists():
-        raise InputError(f"{path}: no such file; is {path.parent} a results directory of fsprobe.sweep?")
-    for line, fields in read_csv(path, columns):
-        try:
-            rows.append(kind(*(convert(fields[name]) for convert, name in zip(parse, columns, strict=True))))
-        except ValueError as error:
-            raise InputError(f"{path}, line {line}: {error}") from None
-    return rows
-
-
 def _repair(path: Path) -> set[ProbeKey]:
     """Remove what a crash left unfinished; return the probes that are done."""
-    for name in (PER_TAG, PROBES):
+    for name in _APPENDED:
         _drop_torn_line(path / name)
-    done = {row.key for row in _read(path / PROBES, ProbeRow)}
-    tags = _read(path / PER_TAG, TagRow)
-    kept = [row for row in tags if row.key in done]
-    if len(kept) < len(tags):
-        _rewrite(path / PER_TAG, TagRow, kept)
+    done = {row.key for row in read_probes(path)}
+    for name in (PER_TAG, SOLVER):
+        rows = read_rows(path / name, _APPENDED[name])
+        if any(row.key not in done for row in rows):
+            write_rows(path / name, _APPENDED[name], [row for row in rows if row.key in done])
     return done
 
 
@@ -198,35 +178,25 @@ def _drop_torn_line(path: Path) -> None:
 
 
 def _append(path: Path, rows: Sequence[Row]) -> None:
-    """Append whole lines in one write; on a failed write, take back what got through."""
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(map(_fields, rows))
-    with open(path, "ab", buffering=0) as file:
+    """Append whole lines; on a failed write, take back what got through."""
+    with _disk_full_explained(path), open(path, "ab", buffering=0) as file:
         start = file.tell()
         try:
-            data = text.getvalue().encode()
+            data = to_csv(rows)
             while data:
                 data = data[file.write(data):]
             os.fsync(file.fileno())
-        except OSError as error:
+        except OSError:
             file.truncate(start)
-            raise InputError(f"{path}: {error.strerror}; make room and rerun the same command to go on") from error
+            raise
 
 
-def _rewrite(path: Path, kind: Any, rows: Iterable[Row]) -> None:
-    with atomic_write(path) as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(kind._fields)
-        writer.writerows(map(_fields, rows))
-
-
-def _fields(row: Row) -> list[str]:
-    return [_number(value) if isinstance(value, float) else str(value) for value in row]
-
-
-def _number(value: float) -> str:
-    """Shortest text that reads back as the same float32; empty for NaN."""
-    return "" if math.isnan(value) else str(np.float32(value))
+@contextlib.contextmanager
+def _disk_full_explained(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror}; make room and rerun the same command to go on") from error
 
 
 def _check_same(path: Path, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
@@ -254,17 +224,3 @@ def _read_json(path: Path) -> dict[str, Any]:
     return value
 
 
-def _k_shot(text: str) -> KShot:
-    return FULL if text == FULL else int(text)
-
-
-def _float(text: str) -> float:
-    return float(text) if text else math.nan
-
-
-_PARSERS: dict[str, Any] = {
-    **dict.fromkeys(("embedding", "solver", "tag", "clip_id"), str),
-    **dict.fromkeys(("n_way", "seed", "num_train", "best_epoch", "epochs", "test_positives", "position", "shot"), int),
-    **dict.fromkeys(("mAP", "roc_auc", "chance_mAP", "val_loss", "average_precision"), _float),
-    "k_shot": _k_shot,
-}

@@ -1,4 +1,4 @@
-"""Ways to fit a probe. `adam` is the paper's: Adam, coupled L2, early stopping on the validation loss."""
+"""The paper's way to fit a probe: Adam, coupled L2, early stopping on the validation loss."""
 
 from functools import lru_cache
 from typing import NamedTuple
@@ -9,9 +9,9 @@ import optax
 from jax import Array, lax
 
 from fsprobe.config import SolverConfig
-from fsprobe.probe import Data, LinearProbe, Params, Progress, Solver, Task, bce, logits
+from fsprobe.probe import Data, Params, Progress, Solver, Task, bce, logits, module
 
-_INIT, _ORDER = 0, 1  # what a key is for
+_INIT, _ORDER, _DROPOUT = 0, 1, 2  # what a key is for
 
 
 class AdamState(NamedTuple):
@@ -60,7 +60,7 @@ def adam(config: SolverConfig) -> Solver:
 
     def init(task: Task, data: Data) -> AdamState:
         key = jax.random.fold_in(jax.random.key(task.seed), _INIT)
-        params = LinearProbe(task.tags.shape[0]).init(key, data.train[:1])
+        params = module(task.tags.shape[0], config.hidden).init(key, data.train[:1])
         inf, zero = jnp.float32(jnp.inf), jnp.int32(0)
         # a task without clips is padding
         return AdamState(params, optimizer.init(params), params, Progress(zero, inf, inf, zero, task.num_support == 0))
@@ -70,23 +70,26 @@ def adam(config: SolverConfig) -> Solver:
         valid_labels = data.valid_labels[:, task.tags]
         positions = jnp.arange(task.support.shape[0])
 
-        def loss(params: Params, x: Array, y: Array, clip_mask: Array) -> Array:
-            return bce(logits(params, x), y, clip_mask[:, None] & task.tag_mask)
+        def loss(params: Params, x: Array, y: Array, clip_mask: Array, dropout: Array | None = None) -> Array:
+            return bce(logits(params, x, dropout), y, clip_mask[:, None] & task.tag_mask)
 
-        def step(i: Array, carry: tuple[Params, optax.OptState], order: Array) -> tuple[Params, optax.OptState]:
+        def step(i: Array, carry: tuple[Params, optax.OptState], order: Array,
+                 key: Array) -> tuple[Params, optax.OptState]:
             params, moments = carry
+            dropout = jax.random.fold_in(key, i) if config.hidden else None
             batch = lax.dynamic_slice(order, (i * size,), (size,))
             real = i * size + jnp.arange(size) < task.num_support
-            gradient = jax.grad(loss)(params, data.train[task.support[batch]], labels[batch], real)
+            gradient = jax.grad(loss)(params, data.train[task.support[batch]], labels[batch], real, dropout)
             updates, moments = optimizer.update(gradient, moments, params)
             return optax.apply_updates(params, updates), moments
 
         def epoch(state: AdamState) -> AdamState:
-            key = jax.random.fold_in(jax.random.key(task.seed), _ORDER)
-            order = shuffled(jax.random.fold_in(key, state.progress.epoch), positions, task.num_support)
+            key, dropout = (jax.random.fold_in(jax.random.fold_in(jax.random.key(task.seed), purpose),
+                                               state.progress.epoch) for purpose in (_ORDER, _DROPOUT))
+            order = shuffled(key, positions, task.num_support)
             order = jnp.pad(order, (0, size))  # the last batch may reach past the end
             steps = (task.num_support + size - 1) // size
-            params, moments = lax.fori_loop(0, steps, lambda i, carry: step(i, carry, order),
+            params, moments = lax.fori_loop(0, steps, lambda i, carry: step(i, carry, order, dropout),
                                             (state.params, state.moments))
             val_loss = loss(params, data.valid, valid_labels, jnp.ones(data.valid.shape[0], bool))
             progress = next_progress(state.progress, val_loss, config)
@@ -101,11 +104,3 @@ def adam(config: SolverConfig) -> Solver:
         return state.best_params if config.restore_best else state.params
 
     return Solver(init, advance, weights)
-
-
-SOLVERS = {"adam": adam}
-
-
-def build(config: SolverConfig) -> Solver:
-    """The solver of that name."""
-    return SOLVERS[config.name](config)

@@ -1,11 +1,6 @@
 """What a sweep found and what it was asked for, as one value; `fsprobe.study_files` reads it from a directory.
 
-Files beyond the four of `fsprobe.results` are optional; what is absent is listed, never an error:
-
-    tags.csv          tag,rank,train,valid,test: clips per tag; rank over the whole manifest, from 1
-    cooccurrence.csv  tag_a,tag_b,clips
-    solver.csv        embedding,solver,n_way,k_shot,seed,l2,gradient_norm,iterations
-    weight_norms/     EMBEDDING.npy, float32 [probe, dim]: L1 norm over the N tags of each feature's weights
+Every file beyond run.json, probes.csv and per_tag.csv is optional: what is absent is listed, never an error.
 """
 
 import math
@@ -13,30 +8,13 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from fsprobe.config import GridConfig, KShot
 from fsprobe.grid import probe_keys
-from fsprobe.results import ProbeKey, ProbeRow, TagRow
-
-
-class TagCount(NamedTuple):
-    """Clips that carry a tag, by split."""
-
-    rank: int
-    train: int
-    valid: int
-    test: int
-
-
-class SolverRow(NamedTuple):
-    """How a converged solver left a probe."""
-
-    l2: float
-    gradient_norm: float
-    iterations: int
+from fsprobe.rows import ProbeKey, ProbeRow, SolverRow, TagCountRow, TagRow
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,7 +31,7 @@ class Study:
     probes: Mapping[ProbeKey, ProbeRow]
     tags: Mapping[ProbeKey, tuple[TagRow, ...]]
     episodes: Mapping[int, Mapping[int, tuple[str, tuple[str, ...]]]]
-    tag_counts: Mapping[str, TagCount]
+    tag_counts: Mapping[str, TagCountRow]
     cooccurrence: Mapping[tuple[str, str], int]
     solver_rows: Mapping[ProbeKey, SolverRow]
     norms: Mapping[str, np.ndarray]

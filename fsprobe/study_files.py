@@ -2,7 +2,7 @@
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,15 +10,13 @@ from typing import Any
 import numpy as np
 
 from extract.errors import InputError
-from extract.manifest import read_csv
 from fsprobe import results
 from fsprobe.config import FULL, GridConfig
 from fsprobe.features import COMBINED
 from fsprobe.grid import probe_keys
-from fsprobe.results import ProbeKey, ProbeRow, TagRow
-from fsprobe.study import SolverRow, Study, TagCount
-
-TAGS, COOCCURRENCE, SOLVER, NORMS = "tags.csv", "cooccurrence.csv", "solver.csv", "weight_norms"
+from fsprobe.results import COOCCURRENCE, NORMS, SOLVER, TAGS
+from fsprobe.rows import EpisodeRow, PairRow, ProbeKey, ProbeRow, SolverRow, TagCountRow, TagRow, read_rows
+from fsprobe.study import Study
 
 
 def open_study(path: str | Path, label: str) -> Study:
@@ -115,8 +113,7 @@ def _tags(path: Path, probes: Mapping[ProbeKey, ProbeRow]) -> dict[ProbeKey, tup
 def _episodes(path: Path) -> dict[int, dict[int, tuple[str, tuple[str, ...]]]]:
     """episodes.csv; empty where it is not there."""
     clips: defaultdict[tuple[int, int, str], dict[int, str]] = defaultdict(dict)
-    kinds = (int, int, str, int, str)
-    for seed, position, tag, shot, clip in _read(path / results.EPISODES, results.EpisodeRow._fields, kinds):
+    for seed, position, tag, shot, clip in _optional(path / results.EPISODES, EpisodeRow):
         clips[seed, position, tag][shot] = clip
     found: defaultdict[int, dict[int, tuple[str, tuple[str, ...]]]] = defaultdict(dict)
     for (seed, position, tag), shots in clips.items():
@@ -124,21 +121,17 @@ def _episodes(path: Path) -> dict[int, dict[int, tuple[str, tuple[str, ...]]]]:
     return dict(found)
 
 
-def _tag_counts(path: Path) -> dict[str, TagCount]:
-    rows = _read(path / TAGS, ("tag", *TagCount._fields), (str, int, int, int, int))
-    return _unique(path / TAGS, ((row[0], TagCount(*row[1:])) for row in rows), "tag")
+def _tag_counts(path: Path) -> dict[str, TagCountRow]:
+    return _unique(path / TAGS, ((row.tag, row) for row in _optional(path / TAGS, TagCountRow)), "tag")
 
 
 def _cooccurrence(path: Path) -> dict[tuple[str, str], int]:
-    rows = _read(path / COOCCURRENCE, ("tag_a", "tag_b", "clips"), (str, str, int))
-    return {pair: count for a, b, count in rows for pair in ((a, b), (b, a))}
+    rows = _optional(path / COOCCURRENCE, PairRow)
+    return {pair: row.clips for row in rows for pair in ((row.tag_a, row.tag_b), (row.tag_b, row.tag_a))}
 
 
 def _solver_rows(path: Path) -> dict[ProbeKey, SolverRow]:
-    """solver.csv of the solvers that write one; l2 is NaN where the field is empty."""
-    kinds = (str, str, int, results._k_shot, int, results._float, results._float, int)
-    rows = _read(path / SOLVER, (*ProbeKey._fields, *SolverRow._fields), kinds)
-    return {ProbeKey(*row[:5]): SolverRow(*row[5:]) for row in rows}
+    return {row.key: row for row in _optional(path / SOLVER, SolverRow)}
 
 
 def _norms(path: Path, study: Study) -> dict[str, np.ndarray]:
@@ -161,17 +154,9 @@ def _norms(path: Path, study: Study) -> dict[str, np.ndarray]:
     return found
 
 
-def _read(path: Path, columns: Sequence[str], kinds: Sequence[Callable[[str], Any]]) -> list[tuple[Any, ...]]:
-    """The rows of an optional CSV, none where it is absent. Raises InputError on anything malformed."""
-    if not path.exists():
-        return []
-    rows = []
-    for line, fields in read_csv(path, columns):
-        try:
-            rows.append(tuple(kind(fields[name]) for kind, name in zip(kinds, columns, strict=True)))
-        except ValueError as error:
-            raise InputError(f"{path}, line {line}: {error}") from None
-    return rows
+def _optional(path: Path, kind: Any) -> list[Any]:
+    """The rows of a file that may be absent."""
+    return read_rows(path, kind) if path.exists() else []
 
 
 def _unique(path: Path, items: Iterable[tuple[Any, Any]], what: str) -> dict[Any, Any]:

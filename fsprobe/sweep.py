@@ -8,31 +8,29 @@ or, with the flags in a file, `python -m fsprobe.sweep --flagfile=launch/paper.c
 prints a table per embedding. Rerunning the same command finishes what is missing. The defaults are the paper's.
 """
 
-import hashlib
-import json
 import os
-import subprocess
 import sys
 import time
-from dataclasses import asdict
-from importlib.metadata import version
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import jax
+import numpy as np
 import platformdirs
 from absl import flags
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 from tqdm import tqdm
 
-import fsprobe
-from extract.errors import InputError, run
+from extract.errors import InputError, run, signals_deferred
 from extract.manifest import Manifest, read_manifest
 from extract.store import Store
-from fsprobe import features, grid, tables, vectorize
-from fsprobe.config import FULL, GridConfig, KShot, SolverConfig, SweepConfig
-from fsprobe.results import ProbeRow, ResultsWriter, open_results, read_probes
+from fsprobe import features, grid, provenance, tables, training, vectorize
+from fsprobe.config import AUTO, FULL, GridConfig, KShot, SolverConfig, SweepConfig
+from fsprobe.results import Given, ResultsWriter, open_results, read_probes
+from fsprobe.rows import ProbeRow
+
+_OUT_OF_TIME = 75  # exit code of --timeout_minutes: EX_TEMPFAIL of sysexits.h, "try again later"
 
 FLAGS = flags.FLAGS
 
@@ -52,7 +50,26 @@ flags.DEFINE_enum("on_scarce", GridConfig.on_scarce, ["error", "fewer", "drop_ta
                   "Where a tag has fewer than K training clips left: stop, train on those it has, or draw another tag.")
 flags.DEFINE_enum("missing", SweepConfig.missing, ["error", "drop"],
                   "Where a store lacks a clip that has a split: stop, or drop the clip for every embedding.")
+flags.DEFINE_enum("test_clips", GridConfig.test_clips, ["all", "tagged"],
+                  "Test on all test clips, or on those with at least one of the N tags, as the authors' code does.")
 flags.DEFINE_string("out", None, "Directory of the results. Required.")
+flags.DEFINE_string("dataset", SweepConfig.dataset, "Name of the data set, for the captions of fsprobe.report.")
+flags.DEFINE_bool("weight_norms", SweepConfig.weight_norms,
+                  "Write the weights' L1 norm per feature, for the report's weight shares and correlations.")
+flags.DEFINE_float("timeout_minutes", SweepConfig.timeout_minutes,
+                   f"Stop cleanly after this long, with exit code {_OUT_OF_TIME}; the same command goes on. 0: never.",
+                   lower_bound=0)
+flags.DEFINE_enum("solver", SolverConfig.name, ["adam", "lbfgs"],
+                  "adam: the paper's. lbfgs: L2-regularised logistic regression to convergence.")
+flags.DEFINE_string("l2", str(SolverConfig.l2), "lbfgs: strength of the penalty l2/2 |w|^2, or `auto`: chosen for each "
+                    "probe by the validation loss. scikit-learn's C is 1 / (clips * l2).")
+flags.DEFINE_enum("standardize", SolverConfig.standardize, ["none", "train", "frame"],
+                  "Features as they are; each dimension by its mean and deviation over all training clips; or the "
+                  "statistics of standardised frames, which `combined` always has.")
+flags.DEFINE_integer("hidden", SolverConfig.hidden, "adam: units of a hidden layer with ReLU and dropout 0.5; 0: none.",
+                     lower_bound=0)
+flags.DEFINE_enum("matmul_precision", SolverConfig.matmul_precision, ["float32", "tensorfloat32", "bfloat16"],
+                  "Precision of matrix products, where the device has a faster one. A CPU computes in float32.")
 flags.DEFINE_float("learning_rate", SolverConfig.learning_rate, "Adam's step size.", lower_bound=0)
 flags.DEFINE_float("weight_decay", SolverConfig.weight_decay, "L2 added to the gradient, weights and bias alike.",
                    lower_bound=0)
@@ -83,17 +100,30 @@ def config_from_flags() -> SweepConfig:
     k_shot = sorted(dict.fromkeys(map(_parse_shot, FLAGS.k_shot)), key=tables.shot_order)
     if FLAGS.seed + FLAGS.num_seeds > 2**31:
         raise InputError(f"--seed={FLAGS.seed}: seeds must stay below 2147483648")
+    if FLAGS.hidden and FLAGS.solver != "adam":
+        raise InputError(f"--hidden={FLAGS.hidden}: only --solver=adam trains a hidden layer")
+    if FLAGS.hidden and FLAGS.weight_norms:
+        raise InputError(f"--weight_norms: a probe with --hidden={FLAGS.hidden} has no weight per feature and tag")
     return SweepConfig(
         manifest=FLAGS.manifest, stores=stores, embeddings=embeddings, out=FLAGS.out, missing=FLAGS.missing,
+        weight_norms=FLAGS.weight_norms, dataset=FLAGS.dataset, timeout_minutes=FLAGS.timeout_minutes,
         grid=GridConfig(n_way=tuple(sorted(set(FLAGS.n_way))), k_shot=tuple(k_shot), num_seeds=FLAGS.num_seeds,
-                        seed=FLAGS.seed, tags=FLAGS.tags, on_scarce=FLAGS.on_scarce),
-        solver=SolverConfig(learning_rate=FLAGS.learning_rate, weight_decay=FLAGS.weight_decay,
+                        seed=FLAGS.seed, tags=FLAGS.tags, on_scarce=FLAGS.on_scarce, test_clips=FLAGS.test_clips),
+        solver=SolverConfig(name=FLAGS.solver, learning_rate=FLAGS.learning_rate, weight_decay=FLAGS.weight_decay,
                             batch_size=FLAGS.batch_size, max_epochs=FLAGS.max_epochs, patience=FLAGS.patience,
-                            restore_best=FLAGS.restore_best))
+                            restore_best=FLAGS.restore_best, hidden=FLAGS.hidden, l2=_parse_l2(FLAGS.l2),
+                            standardize=FLAGS.standardize, matmul_precision=FLAGS.matmul_precision))
 
 
-def sweep(config: SweepConfig) -> list[ProbeRow]:
-    """Train every probe of the configuration that its --out does not hold yet; return all rows."""
+class OutOfTime(Exception):
+    """--timeout_minutes are over."""
+
+
+def sweep(config: SweepConfig, about: dict[str, Any] | None = None) -> list[ProbeRow]:
+    """Train every probe of the configuration that its --out does not hold yet; return all rows.
+
+    about: flags for run.json. Raises InputError on bad input, before anything is written, and OutOfTime.
+    """
     start = time.monotonic()
     manifest = read_manifest(config.manifest)
     stores = features.open_stores(dict(config.stores))
@@ -104,41 +134,58 @@ def sweep(config: SweepConfig) -> list[ProbeRow]:
     if probes.unscored:
         _note(f"{len(probes.unscored)} of {len(probes.pool)} tags have no positive or no negative test clip: their "
               f"metrics stay empty and out of the means ({', '.join(probes.unscored)})")
-    loaded = {embedding: features.load_features(stores, probes.clips, embedding) for embedding in config.embeddings}
+    jax.config.update("jax_default_matmul_precision", config.solver.matmul_precision)
+    loaded = {embedding: _load(config, stores, manifest, probes, embedding) for embedding in config.embeddings}
+    keys = {embedding: grid.probe_keys(config.grid, embedding, config.solver.name) for embedding in config.embeddings}
+    given = Given([key for part in keys.values() for key in part], grid.episode_rows(probes),
+                  grid.tag_count_rows(manifest, probes.pool), grid.pair_rows(manifest, probes.pool))
 
-    with open_results(config.out, _identity(config, stores), _about(), grid.episode_rows(probes)) as results:
-        keys = {embedding: grid.probe_keys(config.grid, embedding, config.solver.name)
-                for embedding in config.embeddings}
-        total = sum(map(len, keys.values()))
+    with open_results(config.out, provenance.identity(config, stores),
+                      provenance.about(config, stores, manifest, about or {}), given) as results:
+        total, complete = len(given.keys), False
         if results.done:
             _note(f"{config.out} holds {len(results.done)} of {total} probes already")
-        bar = tqdm(total=total * config.solver.max_epochs, initial=len(results.done) * config.solver.max_epochs,
-                   unit="epoch", unit_scale=True, smoothing=0.05, disable=None)
-        complete = False
+        bar = tqdm(total=total, initial=len(results.done), smoothing=0.05, disable=None, bar_format=_BAR)
         try:
-            with bar:
+            with signals_deferred() as stop_if_told, bar:
+                def tick(trained: float) -> None:
+                    bar.update(trained)
+                    stop_if_told()
+                    if 0 < 60 * config.timeout_minutes < time.monotonic() - start:
+                        raise OutOfTime
+
                 for embedding in config.embeddings:
                     specs = grid.probe_specs(probes, keys[embedding], results.done)
                     bar.set_description(embedding)
                     if specs:
-                        _train(probes, specs, loaded.pop(embedding), config.solver, results, bar)
+                        _train(probes, specs, loaded.pop(embedding), config, results, tick)
             complete = True
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, OutOfTime):
             _note(f"{len(results.done)} of {total} probes are in {config.out}; run the same command to go on")
             raise
         finally:
-            results.finish([key for part in keys.values() for key in part], time.monotonic() - start, complete)
+            results.finish(time.monotonic() - start, complete)
     return read_probes(config.out)
 
 
-def _train(probes: grid.Grid, specs: list[vectorize.ProbeSpec], matrix: Any, config: SolverConfig,
-           results: ResultsWriter, bar: tqdm) -> None:
+_BAR = "{desc}: {percentage:3.0f}%|{bar}| {n:.0f}/{total} probes [{elapsed}<{remaining}]"
+
+
+def _load(config: SweepConfig, stores: dict[str, Store], manifest: Manifest, probes: grid.Grid,
+          embedding: str) -> np.ndarray:
+    matrix = features.load_standardized(stores, manifest, probes.clips, embedding, config.solver.standardize)
+    if config.solver.name == "lbfgs":  # an unpenalised bias makes up for any shift, and float32 resolves more
+        matrix -= matrix[probes.train].mean(axis=0, dtype=np.float64).astype(np.float32)
+    return matrix
+
+
+def _train(probes: grid.Grid, specs: list[vectorize.ProbeSpec], matrix: np.ndarray, config: SweepConfig,
+           results: ResultsWriter, tick: Callable[[float], None]) -> None:
     mesh = vectorize.device_mesh()
     data = jax.device_put(grid.probe_data(probes, matrix), NamedSharding(mesh, P()))
-    for chunk in vectorize.plan(specs, matrix.shape[1], jax.default_backend(), mesh.size):
-        outcomes = vectorize.train(chunk, data, config, mesh, bar.update)
-        rows = [grid.outcome_rows(probes, outcome) for outcome in outcomes]
-        results.append([row for row, _ in rows], [tag for _, tags in rows for tag in tags])
+    for outcomes in training.train(specs, data, config.solver, mesh, tick, norms=config.weight_norms,
+                                   tagged=config.grid.test_clips == "tagged"):
+        results.append([grid.outcome_rows(probes, outcome) for outcome in outcomes])
 
 
 def _drop_missing(manifest: Manifest, stores: dict[str, Store]) -> Manifest:
@@ -149,45 +196,8 @@ def _drop_missing(manifest: Manifest, stores: dict[str, Store]) -> Manifest:
     return manifest.take([row for row, clip in enumerate(manifest.clip_ids) if clip not in absent])
 
 
-def _identity(config: SweepConfig, stores: dict[str, Store]) -> dict[str, Any]:
-    """What determines the rows: files by content, not by place."""
-    return {"manifest_sha256": hashlib.sha256(Path(config.manifest).read_bytes()).hexdigest(),
-            "stores": [[name, _store_sha256(store)] for name, store in stores.items()],
-            "embeddings": config.embeddings, "missing": config.missing,
-            "grid": asdict(config.grid), "solver": asdict(config.solver)}
-
-
-def _store_sha256(store: Store) -> str:
-    """Of the recorded checksums of a complete store, else of the arrays themselves."""
-    digest = hashlib.sha256()
-    if checksums := store.meta.get("checksums"):
-        digest.update(json.dumps(checksums, sort_keys=True).encode())
-    else:
-        for file in sorted(file for file in store.path.rglob("*") if file.suffix in (".npy", ".txt")):
-            with open(file, "rb") as stream:
-                digest.update(hashlib.file_digest(stream, "sha256").digest())
-    return digest.hexdigest()
-
-
-def _about() -> dict[str, Any]:
-    packages = ("jax", "jaxlib", "flax", "optax", "numpy")
-    return {"flags": {name: flag.value for name, flag in _own_flags().items()},
-            "versions": {"fsprobe": fsprobe.__version__, "python": sys.version.split()[0],
-                         **{name: version(name) for name in packages}},
-            "devices": [f"{device.platform}: {device.device_kind}" for device in jax.devices()],
-            "git_commit": _git_commit()}
-
-
 def _own_flags() -> dict[str, flags.Flag]:
     return {flag.name: flag for flag in FLAGS.flags_by_module_dict().get(sys.argv[0], [])}
-
-
-def _git_commit() -> str | None:
-    try:
-        result = subprocess.run(["git", "rev-parse", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True)
-    except OSError:
-        return None
-    return result.stdout.strip() or None
 
 
 def _parse_store(text: str) -> tuple[str, str]:
@@ -205,6 +215,18 @@ def _parse_shot(text: str) -> KShot:
     return int(text)
 
 
+def _parse_l2(text: str) -> float | str:
+    if text == AUTO:
+        return AUTO
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise InputError(f"--l2={text}: use a positive number or `auto`")
+    return value
+
+
 def _note(text: str) -> None:
     tqdm.write(f"fsprobe.sweep: {text}", file=sys.stderr)
 
@@ -218,16 +240,20 @@ def _use_all_cores_and_cache() -> None:
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 
 
-def main() -> None:
+def main() -> int:
     config = config_from_flags()
     _use_all_cores_and_cache()
-    rows = sweep(config)
+    try:
+        rows = sweep(config, {name: flag.value for name, flag in _own_flags().items()})
+    except OutOfTime:
+        return _OUT_OF_TIME
     for embedding in config.embeddings:
         mine = [row for row in rows if row.embedding == embedding]
         print(f"\n{embedding}: mean ± standard deviation over {config.grid.num_seeds} seeds")
         for metric in ("mAP", "roc_auc"):
             print(tables.grid_table(mine, metric))
     print(f"\n{len(rows)} probes in {config.out}")
+    return 0
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from fsprobe.config import FULL, KShot
-from fsprobe.results import ProbeRow
+from fsprobe.rows import ProbeRow
 
 
 def grid_table(rows: Iterable[ProbeRow], metric: str) -> str:

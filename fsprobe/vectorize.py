@@ -50,7 +50,11 @@ class Chunk:
 
 
 class Outcome(NamedTuple):
-    """What became of one probe. average_precision, roc_auc: float32 `[n_way]`, NaN where a class is absent."""
+    """What became of one probe. average_precision, roc_auc: float32 `[n_way]`, NaN where a class is absent.
+
+    l2, gradient_norm: of a converged probe. weight_norms: float32 `[dim]`, the L1 norm over tags of each feature's
+    weights, or None if not asked for.
+    """
 
     spec: ProbeSpec
     average_precision: np.ndarray
@@ -58,9 +62,12 @@ class Outcome(NamedTuple):
     val_loss: float
     best_epoch: int
     epochs: int
+    l2: float = float("nan")
+    gradient_norm: float = float("nan")
+    weight_norms: np.ndarray | None = None
 
 
-def plan(specs: Sequence[ProbeSpec], dim: int, platform: str, num_devices: int = 1) -> list[Chunk]:
+def plan(specs: Sequence[ProbeSpec], dim: int, platform: str, num_devices: int = 1, hidden: int = 0) -> list[Chunk]:
     """Pack probes into chunks of like size, smallest first. A pure function of its arguments."""
     buckets: dict[tuple[int, int], list[ProbeSpec]] = {}
     widest = max(len(spec.tags) for spec in specs)
@@ -70,19 +77,21 @@ def plan(specs: Sequence[ProbeSpec], dim: int, platform: str, num_devices: int =
     chunks = []
     for (n_tags, n_clips), bucket in sorted(buckets.items(), key=lambda item: item[0][0] * item[0][1]):
         bucket.sort(key=lambda spec: len(spec.support))
-        lanes = _lanes(dim, n_tags, platform)
+        lanes = _lanes(dim * hidden + hidden * n_tags if hidden else dim * n_tags, platform)
         size = num_devices * lanes * (16 if platform == "cpu" else 1)
         chunks += [Chunk(n_tags, n_clips, lanes, tuple(bucket[i:i + size])) for i in range(0, len(bucket), size)]
     return chunks
 
 
 def train(chunk: Chunk, data: Data, config: SolverConfig, mesh: Mesh,
-          tick: Callable[[int], None] = lambda epochs: None) -> Iterator[Outcome]:
+          tick: Callable[[int], None] = lambda epochs: None, tagged: bool = False,
+          norms: bool = False) -> Iterator[Outcome]:
     """Train a chunk's probes and test them. `tick` is told how many epochs are behind us, after every block.
 
-    A probe that stops early counts as max_epochs, so that ticks add up to probes × max_epochs.
+    A probe that stops early counts as max_epochs, so that ticks add up to probes × max_epochs. tagged: test on clips
+    with one of the probe's tags. norms: hand back weight_norms.
     """
-    solver = solvers.build(config)
+    solver = solvers.adam(config)
     tasks = _stack(chunk, mesh)
     state = _init(tasks, data, solver, mesh, chunk.lanes)
     behind, epochs = 0, 1
@@ -98,21 +107,22 @@ def train(chunk: Chunk, data: Data, config: SolverConfig, mesh: Mesh,
             break
         if behind > len(chunk.specs):  # the first block may have compiled
             epochs = int(np.clip(epochs * _BLOCK_SECONDS / max(spent, 1e-3), 1, 2 * epochs + 8))
-    precision, auc = map(np.asarray, _test(state, tasks, data, solver, mesh, chunk.lanes))
+    tested = _test(state, tasks, data, solver, mesh, chunk.lanes, tagged, norms)
+    precision, auc, weights = jax.tree.map(np.asarray, tested)
     for i, spec in enumerate(chunk.specs):
         n_way = len(spec.tags)
         yield Outcome(spec, precision[i, :n_way], auc[i, :n_way], float(progress.loss[i]),
-                      int(progress.best_epoch[i]), int(progress.epoch[i]))
+                      int(progress.best_epoch[i]), int(progress.epoch[i]), weight_norms=weights[i] if norms else None)
 
 
 def device_mesh() -> Mesh:
     """All devices in a row; the probe axis is laid over them."""
-    return jax.make_mesh((jax.device_count(),), ("probe",))
+    return Mesh(np.array(jax.devices()), ("probe",))
 
 
 def _stack(chunk: Chunk, mesh: Mesh) -> Task:
     """The chunk's tasks with a leading probe axis, padded with tasks that have no clips to fill every lane."""
-    count = _multiple_of(mesh.size * chunk.lanes, len(chunk.specs))
+    count = multiple_of(mesh.size * chunk.lanes, len(chunk.specs))
     support = np.zeros((count, chunk.n_clips), np.int32)
     tags = np.zeros((count, chunk.n_tags), np.int32)
     seed, num_support, n_way = np.zeros((3, count), np.int32)
@@ -124,8 +134,9 @@ def _stack(chunk: Chunk, mesh: Mesh) -> Task:
     return Task(*(jax.device_put(array, by_probe) for array in (seed, support, num_support, tags, n_way)))
 
 
-def _map(function: Callable[..., Any], mesh: Mesh, lanes: int, mapped: tuple[Any, ...], shared: tuple[Any, ...]) -> Any:
-    """function(*one probe's mapped, *shared) for every probe: sharded, then mapped, then vmapped."""
+def over_devices(function: Callable[..., Any], mesh: Mesh, lanes: int, mapped: tuple[Any, ...],
+                 shared: tuple[Any, ...]) -> Any:
+    """function(*one's mapped, *shared) along the leading axis of mapped: sharded, then mapped, then vmapped."""
     def on_device(mapped: tuple[Any, ...], shared: tuple[Any, ...]) -> Any:
         one = lambda mine: function(*mine, *shared)  # noqa: E731
         return lax.map(one, mapped, batch_size=lanes if lanes > 1 else None)
@@ -136,29 +147,41 @@ def _map(function: Callable[..., Any], mesh: Mesh, lanes: int, mapped: tuple[Any
 
 @partial(jax.jit, static_argnames=("solver", "mesh", "lanes"))
 def _init(tasks: Task, data: Data, solver: Solver, mesh: Mesh, lanes: int) -> Any:
-    return _map(solver.init, mesh, lanes, (tasks,), (data,))
+    return over_devices(solver.init, mesh, lanes, (tasks,), (data,))
 
 
 @partial(jax.jit, static_argnames=("solver", "mesh", "lanes"), donate_argnames=("state",))
 def _advance(state: Any, tasks: Task, data: Data, num_epochs: Array, solver: Solver, mesh: Mesh, lanes: int) -> Any:
-    return _map(solver.advance, mesh, lanes, (state, tasks), (data, num_epochs))
+    return over_devices(solver.advance, mesh, lanes, (state, tasks), (data, num_epochs))
 
 
-@partial(jax.jit, static_argnames=("solver", "mesh", "lanes"))
-def _test(state: Any, tasks: Task, data: Data, solver: Solver, mesh: Mesh, lanes: int) -> tuple[Array, Array]:
-    """(average precision, ROC-AUC), each `[probe, tag]`, on the whole test set. Of logits: a sigmoid makes ties."""
-    def one(state: Any, task: Task, data: Data) -> tuple[Array, Array]:
-        scores = probe.logits(solver.weights(state), data.test)
-        return jax.vmap(metrics.both, in_axes=1)(scores, data.test_labels[:, task.tags])
+@partial(jax.jit, static_argnames=("solver", "mesh", "lanes", "tagged", "norms"))
+def _test(state: Any, tasks: Task, data: Data, solver: Solver, mesh: Mesh, lanes: int, tagged: bool,
+          norms: bool) -> tuple[Array, Array, Array | None]:
+    """(average precision `[probe, tag]`, ROC-AUC `[probe, tag]`, weight norms `[probe, dim]` or None)."""
+    def one(state: Any, task: Task, data: Data) -> tuple[Array, Array, Array | None]:
+        params = solver.weights(state)
+        weights = jnp.abs(params["params"]["Dense_0"]["kernel"]) * task.tag_mask if norms else None
+        return (*score_tags(probe.logits(params, data.test), data, task, tagged),
+                None if weights is None else jnp.sum(weights, axis=1))
 
-    return _map(one, mesh, lanes, (state, tasks), (data,))
+    return over_devices(one, mesh, lanes, (state, tasks), (data,))
 
 
-def _lanes(dim: int, n_tags: int, platform: str) -> int:
+def score_tags(scores: Array, data: Data, task: Task, tagged: bool) -> tuple[Array, Array]:
+    """(average precision, ROC-AUC) `[tag]` of one probe's test scores `[clip, tag]`, logits: a sigmoid makes ties.
+
+    tagged: on the clips with at least one of the probe's tags, as the authors' code does; else on all.
+    """
+    labels = data.test_labels[:, task.tags]
+    counted = jnp.any(labels & task.tag_mask, axis=1) if tagged else jnp.ones(labels.shape[0], bool)
+    return jax.vmap(metrics.both, in_axes=(1, 1, None))(scores, labels, counted)
+
+
+def _lanes(num_weights: int, platform: str) -> int:
     if platform != "cpu":
         return 256
-    state_bytes = 3 * 4 * (dim + 1) * n_tags  # weights and two moments
-    return int(np.clip(_CACHE_BYTES // state_bytes, 1, 16))
+    return int(np.clip(_CACHE_BYTES // (3 * 4 * num_weights), 1, 16))  # with two moments
 
 
 def _power_of(base: int, least: int) -> int:
@@ -168,5 +191,5 @@ def _power_of(base: int, least: int) -> int:
     return power
 
 
-def _multiple_of(step: int, least: int) -> int:
+def multiple_of(step: int, least: int) -> int:
     return -(-least // step) * step

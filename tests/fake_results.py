@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from fsprobe.results import EpisodeRow, ProbeRow, TagRow
+from fsprobe.rows import EpisodeRow, ProbeRow, TagRow
 
 QUALITY = {"poor": 0.5, "good": 1.0, "combined": 1.4}  # in this order better and better
 

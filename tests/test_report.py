@@ -1,7 +1,6 @@
 """fsprobe.report: what stands in it, that it claims no more than the rows hold, and what it refuses."""
 
 import html
-import json
 import os
 import re
 import shutil
@@ -463,12 +462,10 @@ def test_the_real_sweeps_folder_makes_a_report(tmp_path):
     stores = tuple((name, str(tmp_path / name)) for name in ("good", "poor"))
     sweep(SweepConfig(str(tmp_path / "manifest.csv"), stores, ("good", "poor", "combined"), str(tmp_path / "out"),
                       grid=GridConfig(n_way=(2, 5), k_shot=(1, "full"), num_seeds=2, tags="all"),
-                      solver=SolverConfig(learning_rate=0.01, max_epochs=20)))
+                      solver=SolverConfig(learning_rate=0.01, max_epochs=20), weight_norms=True, dataset="tiny"))
     blocks = blocks_of(tmp_path / "out")
-    assert {"exp2_map_over_k", "exp3_1_good"} <= names(blocks)
-    run_json = json.loads((tmp_path / "out" / "run.json").read_text())
-    if "dataset" in run_json:  # what the sweep adds for the report
-        assert {"exp1_weight_share", "exp2_norm_correlation", "data_tag_counts"} <= names(blocks)
+    assert {"exp2_map_over_k", "exp3_1_good", "exp1_weight_share", "exp2_norm_correlation", "data_tag_counts",
+            "data_cooccurrence"} <= names(blocks)
     draw(blocks)
 
 

@@ -9,32 +9,35 @@ import pytest
 
 from extract.errors import InputError
 from fsprobe import results
-from fsprobe.results import EpisodeRow, ProbeKey, ProbeRow, TagRow, open_results
+from fsprobe.results import Found, Given, open_results
+from fsprobe.rows import EpisodeRow, PairRow, ProbeKey, ProbeRow, SolverRow, TagCountRow, TagRow, _number
 
 CONFIG = {"grid": {"n_way": [2]}, "embeddings": ("a",)}
-EPISODES = [EpisodeRow(0, 0, 'odd, "tag"', 0, "c1"), EpisodeRow(0, 1, "t", 0, "c2")]
+KEYS = [ProbeKey("a", "adam", 2, k_shot, seed) for k_shot in (1, "full") for seed in (0, 1)]
+GIVEN = Given(KEYS, [EpisodeRow(0, 0, 'odd, "tag"', 0, "c1"), EpisodeRow(0, 1, "t", 0, "c2")],
+              [TagCountRow("t", 1, 5, 6, 7)], [PairRow('odd, "tag"', "t", 3)])
 
 
-def probe(seed: int, k_shot: int | str = 1) -> tuple[ProbeRow, list[TagRow]]:
+def probe(seed: int, k_shot: int | str = 1) -> Found:
     key = ("a", "adam", 2, k_shot, seed)
-    return (ProbeRow(*key, 2, 0.1 + seed / 3, math.nan, 0.25, 0.5, 3, 4),
-            [TagRow(*key, tag, 0.5, math.nan, 7) for tag in ('odd, "tag"', "t")])
+    return Found(ProbeRow(*key, 2, 0.1 + seed / 3, math.nan, 0.25, 0.5, 3, 4),
+                 [TagRow(*key, tag, 0.5, math.nan, 7) for tag in ('odd, "tag"', "t")],
+                 SolverRow(*key, 0.01, 1e-6, 40), np.full(3, seed, np.float32))
 
 
 def append(writer: results.ResultsWriter, seed: int, k_shot: int | str = 1) -> None:
-    row, tags = probe(seed, k_shot)
-    writer.append([row], tags)
+    writer.append([probe(seed, k_shot)])
 
 
 def fresh(path):
-    return open_results(path, CONFIG, {"versions": {}}, EPISODES)
+    return open_results(path, CONFIG, {"versions": {}}, GIVEN)
 
 
 def test_rows_come_back(tmp_path):
     with fresh(tmp_path / "out") as writer:
         append(writer, 1, "full")
         append(writer, 0)
-        writer.finish([probe(0)[0].key, probe(1, "full")[0].key], 1.5, True)
+        writer.finish(1.5, True)
     rows = results.read_probes(tmp_path / "out")
     assert [row.key for row in rows] == [ProbeKey("a", "adam", 2, 1, 0), ProbeKey("a", "adam", 2, "full", 1)]
     assert rows[1].mAP == pytest.approx(0.1 + 1 / 3, rel=1e-7) and math.isnan(rows[1].roc_auc)
@@ -46,27 +49,33 @@ def test_rows_come_back(tmp_path):
         "embedding,solver,n_way,k_shot,seed,tag,average_precision,roc_auc,test_positives")
     assert (tmp_path / "out" / "episodes.csv").read_text().splitlines() == [
         "seed,position,tag,shot,clip_id", '0,0,"odd, ""tag""",0,c1', "0,1,t,0,c2"]
+    assert (tmp_path / "out" / "solver.csv").read_text().splitlines() == [
+        "embedding,solver,n_way,k_shot,seed,l2,gradient_norm,iterations", "a,adam,2,1,0,0.01,1e-06,40",
+        "a,adam,2,full,1,0.01,1e-06,40"]
+    assert (tmp_path / "out" / "tags.csv").read_text().splitlines() == ["tag,rank,train,valid,test", "t,1,5,6,7"]
+    assert (tmp_path / "out" / "cooccurrence.csv").read_text().splitlines() == ["tag_a,tag_b,clips",
+                                                                                 '"odd, ""tag""",t,3']
+    norms = np.load(tmp_path / "out" / "weight_norms" / "a.npy", allow_pickle=False)  # rows in the order of the grid
+    np.testing.assert_array_equal(norms, np.float32([[0] * 3, [np.nan] * 3, [np.nan] * 3, [1] * 3]))
     run = json.loads((tmp_path / "out" / "run.json").read_text())
     assert run["complete"] and run["wall_time_s"] == 1.5
 
 
 def test_every_truncation_of_the_files_resumes_to_the_same_rows(tmp_path):
-    """A crash can leave any prefix of what was written: tag rows first, then the probe's row."""
+    """A crash can leave any prefix of what was written: tag rows first, the probe's row last."""
     path = tmp_path / "out"
     with fresh(path) as writer:
         append(writer, 0)
-        whole = {name: (path / name).read_bytes() for name in ("per_tag.csv", "probes.csv")}
+        whole = {name: (path / name).read_bytes() for name in ("per_tag.csv", "solver.csv", "probes.csv")}
         append(writer, 1)
     after = {name: (path / name).read_bytes() for name in whole}
-    states = [(after["per_tag.csv"][:i], whole["probes.csv"])
-              for i in range(len(whole["per_tag.csv"]), len(after["per_tag.csv"]) + 1, 7)]
-    states += [(after["per_tag.csv"], after["probes.csv"][:i])
-               for i in range(len(whole["probes.csv"]), len(after["probes.csv"]), 5)]
-    for tags, probes in states:
-        (path / "per_tag.csv").write_bytes(tags)
-        (path / "probes.csv").write_bytes(probes)
+    states = [{**whole, **{earlier: after[earlier] for earlier in list(whole)[:j]}, name: after[name][:i]}
+              for j, name in enumerate(whole) for i in range(len(whole[name]), len(after[name]), 5)]
+    for state in states:
+        for name, content in state.items():
+            (path / name).write_bytes(content)
         with fresh(path) as writer:
-            assert writer.done == {probe(0)[0].key}
+            assert writer.done == {KEYS[0]}
             append(writer, 1)
         assert {name: (path / name).read_bytes() for name in whole} == after
 
@@ -86,7 +95,7 @@ def test_another_configuration_other_files_and_two_at_once_are_refused(tmp_path)
             fresh(tmp_path / "out"):
         pass
     with pytest.raises(InputError, match=r'another configuration: grid was .*\[2\].*, now .*\[3\]'), \
-            open_results(tmp_path / "out", {**CONFIG, "grid": {"n_way": [3]}}, {}, EPISODES):
+            open_results(tmp_path / "out", {**CONFIG, "grid": {"n_way": [3]}}, {}, GIVEN):
         pass
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis" / "chapter1.tex").write_text("…")
@@ -125,4 +134,4 @@ def test_malformed_rows_are_named(tmp_path, damage, message):
 
 def test_numbers_survive_as_float32():
     for value in np.random.default_rng(0).random(200, np.float32):
-        assert np.float32(results._number(float(value))) == value
+        assert np.float32(_number(float(value))) == value

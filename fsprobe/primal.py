@@ -1,0 +1,116 @@
+"""Converged probes whose support sets a Gram matrix does not suit: `full` above all.
+
+They are solved on the features themselves, all tags that share a support set together, over all strengths; a probe then
+looks up its own. So the full probes of every seed and n_way cost what one of the whole pool costs.
+"""
+
+from collections.abc import Iterator, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array, lax
+from jax.sharding import Mesh
+from jax.sharding import PartitionSpec as P
+
+from fsprobe import lbfgs
+from fsprobe.converged import PRIMAL_PATH, Result, Settings, largest, least, outcome, strengths
+from fsprobe.probe import Data, Task, bce
+from fsprobe.vectorize import Outcome, ProbeSpec, multiple_of, score_tags
+
+_PICKED = 64  # probes looked up at a time among the fits of one support set
+
+
+class _Table(NamedTuple):
+    """Fits of one support set. val_loss, gradient_norm: `[strength, tag]`; scores: `[strength, test, tag]`;
+    weights: `[strength, dim, tag]`, absolute, or None; l2s, iterations: `[strength]`."""
+
+    val_loss: Array
+    gradient_norm: Array
+    scores: Array
+    weights: Array | None
+    l2s: Array
+    iterations: Array
+
+
+def by_support(specs: Sequence[ProbeSpec], data: Data, settings: Settings, mesh: Mesh) -> Iterator[list[Outcome]]:
+    """Train and test every probe; lists of outcomes as they become ready."""
+    groups: dict[bytes, list[ProbeSpec]] = {}
+    for spec in specs:
+        groups.setdefault(np.asarray(spec.support, np.int32).tobytes(), []).append(spec)
+    for group in groups.values():
+        union = np.unique(np.concatenate([spec.tags for spec in group]))
+        tags = jnp.asarray(np.resize(union, multiple_of(mesh.size, len(union))))
+        support, count = group[0].support, len(group[0].support)
+        everything = np.array_equal(support, np.arange(data.train.shape[0]))
+        if not everything:
+            support = np.resize(support, multiple_of(256, count))
+        table = _solve(jnp.asarray(support), jnp.int32(count), tags, data, settings, mesh, everything)
+        for start in range(0, len(group), _PICKED):
+            part = group[start:start + _PICKED]
+            columns = np.zeros((_PICKED, max(len(spec.tags) for spec in group)), np.int32)
+            n_way = np.zeros(_PICKED, np.int32)
+            for i, spec in enumerate(part):
+                columns[i, :len(spec.tags)] = np.searchsorted(union, spec.tags)
+                n_way[i] = len(spec.tags)
+            results = jax.tree.map(np.asarray, _pick(table, jnp.asarray(columns), jnp.asarray(n_way), tags, data,
+                                                     settings))
+            yield [outcome(spec, jax.tree.map(lambda leaf, i=i: leaf[i], results)) for i, spec in enumerate(part)]
+
+
+@partial(jax.jit, static_argnames=("mesh", "everything"))
+def _solve(support: Array, count: Array, tags: Array, data: Data, settings: Settings, mesh: Mesh,
+           everything: bool) -> _Table:
+    """All tags of one support set; tags are sharded over devices."""
+    def on_device(tags: Array, support: Array, count: Array, data: Data, settings: Settings) -> _Table:
+        real = jnp.arange(support.size) < count
+        clips = data.train if everything else data.train[support] * real[:, None]
+        labels = data.train_labels[support][:, tags]
+        basis = None
+        if clips.shape[0] < clips.shape[1]:  # the clips span fewer dimensions than they have
+            basis, triangle = jnp.linalg.qr(clips.T)
+            clips = triangle.T
+        problem = lbfgs.Problem(clips, _second_moment(clips, mesh) / count, jnp.where(labels, 1.0, -1.0),
+                                real / count.astype(jnp.float32), dual=False)
+        l2s = strengths(settings, PRIMAL_PATH, jnp.trace(problem.curvature))
+        fits = lbfgs.path(problem, l2s)
+        weights = fits.theta[:, :-1] if basis is None else jnp.einsum("dc,lct->ldt", basis, fits.theta[:, :-1])
+        logits = lambda x: jnp.einsum("xd,ldt->lxt", x, weights) + fits.theta[:, -1:]  # noqa: E731
+        every = jnp.ones(data.valid.shape[0], bool)
+        by_tag = jax.vmap(bce, in_axes=(1, 1, None))
+        val_loss = jax.vmap(by_tag, in_axes=(0, None, None))(logits(data.valid), data.valid_labels[:, tags], every)
+        return _Table(val_loss, fits.gradient_norm, logits(data.test),
+                      jnp.abs(weights) if settings.norms else None, l2s, lax.pmax(fits.iterations, "probe"))
+
+    flat, deep = P(None, "probe"), P(None, None, "probe")
+    layout: Any = _Table(*(flat, flat, deep, deep if settings.norms else None, P(), P()))  # type: ignore[arg-type]
+    return jax.shard_map(on_device, mesh=mesh, in_specs=(P("probe"), P(), P(), P(), P()), out_specs=layout,
+                         check_vma=False)(tags, support, count, data, settings)
+
+
+@jax.jit
+def _pick(table: _Table, columns: Array, n_way: Array, tags: Array, data: Data, settings: Settings) -> Result:
+    """Probes `[probe, …]` out of the fits of their support set."""
+    def one(columns: Array, n_way: Array) -> Result:
+        task = Task(jnp.int32(0), columns[:0], jnp.int32(0), tags[columns], n_way)
+        losses = jnp.sum(table.val_loss[:, columns] * task.tag_mask, axis=1) / jnp.maximum(n_way, 1)
+        best = least(losses)
+        return Result(*score_tags(table.scores[best][:, columns], data, task, settings.tagged), losses[best],
+                      table.l2s[best], largest(table.gradient_norm[best][columns], task), jnp.sum(table.iterations),
+                      None if table.weights is None else
+                      jnp.sum(table.weights[best][:, columns] * task.tag_mask, axis=1))
+
+    return lax.map(lambda mine: one(*mine), (columns, n_way))
+
+
+def _second_moment(clips: Array, mesh: Mesh) -> Array:
+    """XᵀX, each device computing some columns."""
+    dim = clips.shape[1]
+    width = -(-dim // mesh.size)
+    starts = np.minimum(np.arange(mesh.size) * width, dim - width)
+    mine = lax.dynamic_slice_in_dim(clips, jnp.asarray(starts)[lax.axis_index("probe")], width, axis=1)
+    columns = lax.all_gather(clips.T @ mine, "probe", axis=1, tiled=True)
+    owner = np.arange(dim) // width
+    return columns[:, owner * width + np.arange(dim) - starts[owner]]
