@@ -40,6 +40,8 @@ def _guarded(main: Callable[[], int | None]) -> int:
     with _handling({signal.SIGTERM: _terminate}):
         try:
             rest = flags.FLAGS(sys.argv)[1:]
+            if rest and rest[0].lstrip().startswith("#"):
+                raise InputError(f"{rest[0].strip()!r}: a comment in a flagfile must begin its line")
             if rest:
                 raise InputError(f"unexpected argument {rest[0]!r}: every option is a flag, see --help")
             return main() or 0

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from extract.errors import InputError
-from extract.manifest import Manifest, rank_tags
+from extract.manifest import Manifest, rank_tags, read_manifest
 from extract.store import DONE, Store, open_store
 
 COMBINED = "combined"
@@ -24,9 +24,9 @@ def open_stores(stores: Mapping[str, str | Path | Store]) -> dict[str, Store]:
     return {name: store if isinstance(store, Store) else open_store(store) for name, store in stores.items()}
 
 
-def load_features(stores: Mapping[str, str | Path | Store], manifest: Manifest, embedding: str,
+def load_features(stores: Mapping[str, str | Path | Store], manifest: Manifest | str | Path, embedding: str,
                   framenorm: bool = False) -> np.ndarray:
-    """Features of one embedding → float32 `[clip, dim]`, row i for clip i of the manifest.
+    """Features of one embedding → float32 `[clip, dim]`, row i for clip i of the manifest (or its file).
 
     A store's name gives its raw statistics (`features.npy`), or with framenorm the frame-standardised ones
     (`features_framenorm.npy`); `combined` concatenates the latter of all stores in the order given. Clips of empty
@@ -34,6 +34,7 @@ def load_features(stores: Mapping[str, str | Path | Store], manifest: Manifest, 
     Raises InputError on an unknown embedding, a clip absent from a store, or a NaN or Inf (naming the first clip).
     """
     opened = open_stores(stores)
+    manifest = manifest if isinstance(manifest, Manifest) else read_manifest(manifest)
     if embedding == COMBINED:
         parts = [(name, store, "features_framenorm") for name, store in opened.items()]
     elif embedding in opened:
@@ -144,7 +145,13 @@ def tag_labels(manifest: Manifest, pool: Sequence[str]) -> np.ndarray:
 
 
 def _tags_of_file(path: Path, known: Sequence[str]) -> list[str]:
-    wanted = list(dict.fromkeys(line.strip() for line in path.read_text("utf-8").splitlines() if line.strip()))
+    try:
+        lines = path.read_text("utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise InputError(f"--tags=file:{path}: not UTF-8 ({error.reason}); save it as UTF-8") from None
+    except (FileNotFoundError, IsADirectoryError):
+        raise InputError(f"--tags=file:{path}: no such file; give a text file with one tag a line") from None
+    wanted = list(dict.fromkeys(line.strip() for line in lines if line.strip()))
     for tag in wanted:
         if tag not in known:
             raise InputError(f"{path}: tag {tag!r} is not in the manifest")

@@ -48,14 +48,28 @@ class Grid:
         return self.test.stop - self.test.start
 
     @property
+    def max_shot(self) -> int:
+        """The largest K, `full` apart; 0 if there is none."""
+        return max((k_shot for k_shot in self.config.k_shot if isinstance(k_shot, int)), default=0)
+
+    @property
+    def scarce(self) -> list[tuple[str, int]]:
+        """(tag, clips) of every support that has fewer than the largest K, over all episodes."""
+        return [(self.pool[tag], len(clips)) for episode in self.episodes
+                for tag, clips in zip(episode.tags, episode.support, strict=True) if len(clips) < self.max_shot]
+
+    @property
     def unscored(self) -> list[str]:
         """The pool's tags without a positive or without a negative test clip: they have no metric."""
         positives = self.test_positives
         return [self.pool[tag] for tag in np.flatnonzero((positives == 0) | (positives == self.num_test))]
 
 
-def build_grid(manifest: Manifest, config: GridConfig) -> Grid:
-    """Draw every episode. Raises InputError on an empty split, an unknown tag, a scarce tag or too large an N."""
+def build_grid(manifest: Manifest, config: GridConfig, where: str = "the manifest") -> Grid:
+    """Draw every episode. Raises InputError on an empty split, an unknown tag, a scarce tag or too large an N.
+
+    where: what messages call the manifest.
+    """
     pool = tag_pool(manifest, config.tags)
     clips = manifest.used()
     order = [(SPLITS.index(split), clip) for split, clip in zip(clips.splits, clips.clip_ids, strict=True)]
@@ -64,7 +78,7 @@ def build_grid(manifest: Manifest, config: GridConfig) -> Grid:
     for name, purpose in (("train", "support sets are drawn from it"), ("valid", "training stops by its loss"),
                           ("test", "metrics are taken on it")):
         if name not in split:
-            raise InputError(f"the manifest has no {name} clip with features: {purpose}; "
+            raise InputError(f"{where}: no {name} clip with features: {purpose}; "
                              "give some clips that split (--split_file of extract.prepare)")
     labels = tag_labels(clips, pool)
     train = np.flatnonzero(split == "train")

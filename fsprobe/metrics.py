@@ -42,7 +42,8 @@ class _Counts(NamedTuple):
 def average_precision(scores: ArrayLike, labels: ArrayLike) -> Array:
     """Average precision of `[..., clip]` scores against 0/1 labels of the same shape → float32 `[...]`.
 
-    NaN where there is no positive or no negative clip, or a score is NaN. Raises ValueError if the shapes differ.
+    NaN where there is no positive or no negative clip, or a score is NaN. Labels of −1 and 1 do as well. Raises
+    ValueError if the shapes differ, or on other labels.
     """
     return _per_row(_average_precision, scores, labels)
 
@@ -50,7 +51,8 @@ def average_precision(scores: ArrayLike, labels: ArrayLike) -> Array:
 def roc_auc(scores: ArrayLike, labels: ArrayLike) -> Array:
     """Area under the ROC curve of `[..., clip]` scores against 0/1 labels of the same shape → float32 `[...]`.
 
-    NaN where there is no positive or no negative clip, or a score is NaN. Raises ValueError if the shapes differ.
+    NaN where there is no positive or no negative clip, or a score is NaN. Labels of −1 and 1 do as well. Raises
+    ValueError if the shapes differ, or on other labels.
     """
     return _per_row(_roc_auc, scores, labels)
 
@@ -62,11 +64,22 @@ def both(scores: Array, labels: Array, counted: Array | None = None) -> tuple[Ar
 
 
 def _per_row(metric: Callable[[_Counts], Array], scores: ArrayLike, labels: ArrayLike) -> Array:
-    scores, labels = _exact_float32(scores), jnp.asarray(labels, bool)
-    if scores.shape != labels.shape:
-        raise ValueError(f"scores {scores.shape} and labels {labels.shape} differ in shape")
+    scores, labels = _exact_float32(scores), _positive(labels)
+    if scores.shape != labels.shape or not scores.ndim:
+        raise ValueError(f"scores {scores.shape} and labels {labels.shape} differ in shape, or have none")
+    if not scores.size:
+        return jnp.full(scores.shape[:-1], jnp.nan)
     rows = _of_rows(metric, scores.reshape(-1, scores.shape[-1]), labels.reshape(-1, labels.shape[-1]))
     return rows.reshape(scores.shape[:-1])
+
+
+def _positive(labels: ArrayLike) -> Array:
+    """Labels as bool; where their values are known, they must be 0 and 1 or −1 and 1."""
+    if not isinstance(labels, jax.core.Tracer):
+        values = np.unique(np.asarray(labels))
+        if not (np.isin(values, (0, 1)).all() or np.isin(values, (-1, 1)).all()):
+            raise ValueError(f"labels must be 0 and 1, or -1 and 1; found {values[:5]}")
+    return jnp.asarray(labels) > 0
 
 
 @partial(jax.jit, static_argnums=0)
@@ -75,8 +88,8 @@ def _of_rows(metric: Callable[[_Counts], Array], scores: Array, labels: Array) -
 
 
 def _exact_float32(scores: ArrayLike) -> Array:
-    """Scores as float32 without making new ties: wider NumPy types become their dense ranks."""
-    if isinstance(scores, (np.ndarray, list, tuple)):
+    """Scores as float32 without making new ties: wider types become their dense ranks."""
+    if not isinstance(scores, jax.core.Tracer) and not (isinstance(scores, Array) and scores.dtype != np.float64):
         array = np.asarray(scores)
         if array.dtype not in (np.float32, np.float16) and not np.isnan(array).any():
             array = np.unique(array, return_inverse=True)[1].reshape(array.shape)

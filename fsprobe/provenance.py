@@ -1,7 +1,6 @@
 """What run.json says of a sweep: what determines its rows, and what it ran on."""
 
 import hashlib
-import json
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -13,9 +12,12 @@ from typing import Any
 import jax
 
 import fsprobe
+from extract.errors import InputError
 from extract.manifest import SPLITS, Manifest
 from extract.store import Store
 from fsprobe.config import SweepConfig
+
+_READ = ("features.npy", "features_framenorm.npy", "clip_ids.txt", "status.npy")
 
 
 def identity(config: SweepConfig, stores: Mapping[str, Store]) -> dict[str, Any]:
@@ -41,20 +43,27 @@ def about(config: SweepConfig, stores: Mapping[str, Store], manifest: Manifest,
 
 
 def _store_sha256(store: Store) -> str:
-    """Of the recorded checksums of a complete store, else of the arrays themselves."""
-    digest = hashlib.sha256()
-    if checksums := store.meta.get("checksums"):
-        digest.update(json.dumps(checksums, sort_keys=True).encode())
-    else:
-        for file in sorted(file for file in store.path.rglob("*") if file.suffix in (".npy", ".txt")):
-            with open(file, "rb") as stream:
-                digest.update(hashlib.file_digest(stream, "sha256").digest())
-    return digest.hexdigest()
+    """Of what a sweep can read of a store. Raises InputError where that is not what was there when it was completed."""
+    total, recorded = hashlib.sha256(), store.meta.get("checksums") or {}
+    for file in sorted(file for name in _READ for file in store.path.rglob(name)):
+        name = file.relative_to(store.path).as_posix()
+        with open(file, "rb") as stream:
+            digest = hashlib.file_digest(stream, "sha256").hexdigest()
+        if recorded.get(name, digest) != digest:
+            raise InputError(f"{file}: not what it was when the store was completed; extract or import it again "
+                             f"(python -m extract.verify --store={store.path})")
+        total.update(f"{name} {digest}\n".encode())
+    return total.hexdigest()
 
 
 def _git_commit() -> str | None:
+    """Of the checkout that this file lies in, with `-dirty` where it was changed since; None outside of one."""
+    root = Path(__file__).parents[1]
+    if not (root / ".git").exists():
+        return None
+    command = ["git", "describe", "--always", "--dirty", "--exclude=*", "--abbrev=40"]
     try:
-        result = subprocess.run(["git", "rev-parse", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True)
+        result = subprocess.run(command, cwd=root, capture_output=True, text=True)
     except OSError:
         return None
     return result.stdout.strip() or None

@@ -19,7 +19,8 @@ class was absent from the test set.
 import contextlib
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -136,9 +137,9 @@ def open_results(path: str | Path, configuration: Mapping[str, Any], about: Mapp
             EPISODES: (EpisodeRow, given.episodes), TAGS: (TagCountRow, given.tags),
             COOCCURRENCE: (PairRow, given.pairs), **{name: (kind, ()) for name, kind in _APPENDED.items()}}
         for name, (kind, rows) in files.items():
-            if not (path / name).exists():
+            if not (path / name).exists() or (name not in _APPENDED and read_rows(path / name, kind) != list(rows)):
                 write_rows(path / name, kind, rows)
-        yield ResultsWriter(path, run, given.keys, _repair(path))
+        yield ResultsWriter(path, run, given.keys, _repair(path, given.keys))
     finally:
         lock.release()
 
@@ -159,15 +160,25 @@ def read_run(path: str | Path) -> dict[str, Any]:
     return _read_json(Path(path) / RUN)
 
 
-def _repair(path: Path) -> set[ProbeKey]:
-    """Remove what a crash left unfinished; return the probes that are done."""
+def _repair(path: Path, keys: Collection[ProbeKey]) -> set[ProbeKey]:
+    """Remove what a crash left unfinished, or somebody repeated; return the probes that are done.
+
+    Raises InputError on a probe that is none of `keys`.
+    """
     for name in _APPENDED:
         _drop_torn_line(path / name)
-    done = {row.key for row in read_probes(path)}
-    for name in (PER_TAG, SOLVER):
-        rows = read_rows(path / name, _APPENDED[name])
-        if any(row.key not in done for row in rows):
-            write_rows(path / name, _APPENDED[name], [row for row in rows if row.key in done])
+    rows = {name: list(dict.fromkeys(read_rows(path / name, kind))) for name, kind in _APPENDED.items()}
+    known = set(keys)
+    for row in rows[PROBES]:
+        if row.key not in known:
+            raise InputError(f"{path / PROBES}: the probe {tuple(row.key)} is not of this configuration; remove its "
+                             "row, or choose another --out")
+    tags = Counter(row.key for row in rows[PER_TAG])
+    done = {row.key for row in rows[PROBES] if tags[row.key] == row.n_way}
+    for name, kind in _APPENDED.items():
+        kept = [row for row in rows[name] if row.key in done]
+        if len(kept) < len(read_rows(path / name, kind)):
+            write_rows(path / name, kind, kept)
     return done
 
 
@@ -208,7 +219,7 @@ def _check_same(path: Path, old: Mapping[str, Any], new: Mapping[str, Any]) -> N
 
 def _write_json(path: Path, value: Mapping[str, Any]) -> None:
     with atomic_write(path) as file:
-        json.dump(value, file, indent=2)
+        json.dump(value, file, indent=2, allow_nan=False)
         file.write("\n")
 
 

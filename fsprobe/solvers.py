@@ -56,7 +56,6 @@ def shuffled(key: Array, items: Array, count: Array) -> Array:
 def adam(config: SolverConfig) -> Solver:
     """The paper's solver. Each epoch visits the support clips in a fresh order, in batches, the last one short."""
     optimizer = coupled_adam(config.learning_rate, config.weight_decay)
-    size = config.batch_size
 
     def init(task: Task, data: Data) -> AdamState:
         key = jax.random.fold_in(jax.random.key(task.seed), _INIT)
@@ -69,6 +68,7 @@ def adam(config: SolverConfig) -> Solver:
         labels = data.train_labels[task.support[:, None], task.tags]
         valid_labels = data.valid_labels[:, task.tags]
         positions = jnp.arange(task.support.shape[0])
+        size = min(config.batch_size, positions.size)
 
         def loss(params: Params, x: Array, y: Array, clip_mask: Array, dropout: Array | None = None) -> Array:
             return bce(logits(params, x, dropout), y, clip_mask[:, None] & task.tag_mask)

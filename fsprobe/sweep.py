@@ -8,10 +8,14 @@ or, with the flags in a file, `python -m fsprobe.sweep --flagfile=launch/paper.c
 prints a table per embedding. Rerunning the same command finishes what is missing. The defaults are the paper's.
 """
 
+import contextlib
+import math
 import os
+import re
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -30,6 +34,7 @@ from fsprobe.config import AUTO, FULL, GridConfig, KShot, SolverConfig, SweepCon
 from fsprobe.results import Given, ResultsWriter, open_results, read_probes
 from fsprobe.rows import ProbeRow
 
+_INT32 = 2**31 - 1
 _OUT_OF_TIME = 75  # exit code of --timeout_minutes: EX_TEMPFAIL of sysexits.h, "try again later"
 
 FLAGS = flags.FLAGS
@@ -73,10 +78,10 @@ flags.DEFINE_enum("matmul_precision", SolverConfig.matmul_precision, ["float32",
 flags.DEFINE_float("learning_rate", SolverConfig.learning_rate, "Adam's step size.", lower_bound=0)
 flags.DEFINE_float("weight_decay", SolverConfig.weight_decay, "L2 added to the gradient, weights and bias alike.",
                    lower_bound=0)
-flags.DEFINE_integer("batch_size", SolverConfig.batch_size, "Clips per step.", lower_bound=1)
-flags.DEFINE_integer("max_epochs", SolverConfig.max_epochs, "Epochs at most.", lower_bound=1)
+flags.DEFINE_integer("batch_size", SolverConfig.batch_size, "Clips per step.", lower_bound=1, upper_bound=_INT32)
+flags.DEFINE_integer("max_epochs", SolverConfig.max_epochs, "Epochs at most.", lower_bound=1, upper_bound=_INT32)
 flags.DEFINE_integer("patience", SolverConfig.patience, "Epochs without a lower validation loss before stopping.",
-                     lower_bound=1)
+                     lower_bound=1, upper_bound=_INT32)
 flags.DEFINE_bool("restore_best", SolverConfig.restore_best,
                   "Test the weights of the best epoch; --norestore_best: the last, as the authors' code does.")
 
@@ -98,8 +103,11 @@ def config_from_flags() -> SweepConfig:
         if embedding not in (*names, features.COMBINED):
             raise InputError(f"--embedding={embedding}: unknown; there are {', '.join([*names, features.COMBINED])}")
     k_shot = sorted(dict.fromkeys(map(_parse_shot, FLAGS.k_shot)), key=tables.shot_order)
-    if FLAGS.seed + FLAGS.num_seeds > 2**31:
-        raise InputError(f"--seed={FLAGS.seed}: seeds must stay below 2147483648")
+    if FLAGS.seed + FLAGS.num_seeds - 1 > _INT32:
+        raise InputError(f"--seed={FLAGS.seed}: seeds must stay below {_INT32 + 1}")
+    for name in ("learning_rate", "weight_decay", "timeout_minutes"):
+        if not math.isfinite(value := float(FLAGS[name].value or 0)):
+            raise InputError(f"--{name}={value}: use a finite number")
     if FLAGS.hidden and FLAGS.solver != "adam":
         raise InputError(f"--hidden={FLAGS.hidden}: only --solver=adam trains a hidden layer")
     if FLAGS.hidden and FLAGS.weight_norms:
@@ -126,11 +134,16 @@ def sweep(config: SweepConfig, about: dict[str, Any] | None = None) -> list[Prob
     """
     start = time.monotonic()
     manifest = read_manifest(config.manifest)
-    stores = features.open_stores(dict(config.stores))
+    stores = features.open_stores({name: path for name, path in config.stores
+                                   if name in config.embeddings or features.COMBINED in config.embeddings})
     if config.missing == "drop":
         manifest = _drop_missing(manifest, stores)
     features.require_clips(stores, manifest)
-    probes = grid.build_grid(manifest, config.grid)
+    probes = grid.build_grid(manifest, config.grid, config.manifest)
+    if probes.scarce:
+        fewest = min(probes.scarce, key=lambda pair: pair[1])
+        _note(f"--on_scarce=fewer: {len(probes.scarce)} of {len(probes.episodes) * max(config.grid.n_way)} supports "
+              f"have fewer than K = {probes.max_shot} clips; the smallest is of {fewest[0]!r}, with {fewest[1]}")
     if probes.unscored:
         _note(f"{len(probes.unscored)} of {len(probes.pool)} tags have no positive or no negative test clip: their "
               f"metrics stay empty and out of the means ({', '.join(probes.unscored)})")
@@ -142,7 +155,7 @@ def sweep(config: SweepConfig, about: dict[str, Any] | None = None) -> list[Prob
 
     with open_results(config.out, provenance.identity(config, stores),
                       provenance.about(config, stores, manifest, about or {}), given) as results:
-        total, complete = len(given.keys), False
+        total = len(given.keys)
         if results.done:
             _note(f"{config.out} holds {len(results.done)} of {total} probes already")
         bar = tqdm(total=total, initial=len(results.done), smoothing=0.05, disable=None, bar_format=_BAR)
@@ -159,13 +172,17 @@ def sweep(config: SweepConfig, about: dict[str, Any] | None = None) -> list[Prob
                     bar.set_description(embedding)
                     if specs:
                         _train(probes, specs, loaded.pop(embedding), config, results, tick)
-            complete = True
-        except (KeyboardInterrupt, OutOfTime):
-            _note(f"{len(results.done)} of {total} probes are in {config.out}; run the same command to go on")
+        except BaseException as error:
+            with contextlib.suppress(OSError):  # of a full disk, say; what went wrong first matters more
+                results.finish(time.monotonic() - start, complete=False)
+            if isinstance(error, (KeyboardInterrupt, OutOfTime)):
+                _note(f"{len(results.done)} of {total} probes are in {config.out}; run the same command to go on")
             raise
-        finally:
-            results.finish(time.monotonic() - start, complete)
-    return read_probes(config.out)
+        results.finish(time.monotonic() - start, complete=True)
+    rows = read_probes(config.out)
+    if diverged := sum(row.best_epoch == 0 for row in rows if row.solver == "adam"):
+        _note(f"{diverged} probes never had a finite validation loss: their metrics are empty; lower --learning_rate")
+    return rows
 
 
 _BAR = "{desc}: {percentage:3.0f}%|{bar}| {n:.0f}/{total} probes [{elapsed}<{remaining}]"
@@ -193,7 +210,8 @@ def _drop_missing(manifest: Manifest, stores: dict[str, Store]) -> Manifest:
     if absent:
         first, name = next(iter(absent.items()))
         _note(f"{len(absent)} clips dropped: they are not in every store (first: {first!r}, not in {name!r})")
-    return manifest.take([row for row, clip in enumerate(manifest.clip_ids) if clip not in absent])
+    return replace(manifest, splits=tuple("" if clip in absent else split for clip, split
+                                          in zip(manifest.clip_ids, manifest.splits, strict=True)))
 
 
 def _own_flags() -> dict[str, flags.Flag]:
@@ -204,13 +222,15 @@ def _parse_store(text: str) -> tuple[str, str]:
     name, separator, directory = text.partition("=")
     if not (name and separator and directory):
         raise InputError(f"--store={text}: write it as --store=NAME=DIR")
+    if not re.fullmatch(r"\w[\w.+-]*", name):
+        raise InputError(f"--store={text}: a name is letters, digits, '_', '.', '+' and '-'")
     return name, directory
 
 
 def _parse_shot(text: str) -> KShot:
     if text == FULL:
         return FULL
-    if not text.isdecimal() or int(text) < 1:
+    if not (text.isascii() and text.isdecimal()) or int(text) < 1:
         raise InputError(f"--k_shot={text}: use a positive integer or `full`")
     return int(text)
 
@@ -238,6 +258,11 @@ def _use_all_cores_and_cache() -> None:
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         jax.config.update("jax_compilation_cache_dir", str(platformdirs.user_cache_path("fsprobe") / "jax"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+    try:
+        jax.devices()
+    except (RuntimeError, AssertionError) as error:  # JAX_PLATFORMS asks for what is not there
+        raise InputError(f"JAX finds no device ({error}); check JAX_PLATFORMS={os.environ.get('JAX_PLATFORMS', '')} "
+                         "and the installed extra, gpu or tpu") from error
 
 
 def main() -> int:

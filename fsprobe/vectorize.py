@@ -108,7 +108,8 @@ def train(chunk: Chunk, data: Data, config: SolverConfig, mesh: Mesh,
         if behind > len(chunk.specs):  # the first block may have compiled
             epochs = int(np.clip(epochs * _BLOCK_SECONDS / max(spent, 1e-3), 1, 2 * epochs + 8))
     tested = _test(state, tasks, data, solver, mesh, chunk.lanes, tagged, norms)
-    precision, auc, weights = jax.tree.map(np.asarray, tested)
+    precision, auc, weights = jax.tree.map(np.array, tested)
+    precision[progress.best_epoch == 0] = auc[progress.best_epoch == 0] = np.nan  # it diverged: nothing was learnt
     for i, spec in enumerate(chunk.specs):
         n_way = len(spec.tags)
         yield Outcome(spec, precision[i, :n_way], auc[i, :n_way], float(progress.loss[i]),

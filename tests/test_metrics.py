@@ -123,3 +123,15 @@ def test_jit_and_shape_errors():
     np.testing.assert_allclose(jax.jit(average_precision)(scores, labels), average_precision(scores, labels))
     with pytest.raises(ValueError, match="differ in shape"):
         roc_auc(scores, labels[:1])
+
+
+def test_other_labels_and_empty_rows():
+    scores, labels = np.array([0.1, 0.9, 0.4]), np.array([0, 1, 1])
+    for metric in (average_precision, roc_auc):
+        assert float(metric(scores, 2 * labels - 1)) == float(metric(scores, labels)) == 1
+        for bad in ([0, 2, 1], [0, np.nan, 1]):
+            with pytest.raises(ValueError, match="labels must be"):
+                metric(scores, bad)
+        assert np.isnan(metric(np.zeros((2, 0)), np.zeros((2, 0)))).shape == (2,)
+        with pytest.raises(ValueError, match="shape"):
+            metric(0.5, 1)

@@ -15,6 +15,7 @@ import pytest
 from extract.manifest import Manifest, read_manifest, write_manifest
 from fsprobe.config import GridConfig, SolverConfig, SweepConfig
 from fsprobe.results import read_per_tag, read_probes
+from fsprobe.rows import SolverRow, read_rows
 from fsprobe.sweep import sweep
 from tests import tiny
 
@@ -156,9 +157,22 @@ BAD_INPUT = {
     "objects": (lambda data: np.save(data / "good" / "features.npy", np.array([{}] * 120), allow_pickle=True),
                 [], "good/features.npy"),
     "absent clip": (lambda data: edit(data / "good" / "clip_ids.txt", "c007", "c999"), [], "clip 'c007' is not in it"),
-    "no validation": (no_split("valid"), [], "the manifest has no valid clip"),
-    "no test": (no_split("test"), [], "the manifest has no test clip"),
+    "no validation": (no_split("valid"), [], "manifest.csv: no valid clip"),
+    "no test": (no_split("test"), [], "manifest.csv: no test clip"),
     "scarce": (None, ["--k_shot=40"], "40 are needed; lower --k_shot, or pass --on_scarce=fewer"),
+    "not UTF-8": (lambda data: (data / "t.txt").write_bytes(b"caf\xe9"), ["--tags=file:{data}/t.txt"], "not UTF-8"),
+    "no tags file": (None, ["--tags=file:{data}/no.txt"], "--tags=file:"),
+    "no number": (None, ["--learning_rate=nan"], "--learning_rate=nan: use a finite number"),
+    "huge batch": (None, ["--batch_size=99999999999"], "batch_size"),
+    "odd l2": (None, ["--solver=lbfgs", "--l2=0"], "--l2=0: use a positive number"),
+    "hidden lbfgs": (None, ["--solver=lbfgs", "--hidden=4"], "only --solver=adam trains a hidden layer"),
+    "hidden norms": (None, ["--hidden=4", "--weight_norms"], "has no weight per feature and tag"),
+    "odd name": (None, ["--store=../x=y"], "a name is letters"),
+    "changed store": (lambda data: edit(data / "good" / "store.json", '"checksums": {}',
+                                        '"checksums": {"features.npy": "of something else"}'), [],
+                      "not what it was when the store was completed"),
+    "indented comment": (lambda data: (data / "f.cfg").write_text("  # half the grid\n"), ["--flagfile={data}/f.cfg"],
+                         "must begin its line"),
     "N above pool": (None, ["--n_way=7"], "--n_way=7 is above the pool of 6 tags"),
     "unknown embedding": (None, ["--embedding=best"], "--embedding=best: unknown; there are good, poor, combined"),
     "unknown tag": (lambda data: (data / "t.txt").write_text("t77"), ["--tags=file:{data}/t.txt"], "tag 't77'"),
@@ -191,14 +205,24 @@ def test_not_finite_features_name_the_clip(data):
     assert not (data / "out").exists()
 
 
-def test_missing_drop_uses_the_same_clips_for_every_embedding(data):
+def test_missing_drop_uses_the_same_clips_for_every_embedding_and_keeps_the_tags(data):
+    sweep(config(data))
     edit(data / "poor" / "clip_ids.txt", "c004", "c999")  # a test clip
-    result = run(data, *GRID, "--missing=drop")
+    result = run(data, *GRID, "--missing=drop", f"--out={data / 'less'}")
     assert result.returncode == 0 and "1 clips dropped" in result.stderr and "'c004'" in result.stderr
     counts = {}
-    for row in read_per_tag(data / "out"):
+    for row in read_per_tag(data / "less"):
         counts.setdefault((row.seed, row.tag), set()).add(row.test_positives)
     assert all(len(values) == 1 for values in counts.values())
+    order = [{line.split(",")[2]: line.split(",")[1] for line in (data / name / "episodes.csv").read_text().splitlines()
+              if line.startswith("0,")} for name in ("out", "less")]
+    assert order[0] == order[1], "tags are ranked, and drawn, over every clip of the manifest"
+
+
+def test_fewer_says_how_scarce(data):
+    result = run(data, "--n_way=6", "--k_shot=40", "--num_seeds=1", "--max_epochs=2", "--on_scarce=fewer")
+    assert result.returncode == 0, result.stderr
+    assert "supports have fewer than K = 40 clips; the smallest is of 't" in result.stderr
 
 
 def test_a_tag_without_test_positives_is_empty_counted_and_out_of_the_mean(data):
@@ -221,6 +245,67 @@ def test_another_configuration_in_the_same_directory(data):
     result = run(data, "--n_way=2", "--k_shot=1")
     assert result.returncode == 2 and "another configuration" in result.stderr and result.stderr.count("\n") == 1
     assert (data / "out" / "probes.csv").read_bytes() == before
+
+
+def test_a_damaged_directory_is_made_whole(data):
+    sweep(config(data))
+    files = {path.name: path.read_bytes() for path in (data / "out").glob("*.csv")}
+    probes = files["probes.csv"].splitlines(keepends=True)
+    (data / "out" / "per_tag.csv").unlink()
+    (data / "out" / "episodes.csv").write_bytes(files["episodes.csv"][:40])
+    (data / "out" / "probes.csv").write_bytes(b"".join([*probes, probes[1]]))
+    sweep(config(data))
+    assert {path.name: path.read_bytes() for path in (data / "out").glob("*.csv")} == files
+    edit(data / "out" / "probes.csv", "good,adam,2,1,0", "good,adam,9,1,0")
+    result = run(data, "--n_way=2", "--n_way=5", "--k_shot=1", "--k_shot=3", "--num_seeds=2", "--learning_rate=0.01",
+                 "--max_epochs=20", "--embedding=good", "--embedding=combined")
+    assert result.returncode == 2 and "is not of this configuration" in result.stderr
+
+
+def test_a_probe_that_diverges_has_no_metric(data):
+    result = run(data, "--n_way=2", "--k_shot=1", "--num_seeds=1", "--max_epochs=5", "--learning_rate=1e38",
+                 "--embedding=good")
+    assert result.returncode == 0, result.stderr
+    assert "1 probes never had a finite validation loss" in result.stderr
+    assert [row.mAP for row in read_probes(data / "out")] == [pytest.approx(np.nan, nan_ok=True)]
+
+
+def test_converged_probes_from_files_to_table(data):
+    result = run(data, "--n_way=1", "--n_way=4", "--k_shot=2", "--k_shot=full", "--num_seeds=2", "--solver=lbfgs",
+                 "--weight_norms", "--standardize=train")
+    assert result.returncode == 0, result.stderr
+    rows = read_rows(data / "out" / "solver.csv", SolverRow)
+    assert [row.key for row in rows] == [row.key for row in read_probes(data / "out")] and len(rows) == 24
+    assert all(row.l2 > 0 and row.gradient_norm < 1e-2 for row in rows)
+    assert np.isfinite(np.load(data / "out" / "weight_norms" / "combined.npy", allow_pickle=False)).all()
+    good, poor = (np.mean([row.mAP for row in read_probes(data / "out") if row.embedding == name and row.n_way == 4])
+                  for name in ("good", "poor"))
+    assert good > poor
+
+
+@pytest.mark.parametrize("solver", ["adam", "lbfgs"])
+def test_tagged_test_clips(data, solver):
+    how = SolverConfig(solver, learning_rate=0.01, max_epochs=9)
+    rows = sweep(replace(config(data, test_clips="tagged"), solver=how))
+    tagged = {(row.key, row.tag): row for row in read_per_tag(data / "out")}
+    clips = read_manifest(data / "manifest.csv")
+    for row in rows:
+        tags = {tag for key, tag in tagged if key == row.key}
+        mine = [set(clip) & tags for clip, split in zip(clips.tags, clips.splits, strict=True) if split == "test"]
+        counted = [clip for clip in mine if clip]
+        assert 0 < len(counted) < len(mine)
+        assert row.chance_mAP == pytest.approx(sum(map(len, counted)) / len(counted) / len(tags), abs=1e-6)
+    whole = {row.key: row.mAP for row in sweep(replace(config(data), out=str(data / "all"), solver=how))}
+    assert all(row.mAP >= whole[row.key] - 1e-6 for row in rows), "fewer negatives, and never a lower precision"
+
+
+def test_timeout_stops_cleanly_and_goes_on(data):
+    flags = ["--n_way=2", "--k_shot=1", "--k_shot=full", "--num_seeds=20", "--max_epochs=2000", "--patience=2000",
+             "--learning_rate=1e-5", "--embedding=good"]
+    stopped = run(data, *flags, "--timeout_minutes=0.05")
+    assert stopped.returncode == 75 and "run the same command to go on" in stopped.stderr
+    done = len(read_probes(data / "out"))
+    assert done < 40 and not json.loads((data / "out" / "run.json").read_text())["complete"]
 
 
 def test_smallest_sweep(data):
