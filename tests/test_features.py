@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from extract.errors import InputError
-from fsprobe.features import load_features, missing_clips, open_stores, tag_labels, tag_pool
+from fsprobe.features import load_features, load_standardized, missing_clips, open_stores, tag_labels, tag_pool
 from tests import tiny
 
 
@@ -33,6 +33,35 @@ def test_combined_concatenates_standardised_rows_in_order(data):
     np.testing.assert_allclose(got, np.hstack(expected), rtol=1e-5, atol=1e-6)  # float32 division
     swapped = load_features(dict(reversed(stores.items())), clips, "combined")
     np.testing.assert_array_equal(swapped, np.hstack([got[:, 12:], got[:, :12]]))
+
+
+def test_standardised_by_all_training_clips_or_by_frame(data):
+    clips, paths = data
+    stores = open_stores(paths)
+    used = clips.take(range(0, len(clips), 2))  # what some grid needs; the statistics are of all training clips
+    train = tiny.features(clips)[[split == "train" for split in clips.splits]].astype(np.float64)
+    expected = (tiny.features(clips)[::2] - train.mean(axis=0)) / train.std(axis=0)
+    np.testing.assert_allclose(load_standardized(stores, clips, used, "good", "train"), expected, atol=1e-5)
+    np.testing.assert_array_equal(load_standardized(stores, clips, used, "good", "frame"),
+                                  load_features(stores, used, "good", framenorm=True))
+    np.testing.assert_array_equal(load_standardized(stores, clips, used, "good", "none"),
+                                  load_features(stores, used, "good"))
+
+
+def test_a_constant_dimension_becomes_zero(tmp_path):
+    clips = tiny.manifest()
+    array = tiny.features(clips)
+    array[:, 3] = 0.1
+    stores = open_stores({"x": tiny.write_store(tmp_path / "x", clips.clip_ids, array)})
+    got = load_standardized(stores, clips, clips, "x", "train")
+    np.testing.assert_allclose(got[:, 3], 0, atol=1e-6)
+    np.testing.assert_allclose(got[:, [0, 5]].std(axis=0), 1, atol=0.2)
+
+
+def test_a_manifest_by_its_path(data, tmp_path):
+    clips, stores = data
+    np.testing.assert_array_equal(load_features(stores, tmp_path / "manifest.csv", "good"),
+                                  load_features(stores, clips, "good"))
 
 
 def test_clips_without_a_split_are_not_looked_for(data):

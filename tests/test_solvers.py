@@ -7,7 +7,7 @@ import optax
 import pytest
 
 from fsprobe.config import SolverConfig
-from fsprobe.probe import Data, LinearProbe, Progress, Task, bce, fit_probe
+from fsprobe.probe import Data, LinearProbe, Progress, Task, bce, fit_probe, logits, module
 from fsprobe.solvers import adam, coupled_adam, next_progress, shuffled
 
 
@@ -127,7 +127,41 @@ def test_initialisation_is_torchs_and_column_by_column():
 
 
 def test_bce_is_the_mean_over_the_mask():
-    logits, labels = jnp.array([[2.0, -1.0], [0.5, 9.0]]), jnp.array([[True, False], [False, True]])
+    scores, labels = jnp.array([[2.0, -1.0], [0.5, 9.0]]), jnp.array([[True, False], [False, True]])
     mask = jnp.array([[True, True], [True, False]])
     expected = np.mean([np.log1p(np.exp(-2)), np.log1p(np.exp(-1)), np.log1p(np.exp(0.5))])
-    assert float(bce(logits, labels, mask)) == pytest.approx(expected, rel=1e-6)
+    assert float(bce(scores, labels, mask)) == pytest.approx(expected, rel=1e-6)
+
+
+def test_a_hidden_layer_learns_what_a_line_cannot():
+    rng = np.random.default_rng(2)
+    x = lambda n: jnp.array(rng.standard_normal((n, 4)), jnp.float32)  # noqa: E731
+    parts = [x(400), x(100), x(400)]
+    data = Data(*(array for part in parts for array in (part, part[:, :2] * part[:, 2:] > 0)))  # exclusive or, twice
+    task = Task(jnp.int32(1), jnp.arange(400), jnp.int32(400), jnp.arange(2), jnp.int32(2))
+    accuracy = {}
+    for hidden in (0, 64):
+        config = SolverConfig(learning_rate=0.01, max_epochs=60, patience=60, hidden=hidden)
+        params, _ = fit_probe(adam(config), task, data, config.max_epochs)
+        accuracy[hidden] = float(jnp.mean((logits(params, data.test) > 0) == data.test_labels))
+    assert accuracy[0] < 0.6 < 0.85 < accuracy[64]
+
+
+def test_dropout_is_of_training_alone_and_half():
+    params = module(3, 1000).init(jax.random.key(0), jnp.zeros((1, 5)))
+    x = jnp.ones((1, 5))
+    kept, dropped = logits(params, x), logits(params, x, jax.random.key(1))
+    np.testing.assert_array_equal(kept, logits(params, x))
+    assert np.abs(kept - dropped).max() > 1e-3
+    # survivors count double: the mean over 200 masks of 1000 units is the whole, to some standard errors
+    many = jax.vmap(lambda key: logits(params, x, key))(jax.random.split(jax.random.key(2), 200))
+    np.testing.assert_allclose(many.mean(axis=0), kept, atol=4 * float(many.std(axis=0).max()) / 200**0.5)
+
+
+def test_padding_tags_changes_nothing_of_a_hidden_probe():
+    data, task = problem()
+    config = SolverConfig(learning_rate=0.01, max_epochs=5, hidden=8)
+    wide = task._replace(tags=jnp.pad(task.tags, (0, 3)))
+    narrow, padded = (fit_probe(adam(config), each, data, 5) for each in (task, wide))
+    assert float(narrow[1].loss) == pytest.approx(float(padded[1].loss), abs=1e-6)
+    np.testing.assert_allclose(logits(narrow[0], data.test), logits(padded[0], data.test)[:, :3], atol=1e-5)

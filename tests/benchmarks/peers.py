@@ -4,6 +4,7 @@ Every function gets arrays in memory and does what fsprobe does: Adam with coupl
 epoch, the whole validation set after each. None stops early, so all do the same number of steps.
 """
 
+import os
 from collections.abc import Sequence
 
 import numpy as np
@@ -79,6 +80,22 @@ def torch_vmap(specs: Sequence[ProbeSpec], data: Tensors, config: SolverConfig) 
                     p.addcdiv_(first, denominator, value=-config.learning_rate / (1 - 0.9**step))
             losses = validate((w, b), data.valid, valid_y)
     return losses.tolist()
+
+
+def sklearn_fit(specs: Sequence[ProbeSpec], data: Data, l2: float) -> list[float]:
+    """Validation losses of regularised logistic regression, one-vs-rest, all cores where a cell is worth a process."""
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.multiclass import OneVsRestClassifier
+
+    losses = []
+    for spec in specs:
+        x, y = data.train[spec.support], data.train_labels[spec.support][:, spec.tags]
+        model = LogisticRegression(C=1 / (len(x) * l2), max_iter=1000)
+        cores = len(os.sched_getaffinity(0)) if len(x) >= 100 else 1
+        fitted = OneVsRestClassifier(model, n_jobs=cores).fit(x, y)
+        logits = np.stack([np.asarray(data.valid @ one.coef_[0] + one.intercept_[0]) for one in fitted.estimators_], 1)
+        losses.append(float(np.mean(np.logaddexp(0, np.where(data.valid_labels[:, spec.tags], -logits, logits)))))
+    return losses
 
 
 def sklearn_metrics(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:

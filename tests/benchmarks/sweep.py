@@ -21,9 +21,10 @@ from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from extract.arrays import import_arrays
-from fsprobe import metrics, sweep, tables, vectorize
+from fsprobe import metrics, sweep, tables, training, vectorize
 from fsprobe.config import SolverConfig
-from fsprobe.vectorize import ProbeSpec
+from fsprobe.probe import Data
+from fsprobe.vectorize import Outcome, ProbeSpec
 from tests.benchmarks import corpus, machine, peers
 
 N_WAYS, K_SHOTS = (2, 5, 10, 15, 20, 25, 30, 35, 40, 45, 50), (1, 5, 10, 15, 20)
@@ -41,13 +42,16 @@ def grid(episodes: list[Any], n_ways: tuple[int, ...], k_shots: tuple[int, ...])
             for n in n_ways for k in k_shots for e in episodes]
 
 
-def train_all(specs: list[ProbeSpec], data: Any, dim: int, config: SolverConfig, mesh: Any) -> None:
-    for chunk in vectorize.plan(specs, dim, jax.default_backend(), mesh.size):
-        for _ in vectorize.train(chunk, data, config, mesh):
-            pass
+def train_all(specs: list[ProbeSpec], data: Any, config: SolverConfig, mesh: Any) -> list[Outcome]:
+    return [outcome for outcomes in training.train(specs, data, config, mesh) for outcome in outcomes]
 
 
-def training(dims: list[int], n_ways: tuple[int, ...], k_shots: tuple[int, ...], num_seeds: int,
+def on_devices(data: Data, mesh: Any) -> Data:
+    """With a single test clip: what is timed is training."""
+    return jax.device_put(data._replace(test=data.test[:1], test_labels=data.test_labels[:1]), NamedSharding(mesh, P()))
+
+
+def adam(dims: list[int], n_ways: tuple[int, ...], k_shots: tuple[int, ...], num_seeds: int,
              epochs: int) -> list[dict[str, Any]]:
     """Seconds to train the grid at each width, by everybody; scoring is left out (a single test clip)."""
     mesh = vectorize.device_mesh()
@@ -58,10 +62,9 @@ def training(dims: list[int], n_ways: tuple[int, ...], k_shots: tuple[int, ...],
     for dim in dims:
         data = corpus.data(dim)
         tensors = peers.Tensors(data)
-        data = jax.device_put(data._replace(test=data.test[:1], test_labels=data.test_labels[:1]),
-                              NamedSharding(mesh, P()))
-        first = machine.seconds(lambda data=data, dim=dim: train_all(specs, data, dim, config, mesh))
-        own = machine.seconds(lambda data=data, dim=dim: train_all(specs, data, dim, config, mesh))
+        data = on_devices(data, mesh)
+        first = machine.seconds(lambda data=data: train_all(specs, data, config, mesh))
+        own = machine.seconds(lambda data=data: train_all(specs, data, config, mesh))
         vmap = machine.seconds(lambda tensors=tensors: [peers.torch_vmap(cell, tensors, config) for cell in cells])
         loop = machine.seconds(lambda tensors=tensors: peers.torch_loop(specs, tensors, config))
         steps = sum(-(-len(spec.support) // config.batch_size) * len(spec.tags) for spec in specs) * epochs
@@ -72,6 +75,33 @@ def training(dims: list[int], n_ways: tuple[int, ...], k_shots: tuple[int, ...],
                      "flops": 2.0 * dim * (2 * config.batch_size * steps + corpus.CLIPS["valid"] * tags),
                      # six passes over weights and moments per step
                      "bytes": 6.0 * 4 * dim * steps})
+    return rows
+
+
+def lbfgs(dims: list[int], n_ways: tuple[int, ...], k_shots: tuple[int, ...]) -> list[dict[str, Any]]:
+    """Seconds of regularised probes to convergence, one seed, at a hundredth of the clips' mean square; and what
+    choosing the strength among eleven costs."""
+    mesh = vectorize.device_mesh()
+    specs = grid(corpus.episodes(1, max(n_ways), max(k_shots)), n_ways, k_shots)
+    rows = []
+    for dim in dims:
+        data = corpus.data(dim)
+        mean = data.train.mean(axis=0)
+        data = data._replace(train=data.train - mean, valid=data.valid - mean)
+        l2 = 0.01 * float(np.mean(np.sum(data.train**2, axis=1)))
+        placed = on_devices(data, mesh)
+        config, auto = SolverConfig("lbfgs", l2=l2), SolverConfig("lbfgs")
+        first = machine.seconds(lambda placed=placed, config=config: train_all(specs, placed, config, mesh))
+        own = machine.seconds(lambda placed=placed, config=config: train_all(specs, placed, config, mesh), 2)
+        train_all(specs, placed, auto, mesh)
+        path = machine.seconds(lambda placed=placed, auto=auto: train_all(specs, placed, auto, mesh))
+        start = time.perf_counter()
+        theirs = dict(zip((spec.key for spec in specs), peers.sklearn_fit(specs, data, l2), strict=True))
+        peer = time.perf_counter() - start
+        worst = max(abs(outcome.val_loss / theirs[outcome.spec.key] - 1)
+                    for outcome in train_all(specs, placed, config, mesh))
+        rows.append({"dim": dim, "probes": len(specs), "compile_s": first - own, "fsprobe_s": own, "auto_s": path,
+                     "sklearn_s": peer, "val_loss_difference": worst})
     return rows
 
 
@@ -95,14 +125,13 @@ def linearity(dim: int, epochs: int) -> dict[str, float]:
     """Seconds per probe with 4 and with 32 seeds."""
     mesh = vectorize.device_mesh()
     config = SolverConfig(max_epochs=epochs, patience=epochs + 1)
-    data = corpus.data(dim)
-    data = jax.device_put(data._replace(test=data.test[:1], test_labels=data.test_labels[:1]), NamedSharding(mesh, P()))
+    data = on_devices(corpus.data(dim), mesh)
     episodes = corpus.episodes(32, 50, 10)
     cost = {}
     for count in (4, 32):
         specs = grid(episodes[:count], (10, 50), (1, 10))
-        train_all(specs, data, dim, config, mesh)
-        cost[count] = machine.seconds(lambda specs=specs: train_all(specs, data, dim, config, mesh), 2) / len(specs)
+        train_all(specs, data, config, mesh)
+        cost[count] = machine.seconds(lambda specs=specs: train_all(specs, data, config, mesh), 2) / len(specs)
     return {"4_s": cost[4], "32_s": cost[32], "ratio": cost[32] / cost[4]}
 
 
@@ -143,7 +172,7 @@ def main(_: list[str]) -> None:
     n_ways, k_shots, dims = ((2, 10, 50), (1, 5, 20), [256, 2816]) if FLAGS.quick else (N_WAYS, K_SHOTS, FLAGS.width)
     flops, bandwidth = machine.peak_flops(), machine.copy_bandwidth()
     print(f"{machine.describe()}; {flops / 1e9:.0f} GFLOP/s in matrix products, {bandwidth / 1e9:.1f} GB/s copying")
-    rows = training(dims, n_ways, k_shots, FLAGS.seeds, FLAGS.epochs)
+    rows = adam(dims, n_ways, k_shots, FLAGS.seeds, FLAGS.epochs)
     print(f"\nTraining, {rows[0]['probes']} probes x {FLAGS.epochs} epochs: seconds")
     head = ["dim", "fsprobe", "torch vmap", "torch loop", "compiling", "probe-epochs/s", "of peak FLOP/s"]
     print(tables.align([head, *([
@@ -151,15 +180,22 @@ def main(_: list[str]) -> None:
         f"{r['probes'] * r['epochs'] / r['fsprobe_s']:.0f}", f"{r['flops'] / r['fsprobe_s'] / flops:.2f}"]
         for r in rows)]))
     total = {key: sum(r[key] for r in rows) for key in ("fsprobe_s", "torch_vmap_s", "torch_loop_s", "flops", "bytes")}
+    converged = lbfgs(dims, n_ways, k_shots)
+    print(f"\nRegularised to convergence, {converged[0]['probes']} probes: seconds")
+    head = ["dim", "fsprobe", "scikit-learn", "compiling", "with --l2=auto", "largest difference of the loss"]
+    print(tables.align([head, *([
+        str(r["dim"]), *(f"{r[k]:.2f}" for k in ("fsprobe_s", "sklearn_s", "compile_s", "auto_s")),
+        f"{r['val_loss_difference']:.1e}"] for r in converged)]))
     score, seeds, start = scoring(500 if FLAGS.quick else 2500), linearity(1024, FLAGS.epochs), startup()
     figures = {
         "machine": machine.describe(), "peak_flops": flops, "copy_bandwidth": bandwidth, "devices": jax.device_count(),
         "ratios": {"torch_loop": total["torch_loop_s"] / total["fsprobe_s"],
                    "torch_vmap": total["torch_vmap_s"] / total["fsprobe_s"],
+                   "sklearn": sum(r["sklearn_s"] for r in converged) / sum(r["fsprobe_s"] for r in converged),
                    "metrics": score["sklearn_s"] / score["fsprobe_s"]},
         "limit_share": {"flops": total["flops"] / total["fsprobe_s"] / flops,
                         "bandwidth": total["bytes"] / total["fsprobe_s"] / bandwidth},
-        "training": rows, "metrics": score, "seeds": seeds, "startup": start,
+        "training": rows, "regularised": converged, "metrics": score, "seeds": seeds, "startup": start,
         "peak_memory_bytes": machine.peak_memory()}
     print(f"\nRatios: {', '.join(f'{name} {ratio:.1f}' for name, ratio in figures['ratios'].items())}")
     print(f"Shares of the machine's limits: {figures['limit_share']['flops']:.2f} of peak FLOP/s; weights and moments "
