@@ -26,7 +26,7 @@ def overview(study: Study, style: Style) -> list[Block]:
     planned = sum(len(study.keys(name)) for name in study.embeddings)
     clips = " / ".join(f"{study.clips.get(split, 0):,}" for split in ("train", "valid", "test")) if study.clips else "–"
     seeds = study.grid.seeds
-    solver = {key: value for key, value in study.configuration["solver"].items() if key != "name"}
+    solver = {key: value for key, value in study.configuration["solver"].items() if key in _SETTINGS[study.solver]}
     stalled = [row for row in study.probes.values() if row.epochs == solver.get("max_epochs")]
     items = [
         f"Data: {study.dataset}; clips in train / valid / test: {clips}; tags drawn from: {study.grid.tags}.",
@@ -41,6 +41,11 @@ def overview(study: Study, style: Style) -> list[Block]:
         items.append(f"{len(stalled):,} of {len(study.probes):,} probes were still improving or within their patience "
                      f"at the last epoch allowed ({solver['max_epochs']}).")
     return [Heading(style.level, "What was run"), Bullets(items), *_missing(study), *_provenance(study)]
+
+
+_SETTINGS = {"adam": ("learning_rate", "weight_decay", "batch_size", "max_epochs", "patience", "restore_best", "hidden",
+                      "standardize", "matmul_precision"),
+             "lbfgs": ("l2", "standardize", "matmul_precision")}  # what each solver heeds
 
 
 def finding_blocks(study: Study, pairs: Sequence[compare.Comparison], style: Style) -> list[Block]:

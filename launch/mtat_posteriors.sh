@@ -3,7 +3,8 @@
 #   magnatagatune/annotations_final.csv.gz and clip_info_final.csv.gz   the official files
 #   mtat_posteriors/{msd_musicnn,jamendo_musicnn}.npy                  float32 [4332, 50], one row per test clip
 #   mtat_posteriors/clip_ids.txt and split.csv                         the rows' clips, and their new splits
-# Writes results/mtat_posteriors, the report included; results/reference/mtat_posteriors is a copy of it.
+# Writes results/mtat_posteriors (the paper's solver) and results/mtat_posteriors_lbfgs (converged), reports included;
+# the folders of the same names in results/reference are copies.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 [ $# = 1 ] && [ -d "$1/mtat_posteriors" ] || fail "usage: bash launch/mtat_posteriors.sh DATA (see the head of this file)"
@@ -20,4 +21,6 @@ for name in msd_musicnn jamendo_musicnn; do
     --clip_ids="$data/mtat_posteriors/clip_ids.txt" --name=$name --store=$work/$name
 done
 "$python" -m fsprobe.sweep --flagfile=launch/mtat_posteriors.cfg
+"$python" -m fsprobe.sweep --flagfile=launch/mtat_posteriors.cfg --solver=lbfgs --out=results/mtat_posteriors_lbfgs
 "$python" -m fsprobe.report --results=results/mtat_posteriors
+"$python" -m fsprobe.report --results=results/mtat_posteriors_lbfgs --results=results/mtat_posteriors

@@ -78,11 +78,11 @@ def adam(dims: list[int], n_ways: tuple[int, ...], k_shots: tuple[int, ...], num
     return rows
 
 
-def lbfgs(dims: list[int], n_ways: tuple[int, ...], k_shots: tuple[int, ...]) -> list[dict[str, Any]]:
-    """Seconds of regularised probes to convergence, one seed, at a hundredth of the clips' mean square; and what
-    choosing the strength among eleven costs."""
+def lbfgs(dims: list[int], n_ways: tuple[int, ...], k_shots: tuple[int, ...], num_seeds: int) -> list[dict[str, Any]]:
+    """Seconds of regularised probes to convergence, at a hundredth of the clips' mean square; and what choosing
+    the strength among eleven costs."""
     mesh = vectorize.device_mesh()
-    specs = grid(corpus.episodes(1, max(n_ways), max(k_shots)), n_ways, k_shots)
+    specs = grid(corpus.episodes(num_seeds, max(n_ways), max(k_shots)), n_ways, k_shots)
     rows = []
     for dim in dims:
         data = corpus.data(dim)
@@ -180,7 +180,7 @@ def main(_: list[str]) -> None:
         f"{r['probes'] * r['epochs'] / r['fsprobe_s']:.0f}", f"{r['flops'] / r['fsprobe_s'] / flops:.2f}"]
         for r in rows)]))
     total = {key: sum(r[key] for r in rows) for key in ("fsprobe_s", "torch_vmap_s", "torch_loop_s", "flops", "bytes")}
-    converged = lbfgs(dims, n_ways, k_shots)
+    converged = lbfgs(dims, n_ways, k_shots, FLAGS.seeds)
     print(f"\nRegularised to convergence, {converged[0]['probes']} probes: seconds")
     head = ["dim", "fsprobe", "scikit-learn", "compiling", "with --l2=auto", "largest difference of the loss"]
     print(tables.align([head, *([
