@@ -49,8 +49,8 @@ def full_probes(study: Study, style: Style) -> list[Block]:
             "MagnaTagATune on its clean (15,247 / 1,529 / 4,332 clips) or unfiltered split, and this study has other "
             "data, another pool, another N or another test set.")
     varies = "only initialisation and order vary" if study.solver == "adam" else "nothing varies once converged"
-    return [*blocks, Paragraph(f"{told} Over the seeds of full probes {varies} (the tags do, where N is below the pool): "
-                               "their intervals are narrow for that reason.")]
+    return [*blocks, Paragraph(f"{told} Over the seeds of full probes {varies} (the tags do, where N is below the "
+                               "pool): their intervals are narrow for that reason.")]
 
 
 def weight_shares(study: Study, style: Style) -> list[Block]:
