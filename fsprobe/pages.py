@@ -1,6 +1,5 @@
 """The whole report: its blocks in order, and its files on disk."""
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -49,23 +48,14 @@ def write(blocks: Sequence[Block], out: Path) -> None:
     page = to_html(blocks, {name: (svg, *sizes[name]) for name, (_, svg) in drawn.items()})
     text = to_markdown(blocks, "figures/{}.png".format)
     for name, (png, svg) in drawn.items():
-        _write_bytes(out / "figures" / f"{name}.png", png)
-        _write_bytes(out / "figures" / f"{name}.svg", svg.encode())
-    for name, content in (("report.md", text), ("report.html", page)):
+        for suffix, content in (("png", png), ("svg", svg.encode())):
+            with atomic_write(out / "figures" / f"{name}.{suffix}", binary=True) as file:
+                file.write(content)
+    for name, written in (("report.md", text), ("report.html", page)):
         with atomic_write(out / name) as file:
-            file.write(content)
+            file.write(written)
 
 
 def _study(study: Study, style: Style) -> list[Block]:
     return [*sections.probes(study, style), *data_sections.data(study, style),
             *data_sections.per_tag(study, style)]
-
-
-def _write_bytes(path: Path, content: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        scratch.write_bytes(content)
-        scratch.replace(path)
-    finally:
-        scratch.unlink(missing_ok=True)
