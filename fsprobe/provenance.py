@@ -42,18 +42,29 @@ def about(config: SweepConfig, stores: Mapping[str, Store], manifest: Manifest,
             "git_commit": _git_commit()}
 
 
+def check_unchanged(stores: Mapping[str, Store]) -> None:
+    """Raise InputError where a store's arrays are not what they were when it was completed.
+
+    For resuming: rows of before and after must not mix. It reads the stores whole, so a first run goes without.
+    """
+    for store in stores.values():
+        for name, recorded in (store.meta.get("checksums") or {}).items():
+            if Path(name).name in _READ and _file_sha256(store.path / name) != recorded:
+                raise InputError(f"{store.path / name}: not what it was when the store was completed; extract or "
+                                 "import it again, and sweep into another --out")
+
+
 def _store_sha256(store: Store) -> str:
-    """Of what a sweep can read of a store. Raises InputError where that is not what was there when it was completed."""
-    total, recorded = hashlib.sha256(), store.meta.get("checksums") or {}
-    for file in sorted(file for name in _READ for file in store.path.rglob(name)):
-        name = file.relative_to(store.path).as_posix()
-        with open(file, "rb") as stream:
-            digest = hashlib.file_digest(stream, "sha256").hexdigest()
-        if recorded.get(name, digest) != digest:
-            raise InputError(f"{file}: not what it was when the store was completed; extract or import it again "
-                             f"(python -m extract.verify --store={store.path})")
-        total.update(f"{name} {digest}\n".encode())
-    return total.hexdigest()
+    """Of the recorded checksums of a complete store, else of the arrays themselves."""
+    sums = store.meta.get("checksums") or {
+        file.relative_to(store.path).as_posix(): _file_sha256(file)
+        for name in _READ for file in sorted(store.path.rglob(name))}
+    return hashlib.sha256("".join(f"{name} {sums[name]}\n" for name in sorted(sums)).encode()).hexdigest()
+
+
+def _file_sha256(path: Path) -> str:
+    with open(path, "rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _git_commit() -> str | None:

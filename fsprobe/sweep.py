@@ -16,6 +16,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -31,7 +32,7 @@ from extract.manifest import Manifest, read_manifest
 from extract.store import Store
 from fsprobe import features, grid, provenance, tables, training, vectorize
 from fsprobe.config import AUTO, FULL, GridConfig, KShot, SolverConfig, SweepConfig
-from fsprobe.results import Given, ResultsWriter, open_results, read_probes
+from fsprobe.results import RUN, Given, ResultsWriter, open_results, read_probes
 from fsprobe.rows import ProbeRow
 
 _INT32 = 2**31 - 1
@@ -138,6 +139,8 @@ def sweep(config: SweepConfig, about: dict[str, Any] | None = None) -> list[Prob
                                    if name in config.embeddings or features.COMBINED in config.embeddings})
     if config.missing == "drop":
         manifest = _drop_missing(manifest, stores)
+    if (Path(config.out) / RUN).exists():
+        provenance.check_unchanged(stores)
     features.require_clips(stores, manifest)
     probes = grid.build_grid(manifest, config.grid, config.manifest)
     if probes.scarce:

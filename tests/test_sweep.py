@@ -1,5 +1,6 @@
 """The whole path on a tiny corpus, as a user runs it; and everything a user can get wrong."""
 
+import hashlib
 import json
 import os
 import signal
@@ -168,9 +169,6 @@ BAD_INPUT = {
     "hidden lbfgs": (None, ["--solver=lbfgs", "--hidden=4"], "only --solver=adam trains a hidden layer"),
     "hidden norms": (None, ["--hidden=4", "--weight_norms"], "has no weight per feature and tag"),
     "odd name": (None, ["--store=../x=y"], "a name is letters"),
-    "changed store": (lambda data: edit(data / "good" / "store.json", '"checksums": {}',
-                                        '"checksums": {"features.npy": "of something else"}'), [],
-                      "not what it was when the store was completed"),
     "indented comment": (lambda data: (data / "f.cfg").write_text("  # half the grid\n"), ["--flagfile={data}/f.cfg"],
                          "must begin its line"),
     "N above pool": (None, ["--n_way=7"], "--n_way=7 is above the pool of 6 tags"),
@@ -260,6 +258,18 @@ def test_a_damaged_directory_is_made_whole(data):
     result = run(data, "--n_way=2", "--n_way=5", "--k_shot=1", "--k_shot=3", "--num_seeds=2", "--learning_rate=0.01",
                  "--max_epochs=20", "--embedding=good", "--embedding=combined")
     assert result.returncode == 2 and "is not of this configuration" in result.stderr
+
+
+def test_a_store_that_changed_is_not_resumed(data):
+    flags = ["--n_way=2", "--k_shot=1", "--num_seeds=1", "--max_epochs=2"]
+    array = np.load(data / "good" / "features.npy")
+    digest = hashlib.sha256((data / "good" / "features.npy").read_bytes()).hexdigest()
+    edit(data / "good" / "store.json", '"checksums": {}', f'"checksums": {{"features.npy": "{digest}"}}')
+    assert run(data, *flags).returncode == 0
+    assert run(data, *flags).returncode == 0
+    np.save(data / "good" / "features.npy", array[::-1])
+    result = run(data, *flags)
+    assert result.returncode == 2 and "not what it was when the store was completed" in result.stderr
 
 
 def test_a_probe_that_diverges_has_no_metric(data):
