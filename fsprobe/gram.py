@@ -47,6 +47,8 @@ def by_seed(specs: Sequence[ProbeSpec], data: Data, settings: Settings, mesh: Me
         grams = _grams(jnp.asarray(rows), data, mesh, lanes)
         for room, n_tags in sorted(widths.items()):
             mine = [[spec for spec in specs if spec.seed == seed and _room(spec) == room] for seed in block]
+            if not any(mine):
+                continue  # they were done before
             tasks = _tasks(mine, unions, (size, max(map(len, mine)), room, n_tags))
             results = jax.tree.map(np.asarray, _solve_cells(tasks, grams, data, settings, mesh, lanes))
             yield [outcome(spec, jax.tree.map(lambda leaf, i=i, j=j: leaf[i, j], results))

@@ -56,6 +56,10 @@ class Problem:
         """`[clip, tag]`, given metric(theta)."""
         return (metric[:-1] if self.dual else self.features @ theta[:-1]) + theta[-1]
 
+    def squared_norm(self, theta: Array, logits: Array) -> Array:
+        """‖w‖² `[tag]`, given the logits."""
+        return _dot(theta[:-1], logits - theta[-1] if self.dual else theta[:-1])
+
     def pull(self, error: Array) -> Array:
         """Coefficients of the gradient of the mean loss, from ∂loss/∂logits `[clip, tag]`."""
         total = jnp.sum(error, axis=0, keepdims=True)
@@ -123,9 +127,9 @@ def minimise(problem: Problem, l2: Array, theta: Array) -> Fit:
     def precondition(gradient: Array) -> Array:
         return jnp.append(jax.scipy.linalg.cho_solve((factor, True), gradient[:-1]), 4 * gradient[-1:], axis=0)
 
-    def state(theta: Array, logits: Array, metric: Array) -> tuple[Array, Array, Array]:
+    def state(theta: Array, logits: Array) -> tuple[Array, Array, Array]:
         losses = jax.nn.softplus(-problem.sign * logits)
-        value = problem.weight @ losses + 0.5 * l2 * _dot(theta[:-1], metric[:-1])
+        value = problem.weight @ losses + 0.5 * l2 * problem.squared_norm(theta, logits)
         error = -problem.weight[:, None] * problem.sign * jax.nn.sigmoid(-problem.sign * logits)
         gradient = problem.pull(error).at[:-1].add(l2 * theta[:-1])
         return value, gradient, problem.metric(gradient)
@@ -137,7 +141,7 @@ def minimise(problem: Problem, l2: Array, theta: Array) -> Fit:
         curve = l2 * jnp.stack([_dot(at.theta[:-1], metric[:-1]), _dot(direction[:-1], metric[:-1])])
         size = jnp.where(at.done, 0.0, _line_search(problem, at.logits, along, curve))
         theta, logits = at.theta + size * direction, at.logits + size * along
-        moved = (theta, logits, *state(theta, logits, problem.metric(theta)))
+        moved = (theta, logits, *state(theta, logits))
         better = moved[2] <= at.value  # or else rounding made the step a bad one: stay, and forget the pairs behind it
         theta, logits, value, gradient, gradient_metric = (
             jnp.where(better, new, old) for new, old in zip(moved, at[:5], strict=True))
@@ -151,10 +155,9 @@ def minimise(problem: Problem, l2: Array, theta: Array) -> Fit:
         done = at.done | (stalled >= _STALLED) | (gap <= _GAP * value)
         return _Descent(theta, logits, value, gradient, gradient_metric, pairs, stalled, done, at.iteration + 1)
 
-    metric = problem.metric(theta)
-    logits = problem.logits(theta, metric)
+    logits = problem.logits(theta, problem.metric(theta))
     nothing = jnp.zeros((MEMORY, *theta.shape))
-    start = _Descent(theta, logits, *state(theta, logits, metric),
+    start = _Descent(theta, logits, *state(theta, logits),
                      _Pairs(nothing, nothing, nothing, nothing, jnp.zeros((MEMORY, theta.shape[1]))),
                      jnp.zeros(theta.shape[1], jnp.int32), absent, jnp.int32(0))
     end = lax.while_loop(lambda at: ~at.done.all() & (at.iteration < _ITERATIONS), step, start)
