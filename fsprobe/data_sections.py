@@ -191,7 +191,8 @@ def side_by_side(studies: Sequence[Study], style: Style) -> list[Block]:
                 f"mean [{INTERVAL}], p of a paired permutation test, and after Holm's correction over the rows of "
                 "each N and K. "
                 + caption(first, sorted({p.n_way for p in pairs}), sorted({p.k_shot for p in pairs}, key=shot_order),
-                          [p.difference.n for p in pairs]),
+                          [p.difference.n for p in pairs],
+                          solver=" and ".join(dict.fromkeys([study.solver, first.solver]))),
                 ["a", "b", "N", "K", "seeds", "difference", "std", "p", "Holm p"],
                 [[p.a, p.b, str(p.n_way), str(p.k_shot), *difference_cells(p)] for p in pairs], left=2))
         elif not compare.mismatch(first, study):

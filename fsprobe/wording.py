@@ -23,12 +23,15 @@ class Style:
 
 
 def caption(study: Study, n_ways: Sequence[int], k_shots: Sequence[KShot], counts: Sequence[int],
-            tags: str = "") -> str:
-    """Data set, split, N, K, seeds and test set. counts: seeds behind every point that is shown; tags: the pool."""
+            tags: str = "", solver: str = "") -> str:
+    """Data set, split, N, K, seeds and test set. counts: seeds behind every point that is shown; tags: the pool.
+
+    tags, solver: where they are not the study's.
+    """
     clips = study.clips
     split = f"{clips.get('train', 0):,} training clips, " if clips else ""
     return (f"Data: {study.dataset} ({split}tags: {tags or study.grid.tags}); N = {listed(n_ways)}; K = "
-            f"{listed(k_shots)}; {seed_count(counts, study.grid.num_seeds)}; solver {study.solver}; test set: "
+            f"{listed(k_shots)}; {seed_count(counts, study.grid.num_seeds)}; solver {solver or study.solver}; test set: "
             f"{test_set(study)}.")
 
 
