@@ -31,8 +31,8 @@ def caption(study: Study, n_ways: Sequence[int], k_shots: Sequence[KShot], count
     clips = study.clips
     split = f"{clips.get('train', 0):,} training clips, " if clips else ""
     return (f"Data: {study.dataset} ({split}tags: {tags or study.grid.tags}); N = {listed(n_ways)}; K = "
-            f"{listed(k_shots)}; {seed_count(counts, study.grid.num_seeds)}; solver {solver or study.solver}; test set: "
-            f"{test_set(study)}.")
+            f"{listed(k_shots)}; {seed_count(counts, study.grid.num_seeds)}; solver {solver or study.solver}; "
+            f"test set: {test_set(study)}.")
 
 
 def seed_count(counts: Sequence[int], planned: int) -> str:
