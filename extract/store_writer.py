@@ -166,6 +166,7 @@ class StoreWriter:
         if self.spec.keep_frames:
             load_array(self._file("frames"), np.float16, (None, self.spec.dim), growing=True)
             self._offsets = np.array(load_array(self._file("frame_offsets"), np.int64, (clips, 2)))
+            self._num_frames = int(self._offsets.max(initial=0))
             if not self._meta["checksums"]:
                 self._drop_unvouched_frames()
 

@@ -50,6 +50,10 @@ def obtain(source: Source, name: str, init: Callable[[jax.Array], Any], convert:
     return convert(tensors, str(path)), {"weights": files}
 
 
+def jax_provenance() -> dict[str, str]:
+    return {"jax": jax.__version__, "platform": jax.default_backend()}
+
+
 def from_published(tensors: Tensors, layout: Layout, shapes: Any, where: str) -> Any:
     """Parameter tree like `shapes`. Raises InputError where a tensor is missing or does not fit."""
     flat = {path: leaf.shape for path, leaf in flatten_dict(shapes, sep="/").items()}

@@ -18,7 +18,7 @@ from extract import weights_formats
 from extract.embeddings import Embedding, _dsp
 from extract.embeddings._nn import in_float32, map_batches, random_tree
 from extract.embeddings._passt_network import DIM, Network, layout, log_mel, num_columns
-from extract.embeddings._pretrained import Source, from_published, obtain, to_published
+from extract.embeddings._pretrained import Source, from_published, jax_provenance, obtain, to_published
 from extract.errors import InputError
 from extract.weights_formats import Tensors
 
@@ -161,7 +161,7 @@ def build(window: float = Config.window, hop: float = Config.hop, mode: str = Co
         clip_frames, versions = packages.passt(to_published(params, layout()), window, hop, mode)
         return Embedding(**common, clip_frames=lambda audio: clip_frames(lengthen(audio)), in_workers=False,
                          provenance=provenance | versions)
-    provenance["jax"] = jax.__version__
+    provenance |= jax_provenance()
     if mode == "scene":
         params = jax.device_put(params)
         return Embedding(**common, clip_frames=lambda audio: scene_frames(params, lengthen(audio)), in_workers=False,
