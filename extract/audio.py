@@ -17,8 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from extract.errors import InputError
-from extract.store_files import is_disk_full
+from extract.errors import InputError, is_disk_full
 
 QUALITY = "HQ"
 MIN_RATE, MAX_RATE = 1_000, 768_000  # Hz; beyond, the header is damaged and would resample to gigabytes

@@ -193,5 +193,9 @@ def atomic_write(path: str | Path, binary: bool = False) -> Iterator[IO[Any]]:
             file.flush()
             os.fsync(file.fileno())
         scratch.replace(path)
+    except OSError as error:
+        if error.errno is None or error.filename not in (None, str(scratch)):
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from error  # the file that was asked for
     finally:
         scratch.unlink(missing_ok=True)

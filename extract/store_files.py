@@ -3,7 +3,6 @@
 import contextlib
 import csv
 import datetime
-import errno
 import hashlib
 import io
 import json
@@ -16,7 +15,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from extract.errors import InputError
+from extract.errors import DISK_FULL, InputError, is_disk_full
 from extract.manifest import atomic_write, read_csv
 from extract.store import FORMAT_VERSION, WIDTHS
 
@@ -132,17 +131,12 @@ def write_at(path: Path, pieces: Sequence[tuple[int, bytes]]) -> None:
         os.close(file)
 
 
-def is_disk_full(error: BaseException) -> bool:
-    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-
-
 @contextlib.contextmanager
-def disk_full_explained(path: Path) -> Iterator[None]:
-    """Turn a full disk into an InputError that says what to do."""
+def disk_full_explained(path: Path, kept: bool = True) -> Iterator[None]:
+    """Turn a full disk into an InputError that says what to do. kept: are there finished clips?"""
     try:
         yield
     except OSError as error:
         if not is_disk_full(error):
             raise
-        raise InputError(f"{path}: the disk is full ({error.strerror}); make room and run the same command "
-                         "again: finished clips are kept") from error
+        raise InputError(f"{path}: {DISK_FULL}{': finished clips are kept' if kept else ''}") from error

@@ -61,9 +61,10 @@ class StoreWriter:
             raise InputError(f"{self.path}: another run is writing this store; wait for it, or stop it "
                              "and run again") from None
         try:
-            with disk_full_explained(self.path):
+            begun = (self.path / "store.json").exists()
+            with disk_full_explained(self.path, kept=begun):
                 self._remove_leftovers()
-                if (self.path / "store.json").exists():
+                if begun:
                     self._resume()
                 else:
                     self._create()
@@ -241,7 +242,7 @@ def write_store(path: str | Path, spec: StoreSpec, clip_ids: Sequence[str], arra
     path.parent.mkdir(parents=True, exist_ok=True)
     scratch = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with disk_full_explained(path):
+        with disk_full_explained(path, kept=False):
             scratch.mkdir()
             for name, array in {**arrays, "status": np.full(len(clip_ids), DONE, np.uint8)}.items():
                 files.allocate(scratch / f"{name}.npy", array.dtype, array.shape)

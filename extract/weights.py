@@ -66,9 +66,18 @@ def convert(config: Config) -> Path:
     if any(file.name.endswith(weights_formats.TORCH_SUFFIXES) for file in files):
         weights_formats.import_torch(files[0].name)  # before a long download rather than after it
     folder = target.parent / "downloads"
+    found = {file.name for file in files if (folder / file.name).exists()}
     paths = [fetch(f"{(config.base_url or file.base_url).rstrip('/')}/{file.name}", folder / file.name,
                    sha256=file.sha256) for file in files]
-    _convert(config, paths[0], target)
+    try:
+        _convert(config, paths[0], target)
+    except InputError as error:
+        for path in paths:
+            if path.name not in found:
+                path.unlink()
+        fix = f"{', '.join(found)} lay there before: delete and run again" if found else \
+            "the download was removed: run again"
+        raise InputError(f"{error}; {fix}") from error
     for path in paths:  # the cache holds all of it
         path.unlink()
     return target

@@ -160,7 +160,7 @@ def from_tensors(tensors: Tensors, where: str, variant: str = "") -> dict[str, A
     if variant and variant != found:
         raise InputError(f"{where}: holds weights of variant {found}, not {variant}; choose with --openl3_variant")
     if found == "openl3":
-        tensors = _keras_numbered(tensors)
+        tensors = _keras_numbered({name: tensor for name, tensor in tensors.items() if "/" in name})
     shapes: dict[str, Any] = dict(_shapes())
     if found == "torchopenl3":
         kernel = jax.ShapeDtypeStruct((BINS, 1, N_FFT), np.float32)
