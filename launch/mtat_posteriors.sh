@@ -3,7 +3,8 @@
 #   magnatagatune/annotations_final.csv.gz and clip_info_final.csv.gz   the official files
 #   mtat_posteriors/{msd_musicnn,jamendo_musicnn}.npy                  float32 [4332, 50], one row per test clip
 #   mtat_posteriors/clip_ids.txt and split.csv                         the rows' clips, and their new splits
-# Writes results/mtat_posteriors, the report included; results/reference/mtat_posteriors is a copy of it.
+# Writes results/mtat_posteriors, the report included; results/reference/mtat_posteriors is a copy of it. Stopped, the
+# same command goes on from there.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 [ $# = 1 ] && [ -d "$1/mtat_posteriors" ] || fail "usage: bash launch/mtat_posteriors.sh DATA (see the head of this file)"
