@@ -98,7 +98,7 @@ def define_flags() -> None:
     from extract.embeddings.openl3 import Config as OpenL3
 
     names = sorted({name for name, _ in PUBLISHED})
-    flags.DEFINE_enum("embedding", None, names, "Whose weights.", required=True)
+    flags.DEFINE_enum("embedding", None, names, "Whose weights.")
     flags.DEFINE_enum("openl3_variant", OpenL3.variant, VARIANTS, "Which package's OpenL3.")
     flags.DEFINE_string("cache_dir", Config.cache_dir, "Where to keep them; by default the user's cache directory.")
     flags.DEFINE_string("weights", Config.weights, "A local copy, instead of a download: .pth, .pth.tar, .pt, .h5, "
@@ -108,6 +108,10 @@ def define_flags() -> None:
 
 def main() -> None:
     values = flags.FLAGS
+    if values.embedding is None:
+        raise InputError("--embedding is missing; see --help")
+    if values.weights and values.base_url:
+        raise InputError("--weights is a local copy, --base_url a place to download from; give one of them")
     if values.embedding != "openl3" and values["openl3_variant"].present:
         raise InputError(f"--openl3_variant is no option of --embedding={values.embedding}; leave it out")
     variant = values.openl3_variant if values.embedding == "openl3" else ""

@@ -31,6 +31,8 @@ class Source:
     def __post_init__(self) -> None:
         if self.backend not in BACKENDS:
             raise InputError(f"unknown backend {self.backend!r}; there are {', '.join(BACKENDS)}")
+        if self.random_weights is not None and not 0 <= self.random_weights < 2**31:
+            raise InputError(f"--random_weights={self.random_weights}: a seed is from 0 to {2**31 - 1}")
         if self.weights is not None and self.random_weights is not None:
             raise InputError(f"weights {str(self.weights)!r} and random weights exclude each other; give one of them")
 

@@ -5,6 +5,7 @@ Mode `scene`: the whole clip in one pass; longer than 30 s, the mean over window
 """
 
 import functools
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,6 +44,8 @@ class Config:
     def __post_init__(self) -> None:
         if self.mode not in MODES:
             raise InputError(f"unknown PaSST mode {self.mode!r}; there are {', '.join(MODES)}")
+        if not (math.isfinite(self.window) and math.isfinite(self.hop)):
+            raise InputError(f"PaSST window {self.window} s, hop {self.hop} s: both must be finite")
         if not SHORTEST <= self.window_samples <= SCENE:
             raise InputError(f"PaSST window {self.window} s is not between {SHORTEST / SAMPLE_RATE:.4f} and 30 s")
         if self.hop_samples < 1:

@@ -148,8 +148,9 @@ def test_tensors_that_are_no_plain_arrays_are_refused(kind: str, tmp_path: Path)
 @pytest.mark.filterwarnings("ignore")
 def test_torchscript_is_refused_in_one_line(tmp_path: Path) -> None:
     torch.jit.script(torch.nn.Linear(2, 2)).save(str(tmp_path / "w.pt"))
-    done = subprocess.run([sys.executable, "-m", "extract.weights", "--embedding=passt", f"--weights={tmp_path / 'w.pt'}",
-                           f"--cache_dir={tmp_path}"], capture_output=True, text=True, cwd=Path(__file__).parents[2])
+    command = [sys.executable, "-m", "extract.weights", "--embedding=passt", f"--weights={tmp_path / 'w.pt'}",
+               f"--cache_dir={tmp_path}"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[2])
     assert done.returncode == 2
     assert "a TorchScript archive" in done.stderr
     assert done.stderr.count("\n") == 1, done.stderr
