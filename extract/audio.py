@@ -71,7 +71,8 @@ def _open(path: Path) -> Iterator[tuple[int, Iterator[np.ndarray]]]:
     try:
         file = soundfile.SoundFile(path)
     except soundfile.LibsndfileError as error:
-        why = error.error_string.rstrip(".")
+        # what it says of junk named .mp3 is "File does not exist or is not a regular file"
+        why = "not audio" if "does not exist" in error.error_string else error.error_string.rstrip(".")
     else:
         with file:
             yield file.samplerate, _soundfile_blocks(file)

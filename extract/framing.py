@@ -103,7 +103,7 @@ class Batcher:
         import jax
 
         with signals_deferred():
-            jax.block_until_ready([embedded for embedded, _ in self._running])  # type: ignore[no-untyped-call]
+            jax.block_until_ready([embedded for embedded, _ in self._running])
 
     def add(self, row: int, windows: np.ndarray, pending: bool) -> Iterator[tuple[int, np.ndarray]]:
         """Take a clip's windows `[window, sample]`; yield (row, frames) of clips that are finished by now."""

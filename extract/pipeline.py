@@ -139,7 +139,12 @@ def _check_audio(clips: Manifest, audio_root: str | Path) -> None:
         raise InputError(f"--audio_root={audio_root}: no such directory")
     if not len(clips):
         raise InputError("the manifest gives no clip a split; extract.prepare sets them")
-    files = [resolve_audio(audio_root, path) for path in clips.paths if path]
+    files: list[Path] = []
+    for clip, path in zip(clips.clip_ids, clips.paths, strict=True):
+        try:
+            files += [resolve_audio(audio_root, path)] if path else []
+        except InputError as error:
+            raise InputError(f"--manifest, clip {clip!r}: {error}") from None
     if not files:
         raise InputError("the manifest has no audio paths; features that you have already go through "
                          "extract.import_arrays")

@@ -3,7 +3,6 @@
 import contextlib
 import csv
 import datetime
-import hashlib
 import io
 import json
 import os
@@ -16,7 +15,7 @@ import numpy as np
 from tqdm import tqdm
 
 from extract.errors import DISK_FULL, InputError, is_disk_full
-from extract.manifest import atomic_write, read_csv
+from extract.manifest import atomic_write, read_csv, sha256_of
 from extract.store import FORMAT_VERSION, WIDTHS
 
 HEADER = 128  # bytes of a .npy header as NumPy pads it; it leaves room for the first axis to grow
@@ -82,12 +81,8 @@ def checksums(path: Path) -> dict[str, str]:
     with tqdm(total=sum(file.stat().st_size for file in names), desc="checksums", unit="B", unit_scale=True,
               dynamic_ncols=True, leave=False, delay=2) as bar:
         for file in names:
-            digest = hashlib.sha256()
-            with file.open("rb") as stream:
-                while data := stream.read(1 << 20):
-                    digest.update(data)
-                    bar.update(len(data))
-            sums[file.name] = digest.hexdigest()
+            sums[file.name] = sha256_of(file)
+            bar.update(file.stat().st_size)
     return sums
 
 

@@ -17,9 +17,8 @@ from typing import Any
 import numpy as np
 import platformdirs
 
-from extract.download import sha256_of
 from extract.errors import InputError
-from extract.manifest import atomic_write
+from extract.manifest import atomic_write, sha256_of
 
 Tensors = dict[str, np.ndarray]
 # path in a parameter tree → (published name, axes that transpose the published array, or None)
@@ -153,7 +152,8 @@ def _read_torch(path: Path) -> Tensors:
             elif isinstance(tensor, np.ndarray):
                 tensors[str(name)] = _float32(tensor)
         except Exception as error:
-            raise InputError(f"{path}: tensor {str(name)!r} is not a plain array of numbers ({_said(error)})") from error
+            raise InputError(f"{path}: tensor {str(name)!r} is not a plain array of numbers ({_said(error)}); download "
+                             "it again from its authors") from error
     return tensors
 
 

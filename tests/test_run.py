@@ -230,7 +230,7 @@ def test_a_bug_is_not_a_broken_file(corpus: tuple[Path, Manifest], tmp_path: Pat
 def test_a_path_that_leaves_the_root_stops_everything(corpus: tuple[Path, Manifest], tmp_path: Path, name: str) -> None:
     root, manifest = corpus
     paths = (*manifest.paths[:-1], name)
-    with pytest.raises(InputError, match="leads out of --audio_root"):
+    with pytest.raises(InputError, match=r"clip 'c019': path .* leads out of --audio_root"):
         extract_clips(replace(manifest, paths=paths), root, fake_embedding.build(), tmp_path / "s", ONE)
     assert not (tmp_path / "s").exists()
 
@@ -509,12 +509,26 @@ def test_the_command(corpus: tuple[Path, Manifest], tmp_path: Path) -> None:
     for more, named in ((["--passt_hop=0.1"], "--passt_hop is no option of --embedding=logmel"),
                         (["--embedding=musicnn"], "unknown embedding 'musicnn'"), (["--store="], "--store"),
                         (["--shard_index=3"], "--shard_index=3"), (["stray"], "stray"),
+                        ([f"--store={root / 'c000.wav'}"], "c000.wav is a file, not a directory"),
                         (["--keep_frames"], "keep_frames False, now it is True")):
         wrong = subprocess.run([*command(root, tmp_path / "s"), *more], capture_output=True, text=True,
                                cwd=REPO)
         assert wrong.returncode == 2, more
         assert named in wrong.stderr
         assert wrong.stderr.count("\n") == 1, wrong.stderr
+
+
+def test_help_names_the_models_defaults() -> None:
+    from extract.embeddings import openl3, passt
+    from extract.embeddings._pretrained import Source
+
+    shown = subprocess.run([sys.executable, "-m", "extract.run", "--help"], capture_output=True, text=True, cwd=REPO)
+    text = " ".join(shown.stdout.split())
+    for named in (f"PaSST's window in seconds; by default {passt.Config.window}.",
+                  f"PaSST's hop in seconds; by default {passt.Config.hop}.",
+                  f"OpenL3's front end; by default {openl3.Config.variant}.", f"{Source.backend}, the default"):
+        assert named in text
+    assert passt.Config.mode == "timestamp"
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -599,7 +613,7 @@ def test_a_disk_that_fills_up(corpus: tuple[Path, Manifest], undisturbed: Path, 
     ballast.write_bytes(bytes(4 << 10))
     free = os.statvfs(small_disk).f_bavail * os.statvfs(small_disk).f_frsize
     ballast.write_bytes(bytes((4 << 10) + free - (40 << 10)))  # room for everything but the frames
-    with pytest.raises(InputError, match=r"the disk is full .*run the same command again"):
+    with pytest.raises(InputError, match=r"the disk is full; .*run the same command again: finished clips are kept"):
         extract_clips(manifest, root, fake_embedding.build(), small_disk / "s", config)
     assert verify(small_disk / "s").problems == ()
     ballast.unlink()

@@ -321,7 +321,7 @@ def test_garbage_is_no_dead_end(server: Any, published: bytes, params: dict[str,
     """A captive portal's page, say: no hash of this file is published."""
     config, name = Config("openl3", "openl3", str(tmp_path), base_url=server.url), weights.PUBLISHED[KEY][0].name
     server.files["/" + name] = b"<html>log in first</html>"
-    with pytest.raises(InputError, match="damaged gzip file .*the download was removed: run again"):
+    with pytest.raises(InputError, match=r"damaged gzip file .*the download was removed: run again"):
         convert(config)
     server.files["/" + name] = published
     assert_equal_trees(openl3.load_params(convert(config)), params)
@@ -349,11 +349,17 @@ def test_the_command(published: bytes, tmp_path: Path) -> None:
     assert done.stdout.strip() == str(cache_file("openl3", "openl3", tmp_path))
     for more, named in ((["--weights=none.h5"], "none.h5: no such weights file"),
                         (["--base_url=ftp://x"], "not an http or https address"),
-                        (["--openl3_variant=other"], "openl3_variant")):
+                        (["--openl3_variant=other"], "openl3_variant"),
+                        ([f"--weights={local}", "--base_url=http://x"], "give one of them")):
         wrong = subprocess.run([*command, *more], capture_output=True, text=True)
         assert wrong.returncode == 2
         assert named in wrong.stderr
         assert wrong.stderr.count("\n") == 1, wrong.stderr
+
+
+def test_the_embedding_must_be_named() -> None:
+    done = subprocess.run([sys.executable, "-m", "extract.weights"], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (2, "extract.weights: --embedding is missing; see --help\n")
 
 
 def test_missing_weights_name_the_command(tmp_path: Path) -> None:
@@ -362,3 +368,6 @@ def test_missing_weights_name_the_command(tmp_path: Path) -> None:
         build("openl3", cache_dir=str(tmp_path))
     with pytest.raises(InputError, match="exclude each other"):
         build("passt", weights="w.pt", random_weights=0)
+    for seed in (-1, 2**31):
+        with pytest.raises(InputError, match=f"--random_weights={seed}"):
+            build("vggish", random_weights=seed)
