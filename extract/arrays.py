@@ -1,40 +1,46 @@
 """Arrays that somebody already has → a store: one vector per clip."""
 
 import csv
-import hashlib
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from extract.aggregate import standardise
 from extract.errors import InputError
-from extract.manifest import check_clip_id
+from extract.manifest import check_clip_id, sha256_of
 from extract.store import read_clip_ids
 from extract.store_files import StoreSpec
 from extract.store_writer import write_store
 
 
+class Imported(NamedTuple):
+    """clips, dim: the store's shape. new: it was not there before."""
+
+    clips: int
+    dim: int
+    new: bool
+
+
 def import_arrays(features: str | Path, clip_ids: str | Path | None, name: str, store: str | Path,
-                  key: str | None = None) -> tuple[int, int]:
-    """Make the store; its shape `(clip, dim)`. Raises InputError, leaving nothing behind."""
+                  key: str | None = None) -> Imported:
+    """Make the store, unless it is there already. Raises InputError, leaving nothing behind."""
     path, source = Path(features), str(clip_ids or features)
     array, ids = _read(path, key)
     if clip_ids is not None:
-        own, ids = ids, read_clip_ids(Path(clip_ids))
+        own, ids = ids, read_clip_ids(Path(clip_ids), "give one clip_id per line", "utf-8-sig")
         if own not in (None, ids):
             raise InputError(f"{features}: its clip_id column is not what {clip_ids} says; give only one of them")
     if ids is None:
         raise InputError(f"{features}: which clips are its rows? give --clip_ids, or a .csv with a clip_id column")
     array = _check(array, ids, path, source)
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
     spec = StoreSpec(embedding=name, dim=array.shape[1], aggregation="none",
-                     provenance={"file": path.name, "sha256": digest, "key": key})
-    write_store(store, spec, ids, {"features": array,
-                                   "features_framenorm": standardise(array).astype(np.float32)})
-    return array.shape
+                     provenance={"file": path.name, "sha256": sha256_of(path), "key": key})
+    new = write_store(store, spec, ids, {"features": array,
+                                         "features_framenorm": standardise(array).astype(np.float32)})
+    return Imported(len(array), array.shape[1], new)
 
 
 def _check(array: np.ndarray, ids: Sequence[str], features: Path, source: str) -> np.ndarray:

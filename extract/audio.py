@@ -17,8 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from extract.errors import InputError
-from extract.store_files import is_disk_full
+from extract.errors import InputError, is_disk_full
 
 QUALITY = "HQ"
 MIN_RATE, MAX_RATE = 1_000, 768_000  # Hz; beyond, the header is damaged and would resample to gigabytes
@@ -72,7 +71,8 @@ def _open(path: Path) -> Iterator[tuple[int, Iterator[np.ndarray]]]:
     try:
         file = soundfile.SoundFile(path)
     except soundfile.LibsndfileError as error:
-        why = error.error_string.rstrip(".")
+        # what it says of junk named .mp3 is "File does not exist or is not a regular file"
+        why = "not audio" if "does not exist" in error.error_string else error.error_string.rstrip(".")
     else:
         with file:
             yield file.samplerate, _soundfile_blocks(file)

@@ -20,7 +20,7 @@ import numpy as np
 from tqdm import tqdm
 
 from extract.errors import InputError
-from extract.manifest import Manifest
+from extract.manifest import Manifest, make_directory, named_after
 from extract.synth import INSTRUMENTS, SAMPLE_RATE, TAU, Note, Part, seconds
 
 VERSION = 1  # of the sound: part of the folder's name, so that old audio is never taken for new
@@ -75,16 +75,14 @@ def write_demo(config: DemoConfig, audio_root: str | Path) -> Manifest:
     files = [Path(audio_root) / path for path in manifest.paths]
     size = len(encode_wav(np.zeros(LENGTH)))
     missing = [i for i, file in enumerate(files) if not (file.is_file() and file.stat().st_size == size)]
-    files[0].parent.mkdir(parents=True, exist_ok=True)
+    make_directory(files[0].parent)
 
     def work(index: int) -> None:
         scratch = files[index].with_suffix(f".{os.getpid()}.tmp")
-        try:
-            rng = np.random.default_rng([config.seed, index, VERSION])
+        rng = np.random.default_rng([config.seed, index, VERSION])
+        with named_after(files[index], scratch):
             scratch.write_bytes(encode_wav(synthesise(manifest.tags[index], rng)))
             scratch.replace(files[index])
-        finally:
-            scratch.unlink(missing_ok=True)
 
     pool = ThreadPoolExecutor(os.cpu_count())
     try:

@@ -6,7 +6,6 @@ stopped.
 """
 
 import contextlib
-import hashlib
 import http.client
 import io
 import os
@@ -25,7 +24,7 @@ import filelock
 from tqdm import tqdm
 
 from extract.errors import InputError
-from extract.manifest import resolve_audio
+from extract.manifest import make_directory, named_after, resolve_audio, sha256_of
 
 CHUNK = 1 << 18  # bytes
 TIMEOUT = 30.0  # seconds without a byte
@@ -47,7 +46,7 @@ def fetch(url: str, path: str | Path, *, sha256: str = "", size: int | None = No
     path = Path(path)
     if not re.match(r"https?://", url):
         raise InputError(f"{url}: not an http or https address")
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_directory(path.parent)
     try:
         with filelock.FileLock(path.with_name(f".{path.name}.lock"), timeout=0):
             if path.exists():
@@ -64,12 +63,6 @@ def fetch(url: str, path: str | Path, *, sha256: str = "", size: int | None = No
     except filelock.Timeout:
         raise InputError(f"{path}: another process is downloading it; wait for that one") from None
     return path
-
-
-def sha256_of(path: str | Path) -> str:
-    """The file's SHA-256 in hex."""
-    with Path(path).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _differs(path: Path, sha256: str, size: int | None) -> str:
@@ -224,13 +217,11 @@ def extract_zip(parts: Sequence[str | Path], root: str | Path) -> int:
             for member, target in zip(tqdm(members, desc="unpack", unit="file", disable=None), targets, strict=True):
                 if target.is_file() and target.stat().st_size == member.file_size:
                     continue
-                target.parent.mkdir(parents=True, exist_ok=True)
+                make_directory(target.parent)
                 scratch = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-                try:
+                with named_after(target, scratch):
                     scratch.write_bytes(archive.read(member))
                     scratch.replace(target)
-                finally:
-                    scratch.unlink(missing_ok=True)
                 written += 1
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
         raise InputError(f"{name}: damaged or not a zip archive ({error}); delete it and download again") from error

@@ -2,10 +2,12 @@
 
 `InputError` is what the library raises for input that the user can mend. `run` is how an entry module starts:
 it parses flags, calls `main` and turns what went wrong into one line on stderr and an exit code:
-0 done, 1 done but something failed on the way, 2 bad input, 130 interrupted, 143 terminated.
+0 done, 1 done but something failed on the way, 2 bad input, 75 out of the time given (`fsprobe.sweep
+--timeout_minutes`), 130 interrupted, 141 nobody reads the output, 143 terminated.
 """
 
 import contextlib
+import errno
 import os
 import signal
 import sys
@@ -17,6 +19,13 @@ from types import FrameType
 
 class InputError(ValueError):
     """Input the user can mend. The message is one line: the file, the value, the fix."""
+
+
+DISK_FULL = "the disk is full; make room and run the same command again"
+
+
+def is_disk_full(error: BaseException) -> bool:
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class Terminated(KeyboardInterrupt):
@@ -61,7 +70,7 @@ def _guarded(main: Callable[[], int | None]) -> int:
             if error.filename is None and error.errno is None:
                 raise
             where = f"{error.filename}: " if error.filename is not None else ""
-            _complain(f"{where}{error.strerror or error}")
+            _complain(where + (DISK_FULL if is_disk_full(error) else error.strerror or str(error)))
             return 2
 
 

@@ -3,14 +3,14 @@
 The CSV (UTF-8, comma-separated, with a header) has the columns
 - `clip` (or `path`): a file below the audio root; its ending may be left out where only one file fits;
 - `tags`: separated by `|`, possibly empty;
-- `clip_id`, optional: the clip's name in manifest and store; the `clip` column as written if absent. A CSV
-with
+- `clip_id`, optional: the clip's name in manifest and store; the `clip` column as written if absent. A CSV with
   neither `clip` nor `path` has its files named by `clip_id`;
 - `split`, optional: train, valid, test or empty. Without this column splits are drawn;
 - any other, such as `artist`, which `group_by` may name: clips of one group then share a split.
 """
 
 import collections
+import os.path
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,14 +59,17 @@ def folder_manifest(tags_csv: str | Path, audio_root: str | Path, config: Folder
         check_clip_id(clip_id, place)
     paths = _locate([row[column] for _, row in rows], audio_root, where)
     _unique(ids, "clip_id", where)
-    _unique(paths, "file", where)
+    _unique([str(resolve_audio(audio_root, path)) for path in paths], "file", where)  # however it is spelt
     tags = [parse_tags(row["tags"], place) for (_, row), place in zip(rows, where, strict=True)]
     groups = [row[config.group_by] for _, row in rows] if config.group_by else [""] * len(rows)
     if "split" in rows[0][1]:
         splits = [row["split"] for _, row in rows]
         _check_splits(splits, groups, where)
     else:
-        splits = draw_splits(ids, groups, config)
+        try:
+            splits = draw_splits(ids, groups, config)
+        except InputError as error:
+            raise InputError(f"{tags_csv}: {error}") from None
     return Manifest(tuple(ids), tuple(paths), tuple(splits), tuple(tags))
 
 
@@ -115,7 +118,7 @@ def _locate(names: Sequence[str], audio_root: str | Path, where: Sequence[str]) 
         path = Path(name).as_posix()
         if not full.is_file():
             stems = _audio_by_stem(root) if stems is None else stems
-            found = stems.get(path, [])
+            found = stems.get(os.path.normpath(path), [])
             if len(found) > 1:
                 raise InputError(f"{where[row]}: {name!r} fits {' and '.join(found)}; write which is meant")
             path = found[0] if found else path

@@ -3,49 +3,61 @@
 Bit for bit, a row must not depend on where a run was killed and resumed, yet XLA does not promise that a row of
 a batch comes out the same in another place of it. So clips are taken in groups of consecutive rows, the windows
 of a group fill batches one after the other, and no batch spans two groups: what shares a batch is fixed by the
-manifest. A group that was cut short is cut into windows again, and only batches with a pending clip are embedded.
+manifest and what its files decode to. A group that was cut short is cut into windows again, finished and failed clips
+too, and only batches with a pending clip are embedded.
 """
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 
 from extract.embeddings import Embedding
-from extract.store import FAILED, PENDING
+from extract.errors import signals_deferred
+from extract.store import PENDING
 from extract.workers import Job, Result, outcomes
 
 GROUP = 64      # rows
 _IN_FLIGHT = 2  # batches on the device at a time: it computes one while the next is filled
 
 
-def clip_frames(embedding: Embedding, paths: Sequence[Path], status: np.ndarray, scratch: Path,
-                num_workers: int, batch_size: int) -> Iterator[tuple[int, Result]]:
-    """(row, frames or reason) for every pending row, in row order but for failures, which may come earlier."""
+def clip_frames(embedding: Embedding, paths: Sequence[Path | None], status: np.ndarray, scratch: Path,
+                num_workers: int, batch_size: int, check: Callable[[], None]) -> Generator[tuple[int, Result]]:
+    """(row, frames or reason) for every pending row, in row order but for failures, which may come earlier.
+
+    Pending rows have a path. check: called between batches and while waiting; raises to stop (`signals_deferred`).
+    """
     if embedding.windows is not None:
-        yield from _by_windows(embedding, paths, status, scratch, num_workers, batch_size)
+        yield from _by_windows(embedding, paths, status, scratch, num_workers, batch_size, check)
         return
     assert embedding.clip_frames is not None
     job = Job(embedding.sample_rate, scratch, embedding.clip_frames if embedding.in_workers else None)
     rows = np.flatnonzero(status == PENDING).tolist()
-    with closing(outcomes([paths[row] for row in rows], job, num_workers)) as stream:
+    with closing(outcomes(_existing(paths, rows), job, num_workers, check)) as stream:
         for row, result in zip(rows, stream, strict=True):
+            check()
             if not embedding.in_workers and not isinstance(result, str):
                 result = embedding.clip_frames(result)
             yield row, result
 
 
-def _by_windows(embedding: Embedding, paths: Sequence[Path], status: np.ndarray, scratch: Path,
-                num_workers: int, batch_size: int) -> Iterator[tuple[int, Result]]:
+def _existing(paths: Sequence[Path | None], rows: Sequence[int]) -> list[Path]:
+    return [path for row in rows if (path := paths[row]) is not None]
+
+
+def _by_windows(embedding: Embedding, paths: Sequence[Path | None], status: np.ndarray, scratch: Path,
+                num_workers: int, batch_size: int, check: Callable[[], None]) -> Iterator[tuple[int, Result]]:
     assert embedding.windows is not None
     touched = {int(row) // GROUP for row in np.flatnonzero(status == PENDING)}
-    rows = [row for row in range(len(paths)) if row // GROUP in touched and status[row] != FAILED]
-    batcher = Batcher(embedding, batch_size)
+    # failed rows too: one may have failed by its frames, and then its windows had a place in the batches
+    rows = [row for row, path in enumerate(paths) if row // GROUP in touched and path is not None]
     group = -1
-    with closing(outcomes([paths[row] for row in rows], Job(embedding.sample_rate, scratch), num_workers)) as stream:
+    with (Batcher(embedding, batch_size, check) as batcher,
+          closing(outcomes(_existing(paths, rows), Job(embedding.sample_rate, scratch), num_workers, check)) as stream):
         for row, result in zip(rows, stream, strict=True):
             if row // GROUP != group:
                 yield from batcher.flush()
@@ -55,7 +67,7 @@ def _by_windows(embedding: Embedding, paths: Sequence[Path], status: np.ndarray,
                 yield from batcher.add(row, embedding.windows(result), pending)
             elif pending:
                 yield row, result
-    yield from batcher.flush()
+        yield from batcher.flush()
 
 
 @dataclass
@@ -66,19 +78,32 @@ class _Clip:
 
 
 class Batcher:
-    """Windows of many clips in batches of one size, `[batch_size, sample]`: one compiled program."""
+    """Windows of many clips in batches of one size, `[batch_size, sample]`: one compiled program.
 
-    def __init__(self, embedding: Embedding, batch_size: int):
+    A context manager, which waits for what is in flight on the way out: an interpreter that exits while a device
+    computes may crash. check: called before every batch; raises to stop.
+    """
+
+    def __init__(self, embedding: Embedding, batch_size: int, check: Callable[[], None] = lambda: None):
         import jax
 
         assert embedding.embed is not None
         self._embed = jax.jit(embedding.embed)
         self._params = jax.device_put(embedding.params)
-        self._dim, self._size = embedding.dim, batch_size
+        self._dim, self._size, self._check = embedding.dim, batch_size, check
         self._clips: deque[_Clip] = deque()
         self._batch: np.ndarray | None = None
         self._pieces: list[tuple[_Clip, slice, slice]] = []  # of a clip's frames, of the batch
         self._running: deque = deque()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        import jax
+
+        with signals_deferred():
+            jax.block_until_ready([embedded for embedded, _ in self._running])
 
     def add(self, row: int, windows: np.ndarray, pending: bool) -> Iterator[tuple[int, np.ndarray]]:
         """Take a clip's windows `[window, sample]`; yield (row, frames) of clips that are finished by now."""
@@ -106,14 +131,16 @@ class Batcher:
         yield from self._collect(0)
 
     def _submit(self) -> None:
+        self._check()
         wanted = any(clip.frames is not None for clip, _, _ in self._pieces)
         self._running.append((self._embed(self._params, self._batch) if wanted else None, self._pieces))
         self._batch, self._pieces = None, []
 
     def _collect(self, leave: int) -> Iterator[tuple[int, np.ndarray]]:
         while len(self._running) > leave:
-            embedded, pieces = self._running.popleft()
+            embedded, pieces = self._running[0]
             values = None if embedded is None else np.asarray(embedded)
+            self._running.popleft()
             for clip, part, place in pieces:
                 if clip.frames is not None:
                     assert values is not None

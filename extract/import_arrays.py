@@ -26,8 +26,8 @@ def main() -> None:
     for name in ("features", "name", "store"):
         if not FLAGS[name].value:
             raise InputError(f"--{name} is missing; see --help")
-    clips, dim = import_arrays(FLAGS.features, FLAGS.clip_ids, FLAGS.name, FLAGS.store, FLAGS.key)
-    print(f"{FLAGS.name}: {clips} clips of {dim} values in {FLAGS.store}")
+    clips, dim, new = import_arrays(FLAGS.features, FLAGS.clip_ids, FLAGS.name, FLAGS.store, FLAGS.key)
+    print(f"{FLAGS.name}: {clips} clips of {dim} values in {FLAGS.store}{'' if new else ', as before'}")
 
 
 if __name__ == "__main__":

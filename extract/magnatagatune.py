@@ -47,6 +47,8 @@ def read_annotations(path: str | Path) -> Manifest:
     for name in names:
         if parse_tags(name, f"{path}, header") != (name,):
             raise InputError(f"{path}: tag {name!r} in the header is empty or holds a '|'")
+        if names.count(name) > 1:
+            raise InputError(f"{path}: tag {name!r} stands twice in the header")
     clips: dict[str, tuple[str, str, tuple[str, ...]]] = {}
     for line, (clip_id, *marks, mp3) in rows:
         where = f"{path}, line {line}"

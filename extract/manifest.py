@@ -7,6 +7,7 @@ Written by `extract.prepare`, read by `extract.run` and `fsprobe.sweep`. UTF-8, 
 import collections
 import contextlib
 import csv
+import hashlib
 import os
 import re
 from collections.abc import Collection, Iterator, Sequence
@@ -165,6 +166,7 @@ def read_csv(path: str | Path, columns: Collection[str]) -> Iterator[tuple[int, 
     """(line number, row) of a CSV that must have the given columns. Raises InputError on anything malformed."""
     with Path(path).open(newline="", encoding="utf-8-sig") as file:
         reader = csv.DictReader(file, strict=True)
+        begins = 1  # the line on which the row at hand begins: quoted fields may hold line breaks
         try:
             header = reader.fieldnames or []
             for column in columns:
@@ -173,25 +175,67 @@ def read_csv(path: str | Path, columns: Collection[str]) -> Iterator[tuple[int, 
                                      f"the header must name {','.join(columns)}")
             if len(set(header)) < len(header):
                 raise InputError(f"{path}: a column stands twice in the header {','.join(header)}")
+            begins = reader.line_num + 1
             for row in reader:
                 if None in row or None in row.values():
-                    raise InputError(f"{path}, line {reader.line_num}: not as many fields as the header has")
+                    raise InputError(f"{path}, line {begins}: not as many fields as the header has")
                 yield reader.line_num, row
-        except (csv.Error, UnicodeDecodeError) as error:
-            raise InputError(f"{path}, line {reader.line_num}: not readable as UTF-8 CSV ({error})") from error
+                begins = reader.line_num + 1
+        except UnicodeDecodeError as error:
+            line = _first_not_utf8(Path(path))  # the decoder reads far ahead
+            raise InputError(f"{path}, line {line}: not UTF-8; save the file as UTF-8") from error
+        except csv.Error as error:
+            raise InputError(f"{path}, line {begins}: not readable as CSV ({error})") from error
+
+
+def _first_not_utf8(path: Path) -> int:
+    with path.open("rb") as file:
+        for number, line in enumerate(file, 1):
+            try:
+                line.decode()
+            except UnicodeDecodeError:
+                return number
+    return 0
+
+
+def sha256_of(path: str | Path) -> str:
+    """The file's SHA-256 in hex."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def make_directory(path: Path) -> None:
+    """With its parents, if it is missing. Raises InputError if one of them is a file."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except FileExistsError as error:  # whose message says no more than that
+        raise InputError(f"{path}: {error.filename} is a file, not a directory; name another") from error
 
 
 @contextlib.contextmanager
 def atomic_write(path: str | Path, binary: bool = False) -> Iterator[IO[Any]]:
     """A file, of UTF-8 text unless binary, that appears at `path` whole, or not at all."""
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_directory(path.parent)
+    if path.is_dir():
+        raise InputError(f"{path}: is a directory; name a file")
     scratch = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
+    with named_after(path, scratch):
         with scratch.open("wb") if binary else scratch.open("w", newline="", encoding="utf-8") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
         scratch.replace(path)
+
+
+@contextlib.contextmanager
+def named_after(path: Path, scratch: Path) -> Iterator[None]:
+    """Work on `scratch`, which is to become `path`, and does not outlive the block: its OSErrors name `path`."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None or error.filename not in (None, str(scratch)):
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from error
     finally:
         scratch.unlink(missing_ok=True)

@@ -1,18 +1,20 @@
 """Manifest + embedding → store: decode, make frames, aggregate, write; or go on where an earlier run stopped."""
 
 import hashlib
+import importlib.metadata
 import os
 import sys
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from extract import audio
 from extract.aggregate import summarise
 from extract.embeddings import Embedding
-from extract.errors import InputError
+from extract.errors import InputError, signals_deferred
 from extract.framing import clip_frames
 from extract.manifest import Manifest, resolve_audio
 from extract.store import DONE, FAILED, PENDING, find_shards, shard_name
@@ -20,7 +22,7 @@ from extract.store_files import StoreSpec, disk_full_explained
 from extract.store_writer import StoreWriter
 from extract.workers import Result
 
-_NO_AUDIO = Path()  # stands for an empty path
+_LARGEST_BATCH = 4096  # windows; a larger one is a slip, and would take gigabytes for each of its copies
 
 
 def _num_cores() -> int:
@@ -42,6 +44,8 @@ class RunConfig:
         for name, least in (("num_workers", 1), ("batch_size", 0), ("num_shards", 1)):
             if getattr(self, name) < least:
                 raise InputError(f"--{name}={getattr(self, name)}: must be at least {least}")
+        if self.batch_size > _LARGEST_BATCH:
+            raise InputError(f"--batch_size={self.batch_size}: must be at most {_LARGEST_BATCH}")
         if not 0 <= self.shard_index < self.num_shards:
             raise InputError(f"--shard_index={self.shard_index}: --num_shards={self.num_shards} allows "
                              f"0 to {self.num_shards - 1}")
@@ -72,21 +76,23 @@ def extract_clips(manifest: Manifest, audio_root: str | Path, embedding: Embeddi
     if not len(shard):
         raise InputError(f"--shard_index={config.shard_index} of --num_shards={config.num_shards} is left without "
                          f"a clip: {len(clips)} have a split; use fewer shards")
-    paths = [Path(audio_root) / name if name else _NO_AUDIO for name in shard.paths]
+    paths = [Path(audio_root) / name if name else None for name in shard.paths]
     path = _shard_path(Path(store), config)
     with (StoreWriter(path, _spec(clips, embedding, config), shard.clip_ids) as writer,
           disk_full_explained(path)):
         if config.retry_failed:
             writer.retry_failed()
         for row in np.flatnonzero(writer.status == PENDING).tolist():
-            if paths[row] == _NO_AUDIO:
+            if paths[row] is None:
                 writer.fail(row, "no path in the manifest")
         writer.commit()
         status = writer.status.copy()
-        with tqdm(total=len(paths), initial=int((status != PENDING).sum()), desc=embedding.name, unit=" clips",
-                  dynamic_ncols=True, mininterval=0.5 if sys.stderr.isatty() else 30) as bar:
-            for row, frames in clip_frames(embedding, paths, status, writer.scratch, config.num_workers,
-                                           config.batch_size or embedding.batch_size):
+        with (signals_deferred() as stop_if_told,
+              tqdm(total=len(paths), initial=int((status != PENDING).sum()), desc=embedding.name, unit=" clips",
+                   dynamic_ncols=True, mininterval=0.5 if sys.stderr.isatty() else 30) as bar,
+              closing(clip_frames(embedding, paths, status, writer.scratch, config.num_workers,
+                                  config.batch_size or embedding.batch_size, stop_if_told)) as stream):
+            for row, frames in stream:
                 _take(writer, row, frames)
                 bar.update()
         writer.finish()
@@ -112,11 +118,20 @@ def _take(writer: StoreWriter, row: int, frames: Result) -> None:
 def _spec(clips: Manifest, embedding: Embedding, config: RunConfig) -> StoreSpec:
     digest = hashlib.sha256("".join(f"{clip}\t{path}\n" for clip, path in
                                     zip(clips.clip_ids, clips.paths, strict=True)).encode()).hexdigest()
+    provenance: dict[str, Any] = {**embedding.provenance, "decoding": audio.provenance(), "fsprobe": _own_version()}
+    if embedding.windows is not None:  # what shares a batch changes the last bits
+        provenance["batch_size"] = config.batch_size or embedding.batch_size
     return StoreSpec(
         embedding=embedding.name, dim=embedding.dim, sample_rate=embedding.sample_rate, window=embedding.window,
         hop=embedding.hop, keep_frames=config.keep_frames, num_shards=config.num_shards,
-        shard_index=config.shard_index, clips_sha256=digest,
-        provenance={**embedding.provenance, "decoding": audio.provenance()})
+        shard_index=config.shard_index, clips_sha256=digest, provenance=provenance)
+
+
+def _own_version() -> str:
+    try:
+        return importlib.metadata.version("fsprobe")
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"
 
 
 def _check_audio(clips: Manifest, audio_root: str | Path) -> None:
@@ -124,7 +139,12 @@ def _check_audio(clips: Manifest, audio_root: str | Path) -> None:
         raise InputError(f"--audio_root={audio_root}: no such directory")
     if not len(clips):
         raise InputError("the manifest gives no clip a split; extract.prepare sets them")
-    files = [resolve_audio(audio_root, path) for path in clips.paths if path]
+    files: list[Path] = []
+    for clip, path in zip(clips.clip_ids, clips.paths, strict=True):
+        try:
+            files += [resolve_audio(audio_root, path)] if path else []
+        except InputError as error:
+            raise InputError(f"--manifest, clip {clip!r}: {error}") from None
     if not files:
         raise InputError("the manifest has no audio paths; features that you have already go through "
                          "extract.import_arrays")

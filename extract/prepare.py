@@ -21,6 +21,7 @@ used.
 
 import collections
 import sys
+import tempfile
 from pathlib import Path
 
 from absl import flags
@@ -69,6 +70,7 @@ _ONLY_FOR = {
 
 def main() -> None:
     _refuse_stray_flags()
+    _check_out()
     manifest = {"magnatagatune": _magnatagatune, "folder": _folder, "demo": _demo}[_DATASET.value]()
     if _SPLIT_FILE.value:
         manifest, unknown = apply_split_file(manifest, _SPLIT_FILE.value)
@@ -118,6 +120,17 @@ def _refuse_stray_flags() -> None:
         for name in names:
             if dataset != _DATASET.value and flags.FLAGS[name].present:
                 raise InputError(f"--{name} is for --dataset={dataset}, not {_DATASET.value}; leave it out")
+
+
+def _check_out() -> None:
+    """Raise InputError unless --out can be written: now, not after a download."""
+    out = Path(_OUT.value or "")
+    if not _OUT.value or out.is_dir():
+        raise InputError(f"--out={_OUT.value}: {'a directory' if _OUT.value else 'empty'}; name the manifest to write")
+    try:
+        tempfile.TemporaryFile(dir=next(folder for folder in out.absolute().parents if folder.exists())).close()
+    except OSError as error:
+        raise InputError(f"--out={out}: cannot be written there ({error.strerror}); name another") from error
 
 
 def _check_audio(manifest: Manifest, root: Path) -> None:

@@ -37,12 +37,13 @@ OPTIONS = {"weights": PRETRAINED, "cache_dir": PRETRAINED, "backend": PRETRAINED
            "openl3_variant": ("openl3",), "passt_window": ("passt",), "passt_hop": ("passt",), "passt_mode": ("passt",)}
 flags.DEFINE_string("weights", None, "Local weights file; otherwise that of extract.weights.")
 flags.DEFINE_string("cache_dir", None, "Where extract.weights keeps its files.")
-flags.DEFINE_enum("backend", None, ["jax", "package"], "jax, or the model's own package as a reference.")
+flags.DEFINE_enum("backend", None, ["jax", "package"], "jax, the default, or the model's own package as a reference.")
 flags.DEFINE_integer("random_weights", None, "Seed of random weights, for trials without the real ones.")
-flags.DEFINE_enum("openl3_variant", None, ["openl3", "torchopenl3"], "OpenL3's front end.")
-flags.DEFINE_float("passt_window", None, "PaSST's window in seconds.", lower_bound=0)
-flags.DEFINE_float("passt_hop", None, "PaSST's hop in seconds.", lower_bound=0)
-flags.DEFINE_enum("passt_mode", None, ["timestamp", "scene"], "PaSST frame by frame, or one pass of up to 30 s.")
+flags.DEFINE_enum("openl3_variant", None, ["openl3", "torchopenl3"], "OpenL3's front end; by default openl3.")
+flags.DEFINE_float("passt_window", None, "PaSST's window in seconds; by default 0.16.", lower_bound=0)
+flags.DEFINE_float("passt_hop", None, "PaSST's hop in seconds; by default 0.05.", lower_bound=0)
+flags.DEFINE_enum("passt_mode", None, ["timestamp", "scene"],
+                  "PaSST frame by frame, the default, or one pass of up to 30 s.")
 FLAGS = flags.FLAGS
 
 

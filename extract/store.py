@@ -203,18 +203,18 @@ def read_meta(path: Path) -> dict[str, Any]:
     return meta
 
 
-def read_clip_ids(path: Path) -> tuple[str, ...]:
-    """The ids of a clip_ids.txt, one per line, unique. Raises InputError."""
+def read_clip_ids(path: Path, fix: str = "restore it or extract again", encoding: str = "utf-8") -> tuple[str, ...]:
+    """The ids of a clip_ids.txt, one per line, unique. Raises InputError, whose message ends in `fix`."""
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding=encoding)
     except FileNotFoundError:
-        raise InputError(f"{path}: no such file; restore it or extract again") from None
+        raise InputError(f"{path}: no such file; {fix}") from None
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: not UTF-8 ({error}); one clip_id per line is expected") from None
     clip_ids = tuple(text.removesuffix("\n").split("\n")) if text else ()
     for number, clip in enumerate(clip_ids):
         if not clip.strip():
-            raise InputError(f"{path}, line {number + 1}: empty clip_id; restore the file or extract again")
+            raise InputError(f"{path}, line {number + 1}: empty clip_id; {fix}")
     _check_unique(clip_ids, path)
     return clip_ids
 

@@ -3,8 +3,6 @@
 import contextlib
 import csv
 import datetime
-import errno
-import hashlib
 import io
 import json
 import os
@@ -16,8 +14,8 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from extract.errors import InputError
-from extract.manifest import atomic_write, read_csv
+from extract.errors import DISK_FULL, InputError, is_disk_full
+from extract.manifest import atomic_write, read_csv, sha256_of
 from extract.store import FORMAT_VERSION, WIDTHS
 
 HEADER = 128  # bytes of a .npy header as NumPy pads it; it leaves room for the first axis to grow
@@ -83,12 +81,8 @@ def checksums(path: Path) -> dict[str, str]:
     with tqdm(total=sum(file.stat().st_size for file in names), desc="checksums", unit="B", unit_scale=True,
               dynamic_ncols=True, leave=False, delay=2) as bar:
         for file in names:
-            digest = hashlib.sha256()
-            with file.open("rb") as stream:
-                while data := stream.read(1 << 20):
-                    digest.update(data)
-                    bar.update(len(data))
-            sums[file.name] = digest.hexdigest()
+            sums[file.name] = sha256_of(file)
+            bar.update(file.stat().st_size)
     return sums
 
 
@@ -132,17 +126,12 @@ def write_at(path: Path, pieces: Sequence[tuple[int, bytes]]) -> None:
         os.close(file)
 
 
-def is_disk_full(error: BaseException) -> bool:
-    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-
-
 @contextlib.contextmanager
-def disk_full_explained(path: Path) -> Iterator[None]:
-    """Turn a full disk into an InputError that says what to do."""
+def disk_full_explained(path: Path, kept: bool = True) -> Iterator[None]:
+    """Turn a full disk into an InputError that says what to do. kept: are there finished clips?"""
     try:
         yield
     except OSError as error:
         if not is_disk_full(error):
             raise
-        raise InputError(f"{path}: the disk is full ({error.strerror}); make room and run the same command "
-                         "again: finished clips are kept") from error
+        raise InputError(f"{path}: {DISK_FULL}{': finished clips are kept' if kept else ''}") from error

@@ -20,6 +20,7 @@ from filelock import FileLock, Timeout
 
 from extract import store_files as files
 from extract.errors import InputError
+from extract.manifest import make_directory
 from extract.store import DONE, FAILED, PENDING, load_array, read_clip_ids, read_meta
 from extract.store_files import HEADER, StoreSpec, disk_full_explained, write_at
 
@@ -53,7 +54,7 @@ class StoreWriter:
                        if entry.name not in _OWN and entry.suffix != ".tmp"]
             if foreign:
                 raise InputError(f"{self.path}: not a store, but holds {min(foreign)!r}; name a new --store")
-        self.path.mkdir(parents=True, exist_ok=True)
+        make_directory(self.path)
         self._lock = FileLock(self.path / ".lock")
         try:
             self._lock.acquire(timeout=0)
@@ -61,9 +62,10 @@ class StoreWriter:
             raise InputError(f"{self.path}: another run is writing this store; wait for it, or stop it "
                              "and run again") from None
         try:
-            with disk_full_explained(self.path):
+            begun = (self.path / "store.json").exists()
+            with disk_full_explained(self.path, kept=begun):
                 self._remove_leftovers()
-                if (self.path / "store.json").exists():
+                if begun:
                     self._resume()
                 else:
                     self._create()
@@ -166,6 +168,7 @@ class StoreWriter:
         if self.spec.keep_frames:
             load_array(self._file("frames"), np.float16, (None, self.spec.dim), growing=True)
             self._offsets = np.array(load_array(self._file("frame_offsets"), np.int64, (clips, 2)))
+            self._num_frames = int(self._offsets.max(initial=0))
             if not self._meta["checksums"]:
                 self._drop_unvouched_frames()
 
@@ -229,18 +232,20 @@ class StoreWriter:
         shutil.rmtree(self.scratch, ignore_errors=True)
 
 
-def write_store(path: str | Path, spec: StoreSpec, clip_ids: Sequence[str], arrays: dict[str, np.ndarray]) -> None:
+def write_store(path: str | Path, spec: StoreSpec, clip_ids: Sequence[str], arrays: dict[str, np.ndarray]) -> bool:
     """Make a complete store at once: built beside `path` and renamed, it appears whole or not at all.
 
-    Raises InputError if there is something at `path`, or the disk is full.
+    False if `path` is this very store already, and whole. Raises InputError if it is anything else, or on a full disk.
     """
-    path = Path(path)
+    path = Path(path).resolve()
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        raise InputError(f"{path}: exists already; name another --store, or delete it first")
-    path.parent.mkdir(parents=True, exist_ok=True)
+        if _is_store_of(path, spec, clip_ids):
+            return False
+        raise InputError(f"{path}: exists already, and is not this store; name another --store, or delete it first")
+    make_directory(path.parent)
     scratch = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with disk_full_explained(path):
+        with disk_full_explained(path, kept=False):
             scratch.mkdir()
             for name, array in {**arrays, "status": np.full(len(clip_ids), DONE, np.uint8)}.items():
                 files.allocate(scratch / f"{name}.npy", array.dtype, array.shape)
@@ -251,3 +256,15 @@ def write_store(path: str | Path, spec: StoreSpec, clip_ids: Sequence[str], arra
             scratch.replace(path)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+    return True
+
+
+def _is_store_of(path: Path, spec: StoreSpec, clip_ids: Sequence[str]) -> bool:
+    """A complete store, undamaged, of this spec and these clips (an import's spec holds its file's SHA-256)."""
+    try:
+        meta = read_meta(path)
+        return (all(meta.get(key) == value for key, value in json.loads(json.dumps(asdict(spec))).items())
+                and read_clip_ids(path / "clip_ids.txt") == tuple(clip_ids)
+                and meta["checksums"] == files.checksums(path))
+    except InputError:
+        return False

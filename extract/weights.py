@@ -66,9 +66,18 @@ def convert(config: Config) -> Path:
     if any(file.name.endswith(weights_formats.TORCH_SUFFIXES) for file in files):
         weights_formats.import_torch(files[0].name)  # before a long download rather than after it
     folder = target.parent / "downloads"
+    found = {file.name for file in files if (folder / file.name).exists()}
     paths = [fetch(f"{(config.base_url or file.base_url).rstrip('/')}/{file.name}", folder / file.name,
                    sha256=file.sha256) for file in files]
-    _convert(config, paths[0], target)
+    try:
+        _convert(config, paths[0], target)
+    except InputError as error:
+        for path in paths:
+            if path.name not in found:
+                path.unlink()
+        fix = f"{', '.join(found)} lay there before: delete and run again" if found else \
+            "the download was removed: run again"
+        raise InputError(f"{error}; {fix}") from error
     for path in paths:  # the cache holds all of it
         path.unlink()
     return target
@@ -89,7 +98,7 @@ def define_flags() -> None:
     from extract.embeddings.openl3 import Config as OpenL3
 
     names = sorted({name for name, _ in PUBLISHED})
-    flags.DEFINE_enum("embedding", None, names, "Whose weights.", required=True)
+    flags.DEFINE_enum("embedding", None, names, "Whose weights.")
     flags.DEFINE_enum("openl3_variant", OpenL3.variant, VARIANTS, "Which package's OpenL3.")
     flags.DEFINE_string("cache_dir", Config.cache_dir, "Where to keep them; by default the user's cache directory.")
     flags.DEFINE_string("weights", Config.weights, "A local copy, instead of a download: .pth, .pth.tar, .pt, .h5, "
@@ -99,6 +108,10 @@ def define_flags() -> None:
 
 def main() -> None:
     values = flags.FLAGS
+    if values.embedding is None:
+        raise InputError("--embedding is missing; see --help")
+    if values.weights and values.base_url:
+        raise InputError("--weights is a local copy, --base_url a place to download from; give one of them")
     if values.embedding != "openl3" and values["openl3_variant"].present:
         raise InputError(f"--openl3_variant is no option of --embedding={values.embedding}; leave it out")
     variant = values.openl3_variant if values.embedding == "openl3" else ""

@@ -5,11 +5,11 @@ pickles. torch and h5py are imported only when a file needs them.
 """
 
 import gzip
+import io
 import json
-import os
 import re
-import shutil
-import tempfile
+import warnings
+import zlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 import platformdirs
 
-from extract.download import sha256_of
 from extract.errors import InputError
+from extract.manifest import atomic_write, sha256_of
 
 Tensors = dict[str, np.ndarray]
 # path in a parameter tree → (published name, axes that transpose the published array, or None)
@@ -28,6 +28,7 @@ LINEAR = (1, 0)  # torch's [out, in] → flax's [in, out]
 
 TORCH_SUFFIXES = (".pth", ".pt", ".pth.tar")
 KERAS_SUFFIXES = (".h5", ".hdf5", ".h5.gz")
+_MOST_UNPACKED = 1 << 31  # bytes of an .h5.gz; none of these models has more
 
 
 def cache_file(embedding: str, variant: str = "", cache_dir: str | Path | None = None) -> Path:
@@ -47,7 +48,7 @@ def read_weights(path: str | Path, companion: str = "") -> tuple[Tensors, dict[s
         raise InputError(f"{path}: no such weights file")
     if path.name.endswith(".safetensors"):
         tensors, metadata = _read_safetensors(path)
-        return tensors, json.loads(metadata["files"]) if "files" in metadata else {path.name: sha256_of(path)}
+        return tensors, _origin(path, metadata["files"]) if "files" in metadata else {path.name: sha256_of(path)}
     if not path.name.endswith(TORCH_SUFFIXES + KERAS_SUFFIXES):
         raise InputError(f"{path}: weights are read from .safetensors, {', '.join(TORCH_SUFFIXES + KERAS_SUFFIXES)} "
                          "files")
@@ -63,19 +64,12 @@ def read_weights(path: str | Path, companion: str = "") -> tuple[Tensors, dict[s
 
 def write_weights(path: str | Path, tensors: Mapping[str, np.ndarray], files: Mapping[str, str]) -> None:
     """Write a safetensors file atomically; `files` (SHA-256 by name) goes into its metadata."""
-    from safetensors.numpy import save_file
+    from safetensors.numpy import save
 
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        save_file({name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}, scratch,
-                  metadata={"files": json.dumps(files)})
-        with open(scratch, "rb") as file:
-            os.fsync(file.fileno())
-        scratch.replace(path)
-    finally:
-        scratch.unlink(missing_ok=True)
+    # not save_file, which makes files that nobody else may read and has errors of its own for a full disk
+    data = save({name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}, {"files": json.dumps(files)})
+    with atomic_write(path, binary=True) as file:
+        file.write(data)
 
 
 def from_published(tensors: Mapping[str, np.ndarray], layout: Layout, shapes: Mapping[str, tuple[int, ...]],
@@ -85,7 +79,9 @@ def from_published(tensors: Mapping[str, np.ndarray], layout: Layout, shapes: Ma
     for path, (name, axes) in layout.items():
         if name not in tensors:
             raise InputError(f"{where}: tensor {name!r} is missing; is this the weights file of another model?")
-        leaf = tensors[name].transpose(axes) if axes else tensors[name]
+        leaf = tensors[name]
+        if axes and leaf.ndim == len(axes):
+            leaf = leaf.transpose(axes)
         if leaf.shape != shapes[path]:
             raise InputError(f"{where}: tensor {name!r} has shape {list(tensors[name].shape)}, which does not fit "
                              f"{list(shapes[path])}; is this the weights file of another model?")
@@ -106,13 +102,23 @@ def _read(path: Path) -> Tensors:
 
 
 def _read_safetensors(path: Path) -> tuple[Tensors, dict[str, str]]:
-    from safetensors import SafetensorError, safe_open
+    from safetensors import safe_open
 
+    path.open("rb").close()  # what may not be read says so here; below, anything is a way to be damaged
     try:
         with safe_open(path, framework="numpy") as file:
             return {name: _float32(file.get_tensor(name)) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
-    except SafetensorError as error:
-        raise InputError(f"{path}: not a readable safetensors file ({error}); delete it and convert again") from error
+    except Exception as error:  # SafetensorError, and what NumPy raises at dtypes that it does not have
+        raise InputError(f"{path}: not a readable safetensors file of numbers ({_said(error)}); delete it and convert "
+                         "again") from error
+
+
+def _origin(path: Path, text: str) -> dict[str, str]:
+    """The `files` of a converted file's metadata."""
+    try:
+        return {str(name): str(digest) for name, digest in json.loads(text).items()}
+    except (ValueError, AttributeError, RecursionError) as error:
+        raise InputError(f"{path}: its metadata 'files' is not a JSON object; delete it and convert again") from error
 
 
 def import_torch(path: str | Path) -> Any:
@@ -127,21 +133,45 @@ def import_torch(path: str | Path) -> Any:
 
 def _read_torch(path: Path) -> Tensors:
     torch = import_torch(path)
-    path.open("rb").close()  # what may not be read says so here; below, OSError is one of the ways to be damaged
+    path.open("rb").close()  # as above
     try:
-        with torch.serialization.safe_globals(_numpy_globals()):
+        with torch.serialization.safe_globals(_numpy_globals()), warnings.catch_warnings(action="ignore"):
             state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many types on damaged files, and UnpicklingError on what is not weights
-        found = re.search(r"GLOBAL \S+|[Uu]nsupported [^\n]*?(?=\. |\n|$)", str(error))
-        reason = found[0] if found else str(error).partition("\n")[0][:200] or type(error).__name__
         raise InputError(f"{path}: damaged, or not a PyTorch file of weights only, and nothing else is loaded "
-                         f"({reason}); download it again from its authors") from error
+                         f"({_torch_said(error)}); download it again from its authors") from error
     # Training checkpoints keep the state dict one level down.
     state = next((state[key] for key in ("state_dict", "model") if isinstance(state, dict) and key in state), state)
     if not isinstance(state, dict):
         raise InputError(f"{path}: holds a {type(state).__name__}, not a state dict")
-    return {str(name): _float32(tensor.detach().cpu().numpy()) if hasattr(tensor, "detach") else _float32(tensor)
-            for name, tensor in state.items() if hasattr(tensor, "detach") or isinstance(tensor, np.ndarray)}
+    tensors = {}
+    for name, tensor in state.items():
+        try:
+            if isinstance(tensor, torch.Tensor):
+                tensors[str(name)] = _of_torch(tensor, torch)
+            elif isinstance(tensor, np.ndarray):
+                tensors[str(name)] = _float32(tensor)
+        except Exception as error:
+            raise InputError(f"{path}: tensor {str(name)!r} is not a plain array of numbers ({_said(error)}); download "
+                             "it again from its authors") from error
+    return tensors
+
+
+def _of_torch(tensor: Any, torch: Any) -> np.ndarray:
+    if tensor.is_meta or tensor.is_quantized or tensor.is_complex() or tensor.layout != torch.strided:
+        raise TypeError(f"{tensor.dtype}, {tensor.layout}, on {tensor.device}")
+    return _float32(tensor.detach().float().numpy())  # NumPy has no bfloat16
+
+
+def _torch_said(error: Exception) -> str:
+    """What is wrong with the file; torch's text also explains at length how to load it nevertheless."""
+    text = str(error)
+    found = re.search(r"GLOBAL \S+|[Uu]nsupported [^\n]*?(?=\. |\n|$)", text)
+    if found:
+        return found[0]
+    if "TorchScript" in text:
+        return "a TorchScript archive"
+    return type(error).__name__ if "weights_only" in text else _said(error)
 
 
 def _numpy_globals() -> list[Any]:
@@ -156,26 +186,24 @@ def _read_keras(path: Path) -> Tensors:
     """A legacy Keras weights file, gzipped or not, names as `layer/weight`."""
     import h5py
 
+    path.open("rb").close()  # as above
+    plain: Any = path
     if path.suffix == ".gz":
         try:
-            with tempfile.TemporaryDirectory() as folder, gzip.open(path) as packed:
-                with open(Path(folder) / path.stem, "wb") as plain:
-                    shutil.copyfileobj(packed, plain)
-                return _read_keras(Path(folder) / path.stem)
-        except (EOFError, gzip.BadGzipFile) as error:
+            with gzip.open(path) as packed:
+                plain = io.BytesIO(packed.read(_MOST_UNPACKED))
+        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
             raise InputError(f"{path}: damaged gzip file ({error}); download it again") from error
-        except InputError as error:
-            raise InputError(str(error).replace(f"{folder}/{path.stem}", str(path))) from error
     try:
-        with h5py.File(path, "r") as file:
+        with h5py.File(plain, "r") as file:
             root = file.get("model_weights", file)
             tensors = {}
             for layer in _strings(root.attrs["layer_names"]):
                 for weight in _strings(root[layer].attrs["weight_names"]):
                     tensors[f"{layer}/{_basename(weight)}"] = _float32(root[layer][weight][()])
             return tensors
-    except (OSError, KeyError) as error:
-        raise InputError(f"{path}: not a readable Keras weights file ({error}); download it again") from error
+    except Exception as error:  # whatever is not where it should be
+        raise InputError(f"{path}: not a readable Keras weights file ({_said(error)}); download it again") from error
 
 
 def _strings(names: Iterable[Any]) -> list[str]:
@@ -188,4 +216,11 @@ def _basename(weight: str) -> str:
 
 
 def _float32(array: Any) -> np.ndarray:
-    return np.asarray(array, dtype=np.float32)
+    array = np.asarray(array)
+    if array.dtype.kind in "cSUOMm":  # NumPy would drop imaginary parts, and read numbers out of strings
+        raise TypeError(f"dtype {array.dtype}")
+    return array.astype(np.float32, copy=False)
+
+
+def _said(error: Exception) -> str:
+    return str(error).partition("\n")[0][:200] or type(error).__name__

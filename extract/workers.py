@@ -19,9 +19,11 @@ from typing import NamedTuple
 import numpy as np
 
 from extract.audio import AudioError, decode
-from extract.store_files import is_disk_full
+from extract.errors import InputError, is_disk_full
 
 _ATTEMPTS = 2  # a worker may die of something else than its clip: of too little memory, say
+_STARTS = 3    # failed ones in a row
+_POLL = 0.2    # seconds
 
 
 Result = np.ndarray | str  # float32, or the reason why there is none
@@ -65,18 +67,22 @@ class _Worker:
     task: int | None = None
 
 
-def outcomes(paths: Sequence[Path], job: Job, num_workers: int) -> Generator[Result]:
+def outcomes(paths: Sequence[Path], job: Job, num_workers: int,
+             check: Callable[[], None] = lambda: None) -> Generator[Result]:
     """job(path) for every path, in order, computed by num_workers processes at most 2·num_workers files ahead.
 
-    Close the generator to stop the processes. Raises OSError on a full disk, RuntimeError on a bug in a worker.
+    check: called while waiting; raises to stop. Close the generator to stop the processes. Raises InputError if they do
+    not start, OSError on a full disk, RuntimeError on a bug in a worker.
     """
     workers: list[_Worker] = []
+    stillborn = 0
     waiting, attempts = deque(range(len(paths))), [0] * len(paths)
     results: dict[int, _Message] = {}
     try:
         workers += [_start(job) for _ in range(min(num_workers, len(paths)))]
         for wanted in range(len(paths)):
             while wanted not in results:
+                check()
                 for worker in workers:
                     if (worker.ready and worker.task is None and waiting
                             and waiting[0] < wanted + 2 * num_workers):
@@ -84,15 +90,17 @@ def outcomes(paths: Sequence[Path], job: Job, num_workers: int) -> Generator[Res
                         attempts[worker.task] += 1
                         with contextlib.suppress(OSError):  # it died; its end of file says so below
                             worker.connection.send(paths[worker.task])
-                for connection in wait([worker.connection for worker in workers]):
+                for connection in wait([worker.connection for worker in workers], _POLL):
                     index = next(i for i, worker in enumerate(workers) if worker.connection is connection)
                     worker = workers[index]
                     try:
                         message = worker.connection.recv()
                     except (EOFError, OSError):
                         cause = _bury(worker)
-                        if not worker.ready:
-                            raise RuntimeError(f"a decoding process does not start ({cause})") from None
+                        stillborn += not worker.ready
+                        if stillborn == _STARTS:
+                            raise InputError(f"decoding processes do not start ({cause}); is memory short? try a "
+                                             "smaller --num_workers") from None
                         workers[index] = _start(job)
                         if worker.task is not None and attempts[worker.task] < _ATTEMPTS:
                             waiting.appendleft(worker.task)
@@ -103,7 +111,7 @@ def outcomes(paths: Sequence[Path], job: Job, num_workers: int) -> Generator[Res
                         raise message
                     if worker.task is not None:
                         results[worker.task] = message
-                    worker.ready, worker.task = True, None
+                    worker.ready, worker.task, stillborn = True, None, 0
             yield _fetch(results.pop(wanted))
     finally:
         for worker in workers:

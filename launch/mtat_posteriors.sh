@@ -4,7 +4,7 @@
 #   mtat_posteriors/{msd_musicnn,jamendo_musicnn}.npy                  float32 [4332, 50], one row per test clip
 #   mtat_posteriors/clip_ids.txt and split.csv                         the rows' clips, and their new splits
 # Writes results/mtat_posteriors (the paper's solver) and results/mtat_posteriors_lbfgs (converged), reports included;
-# the folders of the same names in results/reference are copies.
+# the folders of the same names in results/reference are copies. Stopped, the same command goes on.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 [ $# = 1 ] && [ -d "$1/mtat_posteriors" ] || fail "usage: bash launch/mtat_posteriors.sh DATA (see the head of this file)"
@@ -23,4 +23,5 @@ done
 "$python" -m fsprobe.sweep --flagfile=launch/mtat_posteriors.cfg
 "$python" -m fsprobe.sweep --flagfile=launch/mtat_posteriors.cfg --solver=lbfgs --out=results/mtat_posteriors_lbfgs
 "$python" -m fsprobe.report --results=results/mtat_posteriors
-"$python" -m fsprobe.report --results=results/mtat_posteriors_lbfgs --results=results/mtat_posteriors
+"$python" -m fsprobe.report --results=results/mtat_posteriors --results=results/mtat_posteriors_lbfgs \
+  --out=results/mtat_posteriors_lbfgs

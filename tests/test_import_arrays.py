@@ -26,7 +26,7 @@ def ids(tmp_path: Path) -> Path:
 
 def test_an_array_is_a_vector_per_clip(tmp_path: Path, ids: Path) -> None:
     np.save(tmp_path / "x.npy", ARRAY)
-    assert import_arrays(tmp_path / "x.npy", ids, "mine", tmp_path / "s") == (3, 4)
+    assert import_arrays(tmp_path / "x.npy", ids, "mine", tmp_path / "s") == (3, 4, True)
     store = open_store(tmp_path / "s")
     assert (store.name, store.dim, store.clip_ids) == ("mine", 4, IDS)
     np.testing.assert_array_equal(store.features, ARRAY)
@@ -147,8 +147,50 @@ def test_what_is_there_already_stays(tmp_path: Path, ids: Path) -> None:
     np.save(tmp_path / "x.npy", ARRAY)
     (tmp_path / "empty").mkdir()
     import_arrays(tmp_path / "x.npy", ids, "mine", tmp_path / "empty")  # an empty directory is no loss
+    files = {file.name: (file.read_bytes(), file.stat().st_mtime_ns) for file in (tmp_path / "empty").iterdir()}
+    again = import_arrays(tmp_path / "x.npy", ids, "mine", tmp_path / "empty")
+    assert again == (3, 4, False)  # so that a script that imports can be run twice
+    assert files == {file.name: (file.read_bytes(), file.stat().st_mtime_ns) for file in (tmp_path / "empty").iterdir()}
+    with pytest.raises(InputError, match="exists already, and is not this store"):
+        import_arrays(tmp_path / "x.npy", ids, "other", tmp_path / "empty")
+    np.save(tmp_path / "x.npy", ARRAY + 1)
     with pytest.raises(InputError, match="exists already"):
         import_arrays(tmp_path / "x.npy", ids, "mine", tmp_path / "empty")
+    np.save(tmp_path / "x.npy", ARRAY)
+    ids.write_text("a\nb\nd\n")
+    with pytest.raises(InputError, match="exists already"):
+        import_arrays(tmp_path / "x.npy", ids, "mine", tmp_path / "empty")
+
+
+def test_a_damaged_store_is_not_the_same(tmp_path: Path, ids: Path) -> None:
+    np.save(tmp_path / "x.npy", ARRAY)
+    import_arrays(tmp_path / "x.npy", ids, "mine", tmp_path / "s")
+    with (tmp_path / "s" / "features.npy").open("r+b") as file:
+        file.seek(130)
+        file.write(b"x")
+    with pytest.raises(InputError, match="exists already"):
+        import_arrays(tmp_path / "x.npy", ids, "mine", tmp_path / "s")
+
+
+def test_the_working_directory_as_a_store(tmp_path: Path, ids: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    np.save(tmp_path / "x.npy", ARRAY)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match="exists already"):
+        import_arrays(tmp_path / "x.npy", ids, "mine", ".")
+    (tmp_path / "s").mkdir()
+    monkeypatch.chdir(tmp_path / "s")
+    assert import_arrays(tmp_path / "x.npy", ids, "mine", ".").new
+
+
+def test_ids_with_a_byte_order_mark(tmp_path: Path, ids: Path) -> None:
+    np.save(tmp_path / "x.npy", ARRAY)
+    ids.write_text("a\nb\nc\n", encoding="utf-8-sig")
+    import_arrays(tmp_path / "x.npy", ids, "mine", tmp_path / "s")
+    assert open_store(tmp_path / "s").clip_ids == IDS
+    for text, named in (("a\n\nc\n", "line 2: empty clip_id; give"), (None, "no such file; give")):
+        ids.write_text(text) if text else ids.unlink()
+        with pytest.raises(InputError, match=named):
+            import_arrays(tmp_path / "x.npy", ids, "mine", tmp_path / "t")
 
 
 def test_a_full_disk_leaves_nothing(tmp_path: Path, ids: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -170,7 +212,11 @@ def test_the_command(tmp_path: Path, ids: Path) -> None:
     done = subprocess.run(args, capture_output=True, text=True, cwd=repo)
     assert (done.returncode, done.stderr) == (0, "")
     assert "3 clips of 4 values" in done.stdout
-    for wrong in (args, [*args, "--features="], [*args, "--features=none.npy", f"--store={tmp_path / 't'}"]):
+    again = subprocess.run(args, capture_output=True, text=True, cwd=repo)
+    assert (again.returncode, again.stderr) == (0, "")
+    assert "as before" in again.stdout
+    for wrong in ([*args, "--name=other"], [*args, "--features="],
+                  [*args, "--features=none.npy", f"--store={tmp_path / 't'}"]):
         failed = subprocess.run(wrong, capture_output=True, text=True, cwd=repo)
         assert failed.returncode == 2
         assert failed.stderr.count("\n") == 1

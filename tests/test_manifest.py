@@ -67,7 +67,9 @@ def test_sound_manifests_are_never_refused(tmp_path_factory, rows):
     (HEADER + 'a,"b\nc",train,x\n', "control characters"),
     ("clip_id,clip_id,path,split,tags\na,a,,,\n", "stands twice in the header"),
     (HEADER + 'a,"b" c,train,x\n', "not readable"),
-    (HEADER.encode() + b"\xff,,train,\n", "not readable as UTF-8"),
+    (HEADER + 'a,,train,x\nb,"c,train,\nc,,train,y\n', "line 3: not readable"),
+    (HEADER + 'a,,train,"x\n', "line 2: not readable"),
+    (HEADER.encode() + b"a,,train,x\n" * 2 + b"\xff,,train,\n", "line 4: not UTF-8"),
 ])
 def test_bad_manifest_names_the_file_and_the_fault(tmp_path, text, complaint):
     path = tmp_path / "manifest.csv"
@@ -130,3 +132,15 @@ def test_atomic_write_leaves_nothing_behind(tmp_path):
         raise RuntimeError
     assert path.read_text() == "old"
     assert list(path.parent.iterdir()) == [path]
+
+
+def test_errors_name_the_file_that_was_asked_for(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match="file is a file, not a directory"), atomic_write(tmp_path / "file" / "x"):
+        pass
+    with pytest.raises(InputError, match="is a directory"), atomic_write(tmp_path):
+        pass
+    with pytest.raises(OSError, match="No space") as caught, atomic_write(tmp_path / "x"):
+        raise OSError(28, "No space left on device")
+    assert caught.value.filename == str(tmp_path / "x")
+    assert [file.name for file in tmp_path.iterdir()] == ["file"]

@@ -72,7 +72,8 @@ def test_a_run_embeds_what_frames_does(params: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize(("options", "named"), [
     ({"window": 0.1}, r"window 0.1 s is not between 0.1500 and 30 s"), ({"window": 31.0}, "window 31"),
-    ({"hop": 0.0}, "hop 0.0 s"), ({"mode": "song"}, "'song'; there are timestamp, scene")])
+    ({"window": float("nan")}, "finite"), ({"hop": float("inf")}, "finite"), ({"hop": 0.0}, "hop 0.0 s"),
+    ({"mode": "song"}, "'song'; there are timestamp, scene")])
 def test_bad_options_are_named(options: dict[str, Any], named: str) -> None:
     with pytest.raises(InputError, match=named):
         passt.Config(**options)

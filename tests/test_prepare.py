@@ -93,6 +93,7 @@ def test_magnatagatune_splits(tmp_path, monkeypatch):
     ('"2"\t"0"', '"1"\t"0"', "line 3: clip_id '1' stands there twice"),
     ('"2"\t"0"', '"2"', "line 3: 4 fields"),
     ('"guitar"', '"gui|tar"', "tag 'gui|tar'"),
+    ('"guitar"', '"rock"', "tag 'rock' stands twice in the header"),
     ('"c/b.mp3"', '"c/b.mp3', "damaged"),
 ])
 def test_magnatagatune_malformed(tmp_path, old, new, complaint):
@@ -207,7 +208,9 @@ def test_folder_columns(tmp_path, header, row, clip_id, path):
     (("clip", "tags"), [("../a.wav", "x")], "line 2: path '../a.wav' leads out"),
     (("clip", "tags"), [("a.wav", "x"), ("a\0.wav", "x")], "line 3: .* control characters"),
     (("clip", "tags"), [("b/c", "x")], "fits b/c.mp3 and b/c.wav"),
-    (("clip", "tags"), [("a.wav", "x"), ("./a.wav", "y")], "line 3: file 'a.wav' was named before .*line 2"),
+    (("clip", "tags"), [("a.wav", "x"), ("./a.wav", "y")], "line 3: file '.*a.wav' was named before .*line 2"),
+    (("clip", "tags"), [("a.wav", "x"), ("b/../a.wav", "y")], "line 3: file '.*a.wav' was named before .*line 2"),
+    (("clip", "tags"), [("a.wav", "x"), ("b/../a", "y")], "line 3: file '.*a.wav' was named before .*line 2"),
     (("clip_id", "clip", "tags"), [("1", "a.wav", "x"), ("1", "d.flac", "x")], "line 3: clip_id '1' was named"),
     (("clip", "tags"), [("a.wav", "x| y")], "tag ' y'"),
     (("clip", "tags", "split"), [("a.wav", "x", "dev")], "split 'dev'"),
@@ -215,6 +218,11 @@ def test_folder_columns(tmp_path, header, row, clip_id, path):
 def test_folder_refuses(tmp_path, header, rows, complaint):
     with pytest.raises(InputError, match=complaint):
         folder_manifest(*tagged_folder(tmp_path, rows, header), NO_DRAW)
+
+
+def test_too_few_clips_name_the_csv(tmp_path):
+    with pytest.raises(InputError, match=r"tags\.csv: 1 clips cannot fill train, valid, test"):
+        folder_manifest(*tagged_folder(tmp_path, [("a.wav", "x")]), FolderConfig())
 
 
 def test_folder_without_audio_or_without_folder(tmp_path):
@@ -300,3 +308,5 @@ def test_bad_flags_write_nothing(tmp_path):
     assert "--tags" in refused("--dataset=folder", "--audio_root=.", cwd=tmp_path)
     assert "--annotations is for" in refused("--dataset=demo", "--annotations=a.csv", cwd=tmp_path)
     assert "--num_clips=3" in refused("--dataset=demo", "--num_clips=3", cwd=tmp_path)
+    for out in ("", ".", "a.csv/m.csv"):  # before anything is synthesised
+        assert f"--out={out}: " in refused("--dataset=demo", "--num_clips=20", f"--out={out}", cwd=tmp_path)

@@ -193,6 +193,27 @@ def test_a_worker_that_dies_costs_its_clip_only(corpus: tuple[Path, Manifest], t
     assert set(reasons) == long | {"c004", "c013"}
 
 
+@pytest.mark.parametrize("deaths", [2, 3])
+def test_a_worker_killed_while_it_starts(corpus: tuple[Path, Manifest], tmp_path: Path,
+                                         monkeypatch: pytest.MonkeyPatch, deaths: int) -> None:
+    start, started = workers._start, []
+
+    def killed(job: workers.Job) -> workers._Worker:
+        worker = start(job)
+        started.append(worker)
+        if len(started) <= deaths:
+            worker.process.kill()
+        return worker
+
+    monkeypatch.setattr(workers, "_start", killed)
+    stream = workers.outcomes([corpus[0] / "c000.wav"], workers.Job(8000, tmp_path), 1)
+    if deaths < 3:
+        assert [type(result) for result in stream] == [np.ndarray]
+    else:
+        with pytest.raises(InputError, match=r"do not start \(signal 9, Killed\)"):
+            list(stream)
+
+
 def has_a_bug(samples: np.ndarray) -> np.ndarray:
     raise KeyError("bug")
 
@@ -209,7 +230,7 @@ def test_a_bug_is_not_a_broken_file(corpus: tuple[Path, Manifest], tmp_path: Pat
 def test_a_path_that_leaves_the_root_stops_everything(corpus: tuple[Path, Manifest], tmp_path: Path, name: str) -> None:
     root, manifest = corpus
     paths = (*manifest.paths[:-1], name)
-    with pytest.raises(InputError, match="leads out of --audio_root"):
+    with pytest.raises(InputError, match=r"clip 'c019': path .* leads out of --audio_root"):
         extract_clips(replace(manifest, paths=paths), root, fake_embedding.build(), tmp_path / "s", ONE)
     assert not (tmp_path / "s").exists()
 
@@ -235,7 +256,7 @@ def test_what_cannot_be_meant_is_refused(corpus: tuple[Path, Manifest], tmp_path
             (manifest, root, replace(ONE, num_shards=30, shard_index=0), "without a clip")):
         with pytest.raises(InputError, match=named):
             extract_clips(bad, where, embedding, store, config)
-    for broken in ({"num_workers": 0}, {"batch_size": -1}, {"num_shards": 2, "shard_index": 2}):
+    for broken in ({"num_workers": 0}, {"batch_size": -1}, {"batch_size": 10**9}, {"num_shards": 2, "shard_index": 2}):
         with pytest.raises(InputError):
             RunConfig(**broken)
     assert not store.exists()
@@ -312,21 +333,59 @@ def test_batches_without_a_pending_clip_are_not_embedded_again(corpus: tuple[Pat
         np.testing.assert_array_equal(alone[row], whole[row])
 
 
-def test_a_finished_store_is_left_as_it_is_and_failures_can_be_retried(
-        corpus: tuple[Path, Manifest], tmp_path: Path) -> None:
+@pytest.mark.parametrize("keep_frames", [False, True])
+def test_a_finished_store_is_left_as_it_is_and_failures_can_be_retried(tmp_path: Path, keep_frames: bool) -> None:
     root, store = tmp_path / "audio", tmp_path / "s"
-    manifest = make_corpus(root, 8)
-    extract_clips(manifest, root, fake_embedding.build(), store, ONE)
+    manifest, config = make_corpus(root, 8), replace(ONE, keep_frames=keep_frames)
+    extract_clips(manifest, root, fake_embedding.build(), store, config)
     before = {file.name: file.stat().st_mtime_ns for file in store.iterdir() if not file.name.startswith(".")}
-    assert extract_clips(manifest, root, fake_embedding.build(), store, ONE).failed == 1
+    assert extract_clips(manifest, root, fake_embedding.build(), store, config).failed == 1
     assert before == {file.name: file.stat().st_mtime_ns for file in store.iterdir() if not file.name.startswith(".")}
     soundfile.write(root / "c004.wav", np.ones(3000) / 2, 8000)
-    assert extract_clips(manifest, root, fake_embedding.build(), store, replace(ONE, retry_failed=True)).failed == 0
+    whole = open_store(store)
+    frames = [np.array(whole.clip_frames(row)) if keep_frames else None for row in range(8)]
+    assert extract_clips(manifest, root, fake_embedding.build(), store, replace(config, retry_failed=True)).failed == 0
     assert verify(store).problems == ()
+    retried = open_store(store)
+    for row, before_retry in enumerate(frames):
+        if before_retry is not None and row != 4:
+            np.testing.assert_array_equal(retried.clip_frames(row), before_retry)
+    if keep_frames:
+        expected = by_hand(fake_embedding.build(), audio.decode(root / "c004.wav", fake_embedding.RATE))
+        np.testing.assert_allclose(retried.clip_frames(4), expected, rtol=1e-3, atol=1e-4)
     with pytest.raises(InputError, match="another manifest"):
-        extract_clips(manifest.take(range(7)), root, fake_embedding.build(), store, ONE)
+        extract_clips(manifest.take(range(7)), root, fake_embedding.build(), store, config)
     with pytest.raises(InputError, match="other paths"):
-        extract_clips(replace(manifest, paths=manifest.paths[::-1]), root, fake_embedding.build(), store, ONE)
+        extract_clips(replace(manifest, paths=manifest.paths[::-1]), root, fake_embedding.build(), store, config)
+    for change, key in (({"batch_size": 8}, "batch_size 16, now it is 8"), ({"keep_frames": not keep_frames}, "keep")):
+        with pytest.raises(InputError, match=key):
+            extract_clips(manifest, root, fake_embedding.build(), store, replace(config, **change))
+
+
+@pytest.mark.parametrize("group", [64, 4])
+def test_a_clip_with_useless_frames_keeps_its_place_in_the_batches(
+        corpus: tuple[Path, Manifest], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, group: int) -> None:
+    """The fake embedding of a batch depends on all of it, so that a shifted window shows."""
+    root, manifest = corpus
+    monkeypatch.setattr(framing, "GROUP", group)
+    lengths = {len(audio.decode(root / name, 8000)) for i, name in enumerate(manifest.paths) if i in (1, 6)}
+    fake = fake_embedding.build()
+
+    def windows(samples: np.ndarray) -> np.ndarray:
+        cut = np.array(fake.windows(samples))  # type: ignore[misc]
+        return np.where(len(samples) in lengths, np.float32(np.nan), cut)
+
+    def embed(params: jax.Array, batch: jax.Array) -> jax.Array:
+        whole = jax.numpy.nansum(batch * jax.numpy.arange(1, len(batch) + 1)[:, None])
+        return fake.embed(params, batch) + whole  # type: ignore[misc]
+
+    embedding = replace(fake, windows=windows, embed=embed)
+    assert extract_clips(manifest, root, embedding, tmp_path / "whole", ONE).failed == 4
+    with pytest.raises(KeyboardInterrupt):
+        extract_clips(manifest, root, stopped_after(embedding, 17), tmp_path / "s", ONE)
+    assert (open_store(tmp_path / "s").status == PENDING).any()
+    extract_clips(manifest, root, embedding, tmp_path / "s", ONE)
+    assert contents(tmp_path / "s") == contents(tmp_path / "whole")
 
 
 # --- shards
@@ -450,12 +509,26 @@ def test_the_command(corpus: tuple[Path, Manifest], tmp_path: Path) -> None:
     for more, named in ((["--passt_hop=0.1"], "--passt_hop is no option of --embedding=logmel"),
                         (["--embedding=musicnn"], "unknown embedding 'musicnn'"), (["--store="], "--store"),
                         (["--shard_index=3"], "--shard_index=3"), (["stray"], "stray"),
+                        ([f"--store={root / 'c000.wav'}"], "c000.wav is a file, not a directory"),
                         (["--keep_frames"], "keep_frames False, now it is True")):
         wrong = subprocess.run([*command(root, tmp_path / "s"), *more], capture_output=True, text=True,
                                cwd=REPO)
         assert wrong.returncode == 2, more
         assert named in wrong.stderr
         assert wrong.stderr.count("\n") == 1, wrong.stderr
+
+
+def test_help_names_the_models_defaults() -> None:
+    from extract.embeddings import openl3, passt
+    from extract.embeddings._pretrained import Source
+
+    shown = subprocess.run([sys.executable, "-m", "extract.run", "--help"], capture_output=True, text=True, cwd=REPO)
+    text = " ".join(shown.stdout.split())
+    for named in (f"PaSST's window in seconds; by default {passt.Config.window}.",
+                  f"PaSST's hop in seconds; by default {passt.Config.hop}.",
+                  f"OpenL3's front end; by default {openl3.Config.variant}.", f"{Source.backend}, the default"):
+        assert named in text
+    assert passt.Config.mode == "timestamp"
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -476,6 +549,45 @@ def test_a_signal_to_the_whole_group_ends_cleanly(tmp_path: Path, number: signal
     assert report.problems == ()
     assert report.done > 0
     assert report.pending > 0
+
+
+BUSY = """
+import sys
+from dataclasses import replace
+import fake_embedding, jax
+from extract.errors import run
+from extract.manifest import read_manifest
+from extract.pipeline import RunConfig, extract_clips
+
+root, store = sys.argv[1:]
+del sys.argv[1:]
+fake = fake_embedding.build()
+
+def embed(params, batch):  # a second or so of many threads at work
+    matrix = jax.random.normal(jax.random.key(0), (1024, 1024)) / 32
+    heat = jax.lax.fori_loop(0, 40, lambda i, x: x @ matrix, matrix)
+    return fake.embed(params, batch) + 1e-9 * heat[0, 0]
+
+if __name__ == "__main__":
+    run(lambda: extract_clips(read_manifest(root + "/manifest.csv"), root, replace(fake, embed=embed), store,
+                              RunConfig(num_workers=1)) and None)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_while_a_device_computes_ends_cleanly(corpus: tuple[Path, Manifest], tmp_path: Path,
+                                                       number: signal.Signals) -> None:
+    """An interpreter that exited in the middle of a batch died of SIGSEGV, half the time."""
+    root, _ = corpus
+    paths = {"PYTHONPATH": os.pathsep.join((str(REPO), str(REPO / "tests")))}
+    process = subprocess.Popen([sys.executable, "-c", BUSY, str(root), str(tmp_path / "s")], stderr=subprocess.PIPE,
+                               text=True, start_new_session=True, env={**os.environ, **paths})
+    wait_until_under_way(process, tmp_path / "s")
+    os.killpg(process.pid, number)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 128 + number, errors
+    assert "Traceback" not in errors
+    assert open_store(tmp_path / "s").status[-1] == PENDING
 
 
 # --- a full disk
@@ -501,7 +613,7 @@ def test_a_disk_that_fills_up(corpus: tuple[Path, Manifest], undisturbed: Path, 
     ballast.write_bytes(bytes(4 << 10))
     free = os.statvfs(small_disk).f_bavail * os.statvfs(small_disk).f_frsize
     ballast.write_bytes(bytes((4 << 10) + free - (40 << 10)))  # room for everything but the frames
-    with pytest.raises(InputError, match=r"the disk is full .*run the same command again"):
+    with pytest.raises(InputError, match=r"the disk is full; .*run the same command again: finished clips are kept"):
         extract_clips(manifest, root, fake_embedding.build(), small_disk / "s", config)
     assert verify(small_disk / "s").problems == ()
     ballast.unlink()

@@ -330,7 +330,7 @@ def test_a_full_disk_at_creation_leaves_nothing_and_says_so(tmp_path: Path, monk
     def full(*args: object) -> None:
         raise OSError(28, "No space left on device")
     monkeypatch.setattr(os, "posix_fallocate", full)
-    with pytest.raises(InputError, match=r"store: the disk is full .*run the same command again"):
+    with pytest.raises(InputError, match=r"store: the disk is full; make room and run the same command again$"):
         fill(tmp_path / "store")
     assert not list((tmp_path / "store").glob("*.npy"))
     monkeypatch.undo()

@@ -1,6 +1,9 @@
 """Weights files in, the cache out, without torch; PyTorch files are read in tests/parity/test_parity_weights.py."""
 
 import gzip
+import json
+import os
+import stat
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -12,10 +15,11 @@ import jax
 import numpy as np
 import pytest
 import test_download
+from flax.traverse_util import flatten_dict
 from safetensors.numpy import load_file, save_file
 
 from extract import weights, weights_formats
-from extract.embeddings import _openl3_frontend, build, openl3
+from extract.embeddings import _openl3_frontend, build, openl3, passt, vggish
 from extract.embeddings._pretrained import to_published
 from extract.errors import InputError
 from extract.weights import Config, Published, convert
@@ -88,6 +92,9 @@ def test_safetensors_files(params: dict[str, Any], tensors: dict[str, np.ndarray
     assert_equal_trees(openl3.load_params(path), params)
     assert read_weights(path)[1] == {"published.h5.gz": "abc"}  # where they came from
     assert [file.name for file in path.parent.iterdir()] == ["weights.safetensors"]
+    umask = os.umask(0)
+    os.umask(umask)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o666 & ~umask
     save_file({name: tensor.astype(np.float16) for name, tensor in tensors.items()}, path)
     assert {tensor.dtype for tensor in read_weights(path)[0].values()} == {np.dtype(np.float32)}
 
@@ -142,6 +149,112 @@ def test_other_models_and_shapes_are_refused(tensors: dict[str, np.ndarray], tmp
             (tmp_path / name).write_bytes(b"")
         with pytest.raises(InputError, match=named):
             openl3.load_params(tmp_path / name)
+
+
+def zeros_of(model: str) -> dict[str, np.ndarray]:
+    """Tensors as the model publishes them, of no memory."""
+    module, options = {"openl3": (openl3, ("openl3",)), "torchopenl3": (openl3, ("torchopenl3",)),
+                       "passt": (passt, ()), "vggish": (vggish, ())}[model]
+    flat = {"/".join(path): np.broadcast_to(np.float32(0), leaf.shape)
+            for path, leaf in flatten_dict(dict(module._shapes())).items()}
+    if model == "torchopenl3":
+        flat["frontend/mel"] = np.zeros((128, 1025), np.float32)
+    return weights_formats.to_published(flat, module.layout(*options))
+
+
+@pytest.mark.parametrize("theirs", ["vggish", "openl3", "torchopenl3", "passt"])
+@pytest.mark.parametrize("model", [vggish, openl3, passt])
+def test_every_model_refuses_every_other_models_tensors(model: Any, theirs: str) -> None:
+    tensors = zeros_of(theirs)
+    if model.NAME in theirs:
+        assert model.from_tensors(tensors, "w")
+        return
+    with pytest.raises(InputError, match=r"^w: tensor .* is missing; is this the weights file of another model\?"):
+        model.from_tensors(tensors, "w")
+
+
+@pytest.mark.parametrize("shape", [(), (3,), (1, 3, 3, 1, 64)])
+def test_tensors_of_another_rank_are_refused(shape: tuple[int, ...]) -> None:
+    with pytest.raises(InputError, match=r"'features\.0\.weight' has shape"):
+        vggish.from_tensors(zeros_of("vggish") | {"features.0.weight": np.zeros(shape, np.float32)}, "w")
+
+
+def damage_keras(path: Path, how: str) -> None:
+    with h5py.File(path, "r+") as file:
+        weight = "conv2d_1/conv2d_1/bias:0"
+        if how == "layer_names are numbers":
+            file.attrs["layer_names"] = np.arange(3)
+        elif how == "layer_names is a number":
+            file.attrs["layer_names"] = 3
+        elif how == "names are not UTF-8":
+            file.attrs["layer_names"] = np.array([b"\xff\xfe"])
+        else:
+            del file[weight]
+            if how == "text":
+                file[weight] = np.array([b"1.0"] * 64)
+            elif how == "complex":
+                file[weight] = np.zeros(64, np.complex64)
+            elif how == "a group":
+                file.create_group(weight)
+            else:
+                file[weight] = h5py.SoftLink("/nowhere")
+
+
+@pytest.mark.parametrize("how", ["layer_names are numbers", "layer_names is a number", "names are not UTF-8", "text",
+                                 "complex", "a group", "a link to nowhere"])
+@pytest.mark.parametrize("packed", [False, True])
+def test_damaged_keras_files(how: str, packed: bool, tensors: dict[str, np.ndarray], tmp_path: Path) -> None:
+    path = tmp_path / "w.h5"
+    write_keras(path, tensors)
+    damage_keras(path, how)
+    if packed:
+        path = tmp_path / "w.h5.gz"
+        path.write_bytes(gzip.compress((tmp_path / "w.h5").read_bytes(), 1))
+    with pytest.raises(InputError, match=r"w\.h5(\.gz)?: not a readable Keras weights file") as caught:
+        read_weights(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_gzip_file_damaged_inside(published: bytes, tmp_path: Path) -> None:
+    for place in (12, 100, len(published) // 2):
+        (tmp_path / "w.h5.gz").write_bytes(published[:place] + b"\xff" * 50 + published[place + 50:])
+        with pytest.raises(InputError, match=r"w\.h5\.gz: damaged gzip file"):
+            read_weights(tmp_path / "w.h5.gz")
+
+
+@pytest.mark.parametrize("dtype", ["F8_E4M3", "F4", "C64", "nonsense"])
+def test_odd_safetensors_files(dtype: str, tmp_path: Path) -> None:
+    header = json.dumps({"x": {"dtype": dtype, "shape": [8], "data_offsets": [0, 8]}}).encode()
+    (tmp_path / "w.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + bytes(8))
+    with pytest.raises(InputError, match=r"w\.safetensors: not a readable safetensors file"):
+        read_weights(tmp_path / "w.safetensors")
+
+
+@pytest.mark.parametrize("files", ["not JSON", "[1, 2]", "3"])
+def test_odd_metadata(files: str, tmp_path: Path) -> None:
+    save_file({"x": np.zeros(3, np.float32)}, tmp_path / "w.safetensors", {"files": files})
+    with pytest.raises(InputError, match=r"w\.safetensors: its metadata 'files' is not a JSON object"):
+        read_weights(tmp_path / "w.safetensors")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
+@pytest.mark.parametrize("name", ["w.safetensors", "w.h5", "w.h5.gz"])
+def test_what_may_not_be_read_says_so(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).touch(mode=0)
+    with pytest.raises(PermissionError, match=name):
+        read_weights(tmp_path / name)
+
+
+def test_a_full_disk_names_the_file(tmp_path: Path) -> None:
+    code = ("import resource, sys, numpy as np; from extract.weights_formats import write_weights; "
+            "from extract.errors import run; resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000)); "
+            "path = sys.argv.pop(); run(lambda: write_weights(path, {'x': np.zeros(10000, np.float32)}, {}))")
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path / "w.safetensors")], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert f"{tmp_path / 'w.safetensors'}: the disk is full" in done.stderr
+    assert "run the same command again" in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("name", ["w.pth", "w.pt", "w.pth.tar"])
@@ -204,6 +317,20 @@ def test_a_wrong_hash_is_refused(mirror: Any, tmp_path: Path, monkeypatch: pytes
     assert not [path for path in tmp_path.rglob("*") if path.is_file() and not path.name.endswith(".lock")]
 
 
+def test_garbage_is_no_dead_end(server: Any, published: bytes, params: dict[str, Any], tmp_path: Path) -> None:
+    """A captive portal's page, say: no hash of this file is published."""
+    config, name = Config("openl3", "openl3", str(tmp_path), base_url=server.url), weights.PUBLISHED[KEY][0].name
+    server.files["/" + name] = b"<html>log in first</html>"
+    with pytest.raises(InputError, match=r"damaged gzip file .*the download was removed: run again"):
+        convert(config)
+    server.files["/" + name] = published
+    assert_equal_trees(openl3.load_params(convert(config)), params)
+    (tmp_path / "downloads" / name).write_bytes(b"somebody's")
+    with pytest.raises(InputError, match="lay there before: delete and run again"):
+        convert(config)
+    assert (tmp_path / "downloads" / name).read_bytes() == b"somebody's"
+
+
 def test_a_damaged_file_leaves_the_cache_alone(mirror: Any, published: bytes, tmp_path: Path) -> None:
     target = cache_file("openl3", "openl3", tmp_path)
     target.write_bytes(b"before")
@@ -222,11 +349,17 @@ def test_the_command(published: bytes, tmp_path: Path) -> None:
     assert done.stdout.strip() == str(cache_file("openl3", "openl3", tmp_path))
     for more, named in ((["--weights=none.h5"], "none.h5: no such weights file"),
                         (["--base_url=ftp://x"], "not an http or https address"),
-                        (["--openl3_variant=other"], "openl3_variant")):
+                        (["--openl3_variant=other"], "openl3_variant"),
+                        ([f"--weights={local}", "--base_url=http://x"], "give one of them")):
         wrong = subprocess.run([*command, *more], capture_output=True, text=True)
         assert wrong.returncode == 2
         assert named in wrong.stderr
         assert wrong.stderr.count("\n") == 1, wrong.stderr
+
+
+def test_the_embedding_must_be_named() -> None:
+    done = subprocess.run([sys.executable, "-m", "extract.weights"], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (2, "extract.weights: --embedding is missing; see --help\n")
 
 
 def test_missing_weights_name_the_command(tmp_path: Path) -> None:
@@ -235,3 +368,6 @@ def test_missing_weights_name_the_command(tmp_path: Path) -> None:
         build("openl3", cache_dir=str(tmp_path))
     with pytest.raises(InputError, match="exclude each other"):
         build("passt", weights="w.pt", random_weights=0)
+    for seed in (-1, 2**31):
+        with pytest.raises(InputError, match=f"--random_weights={seed}"):
+            build("vggish", random_weights=seed)

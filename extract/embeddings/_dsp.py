@@ -1,4 +1,4 @@
-"""Signal processing shared by the pretrained models: frames, windows, mel filters.."""
+"""Signal processing shared by the pretrained models: frames, windows, mel filters."""
 
 import jax
 import jax.numpy as jnp

@@ -31,6 +31,8 @@ class Source:
     def __post_init__(self) -> None:
         if self.backend not in BACKENDS:
             raise InputError(f"unknown backend {self.backend!r}; there are {', '.join(BACKENDS)}")
+        if self.random_weights is not None and not 0 <= self.random_weights < 2**31:
+            raise InputError(f"--random_weights={self.random_weights}: a seed is from 0 to {2**31 - 1}")
         if self.weights is not None and self.random_weights is not None:
             raise InputError(f"weights {str(self.weights)!r} and random weights exclude each other; give one of them")
 
@@ -48,6 +50,10 @@ def obtain(source: Source, name: str, init: Callable[[jax.Array], Any], convert:
         raise InputError(f"{path}: no weights of {name} there; get them with: {command}")
     tensors, files = weights_formats.read_weights(path, companion)
     return convert(tensors, str(path)), {"weights": files}
+
+
+def jax_provenance() -> dict[str, str]:
+    return {"jax": jax.__version__, "platform": jax.default_backend()}
 
 
 def from_published(tensors: Tensors, layout: Layout, shapes: Any, where: str) -> Any:

@@ -20,7 +20,7 @@ from extract import weights_formats
 from extract.embeddings import Embedding, _dsp
 from extract.embeddings._nn import Conv3x3, in_float32, map_batches, pool2x2, random_tree
 from extract.embeddings._openl3_frontend import BANDS, BINS, FRAMES, N_FFT, drop_plain_dft, log_mel, mel_filters
-from extract.embeddings._pretrained import Source, from_published, obtain, to_published
+from extract.embeddings._pretrained import Source, from_published, jax_provenance, obtain, to_published
 from extract.errors import InputError
 from extract.weights_formats import OIHW, Layout, Tensors
 
@@ -160,7 +160,7 @@ def from_tensors(tensors: Tensors, where: str, variant: str = "") -> dict[str, A
     if variant and variant != found:
         raise InputError(f"{where}: holds weights of variant {found}, not {variant}; choose with --openl3_variant")
     if found == "openl3":
-        tensors = _keras_numbered(tensors)
+        tensors = _keras_numbered({name: tensor for name, tensor in tensors.items() if "/" in name})
     shapes: dict[str, Any] = dict(_shapes())
     if found == "torchopenl3":
         kernel = jax.ShapeDtypeStruct((BINS, 1, N_FFT), np.float32)
@@ -204,4 +204,4 @@ def build(variant: str = Config.variant, batch_size: int = Config.batch_size, **
         clip_frames, versions = package(to_published(params, layout(config.variant)))
         return Embedding(**common, clip_frames=clip_frames, in_workers=False, provenance=provenance | versions)
     return Embedding(**common, windows=windows, embed=embed, params=params, batch_size=config.batch_size,
-                     provenance=provenance | {"jax": jax.__version__})
+                     provenance=provenance | jax_provenance())

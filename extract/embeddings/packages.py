@@ -27,10 +27,9 @@ def vggish(tensors: Tensors) -> tuple[ClipFrames, dict[str, str]]:
     with _needs("vggish"):
         import torch
         from torchvggish import torchvggish, vggish_input
-
-        network = torchvggish._vgg().eval()
-        # its constructor downloads the parameters that are set here
-        post = object.__new__(torchvggish.Postprocessor)
+    network = torchvggish._vgg().eval()
+    # its constructor downloads the parameters that are set here
+    post = object.__new__(torchvggish.Postprocessor)
     network.load_state_dict({name: torch.tensor(tensor) for name, tensor in tensors.items()
                              if not name.startswith("pca_")})
     post._pca_matrix = torch.tensor(tensors["pca_eigen_vectors"])
@@ -48,12 +47,12 @@ def vggish(tensors: Tensors) -> tuple[ClipFrames, dict[str, str]]:
 def openl3(tensors: Tensors) -> tuple[ClipFrames, dict[str, str]]:
     """openl3 with its kapre front end, on TensorFlow."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    with _needs("openl3"), warnings.catch_warnings(action="ignore"):
-        import openl3
-        from openl3 import models
-        from tensorflow.keras import Model
-        from tensorflow.keras.layers import Flatten, MaxPooling2D
-
+    with warnings.catch_warnings(action="ignore"):
+        with _needs("openl3"):
+            import openl3
+            from openl3 import models
+            from tensorflow.keras import Model
+            from tensorflow.keras.layers import Flatten, MaxPooling2D
         network = models.AUDIO_MODELS["mel128"](include_frontend=True)
         pooled = Flatten()(MaxPooling2D(models.AUDIO_POOLING_SIZES["mel128"][512], padding="same")(network.output))
         model = Model(network.input, pooled)
@@ -84,8 +83,7 @@ def torchopenl3(tensors: Tensors) -> tuple[ClipFrames, dict[str, str]]:
     with _needs("torchopenl3"):
         import torch
         import torchopenl3
-
-        network = torchopenl3.models.PytorchOpenl3(input_repr="mel128", content_type="music", embedding_size=512).eval()
+    network = torchopenl3.models.PytorchOpenl3(input_repr="mel128", content_type="music", embedding_size=512).eval()
     network.load_state_dict({name: torch.tensor(tensor) for name, tensor in tensors.items()}, strict=False)
 
     def clip_frames(audio: np.ndarray) -> np.ndarray:
@@ -98,12 +96,12 @@ def torchopenl3(tensors: Tensors) -> tuple[ClipFrames, dict[str, str]]:
 
 def passt(tensors: Tensors, window: float, hop: float, mode: str) -> tuple[ClipFrames, dict[str, str]]:
     """hear21passt, the 30 s variant; window and hop in seconds, mode `timestamp` or `scene`."""
-    with _needs("passt"), _importable_passt(), contextlib.redirect_stdout(io.StringIO()):
-        import torch
-        from hear21passt.models.passt import get_model
-        from hear21passt.models.preprocess import AugmentMelSTFT
-        from hear21passt.wrapper import PasstBasicWrapper
-
+    with _importable_passt(), contextlib.redirect_stdout(io.StringIO()):
+        with _needs("passt"):
+            import torch
+            from hear21passt.models.passt import get_model
+            from hear21passt.models.preprocess import AugmentMelSTFT
+            from hear21passt.wrapper import PasstBasicWrapper
         mel = AugmentMelSTFT(n_mels=128, sr=32000, win_length=800, hopsize=320, n_fft=1024, freqm=48, timem=192,
                              htk=False, fmin=0.0, fmax=None, norm=1, fmin_aug_range=10, fmax_aug_range=2000)
         network = get_model(arch="passt_30sec", input_tdim=3000, pretrained=False)
@@ -125,11 +123,13 @@ def passt(tensors: Tensors, window: float, hop: float, mode: str) -> tuple[ClipF
 
 @contextlib.contextmanager
 def _needs(extra: str) -> Iterator[None]:
+    """Around imports only, so that a bug in a package is not taken for its absence."""
     try:
         yield
-    except (ImportError, OSError, RuntimeError, AttributeError) as error:
+    except (ImportError, OSError, RuntimeError, AttributeError) as error:  # of compiled parts that do not fit, too
+        python = ", for which openl3 needs Python 3.11" if extra == "openl3" and sys.version_info >= (3, 12) else ""
         raise InputError(f"the {extra} package does not import ({' '.join(str(error).split())[:200]}); install it: "
-                         f"pip install 'fsprobe[{extra}]', or use --backend=jax, which needs none") from error
+                         f"pip install 'fsprobe[{extra}]'{python}, or use --backend=jax, which needs none") from error
 
 
 @contextlib.contextmanager
@@ -138,10 +138,10 @@ def _importable_passt() -> Iterator[None]:
 
     Of torchaudio it uses a mel filter and two masks written in Python, of timm a download helper.
     """
-    modules: dict[str, Any] = {}
     hub = types.ModuleType("timm.models._hub")
     hub.download_cached_file = None  # type: ignore[attr-defined]
-    modules = {"timm": types.ModuleType("timm"), "timm.models": types.ModuleType("timm.models"), hub.__name__: hub}
+    modules: dict[str, Any] = {
+        "timm": types.ModuleType("timm"), "timm.models": types.ModuleType("timm.models"), hub.__name__: hub}
     try:
         import torchaudio  # noqa: F401
     except (ImportError, OSError, RuntimeError):

@@ -5,6 +5,7 @@ Mode `scene`: the whole clip in one pass; longer than 30 s, the mean over window
 """
 
 import functools
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,7 @@ from extract import weights_formats
 from extract.embeddings import Embedding, _dsp
 from extract.embeddings._nn import in_float32, map_batches, random_tree
 from extract.embeddings._passt_network import DIM, Network, layout, log_mel, num_columns
-from extract.embeddings._pretrained import Source, from_published, obtain, to_published
+from extract.embeddings._pretrained import Source, from_published, jax_provenance, obtain, to_published
 from extract.errors import InputError
 from extract.weights_formats import Tensors
 
@@ -43,6 +44,8 @@ class Config:
     def __post_init__(self) -> None:
         if self.mode not in MODES:
             raise InputError(f"unknown PaSST mode {self.mode!r}; there are {', '.join(MODES)}")
+        if not (math.isfinite(self.window) and math.isfinite(self.hop)):
+            raise InputError(f"PaSST window {self.window} s, hop {self.hop} s: both must be finite")
         if not SHORTEST <= self.window_samples <= SCENE:
             raise InputError(f"PaSST window {self.window} s is not between {SHORTEST / SAMPLE_RATE:.4f} and 30 s")
         if self.hop_samples < 1:
@@ -161,7 +164,7 @@ def build(window: float = Config.window, hop: float = Config.hop, mode: str = Co
         clip_frames, versions = packages.passt(to_published(params, layout()), window, hop, mode)
         return Embedding(**common, clip_frames=lambda audio: clip_frames(lengthen(audio)), in_workers=False,
                          provenance=provenance | versions)
-    provenance["jax"] = jax.__version__
+    provenance |= jax_provenance()
     if mode == "scene":
         params = jax.device_put(params)
         return Embedding(**common, clip_frames=lambda audio: scene_frames(params, lengthen(audio)), in_workers=False,

@@ -17,7 +17,7 @@ import numpy as np
 from extract import weights_formats
 from extract.embeddings import Embedding, _dsp
 from extract.embeddings._nn import Conv3x3, in_float32, map_batches, pool2x2, random_tree
-from extract.embeddings._pretrained import Source, from_published, obtain, to_published
+from extract.embeddings._pretrained import Source, from_published, jax_provenance, obtain, to_published
 from extract.weights_formats import LINEAR, OIHW, Layout, Tensors
 
 NAME = "vggish"
@@ -169,4 +169,4 @@ def build(batch_size: int = Config.batch_size, **source: Any) -> Embedding:
         return Embedding(**common, clip_frames=lambda audio: clip_frames(_dsp.at_least(audio, WINDOW)),
                          in_workers=False, provenance=provenance | versions)
     return Embedding(**common, windows=windows, embed=embed, params=params, batch_size=config.batch_size,
-                     provenance=provenance | {"jax": jax.__version__})
+                     provenance=provenance | jax_provenance())

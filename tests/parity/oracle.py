@@ -14,13 +14,19 @@ from extract.errors import InputError
 
 RECORDINGS = ("drum_bass.ogg", "joram-moments_of_clarity-08-solipsism-59-88.mp3", "solo_trumpet.ogg", "vibe_ace.ogg")
 CLIPS = (*SYNTHETIC, *RECORDINGS)
+REQUIRED = os.environ.get("FSPROBE_PARITY") == "required"
 SECONDS = float(os.environ.get("FSPROBE_PARITY_SECONDS", "4"))  # of every clip; 30 takes the recordings whole
 
 
 def clip(name: str, rate: int, seconds: float, request: pytest.FixtureRequest) -> np.ndarray:
     if name in SYNTHETIC:
         return SYNTHETIC[name](rate, min(seconds, 4))
-    folder: Path = request.getfixturevalue("real_data")
+    try:
+        folder: Path = request.getfixturevalue("real_data")
+    except pytest.skip.Exception as skipped:
+        if REQUIRED:
+            pytest.fail(str(skipped))
+        raise
     return decode(folder / "audio" / name, rate)[:round(rate * seconds)]
 
 
@@ -29,7 +35,7 @@ def installed(function: Callable[..., Any], *args: Any) -> Any:
     try:
         return function(*args)
     except InputError as error:
-        if os.environ.get("FSPROBE_PARITY") == "required":
+        if REQUIRED:
             raise
         pytest.skip(str(error))
 

@@ -119,3 +119,47 @@ def test_what_is_no_state_dict_is_refused(tmp_path: Path) -> None:
     torch.save(torch.zeros(3), tmp_path / "w.pt")
     with pytest.raises(InputError, match="holds a Tensor, not a state dict"):
         read_weights(tmp_path / "w.pt")
+
+
+def test_bfloat16_is_read(tmp_path: Path) -> None:
+    values = torch.linspace(-3, 3, 7).bfloat16()
+    torch.save({"x": values, "n": torch.tensor(3), "half": values.half()}, tmp_path / "w.pt")
+    tensors, _ = read_weights(tmp_path / "w.pt")
+    np.testing.assert_array_equal(tensors["x"], values.float().numpy())
+    assert {tensor.dtype for tensor in tensors.values()} == {np.dtype(np.float32)}
+
+
+ODD = {"sparse": lambda: torch.eye(3).to_sparse(), "meta": lambda: torch.zeros(3, device="meta"),
+       "complex": lambda: torch.zeros(3, dtype=torch.complex64), "complex array": lambda: np.zeros(3, np.complex64),
+       "quantised": lambda: torch.quantize_per_tensor(torch.ones(3), 0.1, 0, torch.qint8)}
+
+
+@pytest.mark.parametrize("kind", ODD)
+@pytest.mark.filterwarnings("ignore")
+def test_tensors_that_are_no_plain_arrays_are_refused(kind: str, tmp_path: Path) -> None:
+    torch.save({"good": torch.zeros(2), "odd": ODD[kind]()}, tmp_path / "w.pt")
+    with pytest.raises(InputError, match=r"w\.pt: (tensor 'odd' is not a plain array|damaged, or not a PyTorch file)") \
+            as caught:
+        read_weights(tmp_path / "w.pt")
+    assert "\n" not in str(caught.value)
+    assert "weights_only" not in str(caught.value)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_torchscript_is_refused_in_one_line(tmp_path: Path) -> None:
+    torch.jit.script(torch.nn.Linear(2, 2)).save(str(tmp_path / "w.pt"))
+    command = [sys.executable, "-m", "extract.weights", "--embedding=passt", f"--weights={tmp_path / 'w.pt'}",
+               f"--cache_dir={tmp_path}"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[2])
+    assert done.returncode == 2
+    assert "a TorchScript archive" in done.stderr
+    assert done.stderr.count("\n") == 1, done.stderr
+
+
+def test_torchs_advice_is_not_passed_on(tmp_path: Path) -> None:
+    for number, content in enumerate((b"", b"PK\x03\x04junk", b"\x80\x02junk", b"{", pickle.dumps(print), bytes(1000))):
+        path = tmp_path / f"{number}.pt"
+        path.write_bytes(content)
+        with pytest.raises(InputError, match="damaged, or not a PyTorch file") as caught:
+            read_weights(path)
+        assert "weights_only" not in str(caught.value), content
