@@ -1,19 +1,23 @@
 """Arrays that somebody already has → a store: one vector per clip."""
 
 import csv
+import json
+import os
+import shutil
 import zipfile
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+from extract import store_files
 from extract.aggregate import standardise
 from extract.errors import InputError
-from extract.manifest import check_clip_id, sha256_of
-from extract.store import read_clip_ids
+from extract.manifest import check_clip_id, make_directory, naming, sha256_of
+from extract.store import DONE, read_clip_ids, read_meta
 from extract.store_files import StoreSpec
-from extract.store_writer import write_store
 
 
 class Imported(NamedTuple):
@@ -41,6 +45,45 @@ def import_arrays(features: str | Path, clip_ids: str | Path | None, name: str, 
     new = write_store(store, spec, ids, {"features": array,
                                          "features_framenorm": standardise(array).astype(np.float32)})
     return Imported(len(array), array.shape[1], new)
+
+
+def write_store(path: str | Path, spec: StoreSpec, clip_ids: Sequence[str], arrays: dict[str, np.ndarray]) -> bool:
+    """Make a complete store at once: built beside `path` and renamed, it appears whole or not at all.
+
+    False if `path` is this very store already, and whole. Raises InputError if it is anything else, or on a full disk.
+    """
+    path = Path(path).resolve()
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        if _is_store_of(path, spec, clip_ids):
+            return False
+        raise InputError(f"{path}: exists already, and is not this store; name another --store, or delete it first")
+    make_directory(path.parent)
+    scratch = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with store_files.disk_full_explained(path, kept=False), naming(path, scratch):
+            scratch.mkdir()
+            for name, array in {**arrays, "status": np.full(len(clip_ids), DONE, np.uint8)}.items():
+                store_files.allocate(scratch / f"{name}.npy", array.dtype, array.shape)
+                store_files.write_at(scratch / f"{name}.npy", [(store_files.HEADER, array.tobytes())])
+            store_files.write_failures(scratch, ())
+            store_files.write_clip_ids(scratch, clip_ids)
+            meta = store_files.new_meta(spec, len(clip_ids))
+            store_files.write_meta(scratch, {**meta, "checksums": store_files.checksums(scratch)})
+            scratch.replace(path)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    return True
+
+
+def _is_store_of(path: Path, spec: StoreSpec, clip_ids: Sequence[str]) -> bool:
+    """A complete store, undamaged, of this spec and these clips (an import's spec holds its file's SHA-256)."""
+    try:
+        meta = read_meta(path)
+        return (all(meta.get(key) == value for key, value in json.loads(json.dumps(asdict(spec))).items())
+                and read_clip_ids(path / "clip_ids.txt") == tuple(clip_ids)
+                and meta["checksums"] == store_files.checksums(path))
+    except InputError:
+        return False
 
 
 def _check(array: np.ndarray, ids: Sequence[str], features: Path, source: str) -> np.ndarray:

@@ -20,7 +20,7 @@ import numpy as np
 from tqdm import tqdm
 
 from extract.errors import InputError
-from extract.manifest import Manifest, make_directory, named_after
+from extract.manifest import Manifest, made_whole, make_directory
 from extract.synth import INSTRUMENTS, SAMPLE_RATE, TAU, Note, Part, seconds
 
 VERSION = 1  # of the sound: part of the folder's name, so that old audio is never taken for new
@@ -78,11 +78,9 @@ def write_demo(config: DemoConfig, audio_root: str | Path) -> Manifest:
     make_directory(files[0].parent)
 
     def work(index: int) -> None:
-        scratch = files[index].with_suffix(f".{os.getpid()}.tmp")
         rng = np.random.default_rng([config.seed, index, VERSION])
-        with named_after(files[index], scratch):
+        with made_whole(files[index]) as scratch:
             scratch.write_bytes(encode_wav(synthesise(manifest.tags[index], rng)))
-            scratch.replace(files[index])
 
     pool = ThreadPoolExecutor(os.cpu_count())
     try:

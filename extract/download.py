@@ -23,8 +23,8 @@ from typing import Any, BinaryIO
 import filelock
 from tqdm import tqdm
 
-from extract.errors import InputError
-from extract.manifest import make_directory, named_after, resolve_audio, sha256_of
+from extract.errors import InputError, is_disk_full
+from extract.manifest import made_whole, make_directory, resolve_audio, sha256_of
 
 CHUNK = 1 << 18  # bytes
 TIMEOUT = 30.0  # seconds without a byte
@@ -54,7 +54,12 @@ def fetch(url: str, path: str | Path, *, sha256: str = "", size: int | None = No
                     raise InputError(f"{path}: {problem}; delete the file to download it again")
                 return path
             part = path.with_name(path.name + ".part")
-            _insist(url, part, bool(sha256), size, attempts, pause)
+            try:
+                _insist(url, part, bool(sha256), size, attempts, pause)
+            except OSError as error:
+                if error.filename is None and is_disk_full(error):
+                    raise OSError(error.errno, error.strerror, str(part)) from error
+                raise
             if problem := _differs(part, sha256, size):
                 _discard(part)
                 raise InputError(f"{url}: {problem}; the download was removed: try again, or another mirror")
@@ -218,10 +223,8 @@ def extract_zip(parts: Sequence[str | Path], root: str | Path) -> int:
                 if target.is_file() and target.stat().st_size == member.file_size:
                     continue
                 make_directory(target.parent)
-                scratch = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-                with named_after(target, scratch):
+                with made_whole(target) as scratch:
                     scratch.write_bytes(archive.read(member))
-                    scratch.replace(target)
                 written += 1
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
         raise InputError(f"{name}: damaged or not a zip archive ({error}); delete it and download again") from error

@@ -10,7 +10,7 @@ import csv
 import hashlib
 import os
 import re
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any
@@ -198,10 +198,14 @@ def _first_not_utf8(path: Path) -> int:
     return 0
 
 
-def sha256_of(path: str | Path) -> str:
-    """The file's SHA-256 in hex."""
+def sha256_of(path: str | Path, progress: Callable[[int], object] = lambda count: None) -> str:
+    """The file's SHA-256 in hex. progress: called with the bytes read since it was called last."""
+    digest = hashlib.sha256()
     with Path(path).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        while data := file.read(1 << 20):
+            digest.update(data)
+            progress(len(data))
+    return digest.hexdigest()
 
 
 def make_directory(path: Path) -> None:
@@ -219,23 +223,31 @@ def atomic_write(path: str | Path, binary: bool = False) -> Iterator[IO[Any]]:
     make_directory(path.parent)
     if path.is_dir():
         raise InputError(f"{path}: is a directory; name a file")
-    scratch = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with named_after(path, scratch):
-        with scratch.open("wb") if binary else scratch.open("w", newline="", encoding="utf-8") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        scratch.replace(path)
+    with made_whole(path) as scratch, scratch.open("wb") if binary else \
+            scratch.open("w", newline="", encoding="utf-8") as file:
+        yield file
+        file.flush()
+        os.fsync(file.fileno())
 
 
 @contextlib.contextmanager
-def named_after(path: Path, scratch: Path) -> Iterator[None]:
-    """Work on `scratch`, which is to become `path`, and does not outlive the block: its OSErrors name `path`."""
+def naming(path: Path, scratch: Path) -> Iterator[None]:
+    """Work on `scratch`, which is to become `path`: OSErrors name `path`."""
     try:
         yield
     except OSError as error:
-        if error.errno is None or error.filename not in (None, str(scratch)):
+        if error.errno is None or not (error.filename is None or str(error.filename).startswith(str(scratch))):
             raise
         raise OSError(error.errno, error.strerror, str(path)) from error
-    finally:
-        scratch.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def made_whole(path: Path) -> Iterator[Path]:
+    """A name for a scratch file beside `path`, which becomes `path` at the end of the block, or disappears."""
+    scratch = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with naming(path, scratch):
+        try:
+            yield scratch
+            scratch.replace(path)
+        finally:
+            scratch.unlink(missing_ok=True)

@@ -81,8 +81,7 @@ def checksums(path: Path) -> dict[str, str]:
     with tqdm(total=sum(file.stat().st_size for file in names), desc="checksums", unit="B", unit_scale=True,
               dynamic_ncols=True, leave=False, delay=2) as bar:
         for file in names:
-            sums[file.name] = sha256_of(file)
-            bar.update(file.stat().st_size)
+            sums[file.name] = sha256_of(file, bar.update)
     return sums
 
 
