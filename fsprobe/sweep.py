@@ -25,9 +25,10 @@ from tqdm import tqdm
 from extract.errors import InputError, run, signals_deferred
 from extract.manifest import Manifest, read_manifest
 from extract.store import Store
-from fsprobe import features, grid, provenance, tables, training, vectorize
+from fsprobe import features, grid, memory, processes, provenance, tables, training, vectorize
 from fsprobe.config import AUTO, FULL, GridConfig, KShot, SolverConfig, SweepConfig
-from fsprobe.results import Given, ResultsWriter, open_results, read_probes
+from fsprobe.leader import Follower, open_together
+from fsprobe.results import Given, read_probes
 from fsprobe.rows import ProbeRow
 
 _OUT_OF_TIME = 75  # exit code of --timeout_minutes: EX_TEMPFAIL of sysexits.h, "try again later"
@@ -59,6 +60,14 @@ flags.DEFINE_bool("weight_norms", SweepConfig.weight_norms,
 flags.DEFINE_float("timeout_minutes", SweepConfig.timeout_minutes,
                    f"Stop cleanly after this long, with exit code {_OUT_OF_TIME}; the same command goes on. 0: never.",
                    lower_bound=0)
+flags.DEFINE_float("device_memory_gb", SweepConfig.device_memory_gb,
+                   "Memory that a device may use, GB; probes are packed into it. 0: measured: what an accelerator "
+                   "offers, or half of the host's available memory over its CPU devices.", lower_bound=0)
+flags.DEFINE_string("coordinator", "", "HOST:PORT of the first process, to sweep with several: start the same command "
+                    "on every host with --num_processes and its own --process_id. The first one writes --out.")
+flags.DEFINE_integer("num_processes", 1, "With --coordinator: how many processes there are.", lower_bound=1)
+flags.DEFINE_integer("process_id", 0, "With --coordinator: this process, from 0.", lower_bound=0)
+flags.DEFINE_bool("distributed", False, "Find the other processes by the environment: under Slurm, on a TPU pod.")
 flags.DEFINE_enum("solver", SolverConfig.name, ["adam", "lbfgs"],
                   "adam: the paper's. lbfgs: L2-regularised logistic regression to convergence.")
 flags.DEFINE_string("l2", str(SolverConfig.l2), "lbfgs: strength of the penalty l2/2 |w|^2, or `auto`: chosen for each "
@@ -100,6 +109,8 @@ def config_from_flags() -> SweepConfig:
     k_shot = sorted(dict.fromkeys(map(_parse_shot, FLAGS.k_shot)), key=tables.shot_order)
     if FLAGS.seed + FLAGS.num_seeds > 2**31:
         raise InputError(f"--seed={FLAGS.seed}: seeds must stay below 2147483648")
+    if FLAGS.process_id >= FLAGS.num_processes:
+        raise InputError(f"--process_id={FLAGS.process_id}: it must be below --num_processes={FLAGS.num_processes}")
     if FLAGS.hidden and FLAGS.solver != "adam":
         raise InputError(f"--hidden={FLAGS.hidden}: only --solver=adam trains a hidden layer")
     if FLAGS.hidden and FLAGS.weight_norms:
@@ -107,6 +118,7 @@ def config_from_flags() -> SweepConfig:
     return SweepConfig(
         manifest=FLAGS.manifest, stores=stores, embeddings=embeddings, out=FLAGS.out, missing=FLAGS.missing,
         weight_norms=FLAGS.weight_norms, dataset=FLAGS.dataset, timeout_minutes=FLAGS.timeout_minutes,
+        device_memory_gb=FLAGS.device_memory_gb,
         grid=GridConfig(n_way=tuple(sorted(set(FLAGS.n_way))), k_shot=tuple(k_shot), num_seeds=FLAGS.num_seeds,
                         seed=FLAGS.seed, tags=FLAGS.tags, on_scarce=FLAGS.on_scarce, test_clips=FLAGS.test_clips),
         solver=SolverConfig(name=FLAGS.solver, learning_rate=FLAGS.learning_rate, weight_decay=FLAGS.weight_decay,
@@ -117,6 +129,8 @@ def config_from_flags() -> SweepConfig:
 
 class OutOfTime(Exception):
     """--timeout_minutes are over."""
+
+    exit_code = _OUT_OF_TIME
 
 
 def sweep(config: SweepConfig, about: dict[str, Any] | None = None) -> list[ProbeRow]:
@@ -137,35 +151,43 @@ def sweep(config: SweepConfig, about: dict[str, Any] | None = None) -> list[Prob
     jax.config.update("jax_default_matmul_precision", config.solver.matmul_precision)
     loaded = {embedding: _load(config, stores, manifest, probes, embedding) for embedding in config.embeddings}
     keys = {embedding: grid.probe_keys(config.grid, embedding, config.solver.name) for embedding in config.embeddings}
+    specs = {embedding: grid.probe_specs(probes, keys[embedding]) for embedding in config.embeddings}
+    mesh = vectorize.device_mesh()
+    room = int(processes.agreed(np.float32(memory.room(config.device_memory_gb))))
+    plans = {embedding: training.plan(specs[embedding], grid.probe_data(probes, loaded[embedding]), config.solver, mesh,
+                                      room, norms=config.weight_norms) for embedding in config.embeddings}
     given = Given([key for part in keys.values() for key in part], grid.episode_rows(probes),
                   grid.tag_count_rows(manifest, probes.pool), grid.pair_rows(manifest, probes.pool))
 
-    with open_results(config.out, provenance.identity(config, stores),
-                      provenance.about(config, stores, manifest, about or {}), given) as results:
+    with open_together(config.out, provenance.identity(config, stores),
+                       provenance.about(config, stores, manifest, about or {}), given) as results:
         total, complete = len(given.keys), False
         if results.done:
             _note(f"{config.out} holds {len(results.done)} of {total} probes already")
-        bar = tqdm(total=total, initial=len(results.done), smoothing=0.05, disable=None, bar_format=_BAR)
+        bar = tqdm(total=total, initial=len(results.done), smoothing=0.05,
+                   disable=None if processes.leads() else True, bar_format=_BAR)
         try:
             with signals_deferred() as stop_if_told, bar:
                 def tick(trained: float) -> None:
                     bar.update(trained)
-                    stop_if_told()
-                    if 0 < 60 * config.timeout_minutes < time.monotonic() - start:
-                        raise OutOfTime
+                    with processes.in_step():
+                        stop_if_told()
+                        if 0 < 60 * config.timeout_minutes < time.monotonic() - start:
+                            raise OutOfTime
 
                 for embedding in config.embeddings:
-                    specs = grid.probe_specs(probes, keys[embedding], results.done)
                     bar.set_description(embedding)
-                    if specs:
-                        _train(probes, specs, loaded.pop(embedding), config, results, tick)
+                    if not results.done.issuperset(keys[embedding]):
+                        for line in plans[embedding].lines:
+                            _note(f"{embedding}: {line}")
+                        _train(probes, specs[embedding], loaded.pop(embedding), config, results, tick, room)
             complete = True
-        except (KeyboardInterrupt, OutOfTime):
+        except (KeyboardInterrupt, OutOfTime, SystemExit):
             _note(f"{len(results.done)} of {total} probes are in {config.out}; run the same command to go on")
             raise
         finally:
             results.finish(time.monotonic() - start, complete)
-    return read_probes(config.out)
+    return read_probes(config.out) if processes.leads() else []
 
 
 _BAR = "{desc}: {percentage:3.0f}%|{bar}| {n:.0f}/{total} probes [{elapsed}<{remaining}]"
@@ -180,11 +202,12 @@ def _load(config: SweepConfig, stores: dict[str, Store], manifest: Manifest, pro
 
 
 def _train(probes: grid.Grid, specs: list[vectorize.ProbeSpec], matrix: np.ndarray, config: SweepConfig,
-           results: ResultsWriter, tick: Callable[[float], None]) -> None:
+           results: Follower, tick: Callable[[float], None], room: int) -> None:
     mesh = vectorize.device_mesh()
-    data = jax.device_put(grid.probe_data(probes, matrix), NamedSharding(mesh, P()))
+    data = processes.place(grid.probe_data(probes, matrix), NamedSharding(mesh, P()))
     for outcomes in training.train(specs, data, config.solver, mesh, tick, norms=config.weight_norms,
-                                   tagged=config.grid.test_clips == "tagged"):
+                                   tagged=config.grid.test_clips == "tagged", done=results.done, room=room,
+                                   note=_note):
         results.append([grid.outcome_rows(probes, outcome) for outcome in outcomes])
 
 
@@ -228,7 +251,8 @@ def _parse_l2(text: str) -> float | str:
 
 
 def _note(text: str) -> None:
-    tqdm.write(f"fsprobe.sweep: {text}", file=sys.stderr)
+    if processes.leads():
+        tqdm.write(f"fsprobe.sweep: {text}", file=sys.stderr)
 
 
 def _use_all_cores_and_cache() -> None:
@@ -244,9 +268,12 @@ def main() -> int:
     config = config_from_flags()
     _use_all_cores_and_cache()
     try:
-        rows = sweep(config, {name: flag.value for name, flag in _own_flags().items()})
+        with processes.joined(FLAGS.coordinator, FLAGS.num_processes, FLAGS.process_id, FLAGS.distributed):
+            rows = sweep(config, {name: flag.value for name, flag in _own_flags().items()})
     except OutOfTime:
         return _OUT_OF_TIME
+    if not processes.leads():
+        return 0
     for embedding in config.embeddings:
         mine = [row for row in rows if row.embedding == embedding]
         print(f"\n{embedding}: mean ± standard deviation over {config.grid.num_seeds} seeds")
