@@ -58,5 +58,6 @@ class SweepConfig:
     weight_norms: bool = False  # write the weights' L1 norms per feature
     dataset: str = ""  # its name, for captions
     timeout_minutes: float = 0  # stop cleanly after this long; 0: never
+    device_memory_gb: float = 0  # that a device may use; 0: measured
     grid: GridConfig = field(default_factory=GridConfig)
     solver: SolverConfig = field(default_factory=SolverConfig)

@@ -5,18 +5,20 @@ the validation and with the test clips are all that is needed: features are touc
 over devices; on a device `lax.map` walks seeds and, within one, the cells of a size.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
-from jax.sharding import Mesh
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
 
-from fsprobe import lbfgs
+from fsprobe import lbfgs, memory, processes
 from fsprobe.converged import DUAL_PATH, Result, Settings, largest, least, outcome, strengths
+from fsprobe.memory import Sizes
 from fsprobe.probe import Data, Task, bce
 from fsprobe.vectorize import Outcome, ProbeSpec, over_devices, score_tags
 
@@ -31,28 +33,65 @@ class Gram(NamedTuple):
     rows: Array
 
 
-def by_seed(specs: Sequence[ProbeSpec], data: Data, settings: Settings, mesh: Mesh) -> Iterator[list[Outcome]]:
-    """Train and test every probe; lists of outcomes as they become ready, a block of seeds at a time."""
-    lanes = 1 if mesh.devices.flat[0].platform == "cpu" else 8
-    seeds = sorted({spec.seed for spec in specs})
-    unions = {seed: np.unique(np.concatenate([spec.support for spec in specs if spec.seed == seed])) for seed in seeds}
-    widths = {room: max(len(spec.tags) for spec in specs if _room(spec) == room) for room in map(_room, specs)}
-    width = max(map(len, unions.values()), default=0)
+def plan(specs: Sequence[ProbeSpec], sizes: Sizes, settings: Settings, platform: str, room: int,
+         share: int = 1) -> tuple[int, float]:
+    """(seeds side by side on a device, megabytes they take). share: take this many times fewer.
+
+    Raises InputError if a single seed does not fit.
+    """
+    lanes = max(1, (1 if platform == "cpu" else 8) // share)
+    strengths = len(DUAL_PATH) if settings.l2 is None else 1
+    width = max(map(len, _unions(specs).values()))
+    need = memory.gram(sizes, width, _widths(specs), strengths, settings.norms)
+    lanes, _ = memory.pack(need, f"a Gram matrix of {width} clips", sizes, room, lanes, lanes)
+    return lanes, lanes * sum(need) / 1e6
+
+
+def by_seed(specs: Sequence[ProbeSpec], data: Data, settings: Settings, mesh: Mesh, lanes: int = 1,
+            done: Collection[Any] = ()) -> Iterator[list[Outcome]]:
+    """Train and test every probe; lists of outcomes as they become ready, a block of seeds at a time.
+
+    lanes: seeds side by side on a device. done: keys of probes to leave out; the others come out as if they were in.
+    """
+    unions, widths = _unions(specs), _widths(specs)
+    seeds, width = sorted(unions), max(map(len, unions.values()), default=0)
     size = mesh.size * lanes
+    by_probe = NamedSharding(mesh, P("probe"))
     for start in range(0, len(seeds), size):
         block = seeds[start:start + size]
+        cells = {room: [[spec for spec in specs if spec.seed == seed and _room(spec) == room] for seed in block]
+                 for room in widths}
+        if all(spec.key in done for mine in cells.values() for of_seed in mine for spec in of_seed):
+            continue
         rows = np.zeros((size, width), np.int32)
         for i, seed in enumerate(block):
             rows[i, :len(unions[seed])] = unions[seed]
-        grams = _grams(jnp.asarray(rows), data, mesh, lanes)
+        grams = _grams(processes.place(rows, by_probe), data, mesh, lanes)
         for room, n_tags in sorted(widths.items()):
-            mine = [[spec for spec in specs if spec.seed == seed and _room(spec) == room] for seed in block]
-            if not any(mine):
-                continue  # they were done before
-            tasks = _tasks(mine, unions, (size, max(map(len, mine)), room, n_tags))
-            results = jax.tree.map(np.asarray, _solve_cells(tasks, grams, data, settings, mesh, lanes))
-            yield [outcome(spec, jax.tree.map(lambda leaf, i=i, j=j: leaf[i, j], results))
-                   for i, cells in enumerate(mine) for j, spec in enumerate(cells)]
+            wanted = [(i, j, spec) for i, of_seed in enumerate(cells[room]) for j, spec in enumerate(of_seed)
+                      if spec.key not in done]
+            if not wanted:
+                continue
+            tasks = _tasks(cells[room], unions, (size, max(map(len, cells[room])), room, n_tags))
+            tasks = processes.place(tasks, by_probe)
+            results = processes.fetch(_solve_cells(tasks, grams, data, settings, mesh, lanes))
+            yield [outcome(spec, jax.tree.map(lambda leaf, i=i, j=j: leaf[i, j], results)) for i, j, spec in wanted]
+
+
+def _unions(specs: Sequence[ProbeSpec]) -> dict[int, np.ndarray]:
+    """Of each seed, the clips of all its support sets, in order."""
+    supports: dict[int, list[np.ndarray]] = {}
+    for spec in specs:
+        supports.setdefault(spec.seed, []).append(spec.support)
+    return {seed: np.unique(np.concatenate(parts)) for seed, parts in supports.items()}
+
+
+def _widths(specs: Sequence[ProbeSpec]) -> dict[int, int]:
+    """The most tags of a probe, by the room its support set has."""
+    widths: dict[int, int] = {}
+    for spec in specs:
+        widths[_room(spec)] = max(widths.get(_room(spec), 0), len(spec.tags))
+    return widths
 
 
 def _room(spec: ProbeSpec) -> int:
@@ -70,7 +109,7 @@ def _tasks(cells: Sequence[Sequence[ProbeSpec]], unions: dict[int, np.ndarray], 
             support[i, j, :len(spec.support)] = np.searchsorted(unions[spec.seed], spec.support)
             tags[i, j, :len(spec.tags)] = spec.tags
             seed[i, j], num_support[i, j], n_way[i, j] = spec.seed, len(spec.support), len(spec.tags)
-    return Task(*map(jnp.asarray, (seed, support, num_support, tags, n_way)))
+    return Task(seed, support, num_support, tags, n_way)  # type: ignore[arg-type]
 
 
 @partial(jax.jit, static_argnames=("mesh", "lanes"))

@@ -4,7 +4,7 @@ They are solved on the features themselves, all tags that share a support set to
 looks up its own. So the full probes of every seed and n_way cost what one of the whole pool costs.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -15,8 +15,9 @@ from jax import Array, lax
 from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
-from fsprobe import lbfgs
+from fsprobe import lbfgs, memory, processes
 from fsprobe.converged import PRIMAL_PATH, Result, Settings, largest, least, outcome, strengths
+from fsprobe.memory import Sizes
 from fsprobe.probe import Data, Task, bce
 from fsprobe.vectorize import Outcome, ProbeSpec, multiple_of, score_tags
 
@@ -35,19 +36,37 @@ class _Table(NamedTuple):
     iterations: Array
 
 
-def by_support(specs: Sequence[ProbeSpec], data: Data, settings: Settings, mesh: Mesh) -> Iterator[list[Outcome]]:
-    """Train and test every probe; lists of outcomes as they become ready."""
-    groups: dict[bytes, list[ProbeSpec]] = {}
-    for spec in specs:
-        groups.setdefault(np.asarray(spec.support, np.int32).tobytes(), []).append(spec)
-    for group in groups.values():
-        union = np.unique(np.concatenate([spec.tags for spec in group]))
-        tags = jnp.asarray(np.resize(union, multiple_of(mesh.size, len(union))))
+def plan(specs: Sequence[ProbeSpec], sizes: Sizes, settings: Settings, num_devices: int, room: int) -> float:
+    """Megabytes on a device, of the largest support set. Raises InputError if it does not fit."""
+    strengths = len(PRIMAL_PATH) if settings.l2 is None else 1
+    needs = []
+    for group in _groups(specs):
+        clips, tags = len(group[0].support), len(_union(group))
+        need = memory.primal(sizes, clips, -(-tags // num_devices), strengths, settings.norms)
+        memory.pack(need, f"a fit of {tags} tags on {clips} clips", sizes, room, 1, 1)
+        needs.append(need.busy)
+    return max(needs) / 1e6
+
+
+def by_support(specs: Sequence[ProbeSpec], data: Data, settings: Settings, mesh: Mesh,
+               done: Collection[Any] = ()) -> Iterator[list[Outcome]]:
+    """Train and test every probe; a list of outcomes per support set.
+
+    done: keys of probes to leave out; the others come out as if they were in.
+    """
+    for group in _groups(specs):
+        wanted = [i for i, spec in enumerate(group) if spec.key not in done]
+        if not wanted:
+            continue
+        union = _union(group)
+        tags = np.resize(union, multiple_of(mesh.size, len(union)))
         support, count = group[0].support, len(group[0].support)
         everything = np.array_equal(support, np.arange(data.train.shape[0]))
         if not everything:
             support = np.resize(support, multiple_of(256, count))
-        table = _solve(jnp.asarray(support), jnp.int32(count), tags, data, settings, mesh, everything)
+        table = _solve(support.astype(np.int32), np.int32(count), tags.astype(np.int32), data, settings, mesh,
+                       everything)
+        found: list[Outcome] = []
         for start in range(0, len(group), _PICKED):
             part = group[start:start + _PICKED]
             columns = np.zeros((_PICKED, max(len(spec.tags) for spec in group)), np.int32)
@@ -55,13 +74,25 @@ def by_support(specs: Sequence[ProbeSpec], data: Data, settings: Settings, mesh:
             for i, spec in enumerate(part):
                 columns[i, :len(spec.tags)] = np.searchsorted(union, spec.tags)
                 n_way[i] = len(spec.tags)
-            results = jax.tree.map(np.asarray, _pick(table, jnp.asarray(columns), jnp.asarray(n_way), tags, data,
-                                                     settings))
-            yield [outcome(spec, jax.tree.map(lambda leaf, i=i: leaf[i], results)) for i, spec in enumerate(part)]
+            results = processes.fetch(_pick(table, columns, n_way, tags.astype(np.int32), data, settings))
+            found += [outcome(spec, jax.tree.map(lambda leaf, i=i: leaf[i], results)) for i, spec in enumerate(part)]
+        yield [found[i] for i in wanted]
+
+
+def _groups(specs: Sequence[ProbeSpec]) -> list[list[ProbeSpec]]:
+    """By support set."""
+    groups: dict[bytes, list[ProbeSpec]] = {}
+    for spec in specs:
+        groups.setdefault(np.asarray(spec.support, np.int32).tobytes(), []).append(spec)
+    return list(groups.values())
+
+
+def _union(specs: Sequence[ProbeSpec]) -> np.ndarray:
+    return np.unique(np.concatenate([spec.tags for spec in specs]))
 
 
 @partial(jax.jit, static_argnames=("mesh", "everything"))
-def _solve(support: Array, count: Array, tags: Array, data: Data, settings: Settings, mesh: Mesh,
+def _solve(support: Any, count: Any, tags: Any, data: Data, settings: Settings, mesh: Mesh,
            everything: bool) -> _Table:
     """All tags of one support set; tags are sharded over devices."""
     def on_device(tags: Array, support: Array, count: Array, data: Data, settings: Settings) -> _Table:
@@ -91,7 +122,7 @@ def _solve(support: Array, count: Array, tags: Array, data: Data, settings: Sett
 
 
 @jax.jit
-def _pick(table: _Table, columns: Array, n_way: Array, tags: Array, data: Data, settings: Settings) -> Result:
+def _pick(table: _Table, columns: Any, n_way: Any, tags: Any, data: Data, settings: Settings) -> Result:
     """Probes `[probe, …]` out of the fits of their support set."""
     def one(columns: Array, n_way: Array) -> Result:
         task = Task(jnp.int32(0), columns[:0], jnp.int32(0), tags[columns], n_way)

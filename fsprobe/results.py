@@ -17,6 +17,7 @@ class was absent from the test set.
 """
 
 import contextlib
+import errno
 import json
 import os
 from collections import Counter
@@ -87,7 +88,8 @@ class ResultsWriter:
             rank = {key: i for i, key in enumerate(self.keys)}
             for name, kind in _APPENDED.items():
                 rows = read_rows(self.path / name, kind)
-                write_rows(self.path / name, kind, sorted(rows, key=lambda row: rank[ProbeKey(*row[:5])]))
+                with _disk_full_explained(self.path / name):
+                    write_rows(self.path / name, kind, sorted(rows, key=lambda row: rank[ProbeKey(*row[:5])]))
         self.run["wall_time_s"] = round(self.run.get("wall_time_s", 0.0) + wall_time, 3)
         self.run["complete"] = complete
         _write_json(self.path / RUN, self.run)
@@ -138,7 +140,8 @@ def open_results(path: str | Path, configuration: Mapping[str, Any], about: Mapp
             COOCCURRENCE: (PairRow, given.pairs), **{name: (kind, ()) for name, kind in _APPENDED.items()}}
         for name, (kind, rows) in files.items():
             if not (path / name).exists() or (name not in _APPENDED and read_rows(path / name, kind) != list(rows)):
-                write_rows(path / name, kind, rows)
+                with _disk_full_explained(path / name):
+                    write_rows(path / name, kind, rows)
         yield ResultsWriter(path, run, given.keys, _repair(path, given.keys))
     finally:
         lock.release()
@@ -207,7 +210,8 @@ def _disk_full_explained(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise InputError(f"{path}: {error.strerror}; make room and rerun the same command to go on") from error
+        remedy = "make room" if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) else "mend that"
+        raise InputError(f"{path}: {error.strerror}; {remedy} and rerun the same command to go on") from error
 
 
 def _check_same(path: Path, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
@@ -218,7 +222,7 @@ def _check_same(path: Path, old: Mapping[str, Any], new: Mapping[str, Any]) -> N
 
 
 def _write_json(path: Path, value: Mapping[str, Any]) -> None:
-    with atomic_write(path) as file:
+    with _disk_full_explained(path), atomic_write(path) as file:
         json.dump(value, file, indent=2, allow_nan=False)
         file.write("\n")
 

@@ -8,35 +8,21 @@ or, with the flags in a file, `python -m fsprobe.sweep --flagfile=launch/paper.c
 prints a table per embedding. Rerunning the same command finishes what is missing. The defaults are the paper's.
 """
 
-import contextlib
 import math
 import os
 import re
 import sys
-import time
-from collections.abc import Callable
-from dataclasses import replace
-from pathlib import Path
-from typing import Any
 
 import jax
-import numpy as np
 import platformdirs
 from absl import flags
-from jax.sharding import NamedSharding
-from jax.sharding import PartitionSpec as P
-from tqdm import tqdm
 
-from extract.errors import InputError, run, signals_deferred
-from extract.manifest import Manifest, read_manifest
-from extract.store import Store
-from fsprobe import features, grid, provenance, tables, training, vectorize
+from extract.errors import InputError, run
+from fsprobe import features, processes, tables
 from fsprobe.config import AUTO, FULL, GridConfig, KShot, SolverConfig, SweepConfig
-from fsprobe.results import RUN, Given, ResultsWriter, open_results, read_probes
-from fsprobe.rows import ProbeRow
+from fsprobe.running import OUT_OF_TIME, OutOfTime, sweep
 
 _INT32 = 2**31 - 1
-_OUT_OF_TIME = 75  # exit code of --timeout_minutes: EX_TEMPFAIL of sysexits.h, "try again later"
 
 FLAGS = flags.FLAGS
 
@@ -63,8 +49,16 @@ flags.DEFINE_string("dataset", SweepConfig.dataset, "Name of the data set, for t
 flags.DEFINE_bool("weight_norms", SweepConfig.weight_norms,
                   "Write the weights' L1 norm per feature, for the report's weight shares and correlations.")
 flags.DEFINE_float("timeout_minutes", SweepConfig.timeout_minutes,
-                   f"Stop cleanly after this long, with exit code {_OUT_OF_TIME}; the same command goes on. 0: never.",
+                   f"Stop cleanly after this long, with exit code {OUT_OF_TIME}; the same command goes on. 0: never.",
                    lower_bound=0)
+flags.DEFINE_float("device_memory_gb", SweepConfig.device_memory_gb,
+                   "Memory that a device may use, GB; probes are packed into it. 0: measured: what an accelerator "
+                   "offers, or half of the host's available memory over its CPU devices.", lower_bound=0)
+flags.DEFINE_string("coordinator", "", "HOST:PORT of the first process, to sweep with several: start the same command "
+                    "on every host with --num_processes and its own --process_id. The first one writes --out.")
+flags.DEFINE_integer("num_processes", 1, "With --coordinator: how many processes there are.", lower_bound=1)
+flags.DEFINE_integer("process_id", 0, "With --coordinator: this process, from 0.", lower_bound=0)
+flags.DEFINE_bool("distributed", False, "Find the other processes by the environment: under Slurm, on a TPU pod.")
 flags.DEFINE_enum("solver", SolverConfig.name, ["adam", "lbfgs"],
                   "adam: the paper's. lbfgs: L2-regularised logistic regression to convergence.")
 flags.DEFINE_string("l2", str(SolverConfig.l2), "lbfgs: strength of the penalty l2/2 |w|^2, or `auto`: chosen for each "
@@ -109,6 +103,8 @@ def config_from_flags() -> SweepConfig:
     for name in ("learning_rate", "weight_decay", "timeout_minutes"):
         if not math.isfinite(value := float(FLAGS[name].value or 0)):
             raise InputError(f"--{name}={value}: use a finite number")
+    if FLAGS.process_id >= FLAGS.num_processes:
+        raise InputError(f"--process_id={FLAGS.process_id}: it must be below --num_processes={FLAGS.num_processes}")
     if FLAGS.hidden and FLAGS.solver != "adam":
         raise InputError(f"--hidden={FLAGS.hidden}: only --solver=adam trains a hidden layer")
     if FLAGS.hidden and FLAGS.weight_norms:
@@ -116,105 +112,13 @@ def config_from_flags() -> SweepConfig:
     return SweepConfig(
         manifest=FLAGS.manifest, stores=stores, embeddings=embeddings, out=FLAGS.out, missing=FLAGS.missing,
         weight_norms=FLAGS.weight_norms, dataset=FLAGS.dataset, timeout_minutes=FLAGS.timeout_minutes,
+        device_memory_gb=FLAGS.device_memory_gb,
         grid=GridConfig(n_way=tuple(sorted(set(FLAGS.n_way))), k_shot=tuple(k_shot), num_seeds=FLAGS.num_seeds,
                         seed=FLAGS.seed, tags=FLAGS.tags, on_scarce=FLAGS.on_scarce, test_clips=FLAGS.test_clips),
         solver=SolverConfig(name=FLAGS.solver, learning_rate=FLAGS.learning_rate, weight_decay=FLAGS.weight_decay,
                             batch_size=FLAGS.batch_size, max_epochs=FLAGS.max_epochs, patience=FLAGS.patience,
                             restore_best=FLAGS.restore_best, hidden=FLAGS.hidden, l2=_parse_l2(FLAGS.l2),
                             standardize=FLAGS.standardize, matmul_precision=FLAGS.matmul_precision))
-
-
-class OutOfTime(Exception):
-    """--timeout_minutes are over."""
-
-
-def sweep(config: SweepConfig, about: dict[str, Any] | None = None) -> list[ProbeRow]:
-    """Train every probe of the configuration that its --out does not hold yet; return all rows.
-
-    about: flags for run.json. Raises InputError on bad input, before anything is written, and OutOfTime.
-    """
-    start = time.monotonic()
-    manifest = read_manifest(config.manifest)
-    stores = features.open_stores({name: path for name, path in config.stores
-                                   if name in config.embeddings or features.COMBINED in config.embeddings})
-    if config.missing == "drop":
-        manifest = _drop_missing(manifest, stores)
-    if (Path(config.out) / RUN).exists():
-        provenance.check_unchanged(stores)
-    features.require_clips(stores, manifest)
-    probes = grid.build_grid(manifest, config.grid, config.manifest)
-    if probes.scarce:
-        fewest = min(probes.scarce, key=lambda pair: pair[1])
-        _note(f"--on_scarce=fewer: {len(probes.scarce)} of {len(probes.episodes) * max(config.grid.n_way)} supports "
-              f"have fewer than K = {probes.max_shot} clips; the smallest is of {fewest[0]!r}, with {fewest[1]}")
-    if probes.unscored:
-        _note(f"{len(probes.unscored)} of {len(probes.pool)} tags have no positive or no negative test clip: their "
-              f"metrics stay empty and out of the means ({', '.join(probes.unscored)})")
-    jax.config.update("jax_default_matmul_precision", config.solver.matmul_precision)
-    loaded = {embedding: _load(config, stores, manifest, probes, embedding) for embedding in config.embeddings}
-    keys = {embedding: grid.probe_keys(config.grid, embedding, config.solver.name) for embedding in config.embeddings}
-    given = Given([key for part in keys.values() for key in part], grid.episode_rows(probes),
-                  grid.tag_count_rows(manifest, probes.pool), grid.pair_rows(manifest, probes.pool))
-
-    with open_results(config.out, provenance.identity(config, stores),
-                      provenance.about(config, stores, manifest, about or {}), given) as results:
-        total = len(given.keys)
-        if results.done:
-            _note(f"{config.out} holds {len(results.done)} of {total} probes already")
-        bar = tqdm(total=total, initial=len(results.done), smoothing=0.05, disable=None, bar_format=_BAR)
-        try:
-            with signals_deferred() as stop_if_told, bar:
-                def tick(trained: float) -> None:
-                    bar.update(trained)
-                    stop_if_told()
-                    if 0 < 60 * config.timeout_minutes < time.monotonic() - start:
-                        raise OutOfTime
-
-                for embedding in config.embeddings:
-                    specs = grid.probe_specs(probes, keys[embedding], results.done)
-                    bar.set_description(embedding)
-                    if specs:
-                        _train(probes, specs, loaded.pop(embedding), config, results, tick)
-        except BaseException as error:
-            with contextlib.suppress(OSError):  # of a full disk, say; what went wrong first matters more
-                results.finish(time.monotonic() - start, complete=False)
-            if isinstance(error, (KeyboardInterrupt, OutOfTime)):
-                _note(f"{len(results.done)} of {total} probes are in {config.out}; run the same command to go on")
-            raise
-        results.finish(time.monotonic() - start, complete=True)
-    rows = read_probes(config.out)
-    if diverged := sum(row.best_epoch == 0 for row in rows if row.solver == "adam"):
-        _note(f"{diverged} probes never had a finite validation loss: their metrics are empty; lower --learning_rate")
-    return rows
-
-
-_BAR = "{desc}: {percentage:3.0f}%|{bar}| {n:.0f}/{total} probes [{elapsed}<{remaining}]"
-
-
-def _load(config: SweepConfig, stores: dict[str, Store], manifest: Manifest, probes: grid.Grid,
-          embedding: str) -> np.ndarray:
-    matrix = features.load_standardized(stores, manifest, probes.clips, embedding, config.solver.standardize)
-    if config.solver.name == "lbfgs":  # an unpenalised bias makes up for any shift, and float32 resolves more
-        matrix -= matrix[probes.train].mean(axis=0, dtype=np.float64).astype(np.float32)
-    return matrix
-
-
-def _train(probes: grid.Grid, specs: list[vectorize.ProbeSpec], matrix: np.ndarray, config: SweepConfig,
-           results: ResultsWriter, tick: Callable[[float], None]) -> None:
-    mesh = vectorize.device_mesh()
-    data = jax.device_put(grid.probe_data(probes, matrix), NamedSharding(mesh, P()))
-    for outcomes in training.train(specs, data, config.solver, mesh, tick, norms=config.weight_norms,
-                                   tagged=config.grid.test_clips == "tagged"):
-        results.append([grid.outcome_rows(probes, outcome) for outcome in outcomes])
-
-
-def _drop_missing(manifest: Manifest, stores: dict[str, Store]) -> Manifest:
-    absent = features.missing_clips(stores, manifest)
-    if absent:
-        first, name = next(iter(absent.items()))
-        _note(f"{len(absent)} clips dropped: they are not in every store (first: {first!r}, not in {name!r})")
-    return replace(manifest, splits=tuple("" if clip in absent else split for clip, split
-                                          in zip(manifest.clip_ids, manifest.splits, strict=True)))
 
 
 def _own_flags() -> dict[str, flags.Flag]:
@@ -250,10 +154,6 @@ def _parse_l2(text: str) -> float | str:
     return value
 
 
-def _note(text: str) -> None:
-    tqdm.write(f"fsprobe.sweep: {text}", file=sys.stderr)
-
-
 def _use_all_cores_and_cache() -> None:
     """One host device per core, so that probes train side by side; compiled programs kept between runs."""
     if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
@@ -272,9 +172,12 @@ def main() -> int:
     config = config_from_flags()
     _use_all_cores_and_cache()
     try:
-        rows = sweep(config, {name: flag.value for name, flag in _own_flags().items()})
+        with processes.joined(FLAGS.coordinator, FLAGS.num_processes, FLAGS.process_id, FLAGS.distributed):
+            rows = sweep(config, {name: flag.value for name, flag in _own_flags().items()})
     except OutOfTime:
-        return _OUT_OF_TIME
+        return OUT_OF_TIME
+    if not processes.leads():
+        return 0
     for embedding in config.embeddings:
         mine = [row for row in rows if row.embedding == embedding]
         print(f"\n{embedding}: mean ± standard deviation over {config.grid.num_seeds} seeds")

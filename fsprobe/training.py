@@ -1,42 +1,128 @@
-"""From specs to outcomes: hands every probe to what trains its kind."""
+"""From specs to outcomes: hands every probe to what trains its kind, in portions that fit the device."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
+import numpy as np
 from jax.sharding import Mesh
 
-from fsprobe import gram, lbfgs, primal, vectorize
+from extract.errors import InputError
+from fsprobe import gram, lbfgs, memory, primal, vectorize
 from fsprobe.config import SolverConfig
 from fsprobe.converged import Settings
+from fsprobe.memory import Sizes
 from fsprobe.probe import Data
-from fsprobe.vectorize import Outcome, ProbeSpec
+from fsprobe.vectorize import Bucket, Outcome, ProbeSpec
 
 _GRAM_CLIPS = 4096  # a Gram matrix of 64 MiB
 
 
+class Plan(NamedTuple):
+    """Portions. buckets: of adam. on_gram, lanes: probes solved by Gram matrices, and seeds side by side; on_clips:
+    probes solved on the clips. lines: the same for a reader."""
+
+    buckets: tuple[Bucket, ...] = ()
+    on_gram: tuple[ProbeSpec, ...] = ()
+    lanes: int = 1
+    on_clips: tuple[ProbeSpec, ...] = ()
+    lines: tuple[str, ...] = ()
+
+
+def plan(specs: Sequence[ProbeSpec], data: Data, config: SolverConfig, mesh: Mesh, room: int, *, norms: bool = False,
+         share: int = 1) -> Plan:
+    """What trains together. A pure function of its arguments.
+
+    room: bytes of a device. share: make portions this many times smaller. Raises InputError if one probe does not fit.
+    """
+    platform, sizes = mesh.devices.flat[0].platform, Sizes.of(data)
+    if config.name == "lbfgs":
+        return _plan_converged(specs, data, sizes, _settings(config, False, norms), mesh, room, share)
+    buckets = vectorize.plan(specs, sizes, platform, mesh.size, config.hidden, room, share)
+    lines = (f"{len(bucket.specs)} probes of up to {bucket.n_tags} tags, {bucket.n_clips} clips: "
+             f"{len(bucket.chunks(mesh.size))} chunks, {bucket.per_device} a device, {bucket.lanes} in lockstep, "
+             f"{bucket.megabytes:,.1f} MB" for bucket in buckets)
+    return Plan(tuple(buckets), lines=tuple(lines))
+
+
 def train(specs: Sequence[ProbeSpec], data: Data, config: SolverConfig, mesh: Mesh,
-          tick: Callable[[float], None] = lambda probes: None, *, tagged: bool = False,
-          norms: bool = False) -> Iterator[list[Outcome]]:
+          tick: Callable[[float], None] = lambda probes: None, *, tagged: bool = False, norms: bool = False,
+          done: Collection[Any] = (), room: int | None = None,
+          note: Callable[[str], None] = lambda text: None) -> Iterator[list[Outcome]]:
     """Train and test every probe; lists of outcomes as they become ready.
 
     tick is told how much more was done, in probes. tagged: test on clips with one of the probe's tags. norms: hand back
-    weight_norms.
+    weight_norms. done: keys of probes to leave out; the others come out as if they were in, bit for bit. room: bytes of
+    a device; None: measured. Where memory runs out all the same, portions are halved, and `note` is told; InputError
+    where they can't be.
     """
+    finished, share, told = set(done), 1, 0.0
+    room = memory.room(0) if room is None else room
+
+    def count(trained: float) -> None:
+        nonlocal told
+        told += trained
+        tick(trained)
+
+    while True:
+        portions = plan(specs, data, config, mesh, room, norms=norms, share=share)
+        try:
+            for outcomes in _train(portions, data, config, mesh, count, tagged, norms, finished):
+                finished |= {outcome.spec.key for outcome in outcomes}
+                told = 0.0
+                yield outcomes
+            return
+        except (MemoryError, jax.errors.JaxRuntimeError) as error:
+            # processes run out one by one, and halve together or not at all
+            if not _out_of_memory(error) or jax.process_count() > 1:
+                raise
+        tick(-told)
+        told, share = 0.0, 2 * share
+        if plan(specs, data, config, mesh, room, norms=norms, share=share)[:4] == portions[:4]:
+            raise InputError("--device_memory_gb: the device is out of memory, and a chunk can't be smaller; drop the "
+                             "largest --n_way, --k_shot or --embedding")
+        note(f"out of memory: going on with chunks of 1/{share} the size")
+
+
+def _train(portions: Plan, data: Data, config: SolverConfig, mesh: Mesh, tick: Callable[[float], None], tagged: bool,
+           norms: bool, done: Collection[Any]) -> Iterator[list[Outcome]]:
+    for bucket in portions.buckets:
+        for chunk in bucket.chunks(mesh.size):
+            chunk = chunk.without(done)
+            if any(chunk.specs):
+                yield list(vectorize.train(chunk, data, config, mesh, lambda epochs: tick(epochs / config.max_epochs),
+                                           tagged, norms))
     if config.name == "lbfgs":
-        l2 = None if isinstance(config.l2, str) else jnp.float32(config.l2)
-        for outcomes in _converge(specs, data, mesh, Settings(l2, tagged, norms)):
+        settings = _settings(config, tagged, norms)
+        for outcomes in gram.by_seed(portions.on_gram, data, settings, mesh, portions.lanes, done):
             tick(len(outcomes))
             yield outcomes
-        return
-    for chunk in vectorize.plan(specs, data.train.shape[1], jax.default_backend(), mesh.size, config.hidden):
-        yield list(vectorize.train(chunk, data, config, mesh, lambda epochs: tick(epochs / config.max_epochs),
-                                   tagged, norms))
+        for outcomes in primal.by_support(portions.on_clips, data, settings, mesh, done):
+            tick(len(outcomes))
+            yield outcomes
 
 
-def _converge(specs: Sequence[ProbeSpec], data: Data, mesh: Mesh, settings: Settings) -> Iterator[list[Outcome]]:
-    scale = float(jnp.mean(jnp.sum(data.train**2, axis=1)))
-    weak = settings.l2 is not None and settings.l2 < lbfgs.WEAKEST_DUAL * scale
-    limit = -1 if weak else min(_GRAM_CLIPS, data.train.shape[0] - 1)  # probes on every clip share their support set
-    yield from gram.by_seed([spec for spec in specs if len(spec.support) <= limit], data, settings, mesh)
-    yield from primal.by_support([spec for spec in specs if len(spec.support) > limit], data, settings, mesh)
+def _plan_converged(specs: Sequence[ProbeSpec], data: Data, sizes: Sizes, settings: Settings, mesh: Mesh, room: int,
+                    share: int) -> Plan:
+    flat = data.train.ravel()
+    weak = settings.l2 is not None and settings.l2 * sizes.train < lbfgs.WEAKEST_DUAL * float(flat @ flat)
+    limit = -1 if weak else min(_GRAM_CLIPS, sizes.train - 1)  # probes on every clip share their support set
+    on_gram = tuple(spec for spec in specs if len(spec.support) <= limit)
+    on_clips = tuple(spec for spec in specs if len(spec.support) > limit)
+    lanes, lines = 1, []
+    if on_gram:
+        lanes, size = gram.plan(on_gram, sizes, settings, mesh.devices.flat[0].platform, room, share)
+        lines.append(f"{len(on_gram)} probes on Gram matrices: {lanes} seeds a device at a time, {size:,.1f} MB")
+    if on_clips:
+        size = primal.plan(on_clips, sizes, settings, mesh.size, room)
+        lines.append(f"{len(on_clips)} probes on the clips themselves: {size:,.1f} MB a device")
+    return Plan((), on_gram, lanes, on_clips, tuple(lines))
+
+
+def _settings(config: SolverConfig, tagged: bool, norms: bool) -> Settings:
+    l2 = None if isinstance(config.l2, str) else np.float32(config.l2)
+    return Settings(l2, tagged, norms)  # type: ignore[arg-type]
+
+
+def _out_of_memory(error: BaseException) -> bool:
+    return isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error)

@@ -9,8 +9,8 @@ Training proceeds in blocks of epochs, so that the host can show progress and st
 """
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -21,8 +21,9 @@ from jax import Array, lax
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from fsprobe import metrics, probe, solvers
+from fsprobe import memory, metrics, probe, processes, solvers
 from fsprobe.config import SolverConfig
+from fsprobe.memory import Sizes
 from fsprobe.probe import Data, Solver, Task
 
 _BLOCK_SECONDS = 1.0  # what a block of epochs should take: often enough for the progress bar and Ctrl-C
@@ -41,12 +42,19 @@ class ProbeSpec:
 
 @dataclass(frozen=True)
 class Chunk:
-    """Probes that train together, padded to n_tags tags and n_clips support clips, `lanes` of them vmapped."""
+    """Probes that train together, padded to n_tags tags and n_clips support clips, `lanes` of them vmapped.
+
+    None holds the place of a probe that is done already, so that the others come out as if it trained beside them.
+    """
 
     n_tags: int
     n_clips: int
     lanes: int
-    specs: tuple[ProbeSpec, ...]
+    specs: tuple[ProbeSpec | None, ...]
+
+    def without(self, done: Collection[Any]) -> "Chunk":
+        """The chunk with places held for probes whose key is done."""
+        return replace(self, specs=tuple(None if spec is None or spec.key in done else spec for spec in self.specs))
 
 
 class Outcome(NamedTuple):
@@ -67,20 +75,44 @@ class Outcome(NamedTuple):
     weight_norms: np.ndarray | None = None
 
 
-def plan(specs: Sequence[ProbeSpec], dim: int, platform: str, num_devices: int = 1, hidden: int = 0) -> list[Chunk]:
-    """Pack probes into chunks of like size, smallest first. A pure function of its arguments."""
+class Bucket(NamedTuple):
+    """Probes of like size, and how they fit a device: `lanes` vmapped, `per_device` in a chunk of so many megabytes."""
+
+    n_tags: int
+    n_clips: int
+    specs: tuple[ProbeSpec, ...]
+    lanes: int
+    per_device: int
+    megabytes: float
+
+    def chunks(self, num_devices: int) -> list[Chunk]:
+        size = num_devices * self.per_device
+        return [Chunk(self.n_tags, self.n_clips, self.lanes, self.specs[i:i + size])
+                for i in range(0, len(self.specs), size)]
+
+
+def plan(specs: Sequence[ProbeSpec], sizes: Sizes, platform: str, num_devices: int = 1, hidden: int = 0,
+         room: int = 2**62, share: int = 1) -> list[Bucket]:
+    """Pack probes by size, smallest first. A pure function of its arguments.
+
+    room: bytes of a device. share: make chunks this many times smaller. Raises InputError if a probe does not fit.
+    """
     buckets: dict[tuple[int, int], list[ProbeSpec]] = {}
-    widest = max(len(spec.tags) for spec in specs)
+    widest = max((len(spec.tags) for spec in specs), default=0)
     for spec in specs:
-        room = (min(_power_of(2, len(spec.tags)), widest), _power_of(4, len(spec.support)))
-        buckets.setdefault(room, []).append(spec)
-    chunks = []
+        shape = (min(_power_of(2, len(spec.tags)), widest), _power_of(4, len(spec.support)))
+        buckets.setdefault(shape, []).append(spec)
+    plan = []
     for (n_tags, n_clips), bucket in sorted(buckets.items(), key=lambda item: item[0][0] * item[0][1]):
         bucket.sort(key=lambda spec: len(spec.support))
-        lanes = _lanes(dim * hidden + hidden * n_tags if hidden else dim * n_tags, platform)
-        size = num_devices * lanes * (16 if platform == "cpu" else 1)
-        chunks += [Chunk(n_tags, n_clips, lanes, tuple(bucket[i:i + size])) for i in range(0, len(bucket), size)]
-    return chunks
+        need = memory.adam(sizes, n_tags, n_clips, hidden)
+        lanes = _lanes(sizes.dim * hidden + hidden * n_tags if hidden else sizes.dim * n_tags, platform)
+        most = max(1, lanes * (16 if platform == "cpu" else 1) // share)
+        lanes, count = memory.pack(need, f"a probe of {n_tags} tags and {n_clips} clips", sizes, room,
+                                   min(lanes, most), most)
+        plan.append(Bucket(n_tags, n_clips, tuple(bucket), lanes, count,
+                           (count * need.kept + lanes * need.busy) / 1e6))
+    return plan
 
 
 def train(chunk: Chunk, data: Data, config: SolverConfig, mesh: Mesh,
@@ -92,25 +124,27 @@ def train(chunk: Chunk, data: Data, config: SolverConfig, mesh: Mesh,
     with one of the probe's tags. norms: hand back weight_norms.
     """
     solver = solvers.adam(config)
-    tasks = _stack(chunk, mesh)
+    tasks, real = _stack(chunk, mesh), np.array([spec is not None for spec in chunk.specs])
     state = _init(tasks, data, solver, mesh, chunk.lanes)
     behind, epochs = 0, 1
     while True:
         start = time.monotonic()
-        state = _advance(state, tasks, data, jnp.int32(epochs), solver, mesh, chunk.lanes)
-        progress = jax.tree.map(np.asarray, state.progress)
+        state = _advance(state, tasks, data, processes.agreed(np.int32(epochs)), solver, mesh, chunk.lanes)
+        progress = processes.fetch(state.progress)
         spent = time.monotonic() - start
-        now = int(np.where(progress.done, config.max_epochs, progress.epoch)[:len(chunk.specs)].sum())
+        now = int(np.where(progress.done, config.max_epochs, progress.epoch)[:real.size][real].sum())
         tick(now - behind)
         behind = now
         if progress.done.all():
             break
-        if behind > len(chunk.specs):  # the first block may have compiled
+        if behind > real.sum():  # the first block may have compiled
             epochs = int(np.clip(epochs * _BLOCK_SECONDS / max(spent, 1e-3), 1, 2 * epochs + 8))
     tested = _test(state, tasks, data, solver, mesh, chunk.lanes, tagged, norms)
-    precision, auc, weights = jax.tree.map(np.array, tested)
+    precision, auc, weights = jax.tree.map(np.array, processes.fetch(tested))
     precision[progress.best_epoch == 0] = auc[progress.best_epoch == 0] = np.nan  # it diverged: nothing was learnt
     for i, spec in enumerate(chunk.specs):
+        if spec is None:
+            continue
         n_way = len(spec.tags)
         yield Outcome(spec, precision[i, :n_way], auc[i, :n_way], float(progress.loss[i]),
                       int(progress.best_epoch[i]), int(progress.epoch[i]), weight_norms=weights[i] if norms else None)
@@ -128,11 +162,13 @@ def _stack(chunk: Chunk, mesh: Mesh) -> Task:
     tags = np.zeros((count, chunk.n_tags), np.int32)
     seed, num_support, n_way = np.zeros((3, count), np.int32)
     for i, spec in enumerate(chunk.specs):
+        if spec is None:
+            continue
         support[i, :len(spec.support)] = spec.support
         tags[i, :len(spec.tags)] = spec.tags
         seed[i], num_support[i], n_way[i] = spec.seed, len(spec.support), len(spec.tags)
-    by_probe = NamedSharding(mesh, P("probe"))
-    return Task(*(jax.device_put(array, by_probe) for array in (seed, support, num_support, tags, n_way)))
+    tasks = Task(seed, support, num_support, tags, n_way)  # type: ignore[arg-type]
+    return processes.place(tasks, NamedSharding(mesh, P("probe")))
 
 
 def over_devices(function: Callable[..., Any], mesh: Mesh, lanes: int, mapped: tuple[Any, ...],

@@ -11,6 +11,7 @@ from jax.sharding import Mesh
 
 from fsprobe import metrics, probe, solvers, vectorize
 from fsprobe.config import SolverConfig
+from fsprobe.memory import Sizes
 from fsprobe.probe import Data, Task, fit_probe
 from fsprobe.vectorize import Chunk, ProbeSpec
 
@@ -71,12 +72,14 @@ def test_padding_is_inert(data):
 
 def test_plan_packs_every_probe_once_into_room_that_fits():
     many = specs(40)
-    chunks = vectorize.plan(many, dim=10, platform="cpu", num_devices=2)
+    sizes = Sizes(60, 30, 80, 10, 8)
+    buckets = vectorize.plan(many, sizes, "cpu", 2)
+    chunks = [chunk for bucket in buckets for chunk in bucket.chunks(2)]
     assert sorted(spec.key for chunk in chunks for spec in chunk.specs) == list(range(40))
     for chunk in chunks:
         for spec in chunk.specs:
             assert len(spec.tags) <= chunk.n_tags and len(spec.support) <= chunk.n_clips
-    assert chunks == vectorize.plan(many, dim=10, platform="cpu", num_devices=2)
+    assert buckets == vectorize.plan(many, sizes, "cpu", 2)
 
 
 def test_one_trace_per_shape(data):

@@ -1,0 +1,53 @@
+"""A results directory among several processes: the first one writes, the others know what is done."""
+
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from fsprobe.processes import agreed, in_step, leads
+from fsprobe.results import Found, Given, ResultsWriter, open_results
+from fsprobe.rows import ProbeKey
+
+
+class Follower:
+    """Stands where ResultsWriter stands on the first process."""
+
+    def __init__(self, done: set[ProbeKey]):
+        self.done = done
+
+    def append(self, found: Sequence[Found]) -> None:
+        with in_step():
+            self.done |= {item.probe.key for item in found}
+
+    def finish(self, wall_time: float, complete: bool) -> None:
+        pass
+
+
+class Leader(Follower):
+    def __init__(self, writer: ResultsWriter):
+        super().__init__(writer.done)
+        self.writer = writer
+
+    def append(self, found: Sequence[Found]) -> None:
+        with in_step():
+            self.writer.append(found)
+
+    def finish(self, wall_time: float, complete: bool) -> None:
+        self.writer.finish(wall_time, complete)
+
+
+@contextlib.contextmanager
+def open_together(path: str, configuration: Mapping[str, Any], about: Mapping[str, Any],
+                  given: Given) -> Iterator[Follower]:
+    """open_results on the first process; the others are told which probes are done."""
+    with contextlib.ExitStack() as stack:
+        results = Follower(set())
+        with in_step():
+            if leads():
+                results = Leader(stack.enter_context(open_results(path, configuration, about, given)))
+        done = agreed(np.array([key in results.done for key in given.keys]))
+        if not leads():
+            results.done = {key for key, is_done in zip(given.keys, done, strict=True) if is_done}
+        yield results

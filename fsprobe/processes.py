@@ -1,0 +1,100 @@
+"""Several processes as one program, through jax.distributed: one per node of a cluster or host of a TPU pod.
+
+Every process runs the same sweep over one mesh of all devices and learns every outcome. The first process leads: it
+alone opens, writes and speaks. What can differ between processes (the clock, signals, a full disk) is settled in step;
+a process that fails alone leaves at once, and the others are ended when they miss its heartbeat.
+"""
+
+import atexit
+import contextlib
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+from jax.sharding import Sharding
+
+from extract.errors import InputError, Terminated
+
+_HEARTBEAT = 30  # s without one: the process is lost
+_INITIALIZE = 300  # s to wait for the other processes
+
+
+def leads() -> bool:
+    """Is this the process that writes and speaks?"""
+    return jax.process_index() == 0
+
+
+def place(tree: Any, sharding: Sharding) -> Any:
+    """NumPy arrays, the same on every process, as global arrays."""
+    if jax.process_count() == 1:
+        return jax.device_put(tree, sharding)
+    return jax.tree.map(lambda leaf: jax.make_array_from_callback(leaf.shape, sharding, leaf.__getitem__), tree)
+
+
+def fetch(tree: Any) -> Any:
+    """Global arrays as whole NumPy arrays, on every process."""
+    if jax.process_count() == 1:
+        return jax.tree.map(np.asarray, tree)
+    return multihost_utils.process_allgather(tree, tiled=True)
+
+
+def agreed(value: Any) -> Any:
+    """The first process's value: an array of one shape on every process."""
+    return multihost_utils.broadcast_one_to_all(value)
+
+
+@contextlib.contextmanager
+def in_step() -> Iterator[None]:
+    """A block that may raise on one process only: then the others leave as well, with its exit code and no word."""
+    if jax.process_count() == 1:
+        yield
+        return
+    code = 0
+    try:
+        yield
+    except BaseException as error:
+        code = _exit_code(error)
+        error.in_step = True  # type: ignore[attr-defined]
+        raise
+    finally:
+        worst = int(multihost_utils.process_allgather(np.int32(code)).max())
+        if worst and not code:
+            leave = SystemExit(worst)
+            leave.in_step = True  # type: ignore[attr-defined]
+            raise leave
+
+
+@contextlib.contextmanager
+def joined(coordinator: str, num_processes: int, process_id: int, detect: bool) -> Iterator[None]:
+    """Join the other processes, if there are any to join. Raises InputError if they can't be found.
+
+    coordinator: HOST:PORT of the first process. detect: ask Slurm, the TPU pod or another environment JAX knows.
+    """
+    if not coordinator and not detect:
+        yield
+        return
+    # SIGTERM is ours to handle
+    jax.config.update("jax_enable_preemption_service", False)
+    jax.config.update("jax_cpu_collectives_implementation", "gloo")
+    known: dict[str, Any] = {"coordinator_address": coordinator, "num_processes": num_processes,
+                             "process_id": process_id}
+    try:
+        jax.distributed.initialize(**({} if detect else known), initialization_timeout=_INITIALIZE,
+                                   heartbeat_timeout_seconds=_HEARTBEAT)
+    except (ValueError, RuntimeError) as error:
+        what = "--distributed: no cluster was found" if detect else f"--coordinator={coordinator}"
+        raise InputError(f"{what}: {error}") from None
+    try:
+        yield
+    except BaseException as error:
+        if not hasattr(error, "in_step"):  # JAX's way out waits for the others, who wait for us: leave before it
+            atexit.register(os._exit, _exit_code(error))
+        raise
+
+
+def _exit_code(error: BaseException) -> int:
+    codes = {Terminated: 143, KeyboardInterrupt: 130, InputError: 2, OSError: 2}
+    return getattr(error, "exit_code", next((code for kind, code in codes.items() if isinstance(error, kind)), 1))

@@ -1,0 +1,133 @@
+"""A sweep from its configuration to its rows: loads, plans, trains, records, and stops cleanly."""
+
+import contextlib
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import NamedSharding
+from jax.sharding import PartitionSpec as P
+from tqdm import tqdm
+
+from extract.errors import InputError, signals_deferred
+from extract.manifest import Manifest, read_manifest
+from extract.store import Store
+from fsprobe import features, grid, memory, processes, provenance, training, vectorize
+from fsprobe.config import SweepConfig
+from fsprobe.leader import Follower, open_together
+from fsprobe.results import RUN, Given, read_probes
+from fsprobe.rows import ProbeRow
+
+OUT_OF_TIME = 75  # exit code of --timeout_minutes: EX_TEMPFAIL of sysexits.h, "try again later"
+_BAR = "{desc}: {percentage:3.0f}%|{bar}| {n:.0f}/{total} probes [{elapsed}<{remaining}]"
+
+
+class OutOfTime(Exception):
+    """--timeout_minutes are over."""
+
+    exit_code = OUT_OF_TIME
+
+
+def sweep(config: SweepConfig, about: dict[str, Any] | None = None) -> list[ProbeRow]:
+    """Train every probe of the configuration that its --out does not hold yet; return all rows.
+
+    about: flags for run.json. Raises InputError on bad input, before anything is written, and OutOfTime.
+    """
+    start = time.monotonic()
+    manifest = read_manifest(config.manifest)
+    stores = features.open_stores({name: path for name, path in config.stores
+                                   if name in config.embeddings or features.COMBINED in config.embeddings})
+    if config.missing == "drop":
+        manifest = _drop_missing(manifest, stores)
+    if (Path(config.out) / RUN).exists():
+        provenance.check_unchanged(stores)
+    features.require_clips(stores, manifest)
+    probes = grid.build_grid(manifest, config.grid, config.manifest)
+    if probes.scarce:
+        fewest = min(probes.scarce, key=lambda pair: pair[1])
+        _note(f"--on_scarce=fewer: {len(probes.scarce)} of {len(probes.episodes) * max(config.grid.n_way)} supports "
+              f"have fewer than K = {probes.max_shot} clips; the smallest is of {fewest[0]!r}, with {fewest[1]}")
+    if probes.unscored:
+        _note(f"{len(probes.unscored)} of {len(probes.pool)} tags have no positive or no negative test clip: their "
+              f"metrics stay empty and out of the means ({', '.join(probes.unscored)})")
+    jax.config.update("jax_default_matmul_precision", config.solver.matmul_precision)
+    loaded = {embedding: _load(config, stores, manifest, probes, embedding) for embedding in config.embeddings}
+    keys = {embedding: grid.probe_keys(config.grid, embedding, config.solver.name) for embedding in config.embeddings}
+    specs = {embedding: grid.probe_specs(probes, keys[embedding]) for embedding in config.embeddings}
+    mesh = vectorize.device_mesh()
+    room = int(processes.agreed(np.float32(memory.room(config.device_memory_gb))))
+    plans = {embedding: training.plan(specs[embedding], grid.probe_data(probes, loaded[embedding]), config.solver, mesh,
+                                      room, norms=config.weight_norms) for embedding in config.embeddings}
+    given = Given([key for part in keys.values() for key in part], grid.episode_rows(probes),
+                  grid.tag_count_rows(manifest, probes.pool), grid.pair_rows(manifest, probes.pool))
+
+    with open_together(config.out, provenance.identity(config, stores),
+                       provenance.about(config, stores, manifest, about or {}), given) as results:
+        total = len(given.keys)
+        if results.done:
+            _note(f"{config.out} holds {len(results.done)} of {total} probes already")
+        bar = tqdm(total=total, initial=len(results.done), smoothing=0.05,
+                   disable=None if processes.leads() else True, bar_format=_BAR)
+        try:
+            with signals_deferred() as stop_if_told, bar:
+                def tick(trained: float) -> None:
+                    bar.update(trained)
+                    with processes.in_step():
+                        stop_if_told()
+                        if 0 < 60 * config.timeout_minutes < time.monotonic() - start:
+                            raise OutOfTime
+
+                for embedding in config.embeddings:
+                    bar.set_description(embedding)
+                    if not results.done.issuperset(keys[embedding]):
+                        for line in plans[embedding].lines:
+                            _note(f"{embedding}: {line}")
+                        _train(probes, specs[embedding], loaded.pop(embedding), config, results, tick, room)
+        except BaseException as error:
+            with contextlib.suppress(OSError, InputError):  # a full disk, say; what went wrong first matters more
+                results.finish(time.monotonic() - start, complete=False)
+            if isinstance(error, (KeyboardInterrupt, OutOfTime, SystemExit)):
+                _note(f"{len(results.done)} of {total} probes are in {config.out}; run the same command to go on")
+            raise
+        results.finish(time.monotonic() - start, complete=True)
+    rows = read_probes(config.out) if processes.leads() else []
+    if diverged := sum(row.best_epoch == 0 for row in rows if row.solver == "adam"):
+        _note(f"{diverged} probes never had a finite validation loss: their metrics are empty; lower --learning_rate")
+    return rows
+
+
+def _load(config: SweepConfig, stores: dict[str, Store], manifest: Manifest, probes: grid.Grid,
+          embedding: str) -> np.ndarray:
+    matrix = features.load_standardized(stores, manifest, probes.clips, embedding, config.solver.standardize)
+    if config.solver.name == "lbfgs":  # an unpenalised bias makes up for any shift, and float32 resolves more
+        matrix -= matrix[probes.train].mean(axis=0, dtype=np.float64).astype(np.float32)
+    return matrix
+
+
+def _train(probes: grid.Grid, specs: list[vectorize.ProbeSpec], matrix: np.ndarray, config: SweepConfig,
+           results: Follower, tick: Callable[[float], None], room: int) -> None:
+    mesh = vectorize.device_mesh()
+    data = processes.place(grid.probe_data(probes, matrix), NamedSharding(mesh, P()))
+    for outcomes in training.train(specs, data, config.solver, mesh, tick, norms=config.weight_norms,
+                                   tagged=config.grid.test_clips == "tagged", done=results.done, room=room,
+                                   note=_note):
+        results.append([grid.outcome_rows(probes, outcome) for outcome in outcomes])
+
+
+def _drop_missing(manifest: Manifest, stores: dict[str, Store]) -> Manifest:
+    absent = features.missing_clips(stores, manifest)
+    if absent:
+        first, name = next(iter(absent.items()))
+        _note(f"{len(absent)} clips dropped: they are not in every store (first: {first!r}, not in {name!r})")
+    return replace(manifest, splits=tuple("" if clip in absent else split for clip, split
+                                          in zip(manifest.clip_ids, manifest.splits, strict=True)))
+
+
+def _note(text: str) -> None:
+    if processes.leads():
+        tqdm.write(f"fsprobe.sweep: {text}", file=sys.stderr)

@@ -1,0 +1,105 @@
+"""Two processes on one host: the rows of one process, one writer, and nobody left hanging.
+
+Tolerance 1e-5, as in test_devices.
+"""
+
+import os
+import signal
+import socket
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from tests import tiny
+from tests.test_devices import ROOT, SOLVERS, assert_same_rows, command, environment, sweep
+
+LARGE = int(os.environ.get("FSPROBE_KILLS", "0")) >= 20
+LONG = ["--max_epochs=20000", "--patience=20000", "--learning_rate=1e-6"]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> Path:
+    root = tmp_path_factory.mktemp("processes")
+    tiny.write_data(root)
+    return root
+
+
+def start(data: Path, out: str, *flags: str, size_limit: int | None = None) -> list[subprocess.Popen[str]]:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    limit = (["prlimit", f"--fsize={size_limit}"], []) if size_limit else ([], [])
+    return [subprocess.Popen([*limit[i], *command(data, out, *flags), f"--coordinator=127.0.0.1:{port}",
+                              "--num_processes=2", f"--process_id={i}"], cwd=ROOT, env=environment(data, 2), text=True,
+                             stdout=subprocess.PIPE, stderr=subprocess.PIPE) for i in range(2)]
+
+
+def end(processes: list[subprocess.Popen[str]], seconds: float = 120) -> list[tuple[int, str, str]]:
+    try:
+        texts = [process.communicate(timeout=seconds) for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    return [(process.returncode, *text) for process, text in zip(processes, texts, strict=True)]
+
+
+def wait_for_training(out: Path) -> None:
+    deadline = time.monotonic() + 60
+    while not (out / "probes.csv").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    time.sleep(2)
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_the_rows_of_one_process(data, solver):
+    one = sweep(data, f"{solver[0]}-one", *solver)
+    (code, said, errors), (other, silent, others) = end(start(data, f"{solver[0]}-two", *solver))
+    assert (code, other) == (0, 0), errors + others
+    assert "probes in" in said and "probes in" not in silent and "MB" in errors and "MB" not in others
+    assert_same_rows(data / f"{solver[0]}-two", one)
+
+
+def test_what_is_done_is_known_to_both(data):
+    for _ in range(2):
+        (code, _, errors), (other, _, _) = end(start(data, "--solver=adam-two", "--solver=adam"))
+        assert (code, other) == (0, 0), errors
+    assert "holds 5 of 5 probes already" in errors and " MB" not in errors
+
+
+@pytest.mark.parametrize("told", [0, 1])
+def test_a_signal_to_either_stops_both(data, told):
+    processes = start(data, f"told{told}", *LONG)
+    wait_for_training(data / f"told{told}")
+    processes[told].send_signal(signal.SIGTERM)
+    results = end(processes)
+    assert [code for code, _, _ in results] == [143, 143], results
+    assert "run the same command to go on" in results[0][2] and "Traceback" not in results[0][2]
+
+
+def test_a_full_disk_on_the_first_stops_both(data):
+    results = end(start(data, "full", "--num_seeds=40", size_limit=5000))
+    assert [code for code, _, _ in results] == [2, 2], results
+    assert "make room and rerun" in results[0][2] and "Traceback" not in results[0][2] + results[1][2]
+
+
+@pytest.mark.skipif(not LARGE, reason="waits for heartbeats: FSPROBE_KILLS=20")
+def test_a_lost_process_ends_the_other(data):
+    processes = start(data, "lost", *LONG)
+    wait_for_training(data / "lost")
+    processes[1].kill()
+    assert end(processes)[0][0] not in (0, -signal.SIGKILL)
+
+
+@pytest.mark.skipif(not LARGE, reason="waits for heartbeats: FSPROBE_KILLS=20")
+def test_a_process_that_fails_alone_ends_the_other(data):
+    processes = start(data, "alone")
+    processes[1].kill()
+    processes[1].communicate()
+    other = subprocess.Popen([arg.replace("manifest.csv", "none.csv") for arg in processes[1].args], cwd=ROOT,
+                             env=environment(data, 2), text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    results = end([processes[0], other])
+    assert results[1][0] == 2 and "none.csv: No such file" in results[1][2]
+    assert results[0][0] != 0
