@@ -14,7 +14,7 @@ from fsprobe.probe import Data
 _FLOAT = 4
 _STATE = 2 * 4  # weights, two moments and best weights; the old and the new ones as a block of epochs ends
 _ACTIVE = 5  # the same four and a gradient, of a probe under way
-_SCORING = 8  # scores, labels, sorting keys and their copies, per test clip and tag
+_SCORING = 12  # scores, labels, sorting keys and their copies, per test clip and tag
 _MATRICES = 5  # products, their centred form, curvature, its factor, and a copy
 _PAIRS = 2 * 4 * 8 + 8  # L-BFGS's memory, the old and the new, per coefficient and tag
 _SEARCHING = 8  # logits, their change, slopes, per support clip and tag

@@ -8,6 +8,7 @@ a process that fails alone leaves at once, and the others are ended when they mi
 import atexit
 import contextlib
 import os
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -76,11 +77,13 @@ def joined(coordinator: str, num_processes: int, process_id: int, detect: bool) 
     if not coordinator and not detect:
         yield
         return
+    if not detect and not re.fullmatch(r".+:\d+", coordinator):
+        raise InputError(f"--coordinator={coordinator}: write it as HOST:PORT")
     # SIGTERM is ours to handle
     jax.config.update("jax_enable_preemption_service", False)
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
     known: dict[str, Any] = {"coordinator_address": coordinator, "num_processes": num_processes,
-                             "process_id": process_id}
+                             "process_id": process_id, "cluster_detection_method": "deactivate"}
     try:
         jax.distributed.initialize(**({} if detect else known), initialization_timeout=_INITIALIZE,
                                    heartbeat_timeout_seconds=_HEARTBEAT)

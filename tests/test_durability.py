@@ -15,15 +15,18 @@ from pathlib import Path
 
 import pytest
 
+from fsprobe import memory
 from tests import tiny
 
 ROOT = Path(__file__).parents[1]
 KILLS = int(os.environ.get("FSPROBE_KILLS", "4"))
 EPOCHS = 2000 if KILLS < 20 else 12000
 FILES = ("probes.csv", "per_tag.csv", "solver.csv", "episodes.csv", "tags.csv", "cooccurrence.csv")
-# so little memory that two probes fill it, one on each device: 60 chunks
-GRID = ["--n_way=2", "--n_way=4", "--k_shot=1", "--k_shot=3", "--num_seeds=30",
-        f"--max_epochs={EPOCHS}", f"--patience={EPOCHS}", "--learning_rate=1e-4", "--device_memory_gb=0.0000145"]
+# so little memory that one probe fills a device: 60 chunks on two devices
+SIZES = memory.Sizes(train=60, valid=20, test=40, dim=12, n_tags=6)
+ROOM = SIZES.data_bytes + sum(memory.adam(SIZES, n_tags=4, n_clips=32, hidden=0))
+GRID = ["--n_way=2", "--n_way=4", "--k_shot=1", "--k_shot=3", "--num_seeds=30", "--learning_rate=1e-4",
+        f"--max_epochs={EPOCHS}", f"--patience={EPOCHS}", f"--device_memory_gb={ROOM / 1e9:.9f}"]
 
 
 def start(data: Path, out: str, *flags: str, prefix: tuple[str, ...] = ()) -> subprocess.Popen[str]:
@@ -62,6 +65,7 @@ def data(tmp_path_factory) -> Path:
     tiny.write_data(root)
     code, errors = end(start(root, "whole"))
     assert code == 0 and len(lines(root / "whole")) == 120, errors
+    assert "45 chunks, 1 a device" in errors and "15 chunks, 1 a device" in errors
     return root
 
 

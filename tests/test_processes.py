@@ -4,6 +4,7 @@ Tolerance 1e-5, as in test_devices.
 """
 
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -24,6 +25,14 @@ def data(tmp_path_factory) -> Path:
     root = tmp_path_factory.mktemp("processes")
     tiny.write_data(root)
     return root
+
+
+def start_under_slurm(data: Path, out: str, *flags: str) -> list[subprocess.Popen[str]]:
+    """By the variables that srun sets; JAX derives the port from the job's number."""
+    job = {"SLURM_JOB_ID": str(random.randrange(4096)), "SLURM_STEP_NODELIST": "localhost", "SLURM_NTASKS": "2"}
+    return [subprocess.Popen([*command(data, out, *flags), "--distributed"], cwd=ROOT, text=True,
+                             env=environment(data, 2) | job | {"SLURM_PROCID": str(i), "SLURM_LOCALID": str(i)},
+                             stdout=subprocess.PIPE, stderr=subprocess.PIPE) for i in range(2)]
 
 
 def start(data: Path, out: str, *flags: str, size_limit: int | None = None) -> list[subprocess.Popen[str]]:
@@ -63,8 +72,8 @@ def test_the_rows_of_one_process(data, solver):
 
 
 def test_what_is_done_is_known_to_both(data):
-    for _ in range(2):
-        (code, _, errors), (other, _, _) = end(start(data, "--solver=adam-two", "--solver=adam"))
+    for begin in (start, start_under_slurm):
+        (code, _, errors), (other, _, _) = end(begin(data, "--solver=adam-two", "--solver=adam"))
         assert (code, other) == (0, 0), errors
     assert "holds 5 of 5 probes already" in errors and " MB" not in errors
 
@@ -103,3 +112,12 @@ def test_a_process_that_fails_alone_ends_the_other(data):
     results = end([processes[0], other])
     assert results[1][0] == 2 and "none.csv: No such file" in results[1][2]
     assert results[0][0] != 0
+
+
+def test_what_cannot_be_joined_is_one_line(data):
+    for flags, message in ((["--distributed"], "--distributed: no cluster was found"),
+                           (["--coordinator=nowhere"], "--coordinator=nowhere: write it as HOST:PORT"),
+                           (["--process_id=2", "--num_processes=2"], "--process_id=2: it must be below")):
+        result = subprocess.run([*command(data, "none"), *flags], cwd=ROOT, env=environment(data, 1), text=True,
+                                capture_output=True, timeout=60)
+        assert result.returncode == 2 and message in result.stderr and result.stderr.count("\n") == 1, result.stderr

@@ -3,10 +3,8 @@
 import hashlib
 import json
 import os
-import signal
 import subprocess
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -112,24 +110,6 @@ def test_a_probe_does_not_depend_on_the_rest_of_the_grid(data):
     for row in sweep(replace(config(data, n_way=(4,), seed=1, num_seeds=1), out=str(data / "part"))):
         assert row.mAP == pytest.approx(whole[row.key].mAP, abs=1e-5)
         assert row.val_loss == pytest.approx(whole[row.key].val_loss, abs=1e-5)
-
-
-def test_interrupted_and_resumed(data):
-    flags = [*GRID, "--max_epochs=3000", "--patience=3000", "--num_seeds=20", "--learning_rate=1e-5"]
-    env = os.environ | {"JAX_COMPILATION_CACHE_DIR": str(data / "jax-cache")}
-    with subprocess.Popen(command(data, *flags), cwd=ROOT, text=True, env=env, stderr=subprocess.PIPE) as process:
-        deadline = time.monotonic() + 120
-        while not read_probes_if_any(data / "out") and time.monotonic() < deadline:
-            time.sleep(0.1)
-        process.send_signal(signal.SIGINT)
-        errors = process.communicate(timeout=60)[1]
-    assert process.returncode == 130, errors
-    assert "run the same command to go on" in errors and "Traceback" not in errors
-    assert 0 < len(read_probes(data / "out")) < 360
-
-
-def read_probes_if_any(out: Path) -> list:
-    return read_probes(out) if (out / "probes.csv").exists() else []
 
 
 def change(data: Path, **fields: object) -> Manifest:
