@@ -161,6 +161,9 @@ def _use_all_cores_and_cache() -> None:
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         jax.config.update("jax_compilation_cache_dir", str(platformdirs.user_cache_path("fsprobe") / "jax"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+
+
+def _require_devices() -> None:
     try:
         jax.devices()
     except (RuntimeError, AssertionError) as error:  # JAX_PLATFORMS asks for what is not there
@@ -173,6 +176,7 @@ def main() -> int:
     _use_all_cores_and_cache()
     try:
         with processes.joined(FLAGS.coordinator, FLAGS.num_processes, FLAGS.process_id, FLAGS.distributed):
+            _require_devices()
             rows = sweep(config, {name: flag.value for name, flag in _own_flags().items()})
     except OutOfTime:
         return OUT_OF_TIME

@@ -289,15 +289,6 @@ def test_tagged_test_clips(data, solver):
     assert all(row.mAP >= whole[row.key] - 1e-6 for row in rows), "fewer negatives, and never a lower precision"
 
 
-def test_timeout_stops_cleanly_and_goes_on(data):
-    flags = ["--n_way=2", "--k_shot=1", "--k_shot=full", "--num_seeds=20", "--max_epochs=2000", "--patience=2000",
-             "--learning_rate=1e-5", "--embedding=good"]
-    stopped = run(data, *flags, "--timeout_minutes=0.05")
-    assert stopped.returncode == 75 and "run the same command to go on" in stopped.stderr
-    done = len(read_probes(data / "out"))
-    assert done < 40 and not json.loads((data / "out" / "run.json").read_text())["complete"]
-
-
 def test_smallest_sweep(data):
     rows = sweep(config(data, n_way=(1,), k_shot=(1,), num_seeds=1, tags="top:1"))
     assert [row.num_train for row in rows] == [1, 1] and all(0 <= row.mAP <= 1 for row in rows)
