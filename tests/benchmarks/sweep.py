@@ -1,6 +1,6 @@
 """How fast probes train and are scored, beside PyTorch and scikit-learn given the same arrays and episodes.
 
-    pip install -e '.[extract,dev,benchmark]'     # torch; see the note in README.md on its CPU build
+    pip install -e '.[extract,dev,benchmark]'     # torch; any build, the CPU's is smallest
     python -m tests.benchmarks.sweep [--quick] [--json=PATH]
 
 Features are generated in MagnaTagATune's shape (15,247 / 1,529 / 4,332 clips, its 50 tag counts). Everybody trains the
