@@ -59,11 +59,12 @@ def room(gigabytes: float) -> int:
     return int((device.memory_stats() or {}).get("bytes_limit", 16e9))
 
 
-def adam(sizes: Sizes, n_tags: int, n_clips: int, hidden: int, batch_size: int = 8) -> Need:
+def adam(sizes: Sizes, n_tags: int, n_clips: int, hidden: int, batch_size: int) -> Need:
     """What a probe of fsprobe.solvers.adam needs."""
     weights = (sizes.dim + 1) * hidden + (hidden + 1) * n_tags if hidden else (sizes.dim + 1) * n_tags
     wide = n_tags + hidden
-    training = _ACTIVE * weights + n_clips * (n_tags + 4) + batch_size * sizes.dim + _LOSSES * sizes.valid * wide
+    batch = min(batch_size, n_clips) * sizes.dim
+    training = _ACTIVE * weights + n_clips * (n_tags + 4) + batch + _LOSSES * sizes.valid * wide
     testing = weights + sizes.test * (_SCORING * n_tags + hidden)
     return Need(_FLOAT * (_STATE * weights + n_clips + n_tags), _FLOAT * max(training, testing))
 

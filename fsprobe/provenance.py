@@ -13,7 +13,7 @@ import jax
 
 import fsprobe
 from extract.errors import InputError
-from extract.manifest import SPLITS, Manifest
+from extract.manifest import SPLITS, Manifest, sha256_of
 from extract.store import Store
 from fsprobe.config import SweepConfig
 
@@ -22,9 +22,9 @@ _READ = ("features.npy", "features_framenorm.npy", "clip_ids.txt", "status.npy")
 
 def identity(config: SweepConfig, stores: Mapping[str, Store]) -> dict[str, Any]:
     """What determines the rows: files by content, not by place."""
-    return {"manifest_sha256": hashlib.sha256(Path(config.manifest).read_bytes()).hexdigest(),
+    return {"manifest_sha256": sha256_of(config.manifest),
             "stores": [[name, _store_sha256(store)] for name, store in stores.items()],
-            "embeddings": config.embeddings, "missing": config.missing,
+            "embeddings": config.embeddings, "missing": config.missing, "weight_norms": config.weight_norms,
             "grid": asdict(config.grid), "solver": asdict(config.solver)}
 
 
@@ -49,7 +49,7 @@ def check_unchanged(stores: Mapping[str, Store]) -> None:
     """
     for store in stores.values():
         for name, recorded in (store.meta.get("checksums") or {}).items():
-            if Path(name).name in _READ and _file_sha256(store.path / name) != recorded:
+            if Path(name).name in _READ and sha256_of(store.path / name) != recorded:
                 raise InputError(f"{store.path / name}: not what it was when the store was completed; extract or "
                                  "import it again, and sweep into another --out")
 
@@ -57,14 +57,9 @@ def check_unchanged(stores: Mapping[str, Store]) -> None:
 def _store_sha256(store: Store) -> str:
     """Of the recorded checksums of a complete store, else of the arrays themselves."""
     sums = store.meta.get("checksums") or {
-        file.relative_to(store.path).as_posix(): _file_sha256(file)
+        file.relative_to(store.path).as_posix(): sha256_of(file)
         for name in _READ for file in sorted(store.path.rglob(name))}
     return hashlib.sha256("".join(f"{name} {sums[name]}\n" for name in sorted(sums)).encode()).hexdigest()
-
-
-def _file_sha256(path: Path) -> str:
-    with open(path, "rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _git_commit() -> str | None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.sharding import NamedSharding
+from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 from tqdm import tqdm
 
@@ -55,7 +55,6 @@ def sweep(config: SweepConfig, about: dict[str, Any] | None = None) -> list[Prob
     if probes.unscored:
         _note(f"{len(probes.unscored)} of {len(probes.pool)} tags have no positive or no negative test clip: their "
               f"metrics stay empty and out of the means ({', '.join(probes.unscored)})")
-    jax.config.update("jax_default_matmul_precision", config.solver.matmul_precision)
     loaded = {embedding: _load(config, stores, manifest, probes, embedding) for embedding in config.embeddings}
     keys = {embedding: grid.probe_keys(config.grid, embedding, config.solver.name) for embedding in config.embeddings}
     specs = {embedding: grid.probe_specs(probes, keys[embedding]) for embedding in config.embeddings}
@@ -66,8 +65,9 @@ def sweep(config: SweepConfig, about: dict[str, Any] | None = None) -> list[Prob
     given = Given([key for part in keys.values() for key in part], grid.episode_rows(probes),
                   grid.tag_count_rows(manifest, probes.pool), grid.pair_rows(manifest, probes.pool))
 
-    with open_together(config.out, provenance.identity(config, stores),
-                       provenance.about(config, stores, manifest, about or {}), given) as results:
+    with (jax.default_matmul_precision(config.solver.matmul_precision),
+          open_together(config.out, provenance.identity(config, stores),
+                        provenance.about(config, stores, manifest, about or {}), given) as results):
         total = len(given.keys)
         if results.done:
             _note(f"{config.out} holds {len(results.done)} of {total} probes already")
@@ -87,7 +87,7 @@ def sweep(config: SweepConfig, about: dict[str, Any] | None = None) -> list[Prob
                     if not results.done.issuperset(keys[embedding]):
                         for line in plans[embedding].lines:
                             _note(f"{embedding}: {line}")
-                        _train(probes, specs[embedding], loaded.pop(embedding), config, results, tick, room)
+                        _train(probes, specs[embedding], loaded.pop(embedding), config, mesh, room, results, tick)
         except BaseException as error:
             with contextlib.suppress(OSError, InputError):  # a full disk, say; what went wrong first matters more
                 results.finish(time.monotonic() - start, complete=False)
@@ -109,9 +109,8 @@ def _load(config: SweepConfig, stores: dict[str, Store], manifest: Manifest, pro
     return matrix
 
 
-def _train(probes: grid.Grid, specs: list[vectorize.ProbeSpec], matrix: np.ndarray, config: SweepConfig,
-           results: Follower, tick: Callable[[float], None], room: int) -> None:
-    mesh = vectorize.device_mesh()
+def _train(probes: grid.Grid, specs: list[vectorize.ProbeSpec], matrix: np.ndarray, config: SweepConfig, mesh: Mesh,
+           room: int, results: Follower, tick: Callable[[float], None]) -> None:
     data = processes.place(grid.probe_data(probes, matrix), NamedSharding(mesh, P()))
     for outcomes in training.train(specs, data, config.solver, mesh, tick, norms=config.weight_norms,
                                    tagged=config.grid.test_clips == "tagged", done=results.done, room=room,

@@ -4,8 +4,9 @@
       --n_way=5 --n_way=10 --k_shot=1 --k_shot=5 --k_shot=full --num_seeds=10 --out=results/mine
 
 or, with the flags in a file, `python -m fsprobe.sweep --flagfile=launch/paper.cfg`. Repeat --store, --embedding,
---n_way and --k_shot to give several values. Writes probes.csv, per_tag.csv, episodes.csv and run.json to --out and
-prints a table per embedding. Rerunning the same command finishes what is missing. The defaults are the paper's.
+--n_way and --k_shot to give several values. Writes probes.csv, per_tag.csv, episodes.csv, run.json and what else
+fsprobe.report reads to --out, and prints a table per embedding. Rerunning the same command finishes what is missing.
+The defaults are the paper's.
 """
 
 import math
@@ -100,7 +101,7 @@ def config_from_flags() -> SweepConfig:
     k_shot = sorted(dict.fromkeys(map(_parse_shot, FLAGS.k_shot)), key=tables.shot_order)
     if FLAGS.seed + FLAGS.num_seeds - 1 > _INT32:
         raise InputError(f"--seed={FLAGS.seed}: seeds must stay below {_INT32 + 1}")
-    for name in ("learning_rate", "weight_decay", "timeout_minutes"):
+    for name in ("learning_rate", "weight_decay", "timeout_minutes", "device_memory_gb"):
         if not math.isfinite(value := float(FLAGS[name].value or 0)):
             raise InputError(f"--{name}={value}: use a finite number")
     if FLAGS.process_id >= FLAGS.num_processes:

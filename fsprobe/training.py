@@ -38,7 +38,7 @@ def plan(specs: Sequence[ProbeSpec], data: Data, config: SolverConfig, mesh: Mes
     platform, sizes = mesh.devices.flat[0].platform, Sizes.of(data)
     if config.name == "lbfgs":
         return _plan_converged(specs, data, sizes, _settings(config, False, norms), mesh, room, share)
-    buckets = vectorize.plan(specs, sizes, platform, mesh.size, config.hidden, room, share)
+    buckets = vectorize.plan(specs, sizes, platform, mesh.size, config, room, share)
     lines = (f"{len(bucket.specs)} probes of up to {bucket.n_tags} tags, {bucket.n_clips} clips: "
              f"{len(bucket.chunks(mesh.size))} chunks, {bucket.per_device} a device, {bucket.lanes} in lockstep, "
              f"{bucket.megabytes:,.1f} MB" for bucket in buckets)

@@ -91,12 +91,13 @@ class Bucket(NamedTuple):
                 for i in range(0, len(self.specs), size)]
 
 
-def plan(specs: Sequence[ProbeSpec], sizes: Sizes, platform: str, num_devices: int = 1, hidden: int = 0,
+def plan(specs: Sequence[ProbeSpec], sizes: Sizes, platform: str, num_devices: int, config: SolverConfig,
          room: int = 2**62, share: int = 1) -> list[Bucket]:
     """Pack probes by size, smallest first. A pure function of its arguments.
 
     room: bytes of a device. share: make chunks this many times smaller. Raises InputError if a probe does not fit.
     """
+    hidden = config.hidden
     buckets: dict[tuple[int, int], list[ProbeSpec]] = {}
     widest = max((len(spec.tags) for spec in specs), default=0)
     for spec in specs:
@@ -105,7 +106,7 @@ def plan(specs: Sequence[ProbeSpec], sizes: Sizes, platform: str, num_devices: i
     plan = []
     for (n_tags, n_clips), bucket in sorted(buckets.items(), key=lambda item: item[0][0] * item[0][1]):
         bucket.sort(key=lambda spec: len(spec.support))
-        need = memory.adam(sizes, n_tags, n_clips, hidden)
+        need = memory.adam(sizes, n_tags, n_clips, hidden, config.batch_size)
         lanes = _lanes(sizes.dim * hidden + hidden * n_tags if hidden else sizes.dim * n_tags, platform)
         most = max(1, lanes * (16 if platform == "cpu" else 1) // share)
         lanes, count = memory.pack(need, f"a probe of {n_tags} tags and {n_clips} clips", sizes, room,

@@ -144,6 +144,7 @@ BAD_INPUT = {
     "not UTF-8": (lambda data: (data / "t.txt").write_bytes(b"caf\xe9"), ["--tags=file:{data}/t.txt"], "not UTF-8"),
     "no tags file": (None, ["--tags=file:{data}/no.txt"], "--tags=file:"),
     "no number": (None, ["--learning_rate=nan"], "--learning_rate=nan: use a finite number"),
+    "no memory": (None, ["--device_memory_gb=inf"], "--device_memory_gb=inf: use a finite number"),
     "huge batch": (None, ["--batch_size=99999999999"], "batch_size"),
     "odd l2": (None, ["--solver=lbfgs", "--l2=0"], "--l2=0: use a positive number"),
     "hidden lbfgs": (None, ["--solver=lbfgs", "--hidden=4"], "only --solver=adam trains a hidden layer"),

@@ -90,7 +90,7 @@ def test_the_plan_fills_the_room_and_says_so(data):
     for room in (least, 2 * least, 10 * least):
         portions = plan(specs(), data, ADAM, mesh, room)
         for bucket in portions.buckets:
-            need = memory.adam(sizes, bucket.n_tags, bucket.n_clips, 0)
+            need = memory.adam(sizes, bucket.n_tags, bucket.n_clips, 0, 8)
             taken = sizes.data_bytes + bucket.per_device * need.kept + bucket.lanes * need.busy
             assert taken <= room and bucket.per_device % bucket.lanes == 0
         assert len(portions.lines) == len(portions.buckets) == 2 and " MB" in portions.lines[0]
@@ -121,7 +121,7 @@ def test_the_estimate_is_what_xla_asks_for(shape):
                                                                            np.arange(n_tags)),) * count)
     tasks = vectorize._stack(chunk, ONE)
     state = vectorize._init(tasks, arrays, solver, ONE, lanes)
-    need = memory.adam(sizes, n_tags, n_clips, 0)
+    need = memory.adam(sizes, n_tags, n_clips, 0, 8)
     taken = max(asked_for(vectorize._advance, (solver, ONE, lanes), state, tasks, arrays, jnp.int32(1)),
                 asked_for(vectorize._test, (solver, ONE, lanes, False, False), state, tasks, arrays))
     assert taken <= count * need.kept + lanes * need.busy <= 4 * taken

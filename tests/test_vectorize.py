@@ -73,13 +73,13 @@ def test_padding_is_inert(data):
 def test_plan_packs_every_probe_once_into_room_that_fits():
     many = specs(40)
     sizes = Sizes(60, 30, 80, 10, 8)
-    buckets = vectorize.plan(many, sizes, "cpu", 2)
+    buckets = vectorize.plan(many, sizes, "cpu", 2, CONFIG)
     chunks = [chunk for bucket in buckets for chunk in bucket.chunks(2)]
     assert sorted(spec.key for chunk in chunks for spec in chunk.specs) == list(range(40))
     for chunk in chunks:
         for spec in chunk.specs:
             assert len(spec.tags) <= chunk.n_tags and len(spec.support) <= chunk.n_clips
-    assert buckets == vectorize.plan(many, sizes, "cpu", 2)
+    assert buckets == vectorize.plan(many, sizes, "cpu", 2, CONFIG)
 
 
 def test_one_trace_per_shape(data):
