@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import optax
 from jax import Array
 
 Params = Any
@@ -68,44 +67,45 @@ class Solver(NamedTuple):
     weights: Callable[[Any], Params]
 
 
-def columnwise_uniform(key: Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> Array:
-    """U(−1/√dim, 1/√dim) per column from a key of its own, as torch.nn.Linear: padding columns changes no other."""
-    dim = shape[0]
-    column = lambda i: jax.random.uniform(jax.random.fold_in(key, i), (dim,), dtype, -1.0, 1.0)  # noqa: E731
-    return jax.vmap(column, out_axes=1)(jnp.arange(shape[1])) / jnp.sqrt(dim)
+def tagwise_uniform(key: Array, shape: tuple[int, ...], dim: int) -> Array:
+    """U(−1/√dim, 1/√dim), as torch.nn.Linear, a row of `[tag, …]` from a key of its own: more tags change no other."""
+    row = lambda i: jax.random.uniform(jax.random.fold_in(key, i), shape[1:], minval=-1.0, maxval=1.0)  # noqa: E731
+    return jax.vmap(row)(jnp.arange(shape[0])) / jnp.sqrt(dim)
 
 
 class LinearProbe(nn.Module):
-    """`[..., dim]` → logits `[..., tag]`. Sigmoid outputs are the loss's and the reader's business."""
+    """`[clip, dim]` → logits `[clip, tag]`, or `[tag, clip]` by_tag. Sigmoid is the loss's and the reader's business.
+
+    Why flax.linen.Dense is not used: with the kernel `[tag, dim]` and the logits by_tag, XLA's products and updates on
+    a CPU run along rows, and training on few clips is faster (results/benchmarks/NOTES.md).
+    """
 
     n_tags: int
 
     @nn.compact
-    def __call__(self, x: Array) -> Array:
+    def __call__(self, x: Array, by_tag: bool = False) -> Array:
         dim = x.shape[-1]
-
-        def bias_init(key: Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> Array:
-            return columnwise_uniform(key, (1, *shape), dtype)[0] / jnp.sqrt(dim)
-
-        return nn.Dense(self.n_tags, kernel_init=columnwise_uniform, bias_init=bias_init)(x)
+        kernel = self.param("kernel", tagwise_uniform, (self.n_tags, dim), dim)
+        bias = self.param("bias", tagwise_uniform, (self.n_tags,), dim)
+        return kernel @ x.T + bias[:, None] if by_tag else x @ kernel.T + bias
 
 
 class HiddenProbe(nn.Module):
-    """`[..., dim]` → dense, ReLU, dropout 0.5 if it is given a key → LinearProbe."""
+    """`[clip, dim]` → dense, ReLU, dropout 0.5 if it is given a key → LinearProbe."""
 
     n_tags: int
     hidden: int
 
     @nn.compact
-    def __call__(self, x: Array, dropout: Array | None = None) -> Array:
+    def __call__(self, x: Array, by_tag: bool = False, dropout: Array | None = None) -> Array:
         x = nn.relu(LinearProbe(self.hidden, name="Hidden_0")(x))
         x = nn.Dropout(0.5, deterministic=dropout is None)(x, rng=dropout)
-        return LinearProbe(self.n_tags, name="Output_0")(x)
+        return LinearProbe(self.n_tags, name="Output_0")(x, by_tag)
 
 
 def bce(logits: Array, labels: Array, mask: Array) -> Array:
-    """Binary cross-entropy averaged over the `[clip, tag]` entries where mask is true."""
-    losses = optax.sigmoid_binary_cross_entropy(logits, labels.astype(logits.dtype))
+    """Binary cross-entropy averaged over the entries where mask is true."""
+    losses = jnp.maximum(logits, 0.0) - logits * labels + jnp.log1p(jnp.exp(-jnp.abs(logits)))
     return jnp.sum(jnp.where(mask, losses, 0.0)) / jnp.maximum(jnp.sum(mask), 1)
 
 
@@ -114,14 +114,17 @@ def module(n_tags: int, hidden: int) -> nn.Module:
     return HiddenProbe(n_tags, hidden) if hidden else LinearProbe(n_tags)
 
 
-def logits(params: Params, x: Array, dropout: Array | None = None) -> Array:
-    """`[clip, dim]` → `[clip, tag]` with the probe that `params` belong to. dropout: a key, to train a hidden layer."""
+def logits(params: Params, x: Array, *, by_tag: bool = False, dropout: Array | None = None) -> Array:
+    """`[clip, dim]` → `[clip, tag]`, or `[tag, clip]` by_tag, with the probe that `params` belong to.
+
+    dropout: a key, to train a hidden layer.
+    """
     layers = params["params"]
     if "Output_0" not in layers:
-        out: Array = LinearProbe(layers["Dense_0"]["bias"].size).apply(params, x)
+        out: Array = LinearProbe(layers["bias"].size).apply(params, x, by_tag)
     else:
-        hidden, n_tags = (layers[name]["Dense_0"]["bias"].size for name in ("Hidden_0", "Output_0"))
-        out = HiddenProbe(n_tags, hidden).apply(params, x, dropout)
+        hidden, n_tags = (layers[name]["bias"].size for name in ("Hidden_0", "Output_0"))
+        out = HiddenProbe(n_tags, hidden).apply(params, x, by_tag, dropout)
     return out
 
 

@@ -65,13 +65,15 @@ def adam(config: SolverConfig) -> Solver:
         return AdamState(params, optimizer.init(params), params, Progress(zero, inf, inf, zero, task.num_support == 0))
 
     def advance(state: AdamState, task: Task, data: Data, num_epochs: Array | int) -> AdamState:
-        labels = data.train_labels[task.support[:, None], task.tags]
+        labels = data.train_labels[task.support, task.tags[:, None]]
         valid_labels = data.valid_labels[:, task.tags]
+        every = jnp.ones_like(valid_labels)
         positions = jnp.arange(task.support.shape[0])
         size = min(config.batch_size, positions.size)
 
-        def loss(params: Params, x: Array, y: Array, clip_mask: Array, dropout: Array | None = None) -> Array:
-            return bce(logits(params, x, dropout), y, clip_mask[:, None] & task.tag_mask)
+        def loss(params: Params, batch: Array, real: Array, dropout: Array | None) -> Array:
+            scores = logits(params, data.train[task.support[batch]], by_tag=True, dropout=dropout)
+            return bce(scores, labels[:, batch], task.tag_mask[:, None] & real)
 
         def step(i: Array, carry: tuple[Params, optax.OptState], order: Array,
                  key: Array) -> tuple[Params, optax.OptState]:
@@ -79,7 +81,7 @@ def adam(config: SolverConfig) -> Solver:
             dropout = jax.random.fold_in(key, i) if config.hidden else None
             batch = lax.dynamic_slice(order, (i * size,), (size,))
             real = i * size + jnp.arange(size) < task.num_support
-            gradient = jax.grad(loss)(params, data.train[task.support[batch]], labels[batch], real, dropout)
+            gradient = jax.grad(loss)(params, batch, real, dropout)
             updates, moments = optimizer.update(gradient, moments, params)
             return optax.apply_updates(params, updates), moments
 
@@ -91,7 +93,7 @@ def adam(config: SolverConfig) -> Solver:
             steps = (task.num_support + size - 1) // size
             params, moments = lax.fori_loop(0, steps, lambda i, carry: step(i, carry, order, dropout),
                                             (state.params, state.moments))
-            val_loss = loss(params, data.valid, valid_labels, jnp.ones(data.valid.shape[0], bool))
+            val_loss = bce(logits(params, data.valid), valid_labels, every & task.tag_mask)
             progress = next_progress(state.progress, val_loss, config)
             improved = progress.best_epoch == progress.epoch
             best = jax.tree.map(lambda new, old: jnp.where(improved, new, old), params, state.best_params)

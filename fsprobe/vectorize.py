@@ -2,8 +2,8 @@
 
 A chunk holds probes of similar size, padded to the same `[clip]` and `[tag]` room. Its leading axis, probe, is
 sharded over all devices; on each device `lax.map` walks the probes in groups of `lanes`, and a group is vmapped.
-On a CPU few lanes are fastest: a probe's weights and moments then stay in cache from step to step, and a probe
-that needs fewer steps takes less time. An accelerator wants all lanes at once.
+On a CPU one lane is fastest: a probe's weights and moments stay in cache from step to step, and a probe that needs
+fewer steps takes less time. An accelerator wants all lanes at once.
 
 Training proceeds in blocks of epochs, so that the host can show progress and stop cleanly in between.
 """
@@ -27,7 +27,7 @@ from fsprobe.memory import Sizes
 from fsprobe.probe import Data, Solver, Task
 
 _BLOCK_SECONDS = 1.0  # what a block of epochs should take: often enough for the progress bar and Ctrl-C
-_CACHE_BYTES = 512 * 1024  # of weights and moments that one CPU core keeps close
+_CACHE_BYTES = 1  # of weights and moments that one CPU core keeps close
 
 
 @dataclass(frozen=True)
@@ -97,20 +97,19 @@ def plan(specs: Sequence[ProbeSpec], sizes: Sizes, platform: str, num_devices: i
 
     room: bytes of a device. share: make chunks this many times smaller. Raises InputError if a probe does not fit.
     """
-    hidden = config.hidden
     buckets: dict[tuple[int, int], list[ProbeSpec]] = {}
     widest = max((len(spec.tags) for spec in specs), default=0)
     for spec in specs:
-        shape = (min(_power_of(2, len(spec.tags)), widest), _power_of(4, len(spec.support)))
+        shape = (min(_room_for(len(spec.tags)), widest), _power_of(4, len(spec.support)))
         buckets.setdefault(shape, []).append(spec)
+    lanes_wanted = 1 if platform == "cpu" else 256
     plan = []
     for (n_tags, n_clips), bucket in sorted(buckets.items(), key=lambda item: item[0][0] * item[0][1]):
         bucket.sort(key=lambda spec: len(spec.support))
-        need = memory.adam(sizes, n_tags, n_clips, hidden, config.batch_size)
-        lanes = _lanes(sizes.dim * hidden + hidden * n_tags if hidden else sizes.dim * n_tags, platform)
-        most = max(1, lanes * (16 if platform == "cpu" else 1) // share)
+        need = memory.adam(sizes, n_tags, n_clips, config.hidden, config.batch_size)
+        most = max(1, (16 if platform == "cpu" else lanes_wanted) // share)
         lanes, count = memory.pack(need, f"a probe of {n_tags} tags and {n_clips} clips", sizes, room,
-                                   min(lanes, most), most)
+                                   min(lanes_wanted, most), most)
         plan.append(Bucket(n_tags, n_clips, tuple(bucket), lanes, count,
                            (count * need.kept + lanes * need.busy) / 1e6))
     return plan
@@ -125,15 +124,16 @@ def train(chunk: Chunk, data: Data, config: SolverConfig, mesh: Mesh,
     with one of the probe's tags. norms: hand back weight_norms.
     """
     solver = solvers.adam(config)
-    tasks, real = _stack(chunk, mesh), np.array([spec is not None for spec in chunk.specs])
+    places = _deal(len(chunk.specs), mesh.size, chunk.lanes)
+    tasks, real = _stack(chunk, mesh, places), np.array([spec is not None for spec in chunk.specs])
     state = _init(tasks, data, solver, mesh, chunk.lanes)
     behind, epochs = 0, 1
     while True:
         start = time.monotonic()
         state = _advance(state, tasks, data, processes.agreed(np.int32(epochs)), solver, mesh, chunk.lanes)
-        progress = processes.fetch(state.progress)
+        progress = jax.tree.map(lambda field: field[places], processes.fetch(state.progress))
         spent = time.monotonic() - start
-        now = int(np.where(progress.done, config.max_epochs, progress.epoch)[:real.size][real].sum())
+        now = int(np.where(progress.done, config.max_epochs, progress.epoch)[real].sum())
         tick(now - behind)
         behind = now
         if progress.done.all():
@@ -141,7 +141,7 @@ def train(chunk: Chunk, data: Data, config: SolverConfig, mesh: Mesh,
         if behind > real.sum():  # the first block may have compiled
             epochs = int(np.clip(epochs * _BLOCK_SECONDS / max(spent, 1e-3), 1, 2 * epochs + 8))
     tested = _test(state, tasks, data, solver, mesh, chunk.lanes, tagged, norms)
-    precision, auc, weights = jax.tree.map(np.array, processes.fetch(tested))
+    precision, auc, weights = jax.tree.map(lambda field: field[places], processes.fetch(tested))
     precision[progress.best_epoch == 0] = auc[progress.best_epoch == 0] = np.nan  # it diverged: nothing was learnt
     for i, spec in enumerate(chunk.specs):
         if spec is None:
@@ -156,13 +156,19 @@ def device_mesh() -> Mesh:
     return Mesh(np.array(jax.devices()), ("probe",))
 
 
-def _stack(chunk: Chunk, mesh: Mesh) -> Task:
-    """The chunk's tasks with a leading probe axis, padded with tasks that have no clips to fill every lane."""
+def _deal(count: int, num_devices: int, lanes: int) -> np.ndarray:
+    """Places on the probe axis, int `[count]`: dealt to the devices like cards, for neighbours are of like size."""
+    size = multiple_of(num_devices * lanes, count)
+    return np.arange(size).reshape(num_devices, -1).T.ravel()[:count]
+
+
+def _stack(chunk: Chunk, mesh: Mesh, places: np.ndarray) -> Task:
+    """The chunk's tasks with a leading probe axis, filled up with tasks that have no clips."""
     count = multiple_of(mesh.size * chunk.lanes, len(chunk.specs))
     support = np.zeros((count, chunk.n_clips), np.int32)
     tags = np.zeros((count, chunk.n_tags), np.int32)
     seed, num_support, n_way = np.zeros((3, count), np.int32)
-    for i, spec in enumerate(chunk.specs):
+    for i, spec in zip(places, chunk.specs, strict=True):
         if spec is None:
             continue
         support[i, :len(spec.support)] = spec.support
@@ -199,9 +205,9 @@ def _test(state: Any, tasks: Task, data: Data, solver: Solver, mesh: Mesh, lanes
     """(average precision `[probe, tag]`, ROC-AUC `[probe, tag]`, weight norms `[probe, dim]` or None)."""
     def one(state: Any, task: Task, data: Data) -> tuple[Array, Array, Array | None]:
         params = solver.weights(state)
-        weights = jnp.abs(params["params"]["Dense_0"]["kernel"]) * task.tag_mask if norms else None
+        weights = jnp.abs(params["params"]["kernel"]) * task.tag_mask[:, None] if norms else None
         return (*score_tags(probe.logits(params, data.test), data, task, tagged),
-                None if weights is None else jnp.sum(weights, axis=1))
+                None if weights is None else jnp.sum(weights, axis=0))
 
     return over_devices(one, mesh, lanes, (state, tasks), (data,))
 
@@ -216,14 +222,16 @@ def score_tags(scores: Array, data: Data, task: Task, tagged: bool) -> tuple[Arr
     return jax.vmap(metrics.both, in_axes=(1, 1, None))(scores, labels, counted)
 
 
-def _lanes(num_weights: int, platform: str) -> int:
-    if platform != "cpu":
-        return 256
-    return int(np.clip(_CACHE_BYTES // (3 * 4 * num_weights), 1, 16))  # with two moments
+def _room_for(n_tags: int) -> int:
+    """A multiple of eight; above 64, of a quarter of a power of two: few shapes, little padding."""
+    step = 8
+    while 8 * step < n_tags:
+        step *= 2
+    return multiple_of(step, n_tags)
 
 
 def _power_of(base: int, least: int) -> int:
-    power = 8
+    power = 32
     while power < least:
         power *= base
     return power

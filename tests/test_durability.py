@@ -65,7 +65,7 @@ def data(tmp_path_factory) -> Path:
     tiny.write_data(root)
     code, errors = end(start(root, "whole"))
     assert code == 0 and len(lines(root / "whole")) == 120, errors
-    assert "45 chunks, 1 a device" in errors and "15 chunks, 1 a device" in errors
+    assert "60 chunks, 1 a device" in errors
     return root
 
 

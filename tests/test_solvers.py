@@ -43,8 +43,8 @@ def problem(num_clips: int = 21, dim: int = 5, n_way: int = 3) -> tuple[Data, Ta
 def numpy_fit(data: Data, task: Task, config: SolverConfig) -> tuple[list[float], np.ndarray]:
     """The protocol as a plain loop in float64: validation losses by epoch, and the weights of the best one."""
     solver = adam(config)
-    start = solver.init(task, data).params["params"]["Dense_0"]
-    theta = np.vstack([start["kernel"], start["bias"]]).astype(np.float64)
+    start = solver.init(task, data).params["params"]
+    theta = np.vstack([start["kernel"].T, start["bias"]]).astype(np.float64)
     first, second, t = np.zeros_like(theta), np.zeros_like(theta), 0
     support, tags = np.asarray(task.support), np.asarray(task.tags)
     train, labels = np.asarray(data.train)[support], np.asarray(data.train_labels)[support][:, tags]
@@ -83,7 +83,7 @@ def test_a_whole_fit_is_the_plain_loop(restore_best):
     assert int(progress.best_epoch) == int(np.argmin(losses)) + 1
     assert float(progress.loss) == pytest.approx(min(losses) if restore_best else losses[-1], abs=1e-5)
     if restore_best:  # float32 against float64 over some 100 steps
-        np.testing.assert_allclose(params["params"]["Dense_0"]["kernel"], best[:-1], atol=1e-4)
+        np.testing.assert_allclose(params["params"]["kernel"], best[:-1].T, atol=1e-4)
 
 
 def test_early_stopping_on_a_hand_worked_curve():
@@ -117,10 +117,10 @@ def test_shuffling_permutes_the_real_and_padding_changes_nothing():
     np.testing.assert_array_equal(padded[:10], order)
 
 
-def test_initialisation_is_torchs_and_column_by_column():
-    narrow = LinearProbe(3).init(jax.random.key(0), jnp.zeros((1, 100)))["params"]["Dense_0"]
-    wide = LinearProbe(50).init(jax.random.key(0), jnp.zeros((1, 100)))["params"]["Dense_0"]
-    np.testing.assert_array_equal(narrow["kernel"], wide["kernel"][:, :3])
+def test_initialisation_is_torchs_and_tag_by_tag():
+    narrow = LinearProbe(3).init(jax.random.key(0), jnp.zeros((1, 100)))["params"]
+    wide = LinearProbe(50).init(jax.random.key(0), jnp.zeros((1, 100)))["params"]
+    np.testing.assert_array_equal(narrow["kernel"], wide["kernel"][:3])
     np.testing.assert_array_equal(narrow["bias"], wide["bias"][:3])
     for leaf in (wide["kernel"], wide["bias"]):  # U(−0.1, 0.1): nothing outside, and it fills the range
         assert float(jnp.abs(leaf).max()) <= 0.1 and float(leaf.max()) > 0.08 and float(leaf.min()) < -0.08
@@ -150,12 +150,20 @@ def test_a_hidden_layer_learns_what_a_line_cannot():
 def test_dropout_is_of_training_alone_and_half():
     params = module(3, 1000).init(jax.random.key(0), jnp.zeros((1, 5)))
     x = jnp.ones((1, 5))
-    kept, dropped = logits(params, x), logits(params, x, jax.random.key(1))
+    kept, dropped = logits(params, x), logits(params, x, dropout=jax.random.key(1))
     np.testing.assert_array_equal(kept, logits(params, x))
     assert np.abs(kept - dropped).max() > 1e-3
     # survivors count double: the mean over 200 masks of 1000 units is the whole, to some standard errors
-    many = jax.vmap(lambda key: logits(params, x, key))(jax.random.split(jax.random.key(2), 200))
+    many = jax.vmap(lambda key: logits(params, x, dropout=key))(jax.random.split(jax.random.key(2), 200))
     np.testing.assert_allclose(many.mean(axis=0), kept, atol=4 * float(many.std(axis=0).max()) / 200**0.5)
+
+
+@pytest.mark.parametrize("hidden", [0, 7])
+def test_logits_by_tag_are_the_same(hidden):
+    x = jax.random.normal(jax.random.key(0), (6, 5))
+    params = module(3, hidden).init(jax.random.key(1), x)
+    assert logits(params, x).shape == (6, 3)
+    np.testing.assert_allclose(logits(params, x, by_tag=True), logits(params, x).T, atol=1e-6)  # sums in other orders
 
 
 def test_padding_tags_changes_nothing_of_a_hidden_probe():

@@ -50,6 +50,14 @@ def mesh_of(num_devices: int) -> Mesh:
     return Mesh(np.array(jax.devices()[:num_devices]), ("probe",))
 
 
+@pytest.mark.parametrize(("count", "num_devices", "lanes"), [(9, 2, 1), (9, 4, 1), (3, 8, 1), (10, 2, 3), (1, 1, 16)])
+def test_probes_are_dealt_like_cards(count, num_devices, lanes):
+    places = vectorize._deal(count, num_devices, lanes)
+    size = vectorize.multiple_of(num_devices * lanes, count)
+    assert len(set(places)) == count and places.max() < size
+    np.testing.assert_array_equal(places // (size // num_devices), np.arange(count) % num_devices)  # whose each is
+
+
 @pytest.mark.parametrize(("num_devices", "lanes"), [(1, 1), (1, 4), (2, 1), (2, 3)])
 def test_together_as_alone(data, num_devices, lanes):
     chunk = Chunk(8, 72, lanes, tuple(specs()))
