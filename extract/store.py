@@ -16,6 +16,7 @@ Written by `extract.store_writer`. Needs only NumPy and the standard library, so
 """
 
 import json
+import mmap
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -92,6 +93,7 @@ class Store:
         ascending = np.argsort(indices, kind="stable")  # one forward pass over the file
         out = np.empty((len(indices), getattr(self, name).shape[1]), np.float32)
         out[ascending] = getattr(self, name)[indices[ascending]]
+        _let_go(getattr(self, name))
         return out
 
     def clip_frames(self, row: int) -> np.ndarray:
@@ -225,6 +227,13 @@ def _check_unique(clip_ids: Sequence[str], path: Path) -> None:
         if clip in seen:
             raise InputError(f"{path}: clip_id {clip!r} stands twice; a clip_id must be unique")
         seen.add(clip)
+
+
+def _let_go(array: np.ndarray | Stacked) -> None:
+    """Unmap the pages read, so that they don't count as this process's memory; the system's cache keeps them."""
+    for part in array.parts if isinstance(array, Stacked) else (array,):
+        if isinstance(mapped := getattr(part, "_mmap", None), mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+            mapped.madvise(mmap.MADV_DONTNEED)
 
 
 def load_array(path: Path, dtype: Any, shape: tuple[int | None, ...], growing: bool = False) -> np.ndarray:

@@ -14,7 +14,7 @@ from extract.manifest import Manifest, rank_tags, read_manifest
 from extract.store import DONE, Store, open_store
 
 COMBINED = "combined"
-_BLOCK = 2048  # clips read at a time
+_BLOCK = 512  # clips read at a time
 
 
 def open_stores(stores: Mapping[str, str | Path | Store]) -> dict[str, Store]:
