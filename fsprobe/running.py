@@ -88,6 +88,7 @@ def sweep(config: SweepConfig, about: dict[str, Any] | None = None) -> list[Prob
                         for line in plans[embedding].lines:
                             _note(f"{embedding}: {line}")
                         _train(probes, specs[embedding], loaded.pop(embedding), config, mesh, room, results, tick)
+                        jax.clear_caches()  # thousands of memory mappings, and Linux allows a process 65,530
         except BaseException as error:
             with contextlib.suppress(OSError, InputError):  # a full disk, say; what went wrong first matters more
                 results.finish(time.monotonic() - start, complete=False)

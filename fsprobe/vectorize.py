@@ -5,7 +5,8 @@ sharded over all devices; on each device `lax.map` walks the probes in groups of
 On a CPU one lane is fastest: a probe's weights and moments stay in cache from step to step, and a probe that needs
 fewer steps takes less time. An accelerator wants all lanes at once.
 
-Training proceeds in blocks of epochs, so that the host can show progress and stop cleanly in between.
+Training proceeds in blocks of epochs, so that the host can show progress and stop cleanly in between, and retire what
+is done: in lockstep, a probe that has stopped early costs as much as one that has not.
 """
 
 import time
@@ -24,13 +25,14 @@ from jax.sharding import PartitionSpec as P
 from fsprobe import memory, metrics, probe, processes, solvers
 from fsprobe.config import SolverConfig
 from fsprobe.memory import Sizes
-from fsprobe.probe import Data, Solver, Task
+from fsprobe.probe import Data, Progress, Solver, Task
 
+_SHRINK = 4  # once no more than a fourth of the lanes still train, the chunk goes on with a fourth
 _BLOCK_SECONDS = 1.0  # what a block of epochs should take: often enough for the progress bar and Ctrl-C
 _CACHE_BYTES = 1  # of weights and moments that one CPU core keeps close
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ProbeSpec:
     """One probe to train, on the host. support: rows of Data.train; tags: columns of the labels."""
 
@@ -123,32 +125,49 @@ def train(chunk: Chunk, data: Data, config: SolverConfig, mesh: Mesh,
     A probe that stops early counts as max_epochs, so that ticks add up to probes × max_epochs. tagged: test on clips
     with one of the probe's tags. norms: hand back weight_norms.
     """
-    solver = solvers.adam(config)
-    places = _deal(len(chunk.specs), mesh.size, chunk.lanes)
-    tasks, real = _stack(chunk, mesh, places), np.array([spec is not None for spec in chunk.specs])
-    state = _init(tasks, data, solver, mesh, chunk.lanes)
+    solver, lanes = solvers.adam(config), chunk.lanes
+    places = _deal(len(chunk.specs), mesh.size, lanes)
+    tasks = _stack(chunk, mesh, places)
+    state = _init(tasks, data, solver, mesh, lanes)
+    # who trains, and where
+    here = {spec: place for spec, place in zip(chunk.specs, places, strict=True) if spec is not None}
+    found: dict[ProbeSpec, Outcome] = {}
     behind, epochs = 0, 1
-    while True:
+    while here:
         start = time.monotonic()
-        state = _advance(state, tasks, data, processes.agreed(np.int32(epochs)), solver, mesh, chunk.lanes)
-        progress = jax.tree.map(lambda field: field[places], processes.fetch(state.progress))
+        state = _advance(state, tasks, data, processes.agreed(np.int32(epochs)), solver, mesh, lanes)
+        progress = processes.fetch(state.progress)
         spent = time.monotonic() - start
-        now = int(np.where(progress.done, config.max_epochs, progress.epoch)[real].sum())
+        now = config.max_epochs * len(found) + sum(
+            config.max_epochs if progress.done[place] else int(progress.epoch[place]) for place in here.values())
         tick(now - behind)
-        behind = now
-        if progress.done.all():
-            break
-        if behind > real.sum():  # the first block may have compiled
+        if behind:  # the first block may have compiled
             epochs = int(np.clip(epochs * _BLOCK_SECONDS / max(spent, 1e-3), 1, 2 * epochs + 8))
-    tested = _test(state, tasks, data, solver, mesh, chunk.lanes, tagged, norms)
-    precision, auc, weights = jax.tree.map(lambda field: field[places], processes.fetch(tested))
-    precision[progress.best_epoch == 0] = auc[progress.best_epoch == 0] = np.nan  # it diverged: nothing was learnt
-    for i, spec in enumerate(chunk.specs):
-        if spec is None:
+        behind = now
+        running = {spec: place for spec, place in here.items() if not progress.done[place]}
+        fewer = lanes // _SHRINK
+        if running and len(running) > fewer * mesh.size:
             continue
-        n_way = len(spec.tags)
-        yield Outcome(spec, precision[i, :n_way], auc[i, :n_way], float(progress.loss[i]),
-                      int(progress.best_epoch[i]), int(progress.epoch[i]), weight_norms=weights[i] if norms else None)
+        tested = processes.fetch(_test(state, tasks, data, solver, mesh, lanes, tagged, norms))
+        found |= {spec: _outcome(spec, place, progress, *tested)
+                  for spec, place in here.items() if progress.done[place]}
+        here = {}
+        if running:
+            lanes, places = fewer, _deal(len(running), mesh.size, fewer)
+            origin = np.full(mesh.size * lanes, np.argmax(progress.done))  # one that is done fills the other places
+            origin[places] = list(running.values())
+            tasks, state = _take((tasks, state), processes.place(origin, NamedSharding(mesh, P())), mesh)
+            here = dict(zip(running, places, strict=True))
+    yield from (found[spec] for spec in chunk.specs if spec is not None)
+
+
+def _outcome(spec: ProbeSpec, place: int, progress: Progress, precision: np.ndarray, auc: np.ndarray,
+             weights: np.ndarray | None) -> Outcome:
+    """What the probe at `place` came to; one that diverged has learnt nothing."""
+    n_way, learnt = len(spec.tags), 1.0 if progress.best_epoch[place] else np.float32(np.nan)
+    return Outcome(spec, learnt * precision[place, :n_way], learnt * auc[place, :n_way], float(progress.loss[place]),
+                   int(progress.best_epoch[place]), int(progress.epoch[place]),
+                   weight_norms=None if weights is None else weights[place])
 
 
 def device_mesh() -> Mesh:
@@ -176,6 +195,13 @@ def _stack(chunk: Chunk, mesh: Mesh, places: np.ndarray) -> Task:
         seed[i], num_support[i], n_way[i] = spec.seed, len(spec.support), len(spec.tags)
     tasks = Task(seed, support, num_support, tags, n_way)  # type: ignore[arg-type]
     return processes.place(tasks, NamedSharding(mesh, P("probe")))
+
+
+@partial(jax.jit, static_argnames=("mesh",))
+def _take(tree: Any, origin: Array, mesh: Mesh) -> Any:
+    """The places `origin` of the probe axis, laid over the devices anew."""
+    over = NamedSharding(mesh, P("probe"))
+    return jax.tree.map(lambda leaf: lax.with_sharding_constraint(leaf[origin], over), tree)
 
 
 def over_devices(function: Callable[..., Any], mesh: Mesh, lanes: int, mapped: tuple[Any, ...],

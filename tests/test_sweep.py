@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from extract.manifest import Manifest, read_manifest, write_manifest
+from fsprobe import vectorize
 from fsprobe.config import GridConfig, SolverConfig, SweepConfig
 from fsprobe.results import read_per_tag, read_probes
 from fsprobe.rows import SolverRow, read_rows
@@ -196,6 +197,12 @@ def test_missing_drop_uses_the_same_clips_for_every_embedding_and_keeps_the_tags
     order = [{line.split(",")[2]: line.split(",")[1] for line in (data / name / "episodes.csv").read_text().splitlines()
               if line.startswith("0,")} for name in ("out", "less")]
     assert order[0] == order[1], "tags are ranked, and drawn, over every clip of the manifest"
+
+
+def test_compiled_programs_do_not_pile_up(data):
+    """Some 7,000 memory mappings for an embedding of the paper's grid; past 65,530 XLA crashes."""
+    sweep(config(data))
+    assert not vectorize._advance._cache_size()  # type: ignore[attr-defined]
 
 
 def test_fewer_says_how_scarce(data):

@@ -46,6 +46,25 @@ def alone(spec: ProbeSpec, data: Data) -> tuple[np.ndarray, np.ndarray, float, i
             float(progress.loss), int(progress.epoch))
 
 
+@pytest.mark.parametrize("num_devices", [1, 2])
+def test_retiring_what_is_done_changes_nothing(data, num_devices, monkeypatch):
+    config = SolverConfig(learning_rate=0.05, max_epochs=300, patience=3)
+    mesh, chunk = mesh_of(num_devices), Chunk(8, 72, 16 // num_devices, tuple(specs(14)))
+    monkeypatch.setattr(vectorize, "_BLOCK_SECONDS", 0.0)  # an epoch at a time
+    sizes, ticks, take = [], [], vectorize._take
+    monkeypatch.setattr(vectorize, "_take", lambda tree, origin, mesh: sizes.append(origin.size) or take(
+        tree, origin, mesh))
+    retired = list(vectorize.train(chunk, data, config, mesh, ticks.append))
+    assert sizes == [4, 1][:3 - num_devices] and sum(ticks) == 14 * config.max_epochs
+    monkeypatch.setattr(vectorize, "_SHRINK", 1000)
+    together = list(vectorize.train(chunk, data, config, mesh))
+    assert len({outcome.epochs for outcome in together}) > 4 and len(sizes) == 3 - num_devices
+    for mine, theirs in zip(retired, together, strict=True):
+        assert mine.spec is theirs.spec and mine.epochs == theirs.epochs
+        assert mine.val_loss == pytest.approx(theirs.val_loss, abs=1e-5)
+        np.testing.assert_allclose(mine.average_precision, theirs.average_precision, atol=1e-5)
+
+
 def mesh_of(num_devices: int) -> Mesh:
     return Mesh(np.array(jax.devices()[:num_devices]), ("probe",))
 

@@ -19,6 +19,7 @@ import numpy as np
 from absl import app, flags
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
+from tqdm import tqdm
 
 from extract.arrays import import_arrays
 from fsprobe import metrics, sweep, tables, training, vectorize
@@ -59,7 +60,8 @@ def adam(dims: list[int], n_ways: tuple[int, ...], k_shots: tuple[int, ...], num
     specs = grid(corpus.episodes(num_seeds, max(n_ways), max(k_shots)), n_ways, k_shots)
     cells = [specs[i:i + num_seeds] for i in range(0, len(specs), num_seeds)]
     rows = []
-    for dim in dims:
+    for dim in tqdm(dims, "training", unit="width", disable=None):
+        jax.clear_caches()
         data = corpus.data(dim)
         tensors = peers.Tensors(data)
         data = on_devices(data, mesh)
@@ -84,7 +86,8 @@ def lbfgs(dims: list[int], n_ways: tuple[int, ...], k_shots: tuple[int, ...], nu
     mesh = vectorize.device_mesh()
     specs = grid(corpus.episodes(num_seeds, max(n_ways), max(k_shots)), n_ways, k_shots)
     rows = []
-    for dim in dims:
+    for dim in tqdm(dims, "regularised", unit="width", disable=None):
+        jax.clear_caches()
         data = corpus.data(dim)
         mean = data.train.mean(axis=0)
         data = data._replace(train=data.train - mean, valid=data.valid - mean)
