@@ -9,6 +9,7 @@ fsprobe.report reads to --out, and prints a table per embedding. Rerunning the s
 The defaults are the paper's.
 """
 
+import importlib
 import math
 import os
 import re
@@ -16,6 +17,7 @@ import sys
 
 import jax
 import platformdirs
+import threadpoolctl
 from absl import flags
 
 from extract.errors import InputError, run
@@ -156,7 +158,12 @@ def _parse_l2(text: str) -> float | str:
 
 
 def _use_all_cores_and_cache() -> None:
-    """One host device per core, so that probes train side by side; compiled programs kept between runs."""
+    """One host device per core, so that probes train side by side; compiled programs kept between runs.
+
+    Each device calls SciPy's LAPACK by itself: more threads below it would wait for each other, at twice the time.
+    """
+    importlib.import_module("scipy.linalg.cython_lapack")
+    threadpoolctl.threadpool_limits(1, "blas")
     if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
         jax.config.update("jax_num_cpu_devices", len(os.sched_getaffinity(0)))
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:

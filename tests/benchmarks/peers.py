@@ -82,19 +82,28 @@ def torch_vmap(specs: Sequence[ProbeSpec], data: Tensors, config: SolverConfig) 
     return losses.tolist()
 
 
-def sklearn_fit(specs: Sequence[ProbeSpec], data: Data, l2: float) -> list[float]:
-    """Validation losses of regularised logistic regression, one-vs-rest, all cores where a cell is worth a process."""
+def sklearn_fit(specs: Sequence[ProbeSpec], data: Data, path: Sequence[float]) -> list[float]:
+    """The least validation loss over a path of regularised logistic regressions, one-vs-rest.
+
+    path: strengths in units of the support clips' mean squared distance from their mean. All cores, a tag at a time,
+    where a cell is worth a process.
+    """
     from sklearn.linear_model import LogisticRegression
     from sklearn.multiclass import OneVsRestClassifier
 
     losses = []
     for spec in specs:
         x, y = data.train[spec.support], data.train_labels[spec.support][:, spec.tags]
-        model = LogisticRegression(C=1 / (len(x) * l2), max_iter=1000)
+        scale = float(np.mean(np.sum((x - x.mean(axis=0))**2, axis=1)))
         cores = len(os.sched_getaffinity(0)) if len(x) >= 100 else 1
-        fitted = OneVsRestClassifier(model, n_jobs=cores).fit(x, y)
-        logits = np.stack([np.asarray(data.valid @ one.coef_[0] + one.intercept_[0]) for one in fitted.estimators_], 1)
-        losses.append(float(np.mean(np.logaddexp(0, np.where(data.valid_labels[:, spec.tags], -logits, logits)))))
+        least = float("inf")
+        for strength in path:
+            model = LogisticRegression(C=1 / (len(x) * strength * scale), max_iter=1000)
+            fitted = OneVsRestClassifier(model, n_jobs=cores).fit(x, y)
+            logits = np.stack([data.valid @ one.coef_[0] + one.intercept_[0] for one in fitted.estimators_], 1)
+            loss = np.logaddexp(0, np.where(data.valid_labels[:, spec.tags], -logits, logits)).mean()
+            least = min(least, float(loss))
+        losses.append(least)
     return losses
 
 
