@@ -170,10 +170,10 @@ def _write_store(root: Path, dim: int) -> None:
 
 
 def main(_: list[str]) -> None:
+    flops, bandwidth = machine.peak_flops(), machine.copy_bandwidth()  # before BLAS is held to one thread
     sweep._use_all_cores_and_cache()
     n_ways, k_shots, dims, epochs = ((2, 10, 50), (1, 5, 20), [256, 2816], 5) if FLAGS.quick else (
         N_WAYS, K_SHOTS, FLAGS.width, FLAGS.epochs)
-    flops, bandwidth = machine.peak_flops(), machine.copy_bandwidth()
     print(f"{machine.describe()}; {flops / 1e9:.0f} GFLOP/s in matrix products, {bandwidth / 1e9:.1f} GB/s copying")
     rows = adam(dims, n_ways, k_shots, FLAGS.seeds, epochs)
     print(f"\nTraining, {rows[0]['probes']} probes x {epochs} epochs: seconds")
