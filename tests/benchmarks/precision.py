@@ -1,6 +1,8 @@
-"""What reduced precision of matrix products costs in mAP: a sweep with operands rounded as an accelerator would.
+r"""What reduced precision of matrix products costs in mAP: a sweep with operands rounded as an accelerator would.
 
-    python -m tests.benchmarks.precision --flagfile=launch/mtat_posteriors.cfg --n_way=50 --k_shot=10 --out=FOLDER
+    bash launch/mtat_posteriors.sh DATA; d=.cache/mtat_posteriors
+    python -m tests.benchmarks.precision --manifest=$d/manifest.csv --store=msd_musicnn=$d/msd_musicnn --n_way=50 \
+      --store=jamendo_musicnn=$d/jamendo_musicnn --k_shot=10 --on_scarce=fewer --num_seeds=20 --out=$d/precision
 
 Takes the flags of `fsprobe.sweep`. A CPU's products are float32 whatever --matmul_precision says, so the clips and the
 weights are rounded to the significands of TF32 (10 bits) and bfloat16 (7 bits) before they are multiplied; sums stay
