@@ -73,8 +73,8 @@ def tagwise_uniform(key: Array, shape: tuple[int, ...], dim: int) -> Array:
     return jax.vmap(row)(jnp.arange(shape[0])) / jnp.sqrt(dim)
 
 
-class LinearProbe(nn.Module):
-    """`[clip, dim]` → logits `[clip, tag]`, or `[tag, clip]` by_tag. Sigmoid is the loss's and the reader's business.
+class TagLinear(nn.Module):
+    """`[clip, dim]` → `[clip, tag]`, or `[tag, clip]` by_tag.
 
     Why flax.linen.Dense is not used: with the kernel `[tag, dim]` and the logits by_tag, XLA's products and updates on
     a CPU run along rows, and training on few clips is faster (results/benchmarks/NOTES.md).
@@ -83,11 +83,21 @@ class LinearProbe(nn.Module):
     n_tags: int
 
     @nn.compact
-    def __call__(self, x: Array, by_tag: bool = False) -> Array:
+    def __call__(self, x: Array, by_tag: bool) -> Array:
         dim = x.shape[-1]
         kernel = self.param("kernel", tagwise_uniform, (self.n_tags, dim), dim)
         bias = self.param("bias", tagwise_uniform, (self.n_tags,), dim)
         return kernel @ x.T + bias[:, None] if by_tag else x @ kernel.T + bias
+
+
+class LinearProbe(nn.Module):
+    """`[clip, dim]` → logits `[clip, tag]`, or `[tag, clip]` by_tag. Sigmoid is the business of loss and reader."""
+
+    n_tags: int
+
+    @nn.compact
+    def __call__(self, x: Array, by_tag: bool = False) -> Array:
+        return TagLinear(self.n_tags, name="Dense_0")(x, by_tag)  # initial weights depend on the name
 
 
 class HiddenProbe(nn.Module):
@@ -121,9 +131,9 @@ def logits(params: Params, x: Array, *, by_tag: bool = False, dropout: Array | N
     """
     layers = params["params"]
     if "Output_0" not in layers:
-        out: Array = LinearProbe(layers["bias"].size).apply(params, x, by_tag)
+        out: Array = LinearProbe(layers["Dense_0"]["bias"].size).apply(params, x, by_tag)
     else:
-        hidden, n_tags = (layers[name]["bias"].size for name in ("Hidden_0", "Output_0"))
+        hidden, n_tags = (layers[name]["Dense_0"]["bias"].size for name in ("Hidden_0", "Output_0"))
         out = HiddenProbe(n_tags, hidden).apply(params, x, by_tag, dropout)
     return out
 

@@ -231,7 +231,7 @@ def _test(state: Any, tasks: Task, data: Data, solver: Solver, mesh: Mesh, lanes
     """(average precision `[probe, tag]`, ROC-AUC `[probe, tag]`, weight norms `[probe, dim]` or None)."""
     def one(state: Any, task: Task, data: Data) -> tuple[Array, Array, Array | None]:
         params = solver.weights(state)
-        weights = jnp.abs(params["params"]["kernel"]) * task.tag_mask[:, None] if norms else None
+        weights = jnp.abs(params["params"]["Dense_0"]["kernel"]) * task.tag_mask[:, None] if norms else None
         return (*score_tags(probe.logits(params, data.test), data, task, tagged),
                 None if weights is None else jnp.sum(weights, axis=0))
 

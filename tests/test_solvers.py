@@ -43,7 +43,7 @@ def problem(num_clips: int = 21, dim: int = 5, n_way: int = 3) -> tuple[Data, Ta
 def numpy_fit(data: Data, task: Task, config: SolverConfig) -> tuple[list[float], np.ndarray]:
     """The protocol as a plain loop in float64: validation losses by epoch, and the weights of the best one."""
     solver = adam(config)
-    start = solver.init(task, data).params["params"]
+    start = solver.init(task, data).params["params"]["Dense_0"]
     theta = np.vstack([start["kernel"].T, start["bias"]]).astype(np.float64)
     first, second, t = np.zeros_like(theta), np.zeros_like(theta), 0
     support, tags = np.asarray(task.support), np.asarray(task.tags)
@@ -83,7 +83,7 @@ def test_a_whole_fit_is_the_plain_loop(restore_best):
     assert int(progress.best_epoch) == int(np.argmin(losses)) + 1
     assert float(progress.loss) == pytest.approx(min(losses) if restore_best else losses[-1], abs=1e-5)
     if restore_best:  # float32 against float64 over some 100 steps
-        np.testing.assert_allclose(params["params"]["kernel"], best[:-1].T, atol=1e-4)
+        np.testing.assert_allclose(params["params"]["Dense_0"]["kernel"], best[:-1].T, atol=1e-4)
 
 
 def test_early_stopping_on_a_hand_worked_curve():
@@ -118,8 +118,8 @@ def test_shuffling_permutes_the_real_and_padding_changes_nothing():
 
 
 def test_initialisation_is_torchs_and_tag_by_tag():
-    narrow = LinearProbe(3).init(jax.random.key(0), jnp.zeros((1, 100)))["params"]
-    wide = LinearProbe(50).init(jax.random.key(0), jnp.zeros((1, 100)))["params"]
+    narrow = LinearProbe(3).init(jax.random.key(0), jnp.zeros((1, 100)))["params"]["Dense_0"]
+    wide = LinearProbe(50).init(jax.random.key(0), jnp.zeros((1, 100)))["params"]["Dense_0"]
     np.testing.assert_array_equal(narrow["kernel"], wide["kernel"][:3])
     np.testing.assert_array_equal(narrow["bias"], wide["bias"][:3])
     for leaf in (wide["kernel"], wide["bias"]):  # U(−0.1, 0.1): nothing outside, and it fills the range
