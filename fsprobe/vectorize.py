@@ -29,7 +29,6 @@ from fsprobe.probe import Data, Progress, Solver, Task
 
 _SHRINK = 4  # once no more than a fourth of the lanes still train, the chunk goes on with a fourth
 _BLOCK_SECONDS = 1.0  # what a block of epochs should take: often enough for the progress bar and Ctrl-C
-_CACHE_BYTES = 1  # of weights and moments that one CPU core keeps close
 
 
 @dataclass(frozen=True, eq=False)
