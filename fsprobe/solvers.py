@@ -67,7 +67,7 @@ def adam(config: SolverConfig) -> Solver:
     def advance(state: AdamState, task: Task, data: Data, num_epochs: Array | int) -> AdamState:
         labels = data.train_labels[task.support, task.tags[:, None]]
         valid_labels = data.valid_labels[:, task.tags]
-        every = jnp.ones_like(valid_labels)
+        valid_mask = jnp.broadcast_to(task.tag_mask, valid_labels.shape)
         positions = jnp.arange(task.support.shape[0])
         size = min(config.batch_size, positions.size)
 
@@ -93,7 +93,7 @@ def adam(config: SolverConfig) -> Solver:
             steps = (task.num_support + size - 1) // size
             params, moments = lax.fori_loop(0, steps, lambda i, carry: step(i, carry, order, dropout),
                                             (state.params, state.moments))
-            val_loss = bce(logits(params, data.valid), valid_labels, every & task.tag_mask)
+            val_loss = bce(logits(params, data.valid), valid_labels, valid_mask)
             progress = next_progress(state.progress, val_loss, config)
             improved = progress.best_epoch == progress.epoch
             best = jax.tree.map(lambda new, old: jnp.where(improved, new, old), params, state.best_params)
