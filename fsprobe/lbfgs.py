@@ -21,11 +21,12 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
+from jax.lax import linalg
 
 WEAKEST_DUAL = 1e-4  # in units of the clips' mean squared distance from their mean
 MEMORY = 8  # pairs of steps and gradient differences
 _GAP = 1e-6  # stop once f is known to be within this share of its minimum,
-_STALL = 1e-7  # or has fallen by less than this share,
+_STALL = 1e-7  # or falls by less than this share, while that bound does not halve,
 _STALLED = 3  # this many times in a row: float32 resolves no more
 _ITERATIONS = 300
 _SEARCHES = 12  # trial steps per line search
@@ -79,7 +80,7 @@ class Fit(NamedTuple):
 
 class _Pairs(NamedTuple):
     """The last MEMORY steps and gradient differences, `[pair, coef + 1, tag]`; inverse: `[pair, tag]`, 1 / ⟨step,
-    change⟩, or 0 where there is no pair."""
+    change⟩, or 0 where the pair is of no use."""
 
     steps: Array
     step_metrics: Array
@@ -94,6 +95,7 @@ class _Descent(NamedTuple):
     value: Array
     gradient: Array
     gradient_metric: Array
+    gap: Array
     pairs: _Pairs
     stalled: Array
     done: Array
@@ -120,19 +122,23 @@ def minimise(problem: Problem, l2: Array, theta: Array) -> Fit:
     """Minimise f from theta. A tag without a positive or a negative clip has no minimum and stays where it is."""
     size = problem.curvature.shape[0]
     ridge = jnp.maximum(l2, 1e-5 * jnp.trace(problem.curvature) / size)  # float32 factors no worse a matrix
-    factor = jnp.linalg.cholesky(problem.curvature / 4 + jnp.maximum(ridge, 1e-30) * jnp.eye(size))
+    bound = problem.curvature / 4 + jnp.maximum(ridge, 1e-30) * jnp.eye(size)
+    upper = linalg.cholesky(bound, symmetrize_input=False).T  # the factor by columns, as LAPACK reads it: no copies
     real = problem.weight[:, None] > 0
     absent = jnp.all(~real | (problem.sign > 0), axis=0) | jnp.all(~real | (problem.sign < 0), axis=0)
 
     def precondition(gradient: Array) -> Array:
-        return jnp.append(jax.scipy.linalg.cho_solve((factor, True), gradient[:-1]), 4 * gradient[-1:], axis=0)
+        half = linalg.triangular_solve(upper.T, gradient[:-1].T, lower=True, transpose_a=True)
+        return jnp.append(linalg.triangular_solve(upper.T, half, lower=True).T, 4 * gradient[-1:], axis=0)
 
-    def state(theta: Array, logits: Array) -> tuple[Array, Array, Array]:
+    def state(theta: Array, logits: Array) -> tuple[Array, Array, Array, Array]:
         losses = jax.nn.softplus(-problem.sign * logits)
         value = problem.weight @ losses + 0.5 * l2 * problem.squared_norm(theta, logits)
         error = -problem.weight[:, None] * problem.sign * jax.nn.sigmoid(-problem.sign * logits)
         gradient = problem.pull(error).at[:-1].add(l2 * theta[:-1])
-        return value, gradient, problem.metric(gradient)
+        metric = problem.metric(gradient)
+        squared = gradient * metric
+        return value, gradient, metric, jnp.sum(squared[:-1], 0) / (2 * l2) + 2 * squared[-1]
 
     def step(at: _Descent) -> _Descent:
         direction = -_two_loop(at.pairs, at.iteration, at.gradient, precondition)
@@ -142,18 +148,17 @@ def minimise(problem: Problem, l2: Array, theta: Array) -> Fit:
         size = jnp.where(at.done, 0.0, _line_search(problem, at.logits, along, curve))
         theta, logits = at.theta + size * direction, at.logits + size * along
         moved = (theta, logits, *state(theta, logits))
-        better = moved[2] <= at.value  # or else rounding made the step a bad one: stay, and forget the pairs behind it
-        theta, logits, value, gradient, gradient_metric = (
-            jnp.where(better, new, old) for new, old in zip(moved, at[:5], strict=True))
-        slow = (at.value - value <= _STALL * at.value) | at.done
-        stalled = jnp.where(slow, at.stalled + 1, 0)
+        # or else rounding made the step a bad one: stay, and forget the pairs behind it
+        better = (moved[2] <= at.value) | (moved[5] < at.gap)
+        theta, logits, value, gradient, gradient_metric, gap = (
+            jnp.where(better, new, old) for new, old in zip(moved, at[:6], strict=True))
+        slow = (at.value - value <= _STALL * at.value) & (gap > 0.5 * at.gap)
+        stalled = jnp.where(slow | at.done, at.stalled + 1, 0)
         pairs = _remember(at.pairs, at.iteration, theta - at.theta, size * metric, gradient - at.gradient,
                           gradient_metric - at.gradient_metric)
         pairs = pairs._replace(inverse=jnp.where(better, pairs.inverse, 0.0))
-        squared = gradient * gradient_metric
-        gap = jnp.sum(squared[:-1], 0) / (2 * l2) + 2 * squared[-1]
         done = at.done | (stalled >= _STALLED) | (gap <= _GAP * value)
-        return _Descent(theta, logits, value, gradient, gradient_metric, pairs, stalled, done, at.iteration + 1)
+        return _Descent(theta, logits, value, gradient, gradient_metric, gap, pairs, stalled, done, at.iteration + 1)
 
     logits = problem.logits(theta, problem.metric(theta))
     nothing = jnp.zeros((MEMORY, *theta.shape))
@@ -179,18 +184,22 @@ def _remember(pairs: _Pairs, count: Array, *new: Array) -> _Pairs:
 
 
 def _two_loop(pairs: _Pairs, count: Array, gradient: Array, precondition: Callable[[Array], Array]) -> Array:
-    """The estimated inverse Hessian times the gradient. Empty pairs have inverse 0 and fall out."""
-    slots = [(count - 1 - i) % MEMORY for i in range(MEMORY)]  # newest first
-    remaining, shares = gradient, []
-    for slot in slots:
+    """The estimated inverse Hessian times the gradient."""
+    kept = jnp.minimum(count, MEMORY)
+
+    def backward(i: Array, carry: tuple[Array, Array]) -> tuple[Array, Array]:
+        remaining, shares = carry
+        slot = (count - 1 - i) % MEMORY
         share = pairs.inverse[slot] * _dot(pairs.step_metrics[slot], remaining)
-        remaining = remaining - share * pairs.changes[slot]
-        shares.append(share)
-    result = precondition(remaining)
-    for slot, share in zip(reversed(slots), reversed(shares), strict=True):
-        back = pairs.inverse[slot] * _dot(pairs.change_metrics[slot], result)
-        result = result + (share - back) * pairs.steps[slot]
-    return result
+        return remaining - share * pairs.changes[slot], shares.at[slot].set(share)
+
+    def forward(i: Array, result: Array) -> Array:
+        slot = (count - kept + i) % MEMORY
+        share = shares[slot] - pairs.inverse[slot] * _dot(pairs.change_metrics[slot], result)
+        return result + share * pairs.steps[slot]
+
+    remaining, shares = lax.fori_loop(0, kept, backward, (gradient, jnp.zeros_like(pairs.inverse)))
+    return lax.fori_loop(0, kept, forward, precondition(remaining))
 
 
 def _line_search(problem: Problem, logits: Array, along: Array, curve: Array) -> Array:

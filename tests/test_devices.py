@@ -28,7 +28,7 @@ def data(tmp_path_factory) -> Path:
 
 def command(data: Path, out: str, *flags: str) -> list[str]:
     return [sys.executable, "-m", "fsprobe.sweep", f"--manifest={data / 'manifest.csv'}",
-            f"--store=good={data / 'good'}", f"--out={data / out}", *GRID, *flags]
+            f"--store=poor={data / 'poor'}", f"--out={data / out}", *GRID, *flags]
 
 
 def environment(data: Path, devices: int) -> dict[str, str]:
