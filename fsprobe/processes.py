@@ -1,8 +1,8 @@
 """Several processes as one program, through jax.distributed: one per node of a cluster or host of a TPU pod.
 
 Every process runs the same sweep over one mesh of all devices and learns every outcome. The first process leads: it
-alone opens, writes and speaks. What can differ between processes (the clock, signals, a full disk) is settled in step;
-a process that fails alone leaves at once, and the others are ended when they miss its heartbeat.
+alone opens, writes and speaks. What can differ between processes (the clock, signals, a full disk, memory) is settled
+in step; a process that fails otherwise leaves at once, and the others are ended when they miss its heartbeat.
 """
 
 import atexit
@@ -21,6 +21,11 @@ from extract.errors import InputError, Terminated
 
 _HEARTBEAT = 30  # s without one: the process is lost
 _INITIALIZE = 300  # s to wait for the other processes
+_NO_MEMORY = -1  # said when a device is out of memory; 0: all is well; above: the exit code one leaves with
+
+
+class OutOfMemory(MemoryError):
+    """A device of some process is out of memory, and every process knows."""
 
 
 def leads() -> bool:
@@ -36,14 +41,17 @@ def place(tree: Any, sharding: Sharding) -> Any:
 
 
 def fetch(tree: Any) -> Any:
-    """Global arrays as whole NumPy arrays, on every process."""
+    """Global arrays as whole NumPy arrays, on every process. Raises OutOfMemory."""
     if jax.process_count() == 1:
         return jax.tree.map(np.asarray, tree)
+    jax.block_until_ready(tree)
+    _meet()
     return multihost_utils.process_allgather(tree, tiled=True)
 
 
 def agreed(value: Any) -> Any:
-    """The first process's value: an array of one shape on every process."""
+    """The first process's value: an array of one shape on every process. Raises OutOfMemory."""
+    _meet()
     return multihost_utils.broadcast_one_to_all(value)
 
 
@@ -61,11 +69,32 @@ def in_step() -> Iterator[None]:
         error.in_step = True  # type: ignore[attr-defined]
         raise
     finally:
-        worst = int(multihost_utils.process_allgather(np.int32(code)).max())
-        if worst and not code:
-            leave = SystemExit(worst)
-            leave.in_step = True  # type: ignore[attr-defined]
-            raise leave
+        _meet(code)
+
+
+def ran_out(error: BaseException) -> bool:
+    """Is a device out of memory? Then every process gets to know, and to ask this, before any of them goes on."""
+    if isinstance(error, OutOfMemory):
+        return True
+    if not isinstance(error, MemoryError) and "RESOURCE_EXHAUSTED" not in str(error):
+        return False
+    with contextlib.suppress(OutOfMemory):
+        _meet(_NO_MEMORY)
+    return True
+
+
+def _meet(code: int = 0) -> None:
+    """Tell the others, and raise if one of them leaves or is out of memory. Every process has the same next meeting,
+    whatever became of what it did since the last."""
+    if jax.process_count() == 1:
+        return
+    codes = multihost_utils.process_allgather(np.int32(code))
+    if code <= 0 < codes.max():
+        leave = SystemExit(int(codes.max()))
+        leave.in_step = True  # type: ignore[attr-defined]
+        raise leave
+    if codes.max() <= 0 and codes.min() == _NO_MEMORY:
+        raise OutOfMemory
 
 
 @contextlib.contextmanager

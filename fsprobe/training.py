@@ -8,7 +8,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from extract.errors import InputError
-from fsprobe import gram, lbfgs, memory, primal, vectorize
+from fsprobe import gram, lbfgs, memory, primal, processes, vectorize
 from fsprobe.config import SolverConfig
 from fsprobe.converged import Settings
 from fsprobe.memory import Sizes
@@ -73,8 +73,7 @@ def train(specs: Sequence[ProbeSpec], data: Data, config: SolverConfig, mesh: Me
                 yield outcomes
             return
         except (MemoryError, jax.errors.JaxRuntimeError) as error:
-            # processes run out one by one, and halve together or not at all
-            if not _out_of_memory(error) or jax.process_count() > 1:
+            if not processes.ran_out(error):
                 raise
         tick(-told)
         told, share = 0.0, 2 * share
@@ -122,7 +121,3 @@ def _plan_converged(specs: Sequence[ProbeSpec], data: Data, sizes: Sizes, settin
 def _settings(config: SolverConfig, tagged: bool, norms: bool) -> Settings:
     l2 = None if isinstance(config.l2, str) else np.float32(config.l2)
     return Settings(l2, tagged, norms)  # type: ignore[arg-type]
-
-
-def _out_of_memory(error: BaseException) -> bool:
-    return isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error)

@@ -5,6 +5,7 @@ source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 make_environment .venv-dev extract,dev
 cd "$root"
 export JAX_COMPILATION_CACHE_DIR=${JAX_COMPILATION_CACHE_DIR:-$root/.cache/jax}  # tests compile the same programs
+export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS=0.1
 
 "$python" -m ruff check .
 "$python" -m mypy

@@ -35,12 +35,16 @@ def start_under_slurm(data: Path, out: str, *flags: str) -> list[subprocess.Pope
                              stdout=subprocess.PIPE, stderr=subprocess.PIPE) for i in range(2)]
 
 
-def start(data: Path, out: str, *flags: str, size_limit: int | None = None) -> list[subprocess.Popen[str]]:
+def start(data: Path, out: str, *flags: str, size_limit: int | None = None,
+          second: list[str] | None = None) -> list[subprocess.Popen[str]]:
+    """second: what the second process runs instead of `-m fsprobe.sweep`."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     limit = (["prlimit", f"--fsize={size_limit}"], []) if size_limit else ([], [])
-    return [subprocess.Popen([*limit[i], *command(data, out, *flags), f"--coordinator=127.0.0.1:{port}",
+    python, *module = command(data, out, *flags)
+    modules = (module, [*second, *module[2:]] if second else module)
+    return [subprocess.Popen([*limit[i], python, *modules[i], f"--coordinator=127.0.0.1:{port}",
                               "--num_processes=2", f"--process_id={i}"], cwd=ROOT, env=environment(data, 2), text=True,
                              stdout=subprocess.PIPE, stderr=subprocess.PIPE) for i in range(2)]
 
@@ -86,6 +90,22 @@ def test_a_signal_to_either_stops_both(data, told):
     results = end(processes)
     assert [code for code, _, _ in results] == [143, 143], results
     assert "run the same command to go on" in results[0][2] and "Traceback" not in results[0][2]
+
+
+@pytest.mark.parametrize("where", ["_init", "_advance"])
+def test_out_of_memory_on_the_second_halves_both(data, where):
+    """The second process runs out of memory once: `where` begins with its first chunk."""
+    once = ("import jax, runpy; from fsprobe import vectorize\n"
+            f"real = vectorize.{where}\n"
+            "def starved(*args, **more):\n"
+            f"    vectorize.{where} = real\n"
+            "    raise jax.errors.JaxRuntimeError('RESOURCE_EXHAUSTED: Out of memory')\n"
+            f"vectorize.{where} = starved\n"
+            "runpy.run_module('fsprobe.sweep', run_name='__main__', alter_sys=True)")
+    (code, _, errors), (other, _, others) = end(start(data, f"memory{where}", "--solver=adam", second=["-c", once]))
+    assert (code, other) == (0, 0), errors + others
+    assert "out of memory: going on with chunks of 1/2 the size" in errors and "out of memory" not in others
+    assert_same_rows(data / f"memory{where}", sweep(data, f"memory{where}-one", "--solver=adam"))
 
 
 def test_a_full_disk_on_the_first_stops_both(data):

@@ -46,6 +46,11 @@ def alone(spec: ProbeSpec, data: Data) -> tuple[np.ndarray, np.ndarray, float, i
             float(progress.loss), int(progress.epoch))
 
 
+@pytest.fixture(scope="module")
+def one_by_one(data) -> dict[int, tuple[np.ndarray, np.ndarray, float, int]]:
+    return {spec.key: alone(spec, data) for spec in specs()}
+
+
 @pytest.mark.parametrize("num_devices", [1, 2])
 def test_retiring_what_is_done_changes_nothing(data, num_devices, monkeypatch):
     config = SolverConfig(learning_rate=0.05, max_epochs=300, patience=3)
@@ -78,12 +83,12 @@ def test_probes_are_dealt_like_cards(count, num_devices, lanes):
 
 
 @pytest.mark.parametrize(("num_devices", "lanes"), [(1, 1), (1, 4), (2, 3)])
-def test_together_as_alone(data, num_devices, lanes):
+def test_together_as_alone(data, one_by_one, num_devices, lanes):
     chunk = Chunk(8, 72, lanes, tuple(specs()))
     outcomes = list(vectorize.train(chunk, data, CONFIG, mesh_of(num_devices)))
     assert [outcome.spec.key for outcome in outcomes] == list(range(7))
     for outcome in outcomes:
-        precision, auc, loss, epochs = alone(outcome.spec, data)
+        precision, auc, loss, epochs = one_by_one[outcome.spec.key]
         np.testing.assert_allclose(outcome.average_precision, precision, atol=1e-5)
         np.testing.assert_allclose(outcome.roc_auc, auc, atol=1e-5)
         assert outcome.val_loss == pytest.approx(loss, abs=1e-5) and outcome.epochs == epochs

@@ -67,9 +67,9 @@ def adam(dims: list[int], n_ways: tuple[int, ...], k_shots: tuple[int, ...], num
         tensors = peers.Tensors(data)
         data = on_devices(data, mesh)
         first = machine.seconds(lambda data=data: train_all(specs, data, config, mesh))
-        own = machine.seconds(lambda data=data: train_all(specs, data, config, mesh))
+        own = machine.seconds(lambda data=data: train_all(specs, data, config, mesh), 2)
         vmap = machine.seconds(lambda tensors=tensors: [peers.torch_vmap(cell, tensors, config) for cell in cells])
-        loop = machine.seconds(lambda tensors=tensors: peers.torch_loop(specs, tensors, config))
+        loop = machine.seconds(lambda tensors=tensors: peers.torch_loop(specs, tensors, config), 2)
         steps = sum(-(-len(spec.support) // config.batch_size) * len(spec.tags) for spec in specs) * epochs
         tags = sum(len(spec.tags) for spec in specs) * epochs
         rows.append({"dim": dim, "probes": len(specs), "epochs": epochs, "compile_s": first - own, "fsprobe_s": own,
@@ -169,6 +169,10 @@ def _write_store(root: Path, dim: int) -> None:
     import_arrays(root / "x.npy", root / "ids.txt", "x", root / str(dim))
 
 
+def _beside(row: dict[str, Any], peer: str) -> tuple[str, str]:
+    return f"{row[peer]:.2f}", f"{row[peer] / row['fsprobe_s']:.1f}"
+
+
 def main(_: list[str]) -> None:
     flops, bandwidth = machine.peak_flops(), machine.copy_bandwidth()  # before BLAS is held to one thread
     sweep._use_all_cores_and_cache()
@@ -177,18 +181,18 @@ def main(_: list[str]) -> None:
     print(f"{machine.describe()}; {flops / 1e9:.0f} GFLOP/s in matrix products, {bandwidth / 1e9:.1f} GB/s copying")
     rows = adam(dims, n_ways, k_shots, FLAGS.seeds, epochs)
     print(f"\nTraining, {rows[0]['probes']} probes x {epochs} epochs: seconds")
-    head = ["dim", "fsprobe", "torch vmap", "torch loop", "compiling", "probe-epochs/s", "of peak FLOP/s"]
+    head = ["dim", "fsprobe", "torch vmap", "ratio", "torch loop", "ratio", "compiling", "probes/s", "of peak FLOP/s"]
     print(tables.align([head, *([
-        str(r["dim"]), *(f"{r[k]:.2f}" for k in ("fsprobe_s", "torch_vmap_s", "torch_loop_s", "compile_s")),
-        f"{r['probes'] * r['epochs'] / r['fsprobe_s']:.0f}", f"{r['flops'] / r['fsprobe_s'] / flops:.2f}"]
+        str(r["dim"]), f"{r['fsprobe_s']:.2f}", *_beside(r, "torch_vmap_s"), *_beside(r, "torch_loop_s"),
+        f"{r['compile_s']:.2f}", f"{r['probes'] / r['fsprobe_s']:.1f}", f"{r['flops'] / r['fsprobe_s'] / flops:.2f}"]
         for r in rows)]))
     total = {key: sum(r[key] for r in rows) for key in ("fsprobe_s", "torch_vmap_s", "torch_loop_s", "flops", "bytes")}
     converged = lbfgs(dims, n_ways, k_shots, FLAGS.seeds)
     print(f"\nRegularised to convergence, {converged[0]['probes']} probes, best of {len(DUAL_PATH)} strengths: seconds")
-    head = ["dim", "fsprobe", "scikit-learn", "compiling", "largest difference of the loss"]
+    head = ["dim", "fsprobe", "scikit-learn", "ratio", "compiling", "probes/s", "largest difference of the loss"]
     print(tables.align([head, *([
-        str(r["dim"]), *(f"{r[k]:.2f}" for k in ("fsprobe_s", "sklearn_s", "compile_s")),
-        f"{r['val_loss_difference']:.1e}"] for r in converged)]))
+        str(r["dim"]), f"{r['fsprobe_s']:.2f}", *_beside(r, "sklearn_s"), f"{r['compile_s']:.2f}",
+        f"{r['probes'] / r['fsprobe_s']:.1f}", f"{r['val_loss_difference']:.1e}"] for r in converged)]))
     score, seeds, start = scoring(500 if FLAGS.quick else 2500), linearity(1024, 5), startup()
     figures = {
         "machine": machine.describe(), "peak_flops": flops, "copy_bandwidth": bandwidth, "devices": jax.device_count(),
