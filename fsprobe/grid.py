@@ -3,7 +3,7 @@
 Clips are put into the order of split and id first, so that nothing depends on the order of the manifest's rows.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -107,8 +107,8 @@ def probe_keys(config: GridConfig, embedding: str, solver: str) -> list[ProbeKey
             for n_way in config.n_way for k_shot in config.k_shot for seed in config.seeds]
 
 
-def probe_specs(grid: Grid, keys: Sequence[ProbeKey], done: Collection[ProbeKey] = ()) -> list[ProbeSpec]:
-    """The tasks of the given probes that are not done yet."""
+def probe_specs(grid: Grid, keys: Sequence[ProbeKey]) -> list[ProbeSpec]:
+    """The tasks of the given probes."""
     episodes = {episode.seed: episode for episode in grid.episodes}
     everything = np.arange(grid.train.stop)
 
@@ -118,7 +118,7 @@ def probe_specs(grid: Grid, keys: Sequence[ProbeKey], done: Collection[ProbeKey]
         return episode.cell(n_way, k_shot)  # training clips come first
 
     return [ProbeSpec(key, key.seed, support(episodes[key.seed], key.n_way, key.k_shot),
-                      episodes[key.seed].tags[:key.n_way]) for key in keys if key not in done]
+                      episodes[key.seed].tags[:key.n_way], key.k_shot == FULL) for key in keys]
 
 
 def probe_data(grid: Grid, features: np.ndarray) -> Data:

@@ -7,8 +7,13 @@ in step; a process that fails otherwise leaves at once, and the others are ended
 
 import atexit
 import contextlib
+import hashlib
+import json
 import os
 import re
+import signal
+import socket
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -53,6 +58,16 @@ def agreed(value: Any) -> Any:
     """The first process's value: an array of one shape on every process. Raises OutOfMemory."""
     _meet()
     return multihost_utils.broadcast_one_to_all(value)
+
+
+def require_same(value: Any, what: str) -> None:
+    """Raise InputError, and end the others, where this process's value is not the first one's. value: for JSON."""
+    digest = np.frombuffer(hashlib.sha256(json.dumps(value, sort_keys=True).encode()).digest(), np.uint8)
+    expected = agreed(digest)
+    with in_step():
+        if not np.array_equal(digest, expected):
+            raise InputError(f"process {jax.process_index()}: {what} differ from those of process 0; run the same "
+                             "command on the same files everywhere")
 
 
 @contextlib.contextmanager
@@ -111,11 +126,14 @@ def joined(coordinator: str, num_processes: int, process_id: int, detect: bool) 
     # SIGTERM is ours to handle
     jax.config.update("jax_enable_preemption_service", False)
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
+    if not detect:
+        _require_port(coordinator, ours=process_id == 0)
     known: dict[str, Any] = {"coordinator_address": coordinator, "num_processes": num_processes,
                              "process_id": process_id, "cluster_detection_method": "deactivate"}
     try:
-        jax.distributed.initialize(**({} if detect else known), initialization_timeout=_INITIALIZE,
-                                   heartbeat_timeout_seconds=_HEARTBEAT)
+        with _killable():
+            jax.distributed.initialize(**({} if detect else known), initialization_timeout=_INITIALIZE,
+                                       heartbeat_timeout_seconds=_HEARTBEAT)
     except (ValueError, RuntimeError) as error:
         what = "--distributed: no cluster was found" if detect else f"--coordinator={coordinator}"
         raise InputError(f"{what}: {error}") from None
@@ -125,6 +143,37 @@ def joined(coordinator: str, num_processes: int, process_id: int, detect: bool) 
         if not hasattr(error, "in_step"):  # JAX's way out waits for the others, who wait for us: leave before it
             atexit.register(os._exit, _exit_code(error))
         raise
+
+
+def _require_port(coordinator: str, ours: bool) -> None:
+    """Raise InputError where the first process can't listen, or another can't reach it: JAX would crash."""
+    host, _, port = coordinator.rpartition(":")
+    deadline = time.monotonic() + _INITIALIZE
+    while True:
+        try:
+            if ours:
+                with socket.socket() as listener:
+                    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                    listener.bind(("", int(port)))
+            else:
+                socket.create_connection((host, int(port)), timeout=5).close()
+            return
+        except (OSError, OverflowError) as error:
+            if ours or isinstance(error, OverflowError) or time.monotonic() > deadline:
+                raise InputError(f"--coordinator={coordinator}: {error}; the first process listens there, on a free "
+                                 "port") from None
+        time.sleep(0.2)
+
+
+@contextlib.contextmanager
+def _killable() -> Iterator[None]:
+    """Signals end the process at once: JAX waits for the others without letting Python see them."""
+    before = {number: signal.signal(number, signal.SIG_DFL) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _exit_code(error: BaseException) -> int:

@@ -44,6 +44,8 @@ def sweep(config: SweepConfig, about: dict[str, Any] | None = None) -> list[Prob
                                    if name in config.embeddings or features.COMBINED in config.embeddings})
     if config.missing == "drop":
         manifest = _drop_missing(manifest, stores)
+    identity = provenance.identity(config, stores)
+    processes.require_same(identity, "flags, manifest or stores")
     if (Path(config.out) / RUN).exists():
         provenance.check_unchanged(stores)
     features.require_clips(stores, manifest)
@@ -66,7 +68,7 @@ def sweep(config: SweepConfig, about: dict[str, Any] | None = None) -> list[Prob
                   grid.tag_count_rows(manifest, probes.pool), grid.pair_rows(manifest, probes.pool))
 
     with (jax.default_matmul_precision(config.solver.matmul_precision),
-          open_together(config.out, provenance.identity(config, stores),
+          open_together(config.out, identity,
                         provenance.about(config, stores, manifest, about or {}), given) as results):
         total = len(given.keys)
         if results.done:

@@ -108,6 +108,10 @@ def config_from_flags() -> SweepConfig:
             raise InputError(f"--{name}={value}: use a finite number")
     if FLAGS.process_id >= FLAGS.num_processes:
         raise InputError(f"--process_id={FLAGS.process_id}: it must be below --num_processes={FLAGS.num_processes}")
+    if FLAGS.num_processes > 1 and not FLAGS.coordinator:
+        raise InputError(f"--num_processes={FLAGS.num_processes}: --coordinator=HOST:PORT must say where they meet")
+    if FLAGS.distributed and FLAGS.coordinator:
+        raise InputError("--distributed finds the coordinator by itself; leave out --coordinator")
     if FLAGS.hidden and FLAGS.solver != "adam":
         raise InputError(f"--hidden={FLAGS.hidden}: only --solver=adam trains a hidden layer")
     if FLAGS.hidden and FLAGS.weight_norms:
@@ -168,7 +172,8 @@ def _use_all_cores_and_cache() -> None:
         jax.config.update("jax_num_cpu_devices", len(os.sched_getaffinity(0)))
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         jax.config.update("jax_compilation_cache_dir", str(platformdirs.user_cache_path("fsprobe") / "jax"))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+    if "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS" not in os.environ:
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 
 
 def _require_devices() -> None:

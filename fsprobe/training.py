@@ -69,8 +69,9 @@ def train(specs: Sequence[ProbeSpec], data: Data, config: SolverConfig, mesh: Me
         try:
             for outcomes in _train(portions, data, config, mesh, count, tagged, norms, finished):
                 finished |= {outcome.spec.key for outcome in outcomes}
+                yield outcomes  # before a tick, which may raise
+                tick(len(outcomes) - told)
                 told = 0.0
-                yield outcomes
             return
         except (MemoryError, jax.errors.JaxRuntimeError) as error:
             if not processes.ran_out(error):
@@ -93,21 +94,20 @@ def _train(portions: Plan, data: Data, config: SolverConfig, mesh: Mesh, tick: C
                                            tagged, norms))
     if config.name == "lbfgs":
         settings = _settings(config, tagged, norms)
-        for outcomes in gram.by_seed(portions.on_gram, data, settings, mesh, portions.lanes, done):
-            tick(len(outcomes))
-            yield outcomes
-        for outcomes in primal.by_support(portions.on_clips, data, settings, mesh, done):
-            tick(len(outcomes))
-            yield outcomes
+        yield from gram.by_seed(portions.on_gram, data, settings, mesh, portions.lanes, done)
+        yield from primal.by_support(portions.on_clips, data, settings, mesh, done)
 
 
 def _plan_converged(specs: Sequence[ProbeSpec], data: Data, sizes: Sizes, settings: Settings, mesh: Mesh, room: int,
                     share: int) -> Plan:
-    flat = data.train.ravel()
-    weak = settings.l2 is not None and settings.l2 * sizes.train < lbfgs.WEAKEST_DUAL * float(flat @ flat)
-    limit = -1 if weak else min(_GRAM_CLIPS, sizes.train - 1)  # probes on every clip share their support set
-    on_gram = tuple(spec for spec in specs if len(spec.support) <= limit)
-    on_clips = tuple(spec for spec in specs if len(spec.support) > limit)
+    squares = np.zeros(sizes.train) if settings.l2 is None else np.einsum("cd,cd->c", data.train, data.train)
+
+    def suits_gram(spec: ProbeSpec) -> bool:  # full probes share their support set
+        strong = settings.l2 is None or float(settings.l2) >= lbfgs.WEAKEST_DUAL * squares[spec.support].mean()
+        return bool(strong) and not spec.full and len(spec.support) <= _GRAM_CLIPS
+
+    on_gram = tuple(spec for spec in specs if suits_gram(spec))
+    on_clips = tuple(spec for spec in specs if not suits_gram(spec))
     lanes, lines = 1, []
     if on_gram:
         lanes, size = gram.plan(on_gram, sizes, settings, mesh.devices.flat[0].platform, room, share)

@@ -28,17 +28,21 @@ from fsprobe.memory import Sizes
 from fsprobe.probe import Data, Progress, Solver, Task
 
 _SHRINK = 4  # once no more than a fourth of the lanes still train, the chunk goes on with a fourth
+_CPU_CHUNK = 16  # probes of a chunk on a CPU device, fewer
+_CPU_LABELS = 2**21  # where they have more support clips × tags: what is not finished may be lost
 _BLOCK_SECONDS = 1.0  # what a block of epochs should take: often enough for the progress bar and Ctrl-C
 
 
 @dataclass(frozen=True, eq=False)
 class ProbeSpec:
-    """One probe to train, on the host. support: rows of Data.train; tags: columns of the labels."""
+    """One probe to train, on the host. support: rows of Data.train; tags: columns of the labels. full: support is every
+    training clip there is."""
 
     key: Any  # the caller's name for it, handed back with the result
     seed: int
     support: np.ndarray
     tags: np.ndarray
+    full: bool = False
 
 
 @dataclass(frozen=True)
@@ -108,7 +112,8 @@ def plan(specs: Sequence[ProbeSpec], sizes: Sizes, platform: str, num_devices: i
     for (n_tags, n_clips), bucket in sorted(buckets.items(), key=lambda item: item[0][0] * item[0][1]):
         bucket.sort(key=lambda spec: len(spec.support))
         need = memory.adam(sizes, n_tags, n_clips, config.hidden, config.batch_size)
-        most = max(1, (16 if platform == "cpu" else lanes_wanted) // share)
+        on_cpu = int(np.clip(_CPU_LABELS // (n_tags * n_clips), 1, _CPU_CHUNK))
+        most = max(1, (on_cpu if platform == "cpu" else lanes_wanted) // share)
         lanes, count = memory.pack(need, f"a probe of {n_tags} tags and {n_clips} clips", sizes, room,
                                    min(lanes_wanted, most), most)
         plan.append(Bucket(n_tags, n_clips, tuple(bucket), lanes, count,
@@ -119,9 +124,10 @@ def plan(specs: Sequence[ProbeSpec], sizes: Sizes, platform: str, num_devices: i
 def train(chunk: Chunk, data: Data, config: SolverConfig, mesh: Mesh,
           tick: Callable[[int], None] = lambda epochs: None, tagged: bool = False,
           norms: bool = False) -> Iterator[Outcome]:
-    """Train a chunk's probes and test them. `tick` is told how many epochs are behind us, after every block.
+    """Train a chunk's probes and test them. `tick` is told how many more epochs are behind us, after every block but
+    the last, whose outcomes are handed back first.
 
-    A probe that stops early counts as max_epochs, so that ticks add up to probes × max_epochs. tagged: test on clips
+    A probe that stops early counts as max_epochs, so all of a chunk are probes × max_epochs. tagged: test on clips
     with one of the probe's tags. norms: hand back weight_norms.
     """
     solver, lanes = solvers.adam(config), chunk.lanes
@@ -139,11 +145,12 @@ def train(chunk: Chunk, data: Data, config: SolverConfig, mesh: Mesh,
         spent = time.monotonic() - start
         now = config.max_epochs * len(found) + sum(
             config.max_epochs if progress.done[place] else int(progress.epoch[place]) for place in here.values())
-        tick(now - behind)
+        running = {spec: place for spec, place in here.items() if not progress.done[place]}
+        if running:
+            tick(now - behind)
         if behind:  # the first block may have compiled
             epochs = int(np.clip(epochs * _BLOCK_SECONDS / max(spent, 1e-3), 1, 2 * epochs + 8))
         behind = now
-        running = {spec: place for spec, place in here.items() if not progress.done[place]}
         fewer = lanes // _SHRINK
         if running and len(running) > fewer * mesh.size:
             continue

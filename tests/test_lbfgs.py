@@ -110,7 +110,8 @@ def spec(data: Data, n_way: int, k_shot: int | None, seed: int) -> ProbeSpec:
     for tag in tags if k_shot else ():
         free = np.setdiff1d(np.flatnonzero(labels[:, tag]), taken)
         taken += rng.permutation(free)[:k_shot].tolist()
-    return ProbeSpec((n_way, k_shot, seed), seed, np.array(taken) if k_shot else np.arange(len(labels)), tags)
+    return ProbeSpec((n_way, k_shot, seed), seed, np.array(taken) if k_shot else np.arange(len(labels)), tags,
+                     full=k_shot is None)
 
 
 def train(specs: list[ProbeSpec], data: Data, mesh: Mesh, **solver: object) -> dict[object, Outcome]:

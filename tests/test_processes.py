@@ -36,14 +36,14 @@ def start_under_slurm(data: Path, out: str, *flags: str) -> list[subprocess.Pope
 
 
 def start(data: Path, out: str, *flags: str, size_limit: int | None = None,
-          second: list[str] | None = None) -> list[subprocess.Popen[str]]:
-    """second: what the second process runs instead of `-m fsprobe.sweep`."""
+          second: list[str] | None = None, swap: tuple[str, str] = ("", "")) -> list[subprocess.Popen[str]]:
+    """second: what the second process runs instead of `-m fsprobe.sweep`. swap: a piece of its flags, and another."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     limit = (["prlimit", f"--fsize={size_limit}"], []) if size_limit else ([], [])
     python, *module = command(data, out, *flags)
-    modules = (module, [*second, *module[2:]] if second else module)
+    modules = (module, [flag.replace(*swap) for flag in [*(second or module[:2]), *module[2:]]])
     return [subprocess.Popen([*limit[i], python, *modules[i], f"--coordinator=127.0.0.1:{port}",
                               "--num_processes=2", f"--process_id={i}"], cwd=ROOT, env=environment(data, 2), text=True,
                              stdout=subprocess.PIPE, stderr=subprocess.PIPE) for i in range(2)]
@@ -73,6 +73,15 @@ def test_the_rows_of_one_process(data, solver):
     assert (code, other) == (0, 0), errors + others
     assert "probes in" in said and "probes in" not in silent and "MB" in errors and "MB" not in others
     assert_same_rows(data / f"{solver[0]}-two", one)
+
+
+def test_other_files_are_not_swept_together(data):
+    others = data / "others" / "poor"
+    tiny.write_store(others, tiny.manifest().clip_ids, tiny.features(tiny.manifest(), dim=5, seed=7))
+    swap = (f"poor={data / 'poor'}", f"poor={others}")
+    (code, _, errors), (other, _, message) = end(start(data, "mixed", swap=swap))
+    assert (code, other) == (2, 2) and "process 1: flags, manifest or stores differ from those of process 0" in message
+    assert message.count("\n") == 1 and not errors and not (data / "mixed").exists()
 
 
 def test_what_is_done_is_known_to_both(data):
@@ -134,9 +143,24 @@ def test_a_process_that_fails_alone_ends_the_other(data):
     assert results[0][0] != 0
 
 
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+def test_who_waits_for_the_others_can_be_told_to_stop(data, signum):
+    first, second = start(data, "waiting")
+    second.kill()
+    second.communicate()
+    time.sleep(6)
+    first.send_signal(signum)
+    assert end([first], 10)[0][0] in (-signum, 128 + signum)
+
+
 def test_what_cannot_be_joined_is_one_line(data):
+    taken = socket.create_server(("", 0))
     for flags, message in ((["--distributed"], "--distributed: no cluster was found"),
                            (["--coordinator=nowhere"], "--coordinator=nowhere: write it as HOST:PORT"),
+                           (["--coordinator=localhost:99999"], "--coordinator=localhost:99999: bind()"),
+                           ([f"--coordinator=localhost:{taken.getsockname()[1]}"], "Address already in use"),
+                           (["--process_id=1", "--num_processes=2"], "--num_processes=2: --coordinator=HOST:PORT must"),
+                           (["--distributed", "--coordinator=a:1"], "leave out --coordinator"),
                            (["--process_id=2", "--num_processes=2"], "--process_id=2: it must be below")):
         result = subprocess.run([*command(data, "none"), *flags], cwd=ROOT, env=environment(data, 1), text=True,
                                 capture_output=True, timeout=60)

@@ -60,7 +60,7 @@ def test_retiring_what_is_done_changes_nothing(data, num_devices, monkeypatch):
     monkeypatch.setattr(vectorize, "_take", lambda tree, origin, mesh: sizes.append(origin.size) or take(
         tree, origin, mesh))
     retired = list(vectorize.train(chunk, data, config, mesh, ticks.append))
-    assert sizes == [4, 1][:3 - num_devices] and sum(ticks) == 14 * config.max_epochs
+    assert sizes == [4, 1][:3 - num_devices] and 14 < sum(ticks) < 14 * config.max_epochs
     monkeypatch.setattr(vectorize, "_SHRINK", 1000)
     together = list(vectorize.train(chunk, data, config, mesh))
     assert len({outcome.epochs for outcome in together}) > 4 and len(sizes) == 3 - num_devices
@@ -122,4 +122,4 @@ def test_one_trace_per_shape(data):
         list(vectorize.train(Chunk(8, 64, 1, tuple(specs()[first:first + 2])), data, config, mesh_of(2), ticks.append))
     assert len(ticks) > 3, "each chunk must take several blocks"
     assert vectorize._advance._cache_size() - before == 1
-    assert sum(ticks) == 3 * 2 * 30
+    assert 3 * 2 < sum(ticks) < 3 * 2 * 30, "the last block is told by whoever has the outcomes"
