@@ -12,7 +12,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import FrameType
 
@@ -46,7 +46,7 @@ def _guarded(main: Callable[[], int | None]) -> int:
         print((module.__doc__ or "").strip(), "\n")
         print(flags.FLAGS.main_module_help())
         return 0
-    with _handling({signal.SIGTERM: _terminate}):
+    with handling({signal.SIGTERM: _terminate}):
         try:
             rest = flags.FLAGS(sys.argv)[1:]
             if rest and rest[0].lstrip().startswith("#"):
@@ -84,7 +84,7 @@ def signals_deferred() -> Iterator[Callable[[], None]]:
     """Hold Ctrl-C and SIGTERM back until the function that this yields is called, or the block ends.
 
     For loops through code in which an exception from nowhere does harm or is lost: JAX calls Python from the garbage
-    collector, where exceptions are printed and dropped. A second signal comes through at once.
+    collector, where exceptions are printed and dropped. A second signal comes through as soon as Python runs.
     """
     pending: list[type[KeyboardInterrupt]] = []
 
@@ -101,7 +101,7 @@ def signals_deferred() -> Iterator[Callable[[], None]]:
     if threading.current_thread() is not threading.main_thread():  # signals are not ours to handle
         yield check
         return
-    with _handling({signal.SIGINT: handler, signal.SIGTERM: handler}):
+    with handling({signal.SIGINT: handler, signal.SIGTERM: handler}):
         yield check
         check()
 
@@ -111,7 +111,8 @@ def _terminate(signum: int, frame: FrameType | None) -> None:
 
 
 @contextlib.contextmanager
-def _handling(handlers: dict[int, Callable[[int, FrameType | None], None]]) -> Iterator[None]:
+def handling(handlers: Mapping[int, Callable[[int, FrameType | None], None] | signal.Handlers]) -> Iterator[None]:
+    """Signals by other handlers than before, for a while."""
     previous = {signum: signal.signal(signum, handler) for signum, handler in handlers.items()}
     try:
         yield

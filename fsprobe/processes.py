@@ -22,7 +22,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Sharding
 
-from extract.errors import InputError, Terminated
+from extract.errors import InputError, Terminated, handling
 
 _HEARTBEAT = 30  # s without one: the process is lost
 _INITIALIZE = 300  # s to wait for the other processes
@@ -131,7 +131,8 @@ def joined(coordinator: str, num_processes: int, process_id: int, detect: bool) 
     known: dict[str, Any] = {"coordinator_address": coordinator, "num_processes": num_processes,
                              "process_id": process_id, "cluster_detection_method": "deactivate"}
     try:
-        with _killable():
+        # JAX waits for the others without letting Python see a signal
+        with handling(dict.fromkeys((signal.SIGINT, signal.SIGTERM), signal.SIG_DFL)):
             jax.distributed.initialize(**({} if detect else known), initialization_timeout=_INITIALIZE,
                                        heartbeat_timeout_seconds=_HEARTBEAT)
     except (ValueError, RuntimeError) as error:
@@ -163,17 +164,6 @@ def _require_port(coordinator: str, ours: bool) -> None:
                 raise InputError(f"--coordinator={coordinator}: {error}; the first process listens there, on a free "
                                  "port") from None
         time.sleep(0.2)
-
-
-@contextlib.contextmanager
-def _killable() -> Iterator[None]:
-    """Signals end the process at once: JAX waits for the others without letting Python see them."""
-    before = {number: signal.signal(number, signal.SIG_DFL) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _exit_code(error: BaseException) -> int:

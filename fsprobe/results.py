@@ -129,7 +129,7 @@ def open_results(path: str | Path, configuration: Mapping[str, Any], about: Mapp
         run = {**about, "configuration": json.loads(json.dumps(configuration)), "complete": False}
         if (path / RUN).exists():
             old = _read_json(path / RUN)
-            _check_same(path, old.get("configuration", {}), run["configuration"])
+            _check_same(path, old.get("configuration"), run["configuration"])
             run["wall_time_s"] = old.get("wall_time_s", 0.0)
         elif foreign := sorted(entry.name for entry in path.iterdir() if not entry.name.startswith(".")):
             raise InputError(f"{path}: holds {foreign[0]!r} but no {RUN}: not a results directory; "
@@ -214,7 +214,9 @@ def _disk_full_explained(path: Path) -> Iterator[None]:
         raise InputError(f"{path}: {error.strerror}; {remedy} and rerun the same command to go on") from error
 
 
-def _check_same(path: Path, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
+def _check_same(path: Path, old: Any, new: Mapping[str, Any]) -> None:
+    if not isinstance(old, dict):
+        raise InputError(f"{path / RUN}: 'configuration' is missing or no object; choose another --out")
     for key in [*new, *(key for key in old if key not in new)]:
         if old.get(key) != new.get(key):
             raise InputError(f"{path}: holds results of another configuration: {key} was "

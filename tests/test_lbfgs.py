@@ -11,9 +11,9 @@ from jax.sharding import Mesh
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import average_precision_score
 
-from fsprobe import lbfgs, training
+from fsprobe import gram, lbfgs, training
 from fsprobe.config import SolverConfig
-from fsprobe.converged import DUAL_PATH, PRIMAL_PATH
+from fsprobe.converged import DUAL_PATH, PRIMAL_PATH, Settings
 from fsprobe.probe import Data
 from fsprobe.vectorize import Outcome, ProbeSpec, device_mesh
 
@@ -162,6 +162,17 @@ def test_together_as_alone_on_any_devices(data):
             assert outcomes[one.key].val_loss == pytest.approx(alone.val_loss, rel=1e-3)
     for one in specs:
         assert together[0][one.key].val_loss == pytest.approx(together[1][one.key].val_loss, rel=1e-3)
+
+
+def test_seeds_side_by_side_as_one_by_one(data):
+    """As an accelerator runs them."""
+    specs, mesh = [spec(data, 5, 4, seed) for seed in range(3)], Mesh(np.array(jax.devices()[:1]), ("probe",))
+    settings = Settings(np.float32(3.0), tagged=False, norms=False)
+    one, four = ([outcome for part in gram.by_seed(specs, data, settings, mesh, lanes) for outcome in part]
+                 for lanes in (1, 4))
+    for mine, theirs in zip(four, one, strict=True):
+        assert mine.spec is theirs.spec and mine.val_loss == pytest.approx(theirs.val_loss, abs=1e-5)
+        np.testing.assert_allclose(mine.average_precision, theirs.average_precision, atol=1e-5)
 
 
 @pytest.mark.parametrize("k_shot", [4, None])
