@@ -170,6 +170,22 @@ def test_out_of_memory_with_one_probe_is_the_users(data, config, monkeypatch):
         train(data, config)
 
 
+@pytest.mark.parametrize("config", [ADAM, LBFGS])
+def test_what_is_finished_comes_before_a_tick_that_stops(data, config):
+    """A tick in the middle of a chunk may stop it; one that follows its end must not take its outcomes away."""
+    finished, told = [], []
+
+    def stop(probes):
+        told.append(probes)
+        if sum(told) >= 1 and finished:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        for outcomes in training.train(specs(), data, config, device_mesh(), stop):
+            finished += outcomes
+    assert finished and sum(told) == pytest.approx(len(finished))
+
+
 def test_another_error_is_not_taken_for_it(data, monkeypatch):
     def broken(*args, **flags):
         raise jax.errors.JaxRuntimeError("INTERNAL: something else")

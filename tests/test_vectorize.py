@@ -114,6 +114,12 @@ def test_plan_packs_every_probe_once_into_room_that_fits():
     assert buckets == vectorize.plan(many, sizes, "cpu", 2, CONFIG)
 
 
+def test_large_probes_share_no_chunk_on_a_cpu():
+    large = [ProbeSpec(i, i, np.arange(16_000), np.arange(50)) for i in range(8)]
+    bucket, = vectorize.plan(large, Sizes(16_000, 30, 80, 10, 50), "cpu", 2, CONFIG)
+    assert bucket.per_device <= 2
+
+
 def test_one_trace_per_shape(data):
     config = SolverConfig(learning_rate=0.01, max_epochs=30, patience=30)  # a solver nobody else has compiled
     before = vectorize._advance._cache_size()
