@@ -33,15 +33,8 @@ def load_features(stores: Mapping[str, str | Path | Store], manifest: Manifest |
     split are not looked for: NaN rows.
     Raises InputError on an unknown embedding, a clip absent from a store, or a NaN or Inf (naming the first clip).
     """
-    opened = open_stores(stores)
     manifest = manifest if isinstance(manifest, Manifest) else read_manifest(manifest)
-    if embedding == COMBINED:
-        parts = [(name, store, "features_framenorm") for name, store in opened.items()]
-    elif embedding in opened:
-        parts = [(embedding, opened[embedding], "features_framenorm" if framenorm else "features")]
-    else:
-        raise InputError(f"unknown embedding {embedding!r}; there are {', '.join([*opened, COMBINED])}")
-
+    parts = _parts(open_stores(stores), embedding, framenorm)
     require_clips({name: store for name, store, _ in parts}, manifest)
     used = np.flatnonzero([bool(split) for split in manifest.splits])
     clip_ids = [manifest.clip_ids[row] for row in used]
@@ -56,6 +49,20 @@ def load_features(stores: Mapping[str, str | Path | Store], manifest: Manifest |
             _check_finite(block, clip_ids[i:i + _BLOCK], f"store {name!r} ({store.path})")
             features[used[i:i + _BLOCK], start:start + width] = block
     return features
+
+
+def width(stores: Mapping[str, Store], embedding: str) -> int:
+    """Dimensions of load_features. Raises InputError on an unknown embedding."""
+    return sum(getattr(store, array).shape[1] for _, store, array in _parts(stores, embedding, framenorm=False))
+
+
+def _parts(stores: Mapping[str, Store], embedding: str, framenorm: bool) -> list[tuple[str, Store, str]]:
+    """(name, store, array) whose columns side by side are the embedding."""
+    if embedding == COMBINED:
+        return [(name, store, "features_framenorm") for name, store in stores.items()]
+    if embedding not in stores:
+        raise InputError(f"unknown embedding {embedding!r}; there are {', '.join([*stores, COMBINED])}")
+    return [(embedding, stores[embedding], "features_framenorm" if framenorm else "features")]
 
 
 def load_standardized(stores: Mapping[str, Store], manifest: Manifest, clips: Manifest, embedding: str,

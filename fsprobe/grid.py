@@ -14,6 +14,7 @@ from extract.manifest import SPLITS, Manifest, rank_tags
 from fsprobe.config import FULL, GridConfig, KShot
 from fsprobe.episodes import Episode, draw_episode
 from fsprobe.features import tag_labels, tag_pool
+from fsprobe.memory import Sizes
 from fsprobe.probe import Data
 from fsprobe.results import Found
 from fsprobe.rows import EpisodeRow, PairRow, ProbeKey, ProbeRow, SolverRow, TagCountRow, TagRow
@@ -119,6 +120,12 @@ def probe_specs(grid: Grid, keys: Sequence[ProbeKey]) -> list[ProbeSpec]:
 
     return [ProbeSpec(key, key.seed, support(episodes[key.seed], key.n_way, key.k_shot),
                       episodes[key.seed].tags[:key.n_way], key.k_shot == FULL) for key in keys]
+
+
+def sizes(grid: Grid, dim: int) -> Sizes:
+    """Those of probe_data, for features of `dim` dimensions."""
+    train, valid, test = (rows.stop - rows.start for rows in (grid.train, grid.valid, grid.test))
+    return Sizes(train, valid, test, dim, len(grid.pool))
 
 
 def probe_data(grid: Grid, features: np.ndarray) -> Data:

@@ -87,7 +87,10 @@ class TagLinear(nn.Module):
         dim = x.shape[-1]
         kernel = self.param("kernel", tagwise_uniform, (self.n_tags, dim), dim)
         bias = self.param("bias", tagwise_uniform, (self.n_tags,), dim)
-        return kernel @ x.T + bias[:, None] if by_tag else x @ kernel.T + bias
+        if by_tag:
+            return kernel @ x.T + bias[:, None]
+        spare = -self.n_tags % 16 if self.n_tags % 8 else 0  # a product of 64 tags is faster than one of 50
+        return (x @ jnp.pad(kernel, ((0, spare), (0, 0))).T + jnp.pad(bias, (0, spare)))[:, :self.n_tags]
 
 
 class LinearProbe(nn.Module):

@@ -1,10 +1,12 @@
 """A sweep from its configuration to its rows: loads, plans, trains, records, and stops cleanly."""
 
 import contextlib
+import gc
 import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +38,8 @@ class OutOfTime(Exception):
 def sweep(config: SweepConfig, about: dict[str, Any] | None = None) -> list[ProbeRow]:
     """Train every probe of the configuration that its --out does not hold yet; return all rows.
 
-    about: flags for run.json. Raises InputError on bad input, before anything is written, and OutOfTime.
+    about: flags for run.json. Raises OutOfTime, and InputError on bad input: before anything is written, but for values
+    of the second embedding and further ones, which are read when their turn comes.
     """
     start = time.monotonic()
     manifest = read_manifest(config.manifest)
@@ -57,13 +60,16 @@ def sweep(config: SweepConfig, about: dict[str, Any] | None = None) -> list[Prob
     if probes.unscored:
         _note(f"{len(probes.unscored)} of {len(probes.pool)} tags have no positive or no negative test clip: their "
               f"metrics stay empty and out of the means ({', '.join(probes.unscored)})")
-    loaded = {embedding: _load(config, stores, manifest, probes, embedding) for embedding in config.embeddings}
     keys = {embedding: grid.probe_keys(config.grid, embedding, config.solver.name) for embedding in config.embeddings}
     specs = {embedding: grid.probe_specs(probes, keys[embedding]) for embedding in config.embeddings}
     mesh = vectorize.device_mesh()
     room = int(processes.agreed(np.float32(memory.room(config.device_memory_gb))))
-    plans = {embedding: training.plan(specs[embedding], grid.probe_data(probes, loaded[embedding]), config.solver, mesh,
-                                      room, norms=config.weight_norms) for embedding in config.embeddings}
+    for embedding in config.embeddings:  # whether all will fit
+        sizes = grid.sizes(probes, features.width(stores, embedding))
+        training.plan(specs[embedding], sizes, config.solver, mesh, room, norms=config.weight_norms)
+    load = partial(_load, config, stores, manifest, probes)
+    first = config.embeddings[0]  # the others are loaded when their turn comes: one at a time is held
+    loaded = {} if (Path(config.out) / RUN).exists() else {first: load(first)}
     given = Given([key for part in keys.values() for key in part], grid.episode_rows(probes),
                   grid.tag_count_rows(manifest, probes.pool), grid.pair_rows(manifest, probes.pool))
 
@@ -87,10 +93,10 @@ def sweep(config: SweepConfig, about: dict[str, Any] | None = None) -> list[Prob
                 for embedding in config.embeddings:
                     bar.set_description(embedding)
                     if not results.done.issuperset(keys[embedding]):
-                        for line in plans[embedding].lines:
-                            _note(f"{embedding}: {line}")
-                        _train(probes, specs[embedding], loaded.pop(embedding), config, mesh, room, results, tick)
+                        _train(probes, specs[embedding], loaded.pop(embedding) if loaded else load(embedding), config,
+                               mesh, room, results, tick)
                         jax.clear_caches()  # thousands of memory mappings, and Linux allows a process 65,530
+                        gc.collect()  # features that JAX left in reference cycles: before the next are loaded
         except BaseException as error:
             with contextlib.suppress(OSError, InputError):  # a full disk, say; what went wrong first matters more
                 results.finish(time.monotonic() - start, complete=False)
@@ -117,7 +123,7 @@ def _train(probes: grid.Grid, specs: list[vectorize.ProbeSpec], matrix: np.ndarr
     data = processes.place(grid.probe_data(probes, matrix), NamedSharding(mesh, P()))
     for outcomes in training.train(specs, data, config.solver, mesh, tick, norms=config.weight_norms,
                                    tagged=config.grid.test_clips == "tagged", done=results.done, room=room,
-                                   note=_note):
+                                   note=lambda text: _note(f"{specs[0].key.embedding}: {text}")):
         results.append([grid.outcome_rows(probes, outcome) for outcome in outcomes])
 
 

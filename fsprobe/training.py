@@ -1,6 +1,7 @@
 """From specs to outcomes: hands every probe to what trains its kind, in portions that fit the device."""
 
 from collections.abc import Callable, Collection, Iterator, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -29,15 +30,17 @@ class Plan(NamedTuple):
     lines: tuple[str, ...] = ()
 
 
-def plan(specs: Sequence[ProbeSpec], data: Data, config: SolverConfig, mesh: Mesh, room: int, *, norms: bool = False,
-         share: int = 1) -> Plan:
+def plan(specs: Sequence[ProbeSpec], sizes: Sizes, config: SolverConfig, mesh: Mesh, room: int, *,
+         squares: np.ndarray | None = None, norms: bool = False, share: int = 1) -> Plan:
     """What trains together. A pure function of its arguments.
 
-    room: bytes of a device. share: make portions this many times smaller. Raises InputError if one probe does not fit.
+    room: bytes of a device. squares: float `[clip]`, squared norms of the training clips, for converged probes of a
+    given strength; without, it is taken to suit Gram matrices. share: make portions this many times smaller. Raises
+    InputError if one probe does not fit.
     """
-    platform, sizes = mesh.devices.flat[0].platform, Sizes.of(data)
+    platform = mesh.devices.flat[0].platform
     if config.name == "lbfgs":
-        return _plan_converged(specs, data, sizes, _settings(config, False, norms), mesh, room, share)
+        return _plan_converged(specs, squares, sizes, _settings(config, False, norms), mesh, room, share)
     buckets = vectorize.plan(specs, sizes, platform, mesh.size, config, room, share)
     lines = (f"{len(bucket.specs)} probes of up to {bucket.n_tags} tags, {bucket.n_clips} clips: "
              f"{len(bucket.chunks(mesh.size))} chunks, {bucket.per_device} a device, {bucket.lanes} in lockstep, "
@@ -51,13 +54,17 @@ def train(specs: Sequence[ProbeSpec], data: Data, config: SolverConfig, mesh: Me
           note: Callable[[str], None] = lambda text: None) -> Iterator[list[Outcome]]:
     """Train and test every probe; lists of outcomes as they become ready.
 
-    tick is told how much more was done, in probes. tagged: test on clips with one of the probe's tags. norms: hand back
-    weight_norms. done: keys of probes to leave out; the others come out as if they were in, bit for bit. room: bytes of
-    a device; None: measured. Where memory runs out all the same, portions are halved, and `note` is told; InputError
-    where they can't be.
+    tick is told how much more was done, in probes, and `note` the plan. tagged: test on clips with one of the probe's
+    tags. norms: hand back weight_norms. done: keys of probes to leave out; the others come out as if they were in, bit
+    for bit. room: bytes of a device; None: measured. Where memory runs out all the same, portions are halved, and
+    `note` is told; InputError where they can't be.
     """
     finished, share, told = set(done), 1, 0.0
-    room = memory.room(0) if room is None else room
+    given = config.name == "lbfgs" and not isinstance(config.l2, str)
+    planned = partial(plan, specs, Sizes.of(data), config, mesh, memory.room(0) if room is None else room, norms=norms,
+                      squares=np.einsum("cd,cd->c", data.train, data.train) if given else None)
+    for line in planned().lines:
+        note(line)
 
     def count(trained: float) -> None:
         nonlocal told
@@ -65,7 +72,7 @@ def train(specs: Sequence[ProbeSpec], data: Data, config: SolverConfig, mesh: Me
         tick(trained)
 
     while True:
-        portions = plan(specs, data, config, mesh, room, norms=norms, share=share)
+        portions = planned(share=share)
         try:
             for outcomes in _train(portions, data, config, mesh, count, tagged, norms, finished):
                 finished |= {outcome.spec.key for outcome in outcomes}
@@ -78,7 +85,7 @@ def train(specs: Sequence[ProbeSpec], data: Data, config: SolverConfig, mesh: Me
                 raise
         tick(-told)
         told, share = 0.0, 2 * share
-        if plan(specs, data, config, mesh, room, norms=norms, share=share)[:4] == portions[:4]:
+        if planned(share=share)[:4] == portions[:4]:
             raise InputError("--device_memory_gb: the device is out of memory, and a chunk can't be smaller; drop the "
                              "largest --n_way, --k_shot or --embedding")
         note(f"out of memory: going on with chunks of 1/{share} the size")
@@ -98,12 +105,11 @@ def _train(portions: Plan, data: Data, config: SolverConfig, mesh: Mesh, tick: C
         yield from primal.by_support(portions.on_clips, data, settings, mesh, done)
 
 
-def _plan_converged(specs: Sequence[ProbeSpec], data: Data, sizes: Sizes, settings: Settings, mesh: Mesh, room: int,
-                    share: int) -> Plan:
-    squares = np.zeros(sizes.train) if settings.l2 is None else np.einsum("cd,cd->c", data.train, data.train)
-
+def _plan_converged(specs: Sequence[ProbeSpec], squares: np.ndarray | None, sizes: Sizes, settings: Settings,
+                    mesh: Mesh, room: int, share: int) -> Plan:
     def suits_gram(spec: ProbeSpec) -> bool:  # full probes share their support set
-        strong = settings.l2 is None or float(settings.l2) >= lbfgs.WEAKEST_DUAL * squares[spec.support].mean()
+        strong = settings.l2 is None or squares is None or (
+            float(settings.l2) >= lbfgs.WEAKEST_DUAL * squares[spec.support].mean())
         return bool(strong) and not spec.full and len(spec.support) <= _GRAM_CLIPS
 
     on_gram = tuple(spec for spec in specs if suits_gram(spec))

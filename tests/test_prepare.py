@@ -104,7 +104,8 @@ def test_magnatagatune_malformed(tmp_path, old, new, complaint):
     assert complaint in str(caught.value) and str(path) in str(caught.value)
 
 
-@pytest.mark.parametrize("data", [b"", gzip.compress(b"x" * 100, mtime=0)[:-9], b"\x1f\x8bnot gzip at all", b"\xff\xfe\x00"])
+@pytest.mark.parametrize("data", [b"", gzip.compress(b"x" * 100, mtime=0)[:-9], b"\x1f\x8bnot gzip at all",
+                                  b"\xff\xfe\x00"])
 def test_magnatagatune_not_even_a_csv(tmp_path, data):
     path = tmp_path / "a.csv"
     path.write_bytes(data)

@@ -1,10 +1,12 @@
 """The whole path on a tiny corpus, as a user runs it; and everything a user can get wrong."""
 
+import gc
 import hashlib
 import json
 import os
 import subprocess
 import sys
+import weakref
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +14,7 @@ import numpy as np
 import pytest
 
 from extract.manifest import Manifest, read_manifest, write_manifest
-from fsprobe import vectorize
+from fsprobe import features, vectorize
 from fsprobe.config import GridConfig, SolverConfig, SweepConfig
 from fsprobe.results import read_per_tag, read_probes
 from fsprobe.rows import SolverRow, read_rows
@@ -191,6 +193,33 @@ def test_not_finite_features_name_the_clip(data):
     result = run(data, "--n_way=2", "--k_shot=1")
     assert result.returncode == 2 and "NaN or Inf in the features of clip 'c003'" in result.stderr
     assert not (data / "out").exists()
+
+
+def test_later_values_are_read_in_their_turn_and_spoil_no_earlier_row(data):
+    array = np.load(data / "poor" / "features.npy")
+    array[3, 0] = np.nan
+    np.save(data / "poor" / "features.npy", array)
+    result = run(data, "--n_way=2", "--k_shot=1", "--num_seeds=2")
+    assert result.returncode == 2 and result.stderr.splitlines()[-1].startswith("fsprobe.sweep: store 'poor'")
+    assert {row.embedding for row in read_probes(data / "out")} == {"good"}
+
+
+def test_one_embedding_is_held_at_a_time(data, monkeypatch):
+    alive, real = [], features.load_standardized
+
+    def load(*args):
+        gc.disable()  # what waits for the collector counts as held
+        assert not [held for held in alive if held() is not None]
+        matrix = real(*args)
+        alive.append(weakref.ref(matrix.base))  # the bytes, which views and JAX's arrays hold
+        return matrix
+
+    monkeypatch.setattr(features, "load_standardized", load)
+    try:
+        sweep(replace(config(data), embeddings=("good", "poor", "combined")))
+    finally:
+        gc.enable()
+    assert len(alive) == 3
 
 
 def test_missing_drop_uses_the_same_clips_for_every_embedding_and_keeps_the_tags(data):

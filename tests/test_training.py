@@ -52,7 +52,7 @@ def room_of(data: Data, config: SolverConfig) -> int:
     while high - low > 1:
         middle = (low + high) // 2
         try:
-            plan(specs(), data, config, device_mesh(), middle)
+            plan(specs(), Sizes.of(data), config, device_mesh(), middle)
             high = middle
         except InputError:
             low = middle
@@ -81,21 +81,21 @@ def test_the_smallest_room_gives_the_same_rows(data):
 @pytest.mark.parametrize("config", [ADAM, LBFGS])
 def test_less_than_one_probe_is_refused_by_flag(data, config):
     with pytest.raises(InputError, match=r"--device_memory_gb: .* needs .* MB beside .* MB of features"):
-        plan(specs(), data, config, device_mesh(), room_of(data, config) - 1)
+        plan(specs(), Sizes.of(data), config, device_mesh(), room_of(data, config) - 1)
 
 
 def test_the_plan_fills_the_room_and_says_so(data):
     mesh, least = device_mesh(), room_of(data, ADAM)
     sizes = Sizes.of(data)
     for room in (least, 2 * least, 10 * least):
-        portions = plan(specs(), data, ADAM, mesh, room)
+        portions = plan(specs(), Sizes.of(data), ADAM, mesh, room)
         for bucket in portions.buckets:
             need = memory.adam(sizes, bucket.n_tags, bucket.n_clips, 0, 8)
             taken = sizes.data_bytes + bucket.per_device * need.kept + bucket.lanes * need.busy
             assert taken <= room and bucket.per_device % bucket.lanes == 0
         assert len(portions.lines) == len(portions.buckets) == 2 and " MB" in portions.lines[0]
-    assert plan(specs(), data, ADAM, mesh, least).buckets[-1].per_device == 1
-    assert plan(specs(), data, ADAM, mesh, 2**40).buckets[0].per_device == 16
+    assert plan(specs(), Sizes.of(data), ADAM, mesh, least).buckets[-1].per_device == 1
+    assert plan(specs(), Sizes.of(data), ADAM, mesh, 2**40).buckets[0].per_device == 16
 
 
 def asked_for(step: Any, static: tuple[object, ...], *arrays: Any) -> int:
@@ -153,6 +153,8 @@ def test_out_of_memory_halves_and_goes_on(data, error, monkeypatch):
 
     monkeypatch.setattr(vectorize, "train", small)
     outcomes = train(data, ADAM, note=notes.append, tick=ticks.append)
+    plan, notes = notes[:2], notes[2:]
+    assert all(" chunks, " in text for text in plan)
     assert notes and all("out of memory: going on" in text for text in notes)
     assert sum(ticks) == pytest.approx(len(specs()))
     for key, outcome in outcomes.items():
