@@ -26,7 +26,7 @@ _PICKED = 64  # probes looked up at a time among the fits of one support set
 
 class _Table(NamedTuple):
     """Fits of one support set. val_loss, gradient_norm: `[strength, tag]`; scores: `[strength, test, tag]`;
-    weights: `[strength, dim, tag]`, absolute, or None; l2s, iterations: `[strength]`."""
+    weights: `[strength, dim, tag]`, absolute, or None; l2s: `[strength]`; iterations: `[strength, device]`."""
 
     val_loss: Array
     gradient_norm: Array
@@ -64,8 +64,8 @@ def by_support(specs: Sequence[ProbeSpec], data: Data, settings: Settings, mesh:
         everything = np.array_equal(support, np.arange(data.train.shape[0]))
         if not everything:
             support = np.resize(support, multiple_of(256, count))
-        table = _solve(support.astype(np.int32), np.int32(count), tags.astype(np.int32), data, settings, mesh,
-                       everything)
+        table = processes.settled(_solve(support.astype(np.int32), np.int32(count), tags.astype(np.int32), data,
+                                         settings, mesh, everything))
         found: list[Outcome] = []
         for start in range(0, len(group), _PICKED):
             part = group[start:start + _PICKED]
@@ -113,10 +113,10 @@ def _solve(support: Any, count: Any, tags: Any, data: Data, settings: Settings, 
         by_tag = jax.vmap(bce, in_axes=(1, 1, None))
         val_loss = jax.vmap(by_tag, in_axes=(0, None, None))(logits(data.valid), data.valid_labels[:, tags], every)
         return _Table(val_loss, fits.gradient_norm, logits(data.test),
-                      jnp.abs(weights) if settings.norms else None, l2s, lax.pmax(fits.iterations, "probe"))
+                      jnp.abs(weights) if settings.norms else None, l2s, fits.iterations[:, None])
 
     flat, deep = P(None, "probe"), P(None, None, "probe")
-    layout: Any = _Table(*(flat, flat, deep, deep if settings.norms else None, P(), P()))  # type: ignore[arg-type]
+    layout: Any = _Table(*(flat, flat, deep, deep if settings.norms else None, P(), flat))  # type: ignore[arg-type]
     return jax.shard_map(on_device, mesh=mesh, in_specs=(P("probe"), P(), P(), P(), P()), out_specs=layout,
                          check_vma=False)(tags, support, count, data, settings)
 
@@ -129,7 +129,8 @@ def _pick(table: _Table, columns: Any, n_way: Any, tags: Any, data: Data, settin
         losses = jnp.sum(table.val_loss[:, columns] * task.tag_mask, axis=1) / jnp.maximum(n_way, 1)
         best = least(losses)
         return Result(*score_tags(table.scores[best][:, columns], data, task, settings.tagged), losses[best],
-                      table.l2s[best], largest(table.gradient_norm[best][columns], task), jnp.sum(table.iterations),
+                      table.l2s[best], largest(table.gradient_norm[best][columns], task),
+                      jnp.sum(table.iterations.max(axis=1)),
                       None if table.weights is None else
                       jnp.sum(table.weights[best][:, columns] * task.tag_mask, axis=1))
 

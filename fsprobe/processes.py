@@ -45,12 +45,19 @@ def place(tree: Any, sharding: Sharding) -> Any:
     return jax.tree.map(lambda leaf: jax.make_array_from_callback(leaf.shape, sharding, leaf.__getitem__), tree)
 
 
+def settled(tree: Any) -> Any:
+    """Global arrays once every device has computed them: XLA ends the program where one device of a CPU waits 60 s for
+    another within a collective operation, so whatever takes its time has to end without one. Raises OutOfMemory."""
+    jax.block_until_ready(tree)
+    _meet()
+    return tree
+
+
 def fetch(tree: Any) -> Any:
     """Global arrays as whole NumPy arrays, on every process. Raises OutOfMemory."""
     if jax.process_count() == 1:
         return jax.tree.map(np.asarray, tree)
-    jax.block_until_ready(tree)
-    _meet()
+    settled(tree)
     return multihost_utils.process_allgather(tree, tiled=True)
 
 

@@ -3,6 +3,8 @@
 Objectives agree to 1e-5 relative and mAP to 1e-3: float32 resolves an objective to 1e-7 and a ranking to few swaps.
 """
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,7 +13,7 @@ from jax.sharding import Mesh
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import average_precision_score
 
-from fsprobe import gram, lbfgs, training
+from fsprobe import gram, lbfgs, primal, training
 from fsprobe.config import SolverConfig
 from fsprobe.converged import DUAL_PATH, PRIMAL_PATH, Settings
 from fsprobe.probe import Data
@@ -162,6 +164,16 @@ def test_together_as_alone_on_any_devices(data):
             assert outcomes[one.key].val_loss == pytest.approx(alone.val_loss, rel=1e-3)
     for one in specs:
         assert together[0][one.key].val_loss == pytest.approx(together[1][one.key].val_loss, rel=1e-3)
+
+
+def test_no_device_waits_for_another_to_end_its_fits(data):
+    """XLA ends the program where one waits for 60 s within a collective operation."""
+    count, mesh = data.train.shape[0], Mesh(np.array(jax.devices()[:2]), ("probe",))
+    support, tags = (np.arange(size, dtype=np.int32) for size in (count, 50))
+    program = primal._solve.lower(support, np.int32(count), tags, data, Settings(None, False, False), mesh,
+                                  True).as_text()
+    assert "stablehlo.while" in program and "stablehlo.all_gather" in program.split("stablehlo.while")[0]
+    assert not re.search("stablehlo.(all_|reduce_scatter|collective)", program.split("stablehlo.while", 1)[1])
 
 
 def test_seeds_side_by_side_as_one_by_one(data):
