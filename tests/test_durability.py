@@ -89,6 +89,19 @@ def test_kill_9_at_random_moments(data):
     assert contents(out) == contents(data / "whole")
 
 
+def test_kill_9_of_converged_probes(data):
+    flags = ("--solver=lbfgs", "--num_seeds=300", "--device_memory_gb=0")
+    assert end(start(data, "whole-lbfgs", *flags))[0] == 0
+    process = start(data, "killed-lbfgs", *flags)
+    wait_for_more(process, data / "killed-lbfgs")
+    process.kill()
+    end(process)
+    count = len(lines(data / "killed-lbfgs"))
+    code, errors = end(start(data, "killed-lbfgs", *flags))
+    assert code == 0 and 0 < count < 1200 and f"holds {count} of 1200" in errors
+    assert contents(data / "killed-lbfgs") == contents(data / "whole-lbfgs")
+
+
 @pytest.mark.parametrize(("signum", "expected"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_told_to_stop(data, signum, expected):
     out = f"told{expected}"

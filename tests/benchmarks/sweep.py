@@ -178,6 +178,7 @@ def _beside(row: dict[str, Any], peer: str) -> tuple[str, str]:
 def main(_: list[str]) -> None:
     flops, bandwidth = machine.peak_flops(), machine.copy_bandwidth()  # before BLAS is held to one thread
     sweep._use_all_cores_and_cache()
+    jax.config.update("jax_enable_compilation_cache", False)  # compilation is timed
     n_ways, k_shots, dims, epochs = ((2, 10, 50), (1, 5, 20), [256, 2816], 5) if FLAGS.quick else (
         N_WAYS, K_SHOTS, FLAGS.width, FLAGS.epochs)
     print(f"{machine.describe()}; {flops / 1e9:.0f} GFLOP/s in matrix products, {bandwidth / 1e9:.1f} GB/s copying")
