@@ -63,7 +63,7 @@ def adam(sizes: Sizes, n_tags: int, n_clips: int, hidden: int, batch_size: int) 
     """What a probe of fsprobe.solvers.adam needs."""
     weights = (sizes.dim + 1) * hidden + (hidden + 1) * n_tags if hidden else (sizes.dim + 1) * n_tags
     wide = n_tags + hidden
-    batch = min(batch_size, n_clips) * sizes.dim
+    batch = 2 * min(batch_size, n_clips) * sizes.dim  # and transposed
     training = _ACTIVE * weights + n_clips * (n_tags + 4) + batch + _LOSSES * sizes.valid * wide
     testing = weights + sizes.test * (_SCORING * n_tags + hidden)
     return Need(_FLOAT * (_STATE * weights + n_clips + n_tags), _FLOAT * max(training, testing))

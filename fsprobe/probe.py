@@ -89,7 +89,7 @@ class TagLinear(nn.Module):
         bias = self.param("bias", tagwise_uniform, (self.n_tags,), dim)
         if by_tag:
             return kernel @ x.T + bias[:, None]
-        spare = -self.n_tags % 16 if self.n_tags % 8 else 0  # a product of 64 tags is faster than one of 50
+        spare = -self.n_tags % 16 if self.n_tags > 8 and self.n_tags % 8 else 0  # 64 tags are faster than 50
         return (x @ jnp.pad(kernel, ((0, spare), (0, 0))).T + jnp.pad(bias, (0, spare)))[:, :self.n_tags]
 
 

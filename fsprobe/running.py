@@ -69,7 +69,9 @@ def sweep(config: SweepConfig, about: dict[str, Any] | None = None) -> list[Prob
         training.plan(specs[embedding], sizes, config.solver, mesh, room, norms=config.weight_norms)
     load = partial(_load, config, stores, manifest, probes)
     first = config.embeddings[0]  # the others are loaded when their turn comes: one at a time is held
-    loaded = {} if (Path(config.out) / RUN).exists() else {first: load(first)}
+    resumed = processes.agreed(np.bool_((Path(config.out) / RUN).exists()))
+    with processes.in_step():
+        loaded = {} if resumed else {first: load(first)}
     given = Given([key for part in keys.values() for key in part], grid.episode_rows(probes),
                   grid.tag_count_rows(manifest, probes.pool), grid.pair_rows(manifest, probes.pool))
 
@@ -93,8 +95,10 @@ def sweep(config: SweepConfig, about: dict[str, Any] | None = None) -> list[Prob
                 for embedding in config.embeddings:
                     bar.set_description(embedding)
                     if not results.done.issuperset(keys[embedding]):
-                        _train(probes, specs[embedding], loaded.pop(embedding) if loaded else load(embedding), config,
-                               mesh, room, results, tick)
+                        with processes.in_step():
+                            matrix = loaded.pop(embedding) if embedding in loaded else load(embedding)
+                        _train(probes, specs[embedding], matrix, config, mesh, room, results, tick)
+                        del matrix
                         jax.clear_caches()  # thousands of memory mappings, and Linux allows a process 65,530
                         gc.collect()  # features that JAX left in reference cycles: before the next are loaded
         except BaseException as error:

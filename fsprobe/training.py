@@ -35,8 +35,8 @@ def plan(specs: Sequence[ProbeSpec], sizes: Sizes, config: SolverConfig, mesh: M
     """What trains together. A pure function of its arguments.
 
     room: bytes of a device. squares: float `[clip]`, squared norms of the training clips, for converged probes of a
-    given strength; without, it is taken to suit Gram matrices. share: make portions this many times smaller. Raises
-    InputError if one probe does not fit.
+    given strength; without, they are planned on the clips themselves, which takes less than a Gram matrix. share: make
+    portions this many times smaller. Raises InputError if one probe does not fit.
     """
     platform = mesh.devices.flat[0].platform
     if config.name == "lbfgs":
@@ -108,8 +108,8 @@ def _train(portions: Plan, data: Data, config: SolverConfig, mesh: Mesh, tick: C
 def _plan_converged(specs: Sequence[ProbeSpec], squares: np.ndarray | None, sizes: Sizes, settings: Settings,
                     mesh: Mesh, room: int, share: int) -> Plan:
     def suits_gram(spec: ProbeSpec) -> bool:  # full probes share their support set
-        strong = settings.l2 is None or squares is None or (
-            float(settings.l2) >= lbfgs.WEAKEST_DUAL * squares[spec.support].mean())
+        strong = settings.l2 is None or (
+            squares is not None and float(settings.l2) >= lbfgs.WEAKEST_DUAL * squares[spec.support].mean())
         return bool(strong) and not spec.full and len(spec.support) <= _GRAM_CLIPS
 
     on_gram = tuple(spec for spec in specs if suits_gram(spec))

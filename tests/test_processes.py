@@ -11,8 +11,10 @@ import subprocess
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from fsprobe.results import read_probes
 from tests import tiny
 from tests.test_devices import ROOT, SOLVERS, assert_same_rows, command, environment, sweep
 
@@ -115,6 +117,27 @@ def test_out_of_memory_on_the_second_halves_both(data, where):
     assert (code, other) == (0, 0), errors + others
     assert "out of memory: going on with chunks of 1/2 the size" in errors and "out of memory" not in others
     assert_same_rows(data / f"memory{where}", sweep(data, f"memory{where}-one", "--solver=adam"))
+
+
+def test_bad_values_of_a_later_embedding_end_both_in_a_line(data):
+    """The second process is slower to find them; started again, it sees no folder of results."""
+    tiny.write_store(data / "bad", tiny.manifest().clip_ids, tiny.features(tiny.manifest(), dim=5, seed=7))
+    array = np.load(data / "bad" / "features.npy")
+    array[3, 0] = np.nan
+    np.save(data / "bad" / "features.npy", array)
+    late = ("import runpy, time; from fsprobe import features\n"
+            "real = features.load_standardized\n"
+            "def load(*args):\n"
+            "    time.sleep(2)\n"
+            "    return real(*args)\n"
+            "features.load_standardized = load\n"
+            "runpy.run_module('fsprobe.sweep', run_name='__main__', alter_sys=True)")
+    flags = ("--solver=adam", f"--store=bad={data / 'bad'}")
+    for swap in (("", ""), (f"{data / 'spoilt'}", f"{data / 'elsewhere'}")):
+        results = end(start(data, "spoilt", *flags, second=["-c", late], swap=swap))
+        assert [code for code, _, _ in results] == [2, 2], results
+        assert all("store 'bad'" in errors.splitlines()[-1] and "Traceback" not in errors for _, _, errors in results)
+    assert {row.embedding for row in read_probes(data / "spoilt")} == {"poor"}
 
 
 def test_a_full_disk_on_the_first_stops_both(data):

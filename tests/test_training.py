@@ -112,7 +112,7 @@ def zeros(sizes: Sizes) -> Data:
 ONE = jax.sharding.Mesh(jax.devices()[:1], ("probe",))
 
 
-@pytest.mark.parametrize("shape", [(256, 8, 128), (1024, 50, 512)])
+@pytest.mark.parametrize("shape", [(256, 1, 128), (2816, 2, 128), (256, 8, 128), (256, 9, 128), (1024, 50, 512)])
 def test_the_estimate_is_what_xla_asks_for(shape):
     """At least that, and at most four times as much."""
     dim, n_tags, n_clips = shape
