@@ -128,7 +128,7 @@ def test_bad_values_of_a_later_embedding_end_both_in_a_line(data):
     late = ("import runpy, time; from fsprobe import features\n"
             "real = features.load_standardized\n"
             "def load(*args):\n"
-            "    time.sleep(2)\n"
+            "    time.sleep(1)\n"
             "    return real(*args)\n"
             "features.load_standardized = load\n"
             "runpy.run_module('fsprobe.sweep', run_name='__main__', alter_sys=True)")
