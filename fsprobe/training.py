@@ -63,8 +63,6 @@ def train(specs: Sequence[ProbeSpec], data: Data, config: SolverConfig, mesh: Me
     given = config.name == "lbfgs" and not isinstance(config.l2, str)
     planned = partial(plan, specs, Sizes.of(data), config, mesh, memory.room(0) if room is None else room, norms=norms,
                       squares=np.einsum("cd,cd->c", data.train, data.train) if given else None)
-    for line in planned().lines:
-        note(line)
 
     def count(trained: float) -> None:
         nonlocal told
@@ -73,6 +71,8 @@ def train(specs: Sequence[ProbeSpec], data: Data, config: SolverConfig, mesh: Me
 
     while True:
         portions = planned(share=share)
+        for line in portions.lines:
+            note(line)
         try:
             for outcomes in _train(portions, data, config, mesh, count, tagged, norms, finished):
                 finished |= {outcome.spec.key for outcome in outcomes}
