@@ -41,11 +41,12 @@ class Result(NamedTuple):
     weight_norms: Array | None
 
 
-def strengths(settings: Settings, path: tuple[float, ...], scale: Array) -> Array:
-    """`[strength]`, strongest first, from the mean squared distance of the clips from their mean."""
+def strengths(settings: Settings, path: tuple[float, ...], curvature: Array) -> Array:
+    """`[strength]`, strongest first. curvature: as in lbfgs.Problem; its trace is the clips' mean squared distance from
+    their mean, however many threads add it up."""
     if settings.l2 is not None:
         return settings.l2[None]
-    return jnp.asarray(path, jnp.float32) * jnp.maximum(scale, 1e-20)
+    return jnp.asarray(path, jnp.float32) * jnp.maximum(jnp.sum(jnp.diagonal(curvature)), 1e-20)
 
 
 def least(losses: Array) -> Array:

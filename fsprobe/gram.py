@@ -146,11 +146,11 @@ def _solve_cell(task: Task, gram: Gram, data: Data, settings: Settings) -> Resul
     else:
         mean = weight @ data.train[rows]
         features = (data.train[rows] - mean) * real[:, None]
-        curvature = (features.T * weight) @ features
+        curvature = lbfgs.over_clips(features, features * weight[:, None])
         valid, test = data.valid, data.test
     labels = data.train_labels[rows][:, task.tags]
     sign = jnp.where(labels | ~task.tag_mask, 1.0, -1.0)  # a tag on every clip has no minimum to look for
-    l2s = strengths(settings, DUAL_PATH, jnp.trace(curvature))
+    l2s = strengths(settings, DUAL_PATH, curvature)
     fits = lbfgs.path(lbfgs.Problem(features, curvature, sign, weight, dual), l2s)
     inner = fits.theta[:, :-1]
     if dual:  # coefficients of clips that are not centred

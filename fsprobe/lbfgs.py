@@ -30,6 +30,7 @@ _STALL = 1e-7  # or falls by less than this share, while that bound does not hal
 _STALLED = 3  # this many times in a row: float32 resolves no more
 _ITERATIONS = 300
 _SEARCHES = 12  # trial steps per line search
+_BLOCK = 64  # clips, whose sum XLA's threads do not share: Eigen's shardByInnerDim, TensorContractionThreadPool.h
 
 
 @jax.tree_util.register_dataclass
@@ -63,10 +64,10 @@ class Problem:
 
     def pull(self, error: Array) -> Array:
         """Coefficients of the gradient of the mean loss, from ∂loss/∂logits `[clip, tag]`."""
-        total = jnp.sum(error, axis=0, keepdims=True)
+        total = _total(error)[None]
         if self.dual:  # clips are centred: a multiple of all of them is nothing, but would round to something
             return jnp.concatenate([error - self.weight[:, None] * total, total])
-        return jnp.concatenate([self.features.T @ error, total])
+        return jnp.concatenate([over_clips(self.features, error), total])
 
 
 class Fit(NamedTuple):
@@ -111,6 +112,27 @@ def path(problem: Problem, l2s: Array) -> Fit:
     return lax.scan(one, origin(problem), l2s)[1]
 
 
+def over_clips(left: Array, right: Array) -> Array:
+    """leftᵀ @ right, of `[clip, …]` both.
+
+    On a CPU by blocks of clips: XLA's threads share a longer sum among them, so that bits depend on how many they are,
+    and under weak strengths a fit depends on bits.
+    """
+    return lax.platform_dependent(left, right, cpu=_over_blocks, default=lambda left, right: left.T @ right)
+
+
+def _over_blocks(left: Array, right: Array) -> Array:
+    size = min(_BLOCK, len(left))
+    end = len(left) // size * size
+
+    def add(i: Array, total: Array) -> Array:
+        rows = [lax.dynamic_slice_in_dim(part, i * size, size) for part in (right, left)]
+        return total + rows[0].T @ rows[1]
+
+    total = lax.fori_loop(0, end // size, add, jnp.zeros((right.shape[1], left.shape[1])))
+    return (total + right[end:].T @ left[end:]).T  # at 2816 dimensions twice as fast as left.T @ right
+
+
 def origin(problem: Problem) -> Array:
     """Zero weights, and the bias that fits the prevalence (clipped where a class is absent) → `[coef + 1, tag]`."""
     balance = jnp.clip(problem.weight @ problem.sign, 1e-4 - 1, 1 - 1e-4)
@@ -121,7 +143,7 @@ def origin(problem: Problem) -> Array:
 def minimise(problem: Problem, l2: Array, theta: Array) -> Fit:
     """Minimise f from theta. A tag without a positive or a negative clip has no minimum and stays where it is."""
     size = problem.curvature.shape[0]
-    ridge = jnp.maximum(l2, 1e-5 * jnp.trace(problem.curvature) / size)  # float32 factors no worse a matrix
+    ridge = jnp.maximum(l2, 1e-5 * jnp.sum(jnp.diagonal(problem.curvature)) / size)  # float32 factors no worse a matrix
     bound = problem.curvature / 4 + jnp.maximum(ridge, 1e-30) * jnp.eye(size)
     upper = linalg.cholesky(bound, symmetrize_input=False).T  # the factor by columns, as LAPACK reads it: no copies
     real = problem.weight[:, None] > 0
@@ -138,7 +160,7 @@ def minimise(problem: Problem, l2: Array, theta: Array) -> Fit:
         gradient = problem.pull(error).at[:-1].add(l2 * theta[:-1])
         metric = problem.metric(gradient)
         squared = gradient * metric
-        return value, gradient, metric, jnp.sum(squared[:-1], 0) / (2 * l2) + 2 * squared[-1]
+        return value, gradient, metric, _total(squared[:-1]) / (2 * l2) + 2 * squared[-1]
 
     def step(at: _Descent) -> _Descent:
         direction = -_two_loop(at.pairs, at.iteration, at.gradient, precondition)
@@ -166,12 +188,17 @@ def minimise(problem: Problem, l2: Array, theta: Array) -> Fit:
                      _Pairs(nothing, nothing, nothing, nothing, jnp.zeros((MEMORY, theta.shape[1]))),
                      jnp.zeros(theta.shape[1], jnp.int32), absent, jnp.int32(0))
     end = lax.while_loop(lambda at: ~at.done.all() & (at.iteration < _ITERATIONS), step, start)
-    norm = jnp.sqrt(jnp.maximum(jnp.sum(end.gradient * end.gradient_metric, 0), 0.0))
+    norm = jnp.sqrt(jnp.maximum(_dot(end.gradient, end.gradient_metric), 0.0))
     return Fit(end.theta, end.value, jnp.where(absent, jnp.nan, norm), end.iteration)
 
 
 def _dot(left: Array, right: Array) -> Array:
-    return jnp.sum(left * right, axis=0)
+    return _total(left * right)
+
+
+def _total(values: Array) -> Array:
+    """Over the first axis, as a product: bits of a sum of XLA's would depend on the number of threads."""
+    return jnp.ones(len(values)) @ values
 
 
 def _remember(pairs: _Pairs, count: Array, *new: Array) -> _Pairs:

@@ -36,8 +36,9 @@ class _Table(NamedTuple):
     iterations: Array
 
 
-def plan(specs: Sequence[ProbeSpec], sizes: Sizes, settings: Settings, num_devices: int, room: int) -> float:
+def plan(specs: Sequence[ProbeSpec], sizes: Sizes, settings: Settings, mesh: Mesh, room: int) -> float:
     """Megabytes on a device, of the largest support set. Raises InputError if it does not fit."""
+    num_devices = _sharing(mesh).size
     strengths = len(PRIMAL_PATH) if settings.l2 is None else 1
     needs = []
     for group in _groups(specs):
@@ -54,6 +55,9 @@ def by_support(specs: Sequence[ProbeSpec], data: Data, settings: Settings, mesh:
 
     done: keys of probes to leave out; the others come out as if they were in.
     """
+    mesh = _sharing(mesh)
+    if mesh.size == 1:
+        data = jax.tree.map(lambda part: jax.device_put(part.addressable_data(0), mesh.devices[0]), data)
     for group in _groups(specs):
         wanted = [i for i, spec in enumerate(group) if spec.key not in done]
         if not wanted:
@@ -77,6 +81,14 @@ def by_support(specs: Sequence[ProbeSpec], data: Data, settings: Settings, mesh:
             results = processes.fetch(_pick(table, columns, n_way, tags.astype(np.int32), data, settings))
             found += [outcome(spec, jax.tree.map(lambda leaf, i=i: leaf[i], results)) for i, spec in enumerate(part)]
         yield [found[i] for i in wanted]
+
+
+def _sharing(mesh: Mesh) -> Mesh:
+    """The devices that share the tags: all, but of CPUs one in each process, which uses every core.
+
+    Under weak strengths the ranking shows how sums were rounded, and so how many shared them.
+    """
+    return Mesh(np.array(mesh.local_devices[:1]), mesh.axis_names) if mesh.local_devices[0].platform == "cpu" else mesh
 
 
 def _groups(specs: Sequence[ProbeSpec]) -> list[list[ProbeSpec]]:
@@ -105,7 +117,7 @@ def _solve(support: Any, count: Any, tags: Any, data: Data, settings: Settings, 
             clips = triangle.T
         problem = lbfgs.Problem(clips, _second_moment(clips, mesh) / count, jnp.where(labels, 1.0, -1.0),
                                 real / count.astype(jnp.float32), dual=False)
-        l2s = strengths(settings, PRIMAL_PATH, jnp.trace(problem.curvature))
+        l2s = strengths(settings, PRIMAL_PATH, problem.curvature)
         fits = lbfgs.path(problem, l2s)
         weights = fits.theta[:, :-1] if basis is None else jnp.einsum("dc,lct->ldt", basis, fits.theta[:, :-1])
         logits = lambda x: jnp.einsum("xd,ldt->lxt", x, weights) + fits.theta[:, -1:]  # noqa: E731
@@ -139,6 +151,8 @@ def _pick(table: _Table, columns: Any, n_way: Any, tags: Any, data: Data, settin
 
 def _second_moment(clips: Array, mesh: Mesh) -> Array:
     """XᵀX, each device computing some columns."""
+    if mesh.size == 1:
+        return lbfgs.over_clips(clips, clips)
     dim = clips.shape[1]
     width = -(-dim // mesh.size)
     starts = np.minimum(np.arange(mesh.size) * width, dim - width)

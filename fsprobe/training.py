@@ -119,7 +119,7 @@ def _plan_converged(specs: Sequence[ProbeSpec], squares: np.ndarray | None, size
         lanes, size = gram.plan(on_gram, sizes, settings, mesh.devices.flat[0].platform, room, share)
         lines.append(f"{len(on_gram)} probes on Gram matrices: {lanes} seeds a device at a time, {size:,.1f} MB")
     if on_clips:
-        size = primal.plan(on_clips, sizes, settings, mesh.size, room)
+        size = primal.plan(on_clips, sizes, settings, mesh, room)
         lines.append(f"{len(on_clips)} probes on the clips themselves: {size:,.1f} MB a device")
     return Plan((), on_gram, lanes, on_clips, tuple(lines))
 
