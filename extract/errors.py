@@ -55,13 +55,13 @@ def _guarded(main: Callable[[], int | None]) -> int:
                 raise InputError(f"unexpected argument {rest[0]!r}: every option is a flag, see --help")
             return main() or 0
         except (InputError, flags.Error) as error:
-            _complain(str(error))
+            complain(str(error))
             return 2
         except Terminated:
-            _complain("terminated")
+            complain("terminated")
             return 143
         except KeyboardInterrupt:
-            _complain("interrupted")
+            complain("interrupted")
             return 130
         except BrokenPipeError:  # the reader of our output left (`| head`): nothing to say, nobody to say it to
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -70,11 +70,12 @@ def _guarded(main: Callable[[], int | None]) -> int:
             if error.filename is None and error.errno is None:
                 raise
             where = f"{error.filename}: " if error.filename is not None else ""
-            _complain(where + (DISK_FULL if is_disk_full(error) else error.strerror or str(error)))
+            complain(where + (DISK_FULL if is_disk_full(error) else error.strerror or str(error)))
             return 2
 
 
-def _complain(message: str) -> None:
+def complain(message: str) -> None:
+    """One line on stderr, after the program's name."""
     name = getattr(getattr(sys.modules["__main__"], "__spec__", None), "name", None) or Path(sys.argv[0]).stem
     print(f"{name}: {' '.join(message.split())}", file=sys.stderr, flush=True)
 

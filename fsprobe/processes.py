@@ -13,6 +13,7 @@ import os
 import re
 import signal
 import socket
+import threading
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -22,7 +23,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Sharding
 
-from extract.errors import InputError, Terminated, handling
+from extract.errors import InputError, Terminated, complain, handling
 
 _HEARTBEAT = 30  # s without one: the process is lost
 _INITIALIZE = 300  # s to wait for the other processes
@@ -96,11 +97,16 @@ def in_step() -> Iterator[None]:
         _meet(code)
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Does it say so, on this process?"""
+    return isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error)
+
+
 def ran_out(error: BaseException) -> bool:
     """Is a device out of memory? Then every process gets to know, and to ask this, before any of them goes on."""
     if isinstance(error, OutOfMemory):
         return True
-    if not isinstance(error, MemoryError) and "RESOURCE_EXHAUSTED" not in str(error):
+    if not is_out_of_memory(error):
         return False
     with contextlib.suppress(OutOfMemory):
         _meet(_NO_MEMORY)
@@ -139,20 +145,30 @@ def joined(coordinator: str, num_processes: int, process_id: int, detect: bool) 
         _require_port(coordinator, ours=process_id == 0)
     known: dict[str, Any] = {"coordinator_address": coordinator, "num_processes": num_processes,
                              "process_id": process_id, "cluster_detection_method": "deactivate"}
+    waiting = threading.Timer(_INITIALIZE, _give_up)
+    waiting.start()
     try:
         # JAX waits for the others without letting Python see a signal
         with handling(dict.fromkeys((signal.SIGINT, signal.SIGTERM), signal.SIG_DFL)):
-            jax.distributed.initialize(**({} if detect else known), initialization_timeout=_INITIALIZE,
+            jax.distributed.initialize(**({} if detect else known), initialization_timeout=_INITIALIZE + 60,
                                        heartbeat_timeout_seconds=_HEARTBEAT)
     except (ValueError, RuntimeError) as error:
         what = "--distributed: no cluster was found" if detect else f"--coordinator={coordinator}"
         raise InputError(f"{what}: {error}") from None
+    finally:
+        waiting.cancel()
     try:
         yield
     except BaseException as error:
         if not hasattr(error, "in_step"):  # JAX's way out waits for the others, who wait for us: leave before it
             atexit.register(os._exit, _exit_code(error))
         raise
+
+
+def _give_up() -> None:
+    """Before JAX does, which would crash."""
+    complain(f"the other processes have not come within {_INITIALIZE} s; look for their errors, and start all anew")
+    os._exit(2)
 
 
 def _require_port(coordinator: str, ours: bool) -> None:

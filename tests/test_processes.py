@@ -37,12 +37,17 @@ def start_under_slurm(data: Path, out: str, *flags: str) -> list[subprocess.Pope
                              stdout=subprocess.PIPE, stderr=subprocess.PIPE) for i in range(2)]
 
 
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
 def start(data: Path, out: str, *flags: str, size_limit: int | None = None,
           second: list[str] | None = None, swap: tuple[str, str] = ("", "")) -> list[subprocess.Popen[str]]:
     """second: what the second process runs instead of `-m fsprobe.sweep`. swap: a piece of its flags, and another."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     limit = (["prlimit", f"--fsize={size_limit}"], []) if size_limit else ([], [])
     python, *module = command(data, out, *flags)
     modules = (module, [flag.replace(*swap) for flag in [*(second or module[:2]), *module[2:]]])
@@ -174,6 +179,17 @@ def test_who_waits_for_the_others_can_be_told_to_stop(data, signum):
     time.sleep(6)
     first.send_signal(signum)
     assert end([first], 10)[0][0] in (-signum, 128 + signum)
+
+
+def test_who_waits_in_vain_says_so(data):
+    hasty = ("import runpy; from fsprobe import processes\n"
+             "processes._INITIALIZE = 8\n"
+             "runpy.run_module('fsprobe.sweep', run_name='__main__', alter_sys=True)")
+    python, _, _, *flags = command(data, "vain", f"--coordinator=127.0.0.1:{free_port()}", "--num_processes=2")
+    result = subprocess.run([python, "-c", hasty, *flags], cwd=ROOT, env=environment(data, 1), text=True,
+                            capture_output=True, timeout=60)
+    assert result.returncode == 2 and "the other processes have not come within 8 s" in result.stderr
+    assert result.stderr.count("\n") == 1 and not (data / "vain").exists()
 
 
 def test_what_cannot_be_joined_is_one_line(data):

@@ -10,11 +10,13 @@ import weakref
 from dataclasses import replace
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 
+from extract.errors import InputError
 from extract.manifest import Manifest, read_manifest, write_manifest
-from fsprobe import features, vectorize
+from fsprobe import features, processes, vectorize
 from fsprobe.config import GridConfig, SolverConfig, SweepConfig
 from fsprobe.results import read_per_tag, read_probes
 from fsprobe.rows import SolverRow, read_rows
@@ -220,6 +222,15 @@ def test_one_embedding_is_held_at_a_time(data, monkeypatch):
     finally:
         gc.enable()
     assert len(alive) == 3
+
+
+def test_features_that_no_device_holds_are_the_users(data, monkeypatch):
+    def place(tree, sharding):
+        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 1 bytes.")
+
+    monkeypatch.setattr(processes, "place", place)
+    with pytest.raises(InputError, match="MB of features of good do not fit on a device"):
+        sweep(config(data))
 
 
 def test_missing_drop_uses_the_same_clips_for_every_embedding_and_keeps_the_tags(data):
