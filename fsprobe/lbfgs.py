@@ -197,8 +197,9 @@ def _dot(left: Array, right: Array) -> Array:
 
 
 def _total(values: Array) -> Array:
-    """Over the first axis, as a product: bits of a sum of XLA's would depend on the number of threads."""
-    return jnp.ones(len(values)) @ values
+    """Over the first axis. On a CPU as a product: bits of a sum of XLA's depend on the number of threads."""
+    return lax.platform_dependent(values, cpu=lambda values: jnp.ones(len(values)) @ values,
+                                  default=lambda values: jnp.sum(values, axis=0))
 
 
 def _remember(pairs: _Pairs, count: Array, *new: Array) -> _Pairs:

@@ -39,6 +39,8 @@ class _Table(NamedTuple):
 def plan(specs: Sequence[ProbeSpec], sizes: Sizes, settings: Settings, mesh: Mesh, room: int) -> float:
     """Megabytes on a device, of the largest support set. Raises InputError if it does not fit."""
     num_devices = _sharing(mesh).size
+    if num_devices == 1:  # the other CPU devices only hold features meanwhile
+        room += (len(mesh.local_devices) - 1) * (room - sizes.data_bytes)
     strengths = len(PRIMAL_PATH) if settings.l2 is None else 1
     needs = []
     for group in _groups(specs):
@@ -57,7 +59,8 @@ def by_support(specs: Sequence[ProbeSpec], data: Data, settings: Settings, mesh:
     """
     mesh = _sharing(mesh)
     if mesh.size == 1:
-        data = jax.tree.map(lambda part: jax.device_put(part.addressable_data(0), mesh.devices[0]), data)
+        data = jax.tree.map(lambda part: jax.device_put(jnp.asarray(part).addressable_data(0), mesh.devices[0]),
+                            data)
     for group in _groups(specs):
         wanted = [i for i, spec in enumerate(group) if spec.key not in done]
         if not wanted:
@@ -106,7 +109,7 @@ def _union(specs: Sequence[ProbeSpec]) -> np.ndarray:
 @partial(jax.jit, static_argnames=("mesh", "everything"))
 def _solve(support: Any, count: Any, tags: Any, data: Data, settings: Settings, mesh: Mesh,
            everything: bool) -> _Table:
-    """All tags of one support set; tags are sharded over devices."""
+    """All tags of one support set, sharded over the devices of `mesh`."""
     def on_device(tags: Array, support: Array, count: Array, data: Data, settings: Settings) -> _Table:
         real = jnp.arange(support.size) < count
         clips = data.train if everything else data.train[support] * real[:, None]

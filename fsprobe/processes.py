@@ -70,6 +70,15 @@ def agreed(value: Any) -> Any:
     return multihost_utils.broadcast_one_to_all(value)
 
 
+def require_devices_alike() -> None:
+    """Raise InputError, on every process, where they have not equally many devices: arrays could not be shared out."""
+    owners = [device.process_index for device in jax.devices()]
+    counts = [owners.count(i) for i in range(jax.process_count())]
+    if len(set(counts)) > 1:
+        raise InputError(f"processes 0 to {len(counts) - 1} have {', '.join(map(str, counts))} devices, and must have "
+                         "equally many; of CPUs, set XLA_FLAGS=--xla_force_host_platform_device_count=COUNT alike")
+
+
 def require_same(value: Any, what: str) -> None:
     """Raise InputError, and end the others, where this process's value is not the first one's. value: for JSON."""
     digest = np.frombuffer(hashlib.sha256(json.dumps(value, sort_keys=True).encode()).digest(), np.uint8)
@@ -141,20 +150,20 @@ def joined(coordinator: str, num_processes: int, process_id: int, detect: bool) 
     # SIGTERM is ours to handle
     jax.config.update("jax_enable_preemption_service", False)
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
-    if not detect:
-        _require_port(coordinator, ours=process_id == 0)
+    where = "--distributed" if detect else f"--coordinator={coordinator}"
     known: dict[str, Any] = {"coordinator_address": coordinator, "num_processes": num_processes,
                              "process_id": process_id, "cluster_detection_method": "deactivate"}
-    waiting = threading.Timer(_INITIALIZE, _give_up)
+    waiting = threading.Timer(_INITIALIZE, _give_up, [where])
     waiting.start()
     try:
+        if not detect:
+            _require_port(coordinator, ours=process_id == 0)
         # JAX waits for the others without letting Python see a signal
         with handling(dict.fromkeys((signal.SIGINT, signal.SIGTERM), signal.SIG_DFL)):
-            jax.distributed.initialize(**({} if detect else known), initialization_timeout=_INITIALIZE + 60,
+            jax.distributed.initialize(**({} if detect else known), initialization_timeout=2 * _INITIALIZE,
                                        heartbeat_timeout_seconds=_HEARTBEAT)
     except (ValueError, RuntimeError) as error:
-        what = "--distributed: no cluster was found" if detect else f"--coordinator={coordinator}"
-        raise InputError(f"{what}: {error}") from None
+        raise InputError(f"{where}: {'no cluster was found: ' if detect else ''}{error}") from None
     finally:
         waiting.cancel()
     try:
@@ -165,16 +174,16 @@ def joined(coordinator: str, num_processes: int, process_id: int, detect: bool) 
         raise
 
 
-def _give_up() -> None:
+def _give_up(where: str) -> None:
     """Before JAX does, which would crash."""
-    complain(f"the other processes have not come within {_INITIALIZE} s; look for their errors, and start all anew")
+    complain(f"{where}: the other processes have not come within {_INITIALIZE} s; look for their errors, and start all "
+             "anew")
     os._exit(2)
 
 
 def _require_port(coordinator: str, ours: bool) -> None:
-    """Raise InputError where the first process can't listen, or another can't reach it: JAX would crash."""
+    """Wait until the first process listens. Raises InputError where that is us and we can't: JAX would crash."""
     host, _, port = coordinator.rpartition(":")
-    deadline = time.monotonic() + _INITIALIZE
     while True:
         try:
             if ours:
@@ -185,7 +194,7 @@ def _require_port(coordinator: str, ours: bool) -> None:
                 socket.create_connection((host, int(port)), timeout=5).close()
             return
         except (OSError, OverflowError) as error:
-            if ours or isinstance(error, OverflowError) or time.monotonic() > deadline:
+            if ours or isinstance(error, OverflowError):
                 raise InputError(f"--coordinator={coordinator}: {error}; the first process listens there, on a free "
                                  "port") from None
         time.sleep(0.2)

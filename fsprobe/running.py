@@ -124,15 +124,16 @@ def _load(config: SweepConfig, stores: dict[str, Store], manifest: Manifest, pro
 
 def _train(probes: grid.Grid, specs: list[vectorize.ProbeSpec], matrix: np.ndarray, config: SweepConfig, mesh: Mesh,
            room: int, results: Follower, tick: Callable[[float], None]) -> None:
+    parts = grid.probe_data(probes, matrix)
     with processes.in_step():
         try:
-            data = jax.block_until_ready(processes.place(grid.probe_data(probes, matrix), NamedSharding(mesh, P())))
+            data = jax.block_until_ready(processes.place(parts, NamedSharding(mesh, P())))
         except (MemoryError, jax.errors.JaxRuntimeError) as error:
             if not processes.is_out_of_memory(error):
                 raise
-            raise InputError(f"--device_memory_gb: the {matrix.nbytes / 1e6:,.1f} MB of features of "
-                             f"{specs[0].key.embedding} do not fit on a device; free its memory, or drop the embedding"
-                             ) from None
+            raise InputError(f"the {matrix.nbytes / 1e6:,.1f} MB of features of {specs[0].key.embedding} do not fit on "
+                             "a device; free its memory, or drop the embedding") from None
+    del parts
     for outcomes in training.train(specs, data, config.solver, mesh, tick, norms=config.weight_norms,
                                    tagged=config.grid.test_clips == "tagged", done=results.done, room=room,
                                    note=lambda text: _note(f"{specs[0].key.embedding}: {text}")):

@@ -190,6 +190,7 @@ def main() -> int:
     try:
         with processes.joined(FLAGS.coordinator, FLAGS.num_processes, FLAGS.process_id, FLAGS.distributed):
             _require_devices()
+            processes.require_devices_alike()
             rows = sweep(config, {name: flag.value for name, flag in _own_flags().items()})
     except OutOfTime:
         return OUT_OF_TIME

@@ -91,6 +91,14 @@ def test_other_files_are_not_swept_together(data):
     assert message.count("\n") == 1 and not errors and not (data / "mixed").exists()
 
 
+def test_unequal_devices_are_refused(data):
+    three = ("import os, runpy\n"
+             "os.environ['XLA_FLAGS'] = '--xla_force_host_platform_device_count=3'\n"
+             "runpy.run_module('fsprobe.sweep', run_name='__main__', alter_sys=True)")
+    for code, _, errors in end(start(data, "unequal", second=["-c", three])):
+        assert code == 2 and "processes 0 to 1 have 2, 3 devices" in errors and errors.count("\n") == 1, errors
+
+
 def test_what_is_done_is_known_to_both(data):
     for begin in (start, start_under_slurm):
         (code, _, errors), (other, _, _) = end(begin(data, "--solver=adam-two", "--solver=adam"))
@@ -188,7 +196,7 @@ def test_who_waits_in_vain_says_so(data):
     python, _, _, *flags = command(data, "vain", f"--coordinator=127.0.0.1:{free_port()}", "--num_processes=2")
     result = subprocess.run([python, "-c", hasty, *flags], cwd=ROOT, env=environment(data, 1), text=True,
                             capture_output=True, timeout=60)
-    assert result.returncode == 2 and "the other processes have not come within 8 s" in result.stderr
+    assert result.returncode == 2 and ": the other processes have not come within 8 s" in result.stderr
     assert result.stderr.count("\n") == 1 and not (data / "vain").exists()
 
 
