@@ -13,7 +13,7 @@ from fsprobe.probe import Data
 
 _FLOAT = 4
 _STATE = 2 * 4  # weights, two moments and best weights; the old and the new ones as a block of epochs ends
-_ACTIVE = 5  # the same four and a gradient, of a probe under way
+_ACTIVE = 5  # the same four and a gradient, of a probe under way; and the weights of epochs to validate
 _SCORING = 12  # scores, labels, sorting keys and their copies, per test clip and tag
 _MATRICES = 5  # products, their centred form, curvature, its factor, and a copy
 _PAIRS = 2 * 4 * 8 + 8  # L-BFGS's memory, the old and the new, per coefficient and tag
@@ -59,12 +59,12 @@ def room(gigabytes: float) -> int:
     return int((device.memory_stats() or {}).get("bytes_limit", 16e9))
 
 
-def adam(sizes: Sizes, n_tags: int, n_clips: int, hidden: int, batch_size: int) -> Need:
+def adam(sizes: Sizes, n_tags: int, n_clips: int, hidden: int, batch_size: int, validate_every: int) -> Need:
     """What a probe of fsprobe.solvers.adam needs."""
     weights = (sizes.dim + 1) * hidden + (hidden + 1) * n_tags if hidden else (sizes.dim + 1) * n_tags
     wide = n_tags + hidden
     batch = 2 * min(batch_size, n_clips) * sizes.dim  # and transposed
-    training = _ACTIVE * weights + n_clips * (n_tags + 4) + batch + _LOSSES * sizes.valid * wide
+    training = (_ACTIVE + validate_every) * weights + n_clips * (n_tags + 4) + batch + _LOSSES * sizes.valid * wide
     testing = weights + sizes.test * (_SCORING * n_tags + hidden)
     return Need(_FLOAT * (_STATE * weights + n_clips + n_tags), _FLOAT * max(training, testing))
 

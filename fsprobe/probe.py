@@ -58,8 +58,8 @@ class Progress(NamedTuple):
 class Solver(NamedTuple):
     """How a probe is fitted, as three pure functions of one probe. A state has a field `progress: Progress`.
 
-    init(task, data) → state. advance(state, task, data, num_epochs) → state after at most that many more epochs,
-    unchanged once done. weights(state) → the params to test.
+    init(task, data) → state; it reads no support clip. advance(state, task, data, num_epochs) → state after at least
+    that many more epochs, unless done before. weights(state) → the params to test.
     """
 
     init: Callable[[Task, Data], Any]

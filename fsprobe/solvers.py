@@ -10,6 +10,7 @@ from jax import Array, lax
 
 from fsprobe.config import SolverConfig
 from fsprobe.probe import Data, Params, Progress, Solver, Task, bce, logits, module
+from fsprobe.stopping import epochs_ahead, progress_after
 
 _INIT, _ORDER, _DROPOUT = 0, 1, 2  # what a key is for
 
@@ -27,20 +28,6 @@ def coupled_adam(learning_rate: Array | float, weight_decay: Array | float) -> o
                        optax.scale(-learning_rate))
 
 
-def next_progress(progress: Progress, loss: Array, config: SolverConfig) -> Progress:
-    """Early stopping after one more epoch of the given validation loss.
-
-    An epoch improves if its loss is strictly lower than every one before; training ends after `patience` epochs
-    without improvement, or at `max_epochs`. A NaN loss never improves.
-    """
-    epoch = progress.epoch + 1
-    improved = loss < progress.best_loss
-    best_epoch = jnp.where(improved, epoch, progress.best_epoch)
-    best_loss = jnp.where(improved, loss, progress.best_loss)
-    done = (epoch - best_epoch >= config.patience) | (epoch >= config.max_epochs)
-    return Progress(epoch, best_loss if config.restore_best else loss, best_loss, best_epoch, done)
-
-
 def shuffled(key: Array, items: Array, count: Array) -> Array:
     """`[clip]` with its first `count` entries in random order and the rest behind them.
 
@@ -53,8 +40,13 @@ def shuffled(key: Array, items: Array, count: Array) -> Array:
 
 
 @lru_cache(maxsize=64)
-def adam(config: SolverConfig) -> Solver:
-    """The paper's solver. Each epoch visits the support clips in a fresh order, in batches, the last one short."""
+def adam(config: SolverConfig, validate_every: int = 1) -> Solver:
+    """The paper's solver. Each epoch visits the support clips in a fresh order, in batches, the last one short.
+
+    validate_every: epochs that are trained before `fsprobe.stopping` asks which of them was the best, if the probe is
+    linear; with a hidden layer the loss is not convex, and every epoch is validated.
+    """
+    every = 1 if config.hidden else validate_every
     optimizer = coupled_adam(config.learning_rate, config.weight_decay)
 
     def init(task: Task, data: Data) -> AdamState:
@@ -85,22 +77,35 @@ def adam(config: SolverConfig) -> Solver:
             updates, moments = optimizer.update(gradient, moments, params)
             return optax.apply_updates(params, updates), moments
 
-        def epoch(state: AdamState) -> AdamState:
-            key, dropout = (jax.random.fold_in(jax.random.fold_in(jax.random.key(task.seed), purpose),
-                                               state.progress.epoch) for purpose in (_ORDER, _DROPOUT))
+        def epoch(number: Array, params: Params, moments: optax.OptState) -> tuple[Params, optax.OptState]:
+            key, dropout = (jax.random.fold_in(jax.random.fold_in(jax.random.key(task.seed), purpose), number)
+                            for purpose in (_ORDER, _DROPOUT))
             order = shuffled(key, positions, task.num_support)
             order = jnp.pad(order, (0, size))  # the last batch may reach past the end
             steps = (task.num_support + size - 1) // size
-            params, moments = lax.fori_loop(0, steps, lambda i, carry: step(i, carry, order, dropout),
-                                            (state.params, state.moments))
-            val_loss = bce(logits(params, data.valid), valid_labels, valid_mask)
-            progress = next_progress(state.progress, val_loss, config)
-            improved = progress.best_epoch == progress.epoch
-            best = jax.tree.map(lambda new, old: jnp.where(improved, new, old), params, state.best_params)
-            return AdamState(params, moments, best, progress)
+            return lax.fori_loop(0, steps, lambda i, carry: step(i, carry, order, dropout), (params, moments))
+
+        def val_loss(params: Params) -> Array:
+            return bce(logits(params, data.valid), valid_labels, valid_mask)
+
+        def next_epoch(i: Array, carry: tuple[AdamState, Params]) -> tuple[AdamState, Params]:
+            state, trail = carry
+            params, moments = epoch(state.progress.epoch + i, state.params, state.moments)
+            return state._replace(params=params, moments=moments), jax.tree.map(
+                lambda all, new: all.at[i].set(new), trail, params)
+
+        def interval(state: AdamState) -> AdamState:
+            before = state.progress
+            count = epochs_ahead(before, config, every) if every > 1 else 1
+            trail = jax.tree.map(lambda leaf: jnp.zeros((every, *leaf.shape), leaf.dtype), state.params)
+            state, trail = lax.fori_loop(0, count, next_epoch, (state, trail))
+            progress = progress_after(val_loss, trail, count, before, config)
+            improved, best = progress.best_epoch > before.epoch, progress.best_epoch - before.epoch - 1
+            best_params = jax.tree.map(lambda all, old: jnp.where(improved, all[best], old), trail, state.best_params)
+            return state._replace(best_params=best_params, progress=progress)
 
         stop = state.progress.epoch + num_epochs
-        return lax.while_loop(lambda s: ~s.progress.done & (s.progress.epoch < stop), epoch, state)
+        return lax.while_loop(lambda s: ~s.progress.done & (s.progress.epoch < stop), interval, state)
 
     def weights(state: AdamState) -> Params:
         return state.best_params if config.restore_best else state.params

@@ -30,6 +30,8 @@ from fsprobe.probe import Data, Progress, Solver, Task
 _SHRINK = 4  # once no more than a fourth of the lanes still train, the chunk goes on with a fourth
 _CPU_CHUNK = 16  # probes of a chunk on a CPU device, fewer
 _CPU_LABELS = 2**21  # where they have more support clips × tags: what is not finished may be lost
+_CPU_EPOCHS = 10  # that a CPU trains before it validates, unless there are
+_LONG_EPOCH = 4096  # support clips: their epoch takes far longer than a validation
 _BLOCK_SECONDS = 1.0  # what a block of epochs should take: often enough for the progress bar and Ctrl-C
 
 
@@ -50,12 +52,14 @@ class Chunk:
     """Probes that train together, padded to n_tags tags and n_clips support clips, `lanes` of them vmapped.
 
     None holds the place of a probe that is done already, so that the others come out as if it trained beside them.
+    validate_every: as in fsprobe.solvers.adam.
     """
 
     n_tags: int
     n_clips: int
     lanes: int
     specs: tuple[ProbeSpec | None, ...]
+    validate_every: int = 1
 
     def without(self, done: Collection[Any]) -> "Chunk":
         """The chunk with places held for probes whose key is done."""
@@ -89,10 +93,11 @@ class Bucket(NamedTuple):
     lanes: int
     per_device: int
     megabytes: float
+    validate_every: int
 
     def chunks(self, num_devices: int) -> list[Chunk]:
         size = num_devices * self.per_device
-        return [Chunk(self.n_tags, self.n_clips, self.lanes, self.specs[i:i + size])
+        return [Chunk(self.n_tags, self.n_clips, self.lanes, self.specs[i:i + size], self.validate_every)
                 for i in range(0, len(self.specs), size)]
 
 
@@ -102,22 +107,24 @@ def plan(specs: Sequence[ProbeSpec], sizes: Sizes, platform: str, num_devices: i
 
     room: bytes of a device. share: make chunks this many times smaller. Raises InputError if a probe does not fit.
     """
+    # in lockstep small probes pay for large ones, and all are validated where one must be
+    lanes_wanted, step, validate_every = (1, 16, _CPU_EPOCHS) if platform == "cpu" else (256, 4, 1)
     buckets: dict[tuple[int, int], list[ProbeSpec]] = {}
     widest = max((len(spec.tags) for spec in specs), default=0)
     for spec in specs:
-        shape = (min(_room_for(len(spec.tags)), widest), _power_of(4, len(spec.support)))
+        shape = (min(_room_for(len(spec.tags)), widest), _power_of(step, len(spec.support)))
         buckets.setdefault(shape, []).append(spec)
-    lanes_wanted = 1 if platform == "cpu" else 256
     plan = []
     for (n_tags, n_clips), bucket in sorted(buckets.items(), key=lambda item: item[0][0] * item[0][1]):
         bucket.sort(key=lambda spec: len(spec.support))
-        need = memory.adam(sizes, n_tags, n_clips, config.hidden, config.batch_size)
+        every = validate_every if n_clips < _LONG_EPOCH else 1
+        need = memory.adam(sizes, n_tags, n_clips, config.hidden, config.batch_size, every)
         on_cpu = int(np.clip(_CPU_LABELS // (n_tags * n_clips), 1, _CPU_CHUNK))
         most = max(1, (on_cpu if platform == "cpu" else lanes_wanted) // share)
         lanes, count = memory.pack(need, f"a probe of {n_tags} tags and {n_clips} clips", sizes, room,
                                    min(lanes_wanted, most), most)
         plan.append(Bucket(n_tags, n_clips, tuple(bucket), lanes, count,
-                           (count * need.kept + lanes * need.busy) / 1e6))
+                           (count * need.kept + lanes * need.busy) / 1e6, every))
     return plan
 
 
@@ -130,10 +137,10 @@ def train(chunk: Chunk, data: Data, config: SolverConfig, mesh: Mesh,
     A probe that stops early counts as max_epochs, so all of a chunk are probes × max_epochs. tagged: test on clips
     with one of the probe's tags. norms: hand back weight_norms.
     """
-    solver, lanes = solvers.adam(config), chunk.lanes
+    solver, lanes = solvers.adam(config, chunk.validate_every), chunk.lanes
     places = _deal(len(chunk.specs), mesh.size, lanes)
     tasks = _stack(chunk, mesh, places)
-    state = _init(tasks, data, solver, mesh, lanes)
+    state = _init(_without_clips(tasks), data, solver, mesh, lanes)
     # who trains, and where
     here = {spec: place for spec, place in zip(chunk.specs, places, strict=True) if spec is not None}
     found: dict[ProbeSpec, Outcome] = {}
@@ -154,7 +161,7 @@ def train(chunk: Chunk, data: Data, config: SolverConfig, mesh: Mesh,
         fewer = lanes // _SHRINK
         if running and len(running) > fewer * mesh.size:
             continue
-        tested = processes.fetch(_test(state, tasks, data, solver, mesh, lanes, tagged, norms))
+        tested = processes.fetch(_test(state, _without_clips(tasks), data, solver, mesh, lanes, tagged, norms))
         found |= {spec: _outcome(spec, place, progress, *tested)
                   for spec, place in here.items() if progress.done[place]}
         here = {}
@@ -201,6 +208,11 @@ def _stack(chunk: Chunk, mesh: Mesh, places: np.ndarray) -> Task:
         seed[i], num_support[i], n_way[i] = spec.seed, len(spec.support), len(spec.tags)
     tasks = Task(seed, support, num_support, tags, n_way)  # type: ignore[arg-type]
     return processes.place(tasks, NamedSharding(mesh, P("probe")))
+
+
+def _without_clips(tasks: Task) -> Task:
+    """The tasks for what looks at no support clip: one program serves chunks of any room for them."""
+    return tasks._replace(support=tasks.support[:, :0])
 
 
 @partial(jax.jit, static_argnames=("mesh",))
@@ -263,7 +275,7 @@ def _room_for(n_tags: int) -> int:
 
 
 def _power_of(base: int, least: int) -> int:
-    power = 32
+    power = 128
     while power < least:
         power *= base
     return power

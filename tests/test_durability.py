@@ -24,7 +24,7 @@ EPOCHS = 2000 if KILLS < 20 else 12000
 FILES = ("probes.csv", "per_tag.csv", "solver.csv", "episodes.csv", "tags.csv", "cooccurrence.csv")
 # so little memory that one probe fills a device: 60 chunks on two devices
 SIZES = memory.Sizes(train=60, valid=20, test=40, dim=12, n_tags=6)
-ROOM = SIZES.data_bytes + sum(memory.adam(SIZES, n_tags=4, n_clips=32, hidden=0, batch_size=8))
+ROOM = SIZES.data_bytes + sum(memory.adam(SIZES, n_tags=4, n_clips=128, hidden=0, batch_size=8, validate_every=10))
 GRID = ["--n_way=2", "--n_way=4", "--k_shot=1", "--k_shot=3", "--num_seeds=30", "--learning_rate=1e-4",
         f"--max_epochs={EPOCHS}", f"--patience={EPOCHS}", f"--device_memory_gb={ROOM / 1e9:.9f}"]
 

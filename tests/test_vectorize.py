@@ -82,9 +82,9 @@ def test_probes_are_dealt_like_cards(count, num_devices, lanes):
     np.testing.assert_array_equal(places // (size // num_devices), np.arange(count) % num_devices)  # whose each is
 
 
-@pytest.mark.parametrize(("num_devices", "lanes"), [(1, 1), (1, 4), (2, 3)])
-def test_together_as_alone(data, one_by_one, num_devices, lanes):
-    chunk = Chunk(8, 72, lanes, tuple(specs()))
+@pytest.mark.parametrize(("num_devices", "lanes", "validate_every"), [(1, 1, 10), (1, 4, 1), (2, 3, 1)])
+def test_together_as_alone(data, one_by_one, num_devices, lanes, validate_every):
+    chunk = Chunk(8, 72, lanes, tuple(specs()), validate_every)
     outcomes = list(vectorize.train(chunk, data, CONFIG, mesh_of(num_devices)))
     assert [outcome.spec.key for outcome in outcomes] == list(range(7))
     for outcome in outcomes:

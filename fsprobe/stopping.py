@@ -1,0 +1,70 @@
+"""Early stopping: which epoch has the least validation loss, without validating every one.
+
+The validation loss is convex in the weights of a linear probe, so it lies nowhere below its tangents: for weights u, v
+loss(u) >= loss(v) + <loss'(v), u - v>. Epochs that cannot end the training are trained first. Then the last of them is
+validated, with its gradient; an epoch before it whose weights lie where the tangent is above the least loss can't be
+the best one, and is not validated. While the loss still falls that is nearly all of them.
+"""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+
+from fsprobe.config import SolverConfig
+from fsprobe.probe import Params, Progress
+
+_ROUNDING = 1e-5  # relative, of float32 sums over clips, tags and dimensions
+
+
+def next_progress(progress: Progress, loss: Array, config: SolverConfig) -> Progress:
+    """Early stopping after one more epoch of the given validation loss.
+
+    An epoch improves if its loss is strictly lower than every one before; training ends after `patience` epochs
+    without improvement, or at `max_epochs`. A NaN loss never improves.
+    """
+    epoch = progress.epoch + 1
+    improved = loss < progress.best_loss
+    best_epoch = jnp.where(improved, epoch, progress.best_epoch)
+    best_loss = jnp.where(improved, loss, progress.best_loss)
+    done = (epoch - best_epoch >= config.patience) | (epoch >= config.max_epochs)
+    return Progress(epoch, best_loss if config.restore_best else loss, best_loss, best_epoch, done)
+
+
+def epochs_ahead(progress: Progress, config: SolverConfig, most: int) -> Array:
+    """How many epochs, up to `most`, will be trained whatever their losses are; int32 `[]`, at least 1 until done."""
+    patience = progress.best_epoch + config.patience - progress.epoch
+    return jnp.minimum(most, jnp.minimum(patience, config.max_epochs - progress.epoch))
+
+
+def progress_after(loss: Callable[[Params], Array], trail: Params, count: Array | int, progress: Progress,
+                   config: SolverConfig) -> Progress:
+    """`next_progress` over `count` epochs, at most epochs_ahead, that ended with the weights of `trail`.
+
+    loss: of validation, convex if the trail is longer than one. trail: params with a leading axis `[epoch]`.
+    """
+    losses = losses_that_matter(loss, trail, count, progress.best_loss)
+    return lax.fori_loop(0, count, lambda i, now: next_progress(now, losses[i], config), progress)
+
+
+def losses_that_matter(loss: Callable[[Params], Array], trail: Params, count: Array | int, best_loss: Array) -> Array:
+    """`[epoch]`: the loss after each of the first `count`, or inf where it is neither the least nor the last."""
+    size = jax.tree.leaves(trail)[0].shape[0]
+    after = lambda i: jax.tree.map(lambda leaf: leaf[i], trail)  # noqa: E731
+    last = after(count - 1)
+    if size == 1:
+        return loss(last)[None]
+    last_loss, slope = jax.value_and_grad(loss)(last)
+    least = jnp.minimum(best_loss, last_loss)
+
+    def judge(i: Array, losses: Array) -> Array:
+        params = after(i)
+        rises = jax.tree.leaves(jax.tree.map(lambda s, there, here: s * (there - here), slope, params, last))
+        tangent = last_loss + sum(map(jnp.sum, rises))
+        rounding = _ROUNDING * (last_loss + sum(jnp.sum(jnp.abs(leaf)) for leaf in rises))
+        too_high = tangent - rounding > least
+        return losses.at[i].set(lax.cond(too_high, lambda: jnp.float32(jnp.inf), lambda: loss(params)))
+
+    losses = jnp.full(size, jnp.inf, jnp.float32).at[count - 1].set(last_loss)
+    return lax.fori_loop(0, count - 1, judge, losses)
