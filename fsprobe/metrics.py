@@ -112,22 +112,20 @@ def _counts(scores: Array, labels: Array, counted: Array | None = None) -> _Coun
                    not_above - below - tied, positives, clips - positives)
 
 
-def _search(everything: Array, hits: Array, positives: Array) -> tuple[Array, Array]:
-    """How many of everything lie below each hit, and how many not above; looked up for the first `positives` only."""
+def _search(everything: Array, hits: Array, positives: Array) -> Array:
+    """How many of everything lie below each hit, and how many not above, `[2, hit]`; of the first `positives` only."""
     blocks = -(-hits.size // _BLOCK)
     hits = jnp.pad(hits, (0, blocks * _BLOCK - hits.size), constant_values=_LAST)
 
-    def look_up(state: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
-        block, *found = state
+    def look_up(state: tuple[Array, Array]) -> tuple[Array, Array]:
+        block, found = state
         wanted = lax.dynamic_slice(hits, (block * _BLOCK,), (_BLOCK,))
-        left, right = (lax.dynamic_update_slice(
-            array, jnp.searchsorted(everything, wanted, side, method="scan_unrolled").astype(jnp.int32),
-            (block * _BLOCK,)) for array, side in zip(found, ("left", "right"), strict=True))
-        return block + 1, left, right
+        below = jnp.searchsorted(everything, jnp.stack([wanted, wanted + 1]), method="scan")
+        return block + 1, lax.dynamic_update_slice(found, below.astype(jnp.int32), (0, block * _BLOCK))
 
-    nothing = jnp.zeros(hits.size, jnp.int32)
-    state = lax.while_loop(lambda state: state[0] * _BLOCK < positives, look_up, (jnp.int32(0), nothing, nothing))
-    return state[1][:everything.size], state[2][:everything.size]
+    nothing = jnp.zeros((2, hits.size), jnp.int32)
+    found = lax.while_loop(lambda state: state[0] * _BLOCK < positives, look_up, (jnp.int32(0), nothing))[1]
+    return found[:, :everything.size]
 
 
 def _tie_bounds(ascending: Array) -> tuple[Array, Array]:

@@ -75,8 +75,11 @@ def require_devices_alike() -> None:
     owners = [device.process_index for device in jax.devices()]
     counts = [owners.count(i) for i in range(jax.process_count())]
     if len(set(counts)) > 1:
-        raise InputError(f"processes 0 to {len(counts) - 1} have {', '.join(map(str, counts))} devices, and must have "
-                         "equally many; of CPUs, set XLA_FLAGS=--xla_force_host_platform_device_count=COUNT alike")
+        error = InputError(f"processes 0 to {len(counts) - 1} have {', '.join(map(str, counts))} devices, and must "
+                           "have equally many; of CPUs, set XLA_FLAGS=--xla_force_host_platform_device_count=COUNT "
+                           "alike")
+        error.in_step = True  # type: ignore[attr-defined]
+        raise error
 
 
 def require_same(value: Any, what: str) -> None:

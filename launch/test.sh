@@ -6,7 +6,8 @@ make_environment .venv-dev extract,dev
 cd "$root"
 export JAX_COMPILATION_CACHE_DIR=${JAX_COMPILATION_CACHE_DIR:-$root/.cache/jax}  # tests compile the same programs
 export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS=0.1
+export JAX_COMPILATION_CACHE_MAX_SIZE=1000000000  # with a limit JAX locks it, and workers can share it
 
 "$python" -m ruff check .
 "$python" -m mypy
-"$python" -m pytest -n "$(nproc)" --ignore=tests/parity "$@"  # launch/parity.sh runs those
+"$python" -m pytest -n "$(nproc)" --dist=worksteal --ignore=tests/parity "$@"  # launch/parity.sh runs those

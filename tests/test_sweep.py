@@ -40,7 +40,7 @@ def command(data: Path, *flags: str) -> list[str]:
 
 
 def run(data: Path, *flags: str) -> subprocess.CompletedProcess[str]:
-    env = os.environ | {"JAX_COMPILATION_CACHE_DIR": str(data.parent / "jax-cache")}
+    env = {"JAX_COMPILATION_CACHE_DIR": str(data.parent / "jax-cache")} | os.environ
     return subprocess.run(command(data, *flags), cwd=ROOT, capture_output=True, text=True, env=env, timeout=300)
 
 
