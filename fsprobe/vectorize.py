@@ -107,22 +107,21 @@ def plan(specs: Sequence[ProbeSpec], sizes: Sizes, platform: str, num_devices: i
 
     room: bytes of a device. share: make chunks this many times smaller. Raises InputError if a probe does not fit.
     """
-    # in lockstep small probes pay for large ones, and all are validated where one must be
-    lanes_wanted, step, validate_every = (1, 16, _CPU_EPOCHS) if platform == "cpu" else (256, 4, 1)
+    lockstep = platform != "cpu"  # where one must be validated, all are
     buckets: dict[tuple[int, int], list[ProbeSpec]] = {}
     widest = max((len(spec.tags) for spec in specs), default=0)
     for spec in specs:
-        shape = (min(_room_for(len(spec.tags)), widest), _power_of(step, len(spec.support)))
+        shape = (min(_room_for_tags(len(spec.tags)), widest), _room_for_clips(len(spec.support), lockstep))
         buckets.setdefault(shape, []).append(spec)
     plan = []
     for (n_tags, n_clips), bucket in sorted(buckets.items(), key=lambda item: item[0][0] * item[0][1]):
         bucket.sort(key=lambda spec: len(spec.support))
-        every = validate_every if n_clips < _LONG_EPOCH else 1
+        every = 1 if lockstep or n_clips >= _LONG_EPOCH else _CPU_EPOCHS
         need = memory.adam(sizes, n_tags, n_clips, config.hidden, config.batch_size, every)
-        on_cpu = int(np.clip(_CPU_LABELS // (n_tags * n_clips), 1, _CPU_CHUNK))
-        most = max(1, (on_cpu if platform == "cpu" else lanes_wanted) // share)
+        whole = 256 if lockstep else int(np.clip(_CPU_LABELS // (n_tags * n_clips), 1, _CPU_CHUNK))
+        most = max(1, whole // share)
         lanes, count = memory.pack(need, f"a probe of {n_tags} tags and {n_clips} clips", sizes, room,
-                                   min(lanes_wanted, most), most)
+                                   most if lockstep else 1, most)
         plan.append(Bucket(n_tags, n_clips, tuple(bucket), lanes, count,
                            (count * need.kept + lanes * need.busy) / 1e6, every))
     return plan
@@ -266,7 +265,7 @@ def score_tags(scores: Array, data: Data, task: Task, tagged: bool) -> tuple[Arr
     return jax.vmap(metrics.both, in_axes=(1, 1, None))(scores, labels, counted)
 
 
-def _room_for(n_tags: int) -> int:
+def _room_for_tags(n_tags: int) -> int:
     """A multiple of eight; above 64, of a quarter of a power of two: few shapes, little padding."""
     step = 8
     while 8 * step < n_tags:
@@ -274,10 +273,13 @@ def _room_for(n_tags: int) -> int:
     return multiple_of(step, n_tags)
 
 
-def _power_of(base: int, least: int) -> int:
-    power = 128
-    while power < least:
-        power *= base
+def _room_for_clips(count: int, lockstep: bool) -> int:
+    """In lockstep a power of four: a small probe pays for the largest beside it. One by one, few shapes."""
+    if not lockstep:
+        return 128 if count <= 128 else multiple_of(2048, count)
+    power = 32
+    while power < count:
+        power *= 4
     return power
 
 

@@ -1,6 +1,6 @@
 """The same probes by other means: PyTorch in a plain loop and under torch.func.vmap, scikit-learn.
 
-Every function gets arrays in memory and does what fsprobe does: Adam with coupled L2, batches of 8 reshuffled every
+Every function gets arrays in memory and does the paper's protocol: Adam with coupled L2, batches of 8 reshuffled every
 epoch, the whole validation set after each. None stops early, so all do the same number of steps.
 """
 

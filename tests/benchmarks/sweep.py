@@ -4,7 +4,8 @@
     python -m tests.benchmarks.sweep [--quick] [--json=PATH]    # 16 minutes on two cores
 
 Features are generated in MagnaTagATune's shape (15,247 / 1,529 / 4,332 clips, its 50 tag counts). Everybody trains the
-same number of epochs, without early stopping, so ratios are those of equal work; compilation is timed apart.
+same number of epochs, without early stopping: all take the same steps. Peers validate after each epoch, fsprobe what
+it takes to know the best one (fsprobe.stopping). Compilation is timed apart.
 """
 
 import json
@@ -71,11 +72,12 @@ def adam(dims: list[int], n_ways: tuple[int, ...], k_shots: tuple[int, ...], num
         vmap = machine.seconds(lambda tensors=tensors: [peers.torch_vmap(cell, tensors, config) for cell in cells])
         loop = machine.seconds(lambda tensors=tensors: peers.torch_loop(specs, tensors, config), 2)
         steps = sum(-(-len(spec.support) // config.batch_size) * len(spec.tags) for spec in specs) * epochs
-        tags = sum(len(spec.tags) for spec in specs) * epochs
+        validations = 2 * -(-epochs // vectorize._CPU_EPOCHS) * sum(len(spec.tags) for spec in specs)
         rows.append({"dim": dim, "probes": len(specs), "epochs": epochs, "compile_s": first - own, "fsprobe_s": own,
                      "torch_vmap_s": vmap, "torch_loop_s": loop,
-                     # a product forward and one back per batch, one forward for validation, 2 FLOP per weight and clip
-                     "flops": 2.0 * dim * (2 * config.batch_size * steps + corpus.CLIPS["valid"] * tags),
+                     # the least there is to do: a product forward and one back per batch, and for validation when
+                     # an interval of epochs ends; 2 FLOP per weight and clip
+                     "flops": 2.0 * dim * (2 * config.batch_size * steps + corpus.CLIPS["valid"] * validations),
                      # six passes over weights and moments per step
                      "bytes": 6.0 * 4 * dim * steps})
     return rows
