@@ -92,16 +92,16 @@ def adam(config: SolverConfig, validate_every: int = 1) -> Solver:
             state, trail = carry
             params, moments = epoch(state.progress.epoch + i, state.params, state.moments)
             return state._replace(params=params, moments=moments), jax.tree.map(
-                lambda all, new: all.at[i].set(new), trail, params)
+                lambda kept, new: kept.at[i].set(new), trail, params)
 
         def interval(state: AdamState) -> AdamState:
             before = state.progress
-            count = epochs_ahead(before, config, every) if every > 1 else 1
+            count = epochs_ahead(before, config, every) if every > 1 else 1  # a constant, for lockstep
             trail = jax.tree.map(lambda leaf: jnp.zeros((every, *leaf.shape), leaf.dtype), state.params)
             state, trail = lax.fori_loop(0, count, next_epoch, (state, trail))
             progress = progress_after(val_loss, trail, count, before, config)
             improved, best = progress.best_epoch > before.epoch, progress.best_epoch - before.epoch - 1
-            best_params = jax.tree.map(lambda all, old: jnp.where(improved, all[best], old), trail, state.best_params)
+            best_params = jax.tree.map(lambda kept, old: jnp.where(improved, kept[best], old), trail, state.best_params)
             return state._replace(best_params=best_params, progress=progress)
 
         stop = state.progress.epoch + num_epochs

@@ -3,7 +3,8 @@
 The validation loss is convex in the weights of a linear probe, so it lies nowhere below its tangents: for weights u, v
 loss(u) >= loss(v) + <loss'(v), u - v>. Epochs that cannot end the training are trained first. Then the last of them is
 validated, with its gradient; an epoch before it whose weights lie where the tangent is above the least loss can't be
-the best one, and is not validated. While the loss still falls that is nearly all of them.
+the best one, and is not validated. While the loss still falls that is nearly all of them. The epoch chosen is the one
+that validating all would choose, unless only rounding tells two losses apart.
 """
 
 from collections.abc import Callable
@@ -15,7 +16,7 @@ from jax import Array, lax
 from fsprobe.config import SolverConfig
 from fsprobe.probe import Params, Progress
 
-_ROUNDING = 1e-5  # relative, of float32 sums over clips, tags and dimensions
+_ROUNDING = 1e-5  # of the loss and of the tangent's terms: many times what float32 sums lose
 
 
 def next_progress(progress: Progress, loss: Array, config: SolverConfig) -> Progress:
@@ -49,18 +50,21 @@ def progress_after(loss: Callable[[Params], Array], trail: Params, count: Array 
 
 
 def losses_that_matter(loss: Callable[[Params], Array], trail: Params, count: Array | int, best_loss: Array) -> Array:
-    """`[epoch]`: the loss after each of the first `count`, or inf where it is neither the least nor the last."""
+    """`[epoch]`: the loss after each of the first `count`; inf for some that are neither the least nor the last."""
     size = jax.tree.leaves(trail)[0].shape[0]
-    after = lambda i: jax.tree.map(lambda leaf: leaf[i], trail)  # noqa: E731
-    last = after(count - 1)
+
+    def after(i: Array | int) -> Params:
+        return jax.tree.map(lambda leaf: leaf[i], trail)
+
     if size == 1:
-        return loss(last)[None]
+        return loss(after(0))[None]
+    last = after(count - 1)
     last_loss, slope = jax.value_and_grad(loss)(last)
     least = jnp.minimum(best_loss, last_loss)
 
     def judge(i: Array, losses: Array) -> Array:
         params = after(i)
-        rises = jax.tree.leaves(jax.tree.map(lambda s, there, here: s * (there - here), slope, params, last))
+        rises = jax.tree.leaves(jax.tree.map(lambda s, u, v: s * (u - v), slope, params, last))
         tangent = last_loss + sum(map(jnp.sum, rises))
         rounding = _ROUNDING * (last_loss + sum(jnp.sum(jnp.abs(leaf)) for leaf in rises))
         too_high = tangent - rounding > least

@@ -29,10 +29,10 @@ from fsprobe.probe import Data, Progress, Solver, Task
 
 _SHRINK = 4  # once no more than a fourth of the lanes still train, the chunk goes on with a fourth
 _CPU_CHUNK = 16  # probes of a chunk on a CPU device, fewer
-_CPU_LABELS = 2**21  # where they have more support clips × tags: what is not finished may be lost
-_CPU_EPOCHS = 10  # that a CPU trains before it validates, unless there are
-_LONG_EPOCH = 4096  # support clips: their epoch takes far longer than a validation
-_BLOCK_SECONDS = 1.0  # what a block of epochs should take: often enough for the progress bar and Ctrl-C
+_CPU_LABELS = 2**20  # where they have more support clips × tags: what is not finished may be lost
+_CPU_EPOCHS = 10  # that a CPU trains before it validates, unless there is room for more than
+_LONG_EPOCH = 2048  # support clips: their epoch takes far longer than a validation
+_BLOCK_SECONDS = 1.0  # what a block of epochs should take, if it is more than _CPU_EPOCHS: for progress and Ctrl-C
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,7 +116,7 @@ def plan(specs: Sequence[ProbeSpec], sizes: Sizes, platform: str, num_devices: i
     plan = []
     for (n_tags, n_clips), bucket in sorted(buckets.items(), key=lambda item: item[0][0] * item[0][1]):
         bucket.sort(key=lambda spec: len(spec.support))
-        every = 1 if lockstep or n_clips >= _LONG_EPOCH else _CPU_EPOCHS
+        every = 1 if lockstep or config.hidden or n_clips > _LONG_EPOCH else _CPU_EPOCHS
         need = memory.adam(sizes, n_tags, n_clips, config.hidden, config.batch_size, every)
         whole = 256 if lockstep else int(np.clip(_CPU_LABELS // (n_tags * n_clips), 1, _CPU_CHUNK))
         most = max(1, whole // share)
@@ -276,7 +276,7 @@ def _room_for_tags(n_tags: int) -> int:
 def _room_for_clips(count: int, lockstep: bool) -> int:
     """In lockstep a power of four: a small probe pays for the largest beside it. One by one, few shapes."""
     if not lockstep:
-        return 128 if count <= 128 else multiple_of(2048, count)
+        return next((room for room in (128, 512) if count <= room), multiple_of(2048, count))
     power = 32
     while power < count:
         power *= 4

@@ -114,6 +114,19 @@ def test_plan_packs_every_probe_once_into_room_that_fits():
     assert buckets == vectorize.plan(many, sizes, "cpu", 2, CONFIG)
 
 
+def test_epochs_are_validated_together_where_that_is_sound_and_quick():
+    """Linear probes, one by one, whose epochs are short."""
+    def every(platform: str, clips: int, hidden: int = 0) -> int:
+        spec = ProbeSpec(0, 0, np.arange(clips), np.arange(3))
+        config = SolverConfig(hidden=hidden)
+        bucket, = vectorize.plan([spec], Sizes(4000, 30, 80, 10, 50), platform, 1, config)
+        assert bucket.chunks(1)[0].validate_every == bucket.validate_every
+        return bucket.validate_every
+
+    assert every("cpu", 1) == every("cpu", 2048) == 10
+    assert every("gpu", 1) == every("cpu", 2049) == every("cpu", 1, hidden=4) == 1
+
+
 def test_large_probes_share_no_chunk_on_a_cpu():
     large = [ProbeSpec(i, i, np.arange(16_000), np.arange(50)) for i in range(8)]
     bucket, = vectorize.plan(large, Sizes(16_000, 30, 80, 10, 50), "cpu", 2, CONFIG)

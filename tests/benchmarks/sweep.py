@@ -75,8 +75,8 @@ def adam(dims: list[int], n_ways: tuple[int, ...], k_shots: tuple[int, ...], num
         validations = 2 * -(-epochs // vectorize._CPU_EPOCHS) * sum(len(spec.tags) for spec in specs)
         rows.append({"dim": dim, "probes": len(specs), "epochs": epochs, "compile_s": first - own, "fsprobe_s": own,
                      "torch_vmap_s": vmap, "torch_loop_s": loop,
-                     # the least there is to do: a product forward and one back per batch, and for validation when
-                     # an interval of epochs ends; 2 FLOP per weight and clip
+                     # the least there is to do: a product forward and one back per batch, and of the validation clips
+                     # one of each when an interval of epochs ends; 2 FLOP per weight and clip
                      "flops": 2.0 * dim * (2 * config.batch_size * steps + corpus.CLIPS["valid"] * validations),
                      # six passes over weights and moments per step
                      "bytes": 6.0 * 4 * dim * steps})
