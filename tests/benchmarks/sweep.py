@@ -1,7 +1,7 @@
 """How fast probes train and are scored, beside PyTorch and scikit-learn given the same arrays and episodes.
 
     pip install -e '.[extract,dev,benchmark]'     # torch; any build, the CPU's is smallest
-    python -m tests.benchmarks.sweep [--quick] [--json=PATH]    # 16 minutes on two cores
+    python -m tests.benchmarks.sweep [--quick] [--json=PATH]    # 16 to 19 minutes on two cores
 
 Features are generated in MagnaTagATune's shape (15,247 / 1,529 / 4,332 clips, its 50 tag counts). Everybody trains the
 same number of epochs, without early stopping: all take the same steps. Peers validate after each epoch, fsprobe what
