@@ -1,8 +1,8 @@
 """Checked, resumable downloads over HTTP, and archives unpacked without escaping.
 
-A transfer grows in `NAME.part`, is hashed there, and takes its name only when it is right: a file called NAME
-is always whole. Whatever breaks the transfer (Ctrl-C, kill -9, the network), the next call goes on where it
-stopped.
+A transfer grows in `NAME.part`, is hashed there, and takes its name only when it is right: a file
+called NAME is always whole. Whatever breaks the transfer (Ctrl-C, kill -9, the network), the next
+call goes on where it stopped.
 """
 
 import contextlib
@@ -34,14 +34,22 @@ class _Broken(Exception):
     """One attempt ended early; the next may go on."""
 
 
-def fetch(url: str, path: str | Path, *, sha256: str = "", size: int | None = None,
-          attempts: int = 4, pause: float = 1.0) -> Path:
-    """Download `url` to `path`, resuming `path.part` if there is one; a file already there is only checked.
+def fetch(
+    url: str,
+    path: str | Path,
+    *,
+    sha256: str = "",
+    size: int | None = None,
+    attempts: int = 4,
+    pause: float = 1.0,
+) -> Path:
+    """Download `url` to `path`, resuming `path.part` if there is one; a file already there is only
+    checked.
 
-    sha256: the hex digits that open the file's SHA-256: all 64, the 8 of a torch.hub name, or none if
-    unpublished. size: bytes, if published. attempts: tries in a row without a new byte, `pause`, 2·`pause`, …
-    seconds apart. Raises InputError where the server says no, the network stays away, or size or hash differ
-    (and then removes what it downloaded, but never a file that it found).
+    sha256: the hex digits that open the file's SHA-256: all 64, the 8 of a torch.hub name, or none
+    if unpublished. size: bytes, if published. attempts: tries in a row without a new byte, `pause`,
+    2·`pause`, … seconds apart. Raises InputError where the server says no, the network stays away,
+    or size or hash differ (and then removes what it downloaded, but never a file that it found).
     """
     path = Path(path)
     if not re.match(r"https?://", url):
@@ -62,7 +70,9 @@ def fetch(url: str, path: str | Path, *, sha256: str = "", size: int | None = No
                 raise
             if problem := _differs(part, sha256, size):
                 _discard(part)
-                raise InputError(f"{url}: {problem}; the download was removed: try again, or another mirror")
+                raise InputError(
+                    f"{url}: {problem}; the download was removed: try again, or another mirror"
+                )
             part.replace(path)
             _discard(part)
     except filelock.Timeout:
@@ -79,7 +89,9 @@ def _differs(path: Path, sha256: str, size: int | None) -> str:
     return ""
 
 
-def _insist(url: str, part: Path, hashed: bool, size: int | None, attempts: int, pause: float) -> None:
+def _insist(
+    url: str, part: Path, hashed: bool, size: int | None, attempts: int, pause: float
+) -> None:
     """Transfer until `part` is whole, starting anew after every break-off."""
     failed, most = 0, _length(part)
     while True:
@@ -89,8 +101,10 @@ def _insist(url: str, part: Path, hashed: bool, size: int | None, attempts: int,
             failed = 0 if _length(part) > most else failed + 1
             most = max(most, _length(part))
             if failed >= attempts:
-                raise InputError(f"{url}: {error}; {_length(part)} bytes are kept, "
-                                 "run the same command again to go on from there") from error
+                raise InputError(
+                    f"{url}: {error}; {_length(part)} bytes are kept, "
+                    "run the same command again to go on from there"
+                ) from error
             time.sleep(min(pause * 2**failed, 30.0))
 
 
@@ -117,10 +131,14 @@ def _transfer(url: str, part: Path, hashed: bool, size: int | None) -> None:
             length = response.headers.get("Content-Length", "")
             total = start + int(length) if length.isdecimal() else size
             if size is not None and total != size:
-                raise InputError(f"{url}: the server offers {total} bytes, {size} were published; "
-                                 "try another mirror")
+                raise InputError(
+                    f"{url}: the server offers {total} bytes, {size} were published; "
+                    "try another mirror"
+                )
             if not start:
-                part.unlink(missing_ok=True)  # first, or a crash here would pair old bytes with the new version
+                part.unlink(
+                    missing_ok=True
+                )  # first, or a crash here would pair old bytes with the new version
                 validator.write_text(_version(response.headers))
             with part.open("ab" if start else "wb") as file, _bar(part.stem, start, total) as bar:
                 while chunk := response.read(CHUNK):
@@ -136,15 +154,25 @@ def _transfer(url: str, part: Path, hashed: bool, size: int | None) -> None:
             if start and error.headers.get("Content-Range") == f"bytes */{start}":
                 return  # nothing was missing
             _discard(part)
-        elif error.code < 500 and error.code not in (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS):
+        elif error.code < 500 and error.code not in (
+            HTTPStatus.REQUEST_TIMEOUT,
+            HTTPStatus.TOO_MANY_REQUESTS,
+        ):
             raise InputError(f"{url}: the server answers {error.code} {error.reason}") from error
         raise _Broken(f"the server answers {error.code} {error.reason}") from error
-    except (urllib.error.URLError, http.client.HTTPException, ConnectionError, TimeoutError) as error:
+    except (
+        urllib.error.URLError,
+        http.client.HTTPException,
+        ConnectionError,
+        TimeoutError,
+    ) as error:
         raise _Broken(f"no connection ({getattr(error, 'reason', None) or repr(error)})") from error
 
 
 def _version(headers: http.client.HTTPMessage) -> str:
-    """What `If-Range` may name: a strong entity tag, else the date; empty if the server states neither."""
+    """What `If-Range` may name: a strong entity tag, else the date; empty if the server states
+    neither.
+    """
     etag = headers.get("ETag", "")
     return etag if etag.startswith('"') else headers.get("Last-Modified", "")
 
@@ -163,11 +191,21 @@ def _length(path: Path) -> int:
 
 
 def _bar(name: str, start: int, total: int | None) -> tqdm:
-    return tqdm(desc=name, initial=start, total=total, unit="B", unit_scale=True, unit_divisor=1024, disable=None)
+    return tqdm(
+        desc=name,
+        initial=start,
+        total=total,
+        unit="B",
+        unit_scale=True,
+        unit_divisor=1024,
+        disable=None,
+    )
 
 
 class _Joined(io.RawIOBase):
-    """Several files read as one, seekable: an archive cut into parts needs no second copy on disk."""
+    """Several files read as one, seekable: an archive cut into parts needs no second copy on
+    disk.
+    """
 
     def __init__(self, files: Sequence[BinaryIO]):
         self._files = files
@@ -210,16 +248,18 @@ def open_joined(paths: Sequence[str | Path]) -> Iterator[BinaryIO]:
 def extract_zip(parts: Sequence[str | Path], root: str | Path) -> int:
     """Unpack the zip that the parts form, below `root`; return how many files it wrote.
 
-    Each file appears whole or not at all, and one already there with its size is passed over, so a second
-    call finishes what was interrupted. Raises InputError, before anything is written, if a member would leave
-    `root`; and if the archive is damaged.
+    Each file appears whole or not at all, and one already there with its size is passed over, so a
+    second call finishes what was interrupted. Raises InputError, before anything is written, if a
+    member would leave `root`; and if the archive is damaged.
     """
     name, written = str(parts[0]), 0
     try:
         with open_joined(parts) as file, zipfile.ZipFile(file) as archive:
             members = [member for member in archive.infolist() if not member.is_dir()]
             targets = [_confined(root, member.filename, name) for member in members]
-            for member, target in zip(tqdm(members, desc="unpack", unit="file", disable=None), targets, strict=True):
+            for member, target in zip(
+                tqdm(members, desc="unpack", unit="file", disable=None), targets, strict=True
+            ):
                 if target.is_file() and target.stat().st_size == member.file_size:
                     continue
                 make_directory(target.parent)
@@ -227,7 +267,9 @@ def extract_zip(parts: Sequence[str | Path], root: str | Path) -> int:
                     scratch.write_bytes(archive.read(member))
                 written += 1
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
-        raise InputError(f"{name}: damaged or not a zip archive ({error}); delete it and download again") from error
+        raise InputError(
+            f"{name}: damaged or not a zip archive ({error}); delete it and download again"
+        ) from error
     return written
 
 
@@ -235,4 +277,6 @@ def _confined(root: str | Path, member: str, name: str) -> Path:
     try:
         return resolve_audio(root, member)
     except InputError:
-        raise InputError(f"{name}: member {member!r} would leave {root}; nothing was unpacked") from None
+        raise InputError(
+            f"{name}: member {member!r} would leave {root}; nothing was unpacked"
+        ) from None

@@ -1,9 +1,9 @@
 """Bad input, and the shell around every entry point.
 
-`InputError` is what the library raises for input that the user can mend. `run` is how an entry module starts:
-it parses flags, calls `main` and turns what went wrong into one line on stderr and an exit code:
-0 done, 1 done but something failed on the way, 2 bad input, 75 out of the time given (`fsprobe.sweep
---timeout_minutes`), 130 interrupted, 141 nobody reads the output, 143 terminated.
+`InputError` is what the library raises for input that the user can mend. `run` is how an entry
+module starts: it parses flags, calls `main` and turns what went wrong into one line on stderr and
+an exit code: 0 done, 1 done but something failed on the way, 2 bad input, 75 out of the time given
+(`fsprobe.sweep --timeout_minutes`), 130 interrupted, 141 nobody reads the output, 143 terminated.
 """
 
 import contextlib
@@ -41,7 +41,8 @@ def _guarded(main: Callable[[], int | None]) -> int:
     from absl import flags
 
     module = sys.modules["__main__"]
-    # absl names an entry module after sys.argv[0]; a help flag prints the module's docstring and its flags.
+    # absl names an entry module after sys.argv[0]; a help flag prints the module's docstring and
+    # its flags.
     if any(arg in ("--help", "-help", "-h", "--helpshort") for arg in sys.argv[1:]):
         print((module.__doc__ or "").strip(), "\n")
         print(flags.FLAGS.main_module_help())
@@ -50,9 +51,13 @@ def _guarded(main: Callable[[], int | None]) -> int:
         try:
             rest = flags.FLAGS(sys.argv)[1:]
             if rest and rest[0].lstrip().startswith("#"):
-                raise InputError(f"{rest[0].strip()!r}: a comment in a flagfile must begin its line")
+                raise InputError(
+                    f"{rest[0].strip()!r}: a comment in a flagfile must begin its line"
+                )
             if rest:
-                raise InputError(f"unexpected argument {rest[0]!r}: every option is a flag, see --help")
+                raise InputError(
+                    f"unexpected argument {rest[0]!r}: every option is a flag, see --help"
+                )
             return main() or 0
         except (InputError, flags.Error) as error:
             complain(str(error))
@@ -63,7 +68,9 @@ def _guarded(main: Callable[[], int | None]) -> int:
         except KeyboardInterrupt:
             complain("interrupted")
             return 130
-        except BrokenPipeError:  # the reader of our output left (`| head`): nothing to say, nobody to say it to
+        except (
+            BrokenPipeError
+        ):  # the reader of our output left (`| head`): nothing to say, nobody to say it to
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 141
         except OSError as error:
@@ -76,16 +83,21 @@ def _guarded(main: Callable[[], int | None]) -> int:
 
 def complain(message: str) -> None:
     """One line on stderr, after the program's name."""
-    name = getattr(getattr(sys.modules["__main__"], "__spec__", None), "name", None) or Path(sys.argv[0]).stem
+    name = (
+        getattr(getattr(sys.modules["__main__"], "__spec__", None), "name", None)
+        or Path(sys.argv[0]).stem
+    )
     print(f"{name}: {' '.join(message.split())}", file=sys.stderr, flush=True)
 
 
 @contextlib.contextmanager
 def signals_deferred() -> Iterator[Callable[[], None]]:
-    """Hold Ctrl-C and SIGTERM back until the function that this yields is called, or the block ends.
+    """Hold Ctrl-C and SIGTERM back until the function that this yields is called, or the block
+    ends.
 
-    For loops through code in which an exception from nowhere does harm or is lost: JAX calls Python from the garbage
-    collector, where exceptions are printed and dropped. A second signal comes through as soon as Python runs.
+    For loops through code in which an exception from nowhere does harm or is lost: JAX calls Python
+    from the garbage collector, where exceptions are printed and dropped. A second signal comes
+    through as soon as Python runs.
     """
     pending: list[type[KeyboardInterrupt]] = []
 
@@ -112,7 +124,9 @@ def _terminate(signum: int, frame: FrameType | None) -> None:
 
 
 @contextlib.contextmanager
-def handling(handlers: Mapping[int, Callable[[int, FrameType | None], None] | signal.Handlers]) -> Iterator[None]:
+def handling(
+    handlers: Mapping[int, Callable[[int, FrameType | None], None] | signal.Handlers],
+) -> Iterator[None]:
     """Signals by other handlers than before, for a while."""
     previous = {signum: signal.signal(signum, handler) for signum, handler in handlers.items()}
     try:

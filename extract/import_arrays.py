@@ -1,21 +1,27 @@
 """Make a store of features that you already have: one vector per clip.
 
-    python -m extract.import_arrays --features=X.npy --clip_ids=ids.txt --name=mine --store=stores/mine
+    python -m extract.import_arrays --features=X.npy --clip_ids=ids.txt --name=mine
+    --store=stores/mine
 
 --features is a two-dimensional array of numbers, one row per clip:
   .npy   an array;
   .npz   an archive of one array, or of several with --key naming one;
-  .csv   numbers, with a header or without. Without --clip_ids, the first column must be headed clip_id.
+  .csv   numbers, with a header or without. Without --clip_ids, the first column must be headed
+  clip_id.
 --clip_ids is a text file with one id per line, in the order of the rows.
 """
 
 from absl import flags
 
-from extract.arrays import import_arrays
 from extract.errors import InputError, run
+from extract.storage.arrays import import_arrays
 
 flags.DEFINE_string("features", None, "Features: .npy, .npz or .csv.")
-flags.DEFINE_string("clip_ids", None, "Text file of clip ids, one per line; optional for a .csv with a clip_id column.")
+flags.DEFINE_string(
+    "clip_ids",
+    None,
+    "Text file of clip ids, one per line; optional for a .csv with a clip_id column.",
+)
 flags.DEFINE_string("key", None, "Which array of an .npz.")
 flags.DEFINE_string("name", None, "Name of the embedding.")
 flags.DEFINE_string("store", None, "Directory of the store to make.")
@@ -26,8 +32,13 @@ def main() -> None:
     for name in ("features", "name", "store"):
         if not FLAGS[name].value:
             raise InputError(f"--{name} is missing; see --help")
-    clips, dim, new = import_arrays(FLAGS.features, FLAGS.clip_ids, FLAGS.name, FLAGS.store, FLAGS.key)
-    print(f"{FLAGS.name}: {clips} clips of {dim} values in {FLAGS.store}{'' if new else ', as before'}")
+    clips, dim, new = import_arrays(
+        FLAGS.features, FLAGS.clip_ids, FLAGS.name, FLAGS.store, FLAGS.key
+    )
+    print(
+        f"{FLAGS.name}: {clips} clips of {dim} values in "
+        f"{FLAGS.store}{'' if new else ', as before'}"
+    )
 
 
 if __name__ == "__main__":

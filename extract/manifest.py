@@ -19,7 +19,8 @@ from extract.errors import InputError
 
 COLUMNS = ("clip_id", "path", "split", "tags")
 SPLITS = ("train", "valid", "test", "")
-# What a line of text cannot hold: control characters, line breaks, surrogates of undecodable file names.
+# What a line of text cannot hold: control characters, line breaks, surrogates of undecodable file
+# names.
 _UNWRITABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 
@@ -27,8 +28,9 @@ _UNWRITABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 class Manifest:
     """One entry per clip in each field, in file order.
 
-    clip_ids: unique, non-empty. paths: relative to the audio root, or empty where only features exist.
-    splits: `train`, `valid`, `test` or empty (kept, never used). tags: tuples of tag names, possibly empty.
+    clip_ids: unique, non-empty. paths: relative to the audio root, or empty where only features
+    exist. splits: `train`, `valid`, `test` or empty (kept, never used). tags: tuples of tag names,
+    possibly empty.
     """
 
     clip_ids: tuple[str, ...]
@@ -41,8 +43,12 @@ class Manifest:
 
     def take(self, rows: Sequence[int]) -> "Manifest":
         """The manifest of the given rows, in the given order."""
-        return Manifest(tuple(self.clip_ids[row] for row in rows), tuple(self.paths[row] for row in rows),
-                        tuple(self.splits[row] for row in rows), tuple(self.tags[row] for row in rows))
+        return Manifest(
+            tuple(self.clip_ids[row] for row in rows),
+            tuple(self.paths[row] for row in rows),
+            tuple(self.splits[row] for row in rows),
+            tuple(self.tags[row] for row in rows),
+        )
 
     def used(self) -> "Manifest":
         """Without the clips of empty split."""
@@ -58,8 +64,10 @@ def read_manifest(path: str | Path) -> Manifest:
         where = f"{path}, line {line}"
         check_clip_id(clip_id, where)
         if clip_id in seen:
-            raise InputError(f"{where}: clip_id {clip_id!r} stands already on line {seen[clip_id]}; "
-                             "a clip_id must be unique")
+            raise InputError(
+                f"{where}: clip_id {clip_id!r} stands already on line {seen[clip_id]}; "
+                "a clip_id must be unique"
+            )
         if split not in SPLITS:
             raise InputError(f"{where}: split {split!r} is not one of train, valid, test or empty")
         check_path(audio, where)
@@ -71,7 +79,9 @@ def read_manifest(path: str | Path) -> Manifest:
 
 
 def write_manifest(path: str | Path, manifest: Manifest) -> None:
-    """Write a manifest.csv atomically. Raises InputError on what `read_manifest` would refuse or read otherwise."""
+    """Write a manifest.csv atomically. Raises InputError on what `read_manifest` would refuse or
+    read otherwise.
+    """
     if not manifest.clip_ids:
         raise InputError(f"{path}: not written, there are no clips")
     seen: set[str] = set()
@@ -87,7 +97,9 @@ def write_manifest(path: str | Path, manifest: Manifest) -> None:
         seen.add(clip_id)
         for tag in tags:
             if "|" in tag:
-                raise InputError(f"{where}: tag {tag!r} holds a '|', which separates tags; rename the tag")
+                raise InputError(
+                    f"{where}: tag {tag!r} holds a '|', which separates tags; rename the tag"
+                )
             if not tag:
                 raise InputError(f"{where}: an empty tag")
         if parse_tags("|".join(tags), where) != tags:
@@ -95,29 +107,44 @@ def write_manifest(path: str | Path, manifest: Manifest) -> None:
     with atomic_write(path) as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(COLUMNS)
-        writer.writerows(zip(manifest.clip_ids, manifest.paths, manifest.splits,
-                             ("|".join(tags) for tags in manifest.tags), strict=True))
+        writer.writerows(
+            zip(
+                manifest.clip_ids,
+                manifest.paths,
+                manifest.splits,
+                ("|".join(tags) for tags in manifest.tags),
+                strict=True,
+            )
+        )
 
 
 def apply_split_file(manifest: Manifest, path: str | Path) -> tuple[Manifest, int]:
-    """Replace every split by that of a `clip_id,split` CSV; clips it does not name get an empty split.
+    """Replace every split by that of a `clip_id,split` CSV; clips it does not name get an empty
+    split.
 
-    Returns the manifest and how many clips of the file the manifest does not have.
-    Raises InputError on an unknown split, a repeated clip, or a file that shares no clip with the manifest.
+    Returns the manifest and how many clips of the file the manifest does not have. Raises
+    InputError on an unknown split, a repeated clip, or a file that shares no clip with the
+    manifest.
     """
     splits: dict[str, str] = {}
     for line, row in read_csv(path, ("clip_id", "split")):
         clip_id, split = row["clip_id"], row["split"]
         if split not in SPLITS:
-            raise InputError(f"{path}, line {line}: split {split!r} is not one of train, valid, test or empty")
+            raise InputError(
+                f"{path}, line {line}: split {split!r} is not one of train, valid, test or empty"
+            )
         if clip_id in splits:
             raise InputError(f"{path}, line {line}: clip_id {clip_id!r} is named twice")
         splits[clip_id] = split
     unknown = len(splits.keys() - set(manifest.clip_ids))
     if unknown == len(splits):
-        raise InputError(f"{path}: none of its {len(splits)} clips is in the manifest; "
-                         "is it of another data set?")
-    return replace(manifest, splits=tuple(splits.get(clip, "") for clip in manifest.clip_ids)), unknown
+        raise InputError(
+            f"{path}: none of its {len(splits)} clips is in the manifest; "
+            "is it of another data set?"
+        )
+    return replace(
+        manifest, splits=tuple(splits.get(clip, "") for clip in manifest.clip_ids)
+    ), unknown
 
 
 def rank_tags(manifest: Manifest) -> list[tuple[str, int]]:
@@ -127,12 +154,17 @@ def rank_tags(manifest: Manifest) -> list[tuple[str, int]]:
 
 
 def resolve_audio(audio_root: str | Path, path: str) -> Path:
-    """The file of a manifest path. Raises InputError if it leads out of audio_root (symbolic links followed)."""
+    """The file of a manifest path. Raises InputError if it leads out of audio_root (symbolic links
+    followed).
+    """
     root = Path(audio_root).resolve()
     full = (root / path).resolve()
     if not path or not full.is_relative_to(root) or full == root:
-        raise InputError(f"path {path!r} leads out of --audio_root {audio_root}; paths must lie below it"
-                         if path else "empty path: this clip has no audio")
+        raise InputError(
+            f"path {path!r} leads out of --audio_root {audio_root}; paths must lie below it"
+            if path
+            else "empty path: this clip has no audio"
+        )
     return full
 
 
@@ -141,29 +173,39 @@ def check_clip_id(clip_id: str, where: str) -> None:
     if not clip_id:
         raise InputError(f"{where}: empty clip_id")
     if clip_id != clip_id.strip() or _UNWRITABLE.search(clip_id):
-        raise InputError(f"{where}: clip_id {clip_id!r} has outer blanks or control characters; remove them")
+        raise InputError(
+            f"{where}: clip_id {clip_id!r} has outer blanks or control characters; remove them"
+        )
 
 
 def check_path(path: str, where: str) -> None:
     """Raise InputError unless the path can stand in a manifest."""
     if _UNWRITABLE.search(path):
-        raise InputError(f"{where}: path {path!r} has control characters or is not UTF-8; rename the file")
+        raise InputError(
+            f"{where}: path {path!r} has control characters or is not UTF-8; rename the file"
+        )
 
 
 def parse_tags(text: str, where: str) -> tuple[str, ...]:
-    """The tags of a `|`-separated list, in order, without repeats. Raises InputError on an empty tag."""
+    """The tags of a `|`-separated list, in order, without repeats. Raises InputError on an empty
+    tag.
+    """
     if not text:
         return ()
     tags = tuple(dict.fromkeys(text.split("|")))
     for tag in tags:
         if not tag or tag != tag.strip() or _UNWRITABLE.search(tag):
-            raise InputError(f"{where}: tag {tag!r} in {text!r} is empty, "
-                             "or has outer blanks or control characters")
+            raise InputError(
+                f"{where}: tag {tag!r} in {text!r} is empty, "
+                "or has outer blanks or control characters"
+            )
     return tags
 
 
 def read_csv(path: str | Path, columns: Collection[str]) -> Iterator[tuple[int, dict[str, str]]]:
-    """(line number, row) of a CSV that must have the given columns. Raises InputError on anything malformed."""
+    """(line number, row) of a CSV that must have the given columns. Raises InputError on anything
+    malformed.
+    """
     with Path(path).open(newline="", encoding="utf-8-sig") as file:
         reader = csv.DictReader(file, strict=True)
         begins = 1  # the line on which the row at hand begins: quoted fields may hold line breaks
@@ -171,8 +213,10 @@ def read_csv(path: str | Path, columns: Collection[str]) -> Iterator[tuple[int, 
             header = reader.fieldnames or []
             for column in columns:
                 if column not in header:
-                    raise InputError(f"{path}: column {column!r} is missing; "
-                                     f"the header must name {','.join(columns)}")
+                    raise InputError(
+                        f"{path}: column {column!r} is missing; "
+                        f"the header must name {','.join(columns)}"
+                    )
             if len(set(header)) < len(header):
                 raise InputError(f"{path}: a column stands twice in the header {','.join(header)}")
             begins = reader.line_num + 1
@@ -213,7 +257,9 @@ def make_directory(path: Path) -> None:
     try:
         path.mkdir(parents=True, exist_ok=True)
     except FileExistsError as error:  # whose message says no more than that
-        raise InputError(f"{path}: {error.filename} is a file, not a directory; name another") from error
+        raise InputError(
+            f"{path}: {error.filename} is a file, not a directory; name another"
+        ) from error
 
 
 @contextlib.contextmanager
@@ -223,8 +269,10 @@ def atomic_write(path: str | Path, binary: bool = False) -> Iterator[IO[Any]]:
     make_directory(path.parent)
     if path.is_dir():
         raise InputError(f"{path}: is a directory; name a file")
-    with made_whole(path) as scratch, scratch.open("wb") if binary else \
-            scratch.open("w", newline="", encoding="utf-8") as file:
+    with (
+        made_whole(path) as scratch,
+        scratch.open("wb") if binary else scratch.open("w", newline="", encoding="utf-8") as file,
+    ):
         yield file
         file.flush()
         os.fsync(file.fileno())
@@ -236,14 +284,18 @@ def naming(path: Path, scratch: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno is None or not (error.filename is None or str(error.filename).startswith(str(scratch))):
+        if error.errno is None or not (
+            error.filename is None or str(error.filename).startswith(str(scratch))
+        ):
             raise
         raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 @contextlib.contextmanager
 def made_whole(path: Path) -> Iterator[Path]:
-    """A name for a scratch file beside `path`, which becomes `path` at the end of the block, or disappears."""
+    """A name for a scratch file beside `path`, which becomes `path` at the end of the block, or
+    disappears.
+    """
     scratch = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     with naming(path, scratch):
         try:

@@ -1,13 +1,16 @@
-"""Write manifest.csv for a dataset: which clips there are, where their audio is, their split and their tags.
+"""Write manifest.csv for a dataset: which clips there are, where their audio is, their split and
+their tags.
 
-MagnaTagATune, from its official files (tab-separated, plain or .gz), or fetching them first (about 3 GB):
+MagnaTagATune, from its official files (tab-separated, plain or .gz), or fetching them first (about
+3 GB):
 
     python -m extract.prepare --dataset=magnatagatune --annotations=annotations_final.csv \\
         --clip_info=clip_info_final.csv --audio_root=mtat --out=manifest.csv
-    python -m extract.prepare --dataset=magnatagatune --download --audio_root=mtat --out=manifest.csv
+    python -m extract.prepare --dataset=magnatagatune --download --audio_root=mtat
+    --out=manifest.csv
 
-A folder of audio with a CSV of `clip,tags` (tags separated by |; optional columns clip_id, split, and one to
-group by):
+A folder of audio with a CSV of `clip,tags` (tags separated by |; optional columns clip_id, split,
+and one to group by):
 
     python -m extract.prepare --dataset=folder --audio_root=music --tags=tags.csv --group_by=artist
 
@@ -15,8 +18,8 @@ The demo corpus, synthesised on the spot:
 
     python -m extract.prepare --dataset=demo --audio_root=demo --out=manifest.csv
 
-Splits of your own for any of them: --split_file=splits.csv (clip_id,split); clips it does not name are never
-used.
+Splits of your own for any of them: --split_file=splits.csv (clip_id,split); clips it does not name
+are never used.
 """
 
 import collections
@@ -26,40 +29,72 @@ from pathlib import Path
 
 from absl import flags
 
-from extract import magnatagatune
-from extract.demo import DEMO_ROOT, DemoConfig, write_demo
+from extract.datasets import magnatagatune
+from extract.datasets.demo import DEMO_ROOT, DemoConfig, write_demo
+from extract.datasets.folder import FolderConfig, folder_manifest
 from extract.errors import InputError, run
-from extract.folder import FolderConfig, folder_manifest
 from extract.manifest import Manifest, apply_split_file, rank_tags, write_manifest
 
-_DATASET = flags.DEFINE_enum("dataset", None, ["magnatagatune", "folder", "demo"], "What to prepare.",
-                             required=True)
+_DATASET = flags.DEFINE_enum(
+    "dataset", None, ["magnatagatune", "folder", "demo"], "What to prepare.", required=True
+)
 _OUT = flags.DEFINE_string("out", "manifest.csv", "The manifest to write.")
 _AUDIO_ROOT = flags.DEFINE_string(
-    "audio_root", None, "Folder that the manifest's paths are relative to. magnatagatune: optional, checked for "
-    f"missing files. demo: where to write, default {DEMO_ROOT}.")
-_SPLIT_FILE = flags.DEFINE_string("split_file", None, "CSV of clip_id,split that replaces the dataset's splits.")
-_SEED = flags.DEFINE_integer("seed", DemoConfig.seed, "folder, demo: seed of the splits, of the corpus.")
+    "audio_root",
+    None,
+    "Folder that the manifest's paths are relative to. magnatagatune: optional, checked for "
+    f"missing files. demo: where to write, default {DEMO_ROOT}.",
+)
+_SPLIT_FILE = flags.DEFINE_string(
+    "split_file", None, "CSV of clip_id,split that replaces the dataset's splits."
+)
+_SEED = flags.DEFINE_integer(
+    "seed", DemoConfig.seed, "folder, demo: seed of the splits, of the corpus."
+)
 
 _ANNOTATIONS = flags.DEFINE_string(
-    "annotations", None, "magnatagatune: annotations_final.csv; required unless --download.")
+    "annotations", None, "magnatagatune: annotations_final.csv; required unless --download."
+)
 _CLIP_INFO = flags.DEFINE_string(
-    "clip_info", None, "magnatagatune: clip_info_final.csv; optional, a check that both name the same mp3s.")
+    "clip_info",
+    None,
+    "magnatagatune: clip_info_final.csv; optional, a check that both name the same mp3s.",
+)
 _SPLIT = flags.DEFINE_enum(
-    "split", "clean", magnatagatune.SPLITS, "magnatagatune: clean, the clips with a top-50 tag; all, every clip "
-    "(the three empty mp3s with an empty split).")
+    "split",
+    "clean",
+    magnatagatune.SPLITS,
+    "magnatagatune: clean, the clips with a top-50 tag; all, every clip "
+    "(the three empty mp3s with an empty split).",
+)
 _DOWNLOAD = flags.DEFINE_bool(
-    "download", False, "magnatagatune: fetch the official files and unpack the audio below --audio_root.")
+    "download",
+    False,
+    "magnatagatune: fetch the official files and unpack the audio below --audio_root.",
+)
 _DOWNLOAD_DIR = flags.DEFINE_string(
-    "download_dir", None, "magnatagatune: folder of the fetched files, default --audio_root.")
-_BASE_URL = flags.DEFINE_string("base_url", magnatagatune.BASE_URL, "magnatagatune: where to fetch from (a mirror).")
+    "download_dir", None, "magnatagatune: folder of the fetched files, default --audio_root."
+)
+_BASE_URL = flags.DEFINE_string(
+    "base_url", magnatagatune.BASE_URL, "magnatagatune: where to fetch from (a mirror)."
+)
 
-_TAGS = flags.DEFINE_string("tags", None, "folder: CSV with columns clip, tags and optionally clip_id, split.")
-_GROUP_BY = flags.DEFINE_string("group_by", FolderConfig.group_by, "folder: column whose groups stay together.")
-_VALID = flags.DEFINE_float("valid_fraction", FolderConfig.valid_fraction, "folder: share of clips drawn for valid.")
-_TEST = flags.DEFINE_float("test_fraction", FolderConfig.test_fraction, "folder: share of clips drawn for test.")
+_TAGS = flags.DEFINE_string(
+    "tags", None, "folder: CSV with columns clip, tags and optionally clip_id, split."
+)
+_GROUP_BY = flags.DEFINE_string(
+    "group_by", FolderConfig.group_by, "folder: column whose groups stay together."
+)
+_VALID = flags.DEFINE_float(
+    "valid_fraction", FolderConfig.valid_fraction, "folder: share of clips drawn for valid."
+)
+_TEST = flags.DEFINE_float(
+    "test_fraction", FolderConfig.test_fraction, "folder: share of clips drawn for test."
+)
 
-_NUM_CLIPS = flags.DEFINE_integer("num_clips", DemoConfig.num_clips, "demo: clips to synthesise, at least 20.")
+_NUM_CLIPS = flags.DEFINE_integer(
+    "num_clips", DemoConfig.num_clips, "demo: clips to synthesise, at least 20."
+)
 
 _ONLY_FOR = {
     "magnatagatune": ("annotations", "clip_info", "split", "download", "download_dir", "base_url"),
@@ -83,7 +118,9 @@ def main() -> None:
 def _magnatagatune() -> Manifest:
     if _DOWNLOAD.value:
         if _ANNOTATIONS.value or _CLIP_INFO.value:
-            raise InputError("--download fetches both CSVs itself: leave out --annotations and --clip_info")
+            raise InputError(
+                "--download fetches both CSVs itself: leave out --annotations and --clip_info"
+            )
         root = _needed("audio_root")
         files = magnatagatune.download(_DOWNLOAD_DIR.value or root, root, _BASE_URL.value)
         annotations, clip_info = map(str, files)
@@ -119,26 +156,39 @@ def _refuse_stray_flags() -> None:
     for dataset, names in _ONLY_FOR.items():
         for name in names:
             if dataset != _DATASET.value and flags.FLAGS[name].present:
-                raise InputError(f"--{name} is for --dataset={dataset}, not {_DATASET.value}; leave it out")
+                raise InputError(
+                    f"--{name} is for --dataset={dataset}, not {_DATASET.value}; leave it out"
+                )
 
 
 def _check_out() -> None:
     """Raise InputError unless --out can be written: now, not after a download."""
     out = Path(_OUT.value or "")
     if not _OUT.value or out.is_dir():
-        raise InputError(f"--out={_OUT.value}: {'a directory' if _OUT.value else 'empty'}; name the manifest to write")
+        raise InputError(
+            f"--out={_OUT.value}: {'a directory' if _OUT.value else 'empty'}; name the manifest to "
+            f"write"
+        )
     try:
-        tempfile.TemporaryFile(dir=next(folder for folder in out.absolute().parents if folder.exists())).close()
+        tempfile.TemporaryFile(
+            dir=next(folder for folder in out.absolute().parents if folder.exists())
+        ).close()
     except OSError as error:
-        raise InputError(f"--out={out}: cannot be written there ({error.strerror}); name another") from error
+        raise InputError(
+            f"--out={out}: cannot be written there ({error.strerror}); name another"
+        ) from error
 
 
 def _check_audio(manifest: Manifest, root: Path) -> None:
     """Warn of clips without a file: the manifest holds without them, the extraction will not."""
     missing = [path for path in manifest.paths if not (root / path).is_file()]
     if missing:
-        _warn(f"{len(missing)} of {len(manifest)} clips have no file below --audio_root={root} (first: {missing[0]}); "
-              "extract.run would mark them failed. Is it the folder above 0 to f? --download fetches the audio")
+        _warn(
+            f"{len(missing)} of {len(manifest)} clips have no file below --audio_root={root} "
+            f"(first: {missing[0]}); "
+            "extract.run would mark them failed. Is it the folder above 0 to f? --download fetches "
+            "the audio"
+        )
 
 
 def _summary(manifest: Manifest) -> str:

@@ -1,11 +1,13 @@
 """Extract an embedding of every clip of a manifest into a store.
 
-    python -m extract.run --manifest=manifest.csv --audio_root=audio --embedding=logmel --store=stores/logmel
+    python -m extract.run --manifest=manifest.csv --audio_root=audio --embedding=logmel
+    --store=stores/logmel
 
-Clips with an empty split are left out: they are never used. The same command again goes on where this one was
-stopped, in whatever way. A clip that cannot be decoded is listed in STORE/failures.csv with the reason, the run
-goes on and ends with exit code 1; --retry_failed tries such clips again, once the files are mended. On a cluster,
---num_shards=8 --shard_index=0 … 7 run as eight jobs into one store. Check a store with extract.verify.
+Clips with an empty split are left out: they are never used. The same command again goes on where
+this one was stopped, in whatever way. A clip that cannot be decoded is listed in STORE/failures.csv
+with the reason, the run goes on and ends with exit code 1; --retry_failed tries such clips again,
+once the files are mended. On a cluster, --num_shards=8 --shard_index=0 … 7 run as eight jobs into
+one store. Check a store with extract.verify.
 """
 
 import dataclasses
@@ -17,7 +19,7 @@ from absl import flags
 from extract import embeddings
 from extract.errors import InputError, run
 from extract.manifest import read_manifest
-from extract.pipeline import RunConfig, extract_clips
+from extract.pipeline.extract_clips import RunConfig, extract_clips
 
 DEFAULTS = RunConfig()
 
@@ -26,24 +28,49 @@ flags.DEFINE_string("audio_root", None, "Directory that the manifest's paths are
 flags.DEFINE_string("embedding", None, f"One of {', '.join(embeddings.NAMES)}.")
 flags.DEFINE_string("store", None, "Directory of the store: made, or resumed.")
 flags.DEFINE_integer("num_workers", DEFAULTS.num_workers, "Decoding processes.")
-flags.DEFINE_integer("batch_size", DEFAULTS.batch_size, "Windows per batch; 0 leaves it to the embedding.")
+flags.DEFINE_integer(
+    "batch_size", DEFAULTS.batch_size, "Windows per batch; 0 leaves it to the embedding."
+)
 flags.DEFINE_bool("keep_frames", DEFAULTS.keep_frames, "Store the frames too, as float16.")
 flags.DEFINE_integer("num_shards", DEFAULTS.num_shards, "Jobs that share the work.")
 flags.DEFINE_integer("shard_index", DEFAULTS.shard_index, "Which of them this is, from 0.")
 flags.DEFINE_bool("retry_failed", DEFAULTS.retry_failed, "Try clips again that failed before.")
 # Options of a model; None leaves them to its own default.
 PRETRAINED = ("vggish", "openl3", "passt")
-OPTIONS = {"weights": PRETRAINED, "cache_dir": PRETRAINED, "backend": PRETRAINED, "random_weights": PRETRAINED,
-           "openl3_variant": ("openl3",), "passt_window": ("passt",), "passt_hop": ("passt",), "passt_mode": ("passt",)}
+OPTIONS = {
+    "weights": PRETRAINED,
+    "cache_dir": PRETRAINED,
+    "backend": PRETRAINED,
+    "random_weights": PRETRAINED,
+    "openl3_variant": ("openl3",),
+    "passt_window": ("passt",),
+    "passt_hop": ("passt",),
+    "passt_mode": ("passt",),
+}
 flags.DEFINE_string("weights", None, "Local weights file; otherwise that of extract.weights.")
 flags.DEFINE_string("cache_dir", None, "Where extract.weights keeps its files.")
-flags.DEFINE_enum("backend", None, ["jax", "package"], "jax, the default, or the model's own package as a reference.")
-flags.DEFINE_integer("random_weights", None, "Seed of random weights, for trials without the real ones.")
-flags.DEFINE_enum("openl3_variant", None, ["openl3", "torchopenl3"], "OpenL3's front end; by default openl3.")
-flags.DEFINE_float("passt_window", None, "PaSST's window in seconds; by default 0.16.", lower_bound=0)
+flags.DEFINE_enum(
+    "backend",
+    None,
+    ["jax", "package"],
+    "jax, the default, or the model's own package as a reference.",
+)
+flags.DEFINE_integer(
+    "random_weights", None, "Seed of random weights, for trials without the real ones."
+)
+flags.DEFINE_enum(
+    "openl3_variant", None, ["openl3", "torchopenl3"], "OpenL3's front end; by default openl3."
+)
+flags.DEFINE_float(
+    "passt_window", None, "PaSST's window in seconds; by default 0.16.", lower_bound=0
+)
 flags.DEFINE_float("passt_hop", None, "PaSST's hop in seconds; by default 0.05.", lower_bound=0)
-flags.DEFINE_enum("passt_mode", None, ["timestamp", "scene"],
-                  "PaSST frame by frame, the default, or one pass of up to 30 s.")
+flags.DEFINE_enum(
+    "passt_mode",
+    None,
+    ["timestamp", "scene"],
+    "PaSST frame by frame, the default, or one pass of up to 30 s.",
+)
 FLAGS = flags.FLAGS
 
 
@@ -51,33 +78,47 @@ def main() -> int:
     for name in ("manifest", "audio_root", "embedding", "store"):
         if FLAGS[name].value is None:
             raise InputError(f"--{name} is missing; see --help")
-    fields: dict[str, Any] = {field.name: FLAGS[field.name].value for field in dataclasses.fields(RunConfig)}
+    fields: dict[str, Any] = {
+        field.name: FLAGS[field.name].value for field in dataclasses.fields(RunConfig)
+    }
     config = RunConfig(**fields)
     manifest = read_manifest(FLAGS.manifest)
     embedding = embeddings.build(FLAGS.embedding, **embedding_options(FLAGS.embedding))
     try:
         summary = extract_clips(manifest, FLAGS.audio_root, embedding, FLAGS.store, config)
     except KeyboardInterrupt:
-        print(f"stopped; finished clips are kept in {FLAGS.store}, the same command goes on from there",
-              file=sys.stderr)
+        print(
+            f"stopped; finished clips are kept in {FLAGS.store}, the same command goes on from "
+            f"there",
+            file=sys.stderr,
+        )
         raise
     print(f"{embedding.name}: {summary.done} clips in {summary.path}")
     if summary.failed:
-        print(f"{summary.failed} of {summary.done + summary.failed} clips failed, for reasons in "
-              f"{summary.path / 'failures.csv'}; --retry_failed tries them again", file=sys.stderr)
+        print(
+            f"{summary.failed} of {summary.done + summary.failed} clips failed, for reasons in "
+            f"{summary.path / 'failures.csv'}; --retry_failed tries them again",
+            file=sys.stderr,
+        )
     return 1 if summary.failed else 0
 
 
 def embedding_options(name: str) -> dict[str, Any]:
-    """The model flags that were given, without the model's name. Raises InputError if one is another model's."""
+    """The model flags that were given, without the model's name. Raises InputError if one is
+    another model's.
+    """
     options = {}
     for flag, owners in OPTIONS.items():
         if (value := FLAGS[flag].value) is not None:
             if name in embeddings.NAMES and name not in owners:
-                raise InputError(f"--{flag} is no option of --embedding={name}, but of {', '.join(owners)}")
+                raise InputError(
+                    f"--{flag} is no option of --embedding={name}, but of {', '.join(owners)}"
+                )
             options[flag.removeprefix(f"{name}_")] = value
     if options.get("mode") == "scene" and options.keys() & {"window", "hop"}:
-        raise InputError("--passt_window and --passt_hop belong to --passt_mode=timestamp; a scene is up to 30 s")
+        raise InputError(
+            "--passt_window and --passt_hop belong to --passt_mode=timestamp; a scene is up to 30 s"
+        )
     return options
 
 

@@ -1,18 +1,25 @@
-"""The feature store: a directory of plain .npy arrays and a store.json, opened read-only and strictly.
+"""The feature store: a directory of plain .npy arrays and a store.json, opened read-only and
+strictly.
 
-    features.npy             float32 [clip, 2*dim]  mean, then population standard deviation, of raw frames
-    features_framenorm.npy   float32 [clip, 2*dim]  the same, each frame standardised over its own dim first
+    features.npy             float32 [clip, 2*dim]  mean, then population standard deviation, of raw
+    frames
+    features_framenorm.npy   float32 [clip, 2*dim]  the same, each frame standardised over its own
+    dim first
     status.npy               uint8   [clip]         0 pending, 1 done, 2 failed
     clip_ids.txt             one id per row, in row order
     failures.csv             clip_id, reason
     store.json               what the numbers are and where they come from; checksums once complete
-    frames.npy               float16 [frame, dim]   --keep_frames: the frames of all clips, end to end
-    frame_offsets.npy        int64   [clip, 2]      --keep_frames: a clip's first and one past its last frame
+    frames.npy               float16 [frame, dim]   --keep_frames: the frames of all clips, end to
+    end
+    frame_offsets.npy        int64   [clip, 2]      --keep_frames: a clip's first and one past its
+    last frame
 
-An imported array has width dim instead of 2*dim (aggregation `none`). A store made in shards is a directory
-of `shard-00000-of-00004` directories, each a store of consecutive clips; together they open as one.
+An imported array has width dim instead of 2*dim (aggregation `none`). A store made in shards is a
+directory of `shard-00000-of-00004` directories, each a store of consecutive clips; together they
+open as one.
 
-Written by `extract.store_writer`. Needs only NumPy and the standard library, so that `fsprobe` may import it.
+Written by `extract.storage.writer`. Needs only NumPy and the standard library, so that `fsprobe`
+may import it.
 """
 
 import json
@@ -30,13 +37,24 @@ from extract.errors import InputError
 FORMAT_VERSION = 1
 PENDING, DONE, FAILED = 0, 1, 2
 WIDTHS = {"mean_std": 2, "none": 1}  # aggregation → width of a row in units of dim
-_SAME = ("embedding", "dim", "sample_rate", "window", "hop", "aggregation", "provenance", "keep_frames",
-         "clips_sha256")  # what all shards of a store share
+_SAME = (
+    "embedding",
+    "dim",
+    "sample_rate",
+    "window",
+    "hop",
+    "aggregation",
+    "provenance",
+    "keep_frames",
+    "clips_sha256",
+)  # what all shards of a store share
 _SHARD = re.compile(r"shard-(\d{5})-of-(\d{5})")
 
 
 class Stacked:
-    """Arrays of several shards as one `[clip, width]`; indexing (by row) reads only the rows it names."""
+    """Arrays of several shards as one `[clip, width]`; indexing (by row) reads only the rows it
+    names.
+    """
 
     def __init__(self, parts: Sequence[np.ndarray]):
         self.parts = tuple(parts)
@@ -63,7 +81,9 @@ class Stacked:
 
 @dataclass(frozen=True, eq=False)
 class Store:
-    """A read-only view. `features`, `features_framenorm`: float32 `[clip, width]`, a memmap or Stacked."""
+    """A read-only view. `features`, `features_framenorm`: float32 `[clip, width]`, a memmap or
+    Stacked.
+    """
 
     path: Path
     meta: Mapping[str, Any]
@@ -86,7 +106,9 @@ class Store:
         return len(self.clip_ids)
 
     def rows(self, name: str, indices: Sequence[int] | np.ndarray) -> np.ndarray:
-        """float32 `[len(indices), width]` of `features` or `features_framenorm`; only these rows are read."""
+        """float32 `[len(indices), width]` of `features` or `features_framenorm`; only these rows
+        are read.
+        """
         if name not in ("features", "features_framenorm"):
             raise KeyError(name)
         indices = np.asarray(indices, dtype=np.int64)
@@ -100,7 +122,7 @@ class Store:
         """float16 `[frame, dim]` of one clip. Raises InputError if the store keeps no frames."""
         for frames, offsets in zip(self.frames, self.frame_offsets, strict=True):
             if row < len(offsets):
-                return frames[offsets[row, 0]:offsets[row, 1]]
+                return frames[offsets[row, 0] : offsets[row, 1]]
             row -= len(offsets)
         raise InputError(f"{self.path}: holds no frames; extract with --keep_frames")
 
@@ -108,9 +130,9 @@ class Store:
 def open_store(path: str | Path) -> Store:
     """Open a store, or all shards of one.
 
-    Raises InputError naming the file and the fix: a missing, truncated or foreign file, another shape or
-    dtype, object arrays (never unpickled), repeated ids, missing shards, an unknown format version. What the
-    arrays hold is for `extract.verify` to check.
+    Raises InputError naming the file and the fix: a missing, truncated or foreign file, another
+    shape or dtype, object arrays (never unpickled), repeated ids, missing shards, an unknown format
+    version. What the arrays hold is for `extract.verify` to check.
     """
     path = Path(path)
     shards = find_shards(path)
@@ -118,14 +140,18 @@ def open_store(path: str | Path) -> Store:
         return _open_single(path)
     totals = {total for _, total in shards}
     if len(totals) > 1:
-        raise InputError(f"{path}: shards of {' and of '.join(map(str, sorted(totals)))} lie together; "
-                         "keep those of one run")
+        raise InputError(
+            f"{path}: shards of {' and of '.join(map(str, sorted(totals)))} lie together; "
+            "keep those of one run"
+        )
     total = totals.pop()
     parts = [path / shard_name(index, total) for index in range(total)]
     missing = [part.name for part in parts if not (part / "store.json").exists()]
     if missing:
-        raise InputError(f"{path}: of {total} shards, missing {', '.join(missing)}; "
-                         "run extract.run with each missing --shard_index")
+        raise InputError(
+            f"{path}: of {total} shards, missing {', '.join(missing)}; "
+            "run extract.run with each missing --shard_index"
+        )
     return _stack(path, [_open_single(part) for part in parts])
 
 
@@ -144,16 +170,22 @@ def _open_single(path: Path) -> Store:
     clip_ids = read_clip_ids(path / "clip_ids.txt")
     rows, dim = len(clip_ids), meta["dim"]
     width = WIDTHS[meta["aggregation"]] * dim
-    features, framenorm = (load_array(path / f"{name}.npy", np.float32, (rows, width))
-                           for name in ("features", "features_framenorm"))
+    features, framenorm = (
+        load_array(path / f"{name}.npy", np.float32, (rows, width))
+        for name in ("features", "features_framenorm")
+    )
     status = np.array(load_array(path / "status.npy", np.uint8, (rows,)))
     if status.max(initial=0) > FAILED:
-        raise InputError(f"{path / 'status.npy'}: {status.max()} in row {status.argmax()} is no status "
-                         "(0, 1, 2); restore the file or extract again")
+        raise InputError(
+            f"{path / 'status.npy'}: {status.max()} in row {status.argmax()} is no status "
+            "(0, 1, 2); restore the file or extract again"
+        )
     frames: tuple[np.ndarray, ...] = ()
     offsets: tuple[np.ndarray, ...] = ()
     if meta.get("keep_frames"):
-        frames = (load_array(path / "frames.npy", np.float16, (None, dim), growing=not meta["checksums"]),)
+        frames = (
+            load_array(path / "frames.npy", np.float16, (None, dim), growing=not meta["checksums"]),
+        )
         offsets = (load_array(path / "frame_offsets.npy", np.int64, (rows, 2)),)
     return Store(path, meta, clip_ids, status, features, framenorm, frames, offsets)
 
@@ -164,20 +196,36 @@ def _stack(path: Path, shards: list[Store]) -> Store:
         for key in _SAME:
             here, there = shard.meta.get(key), first.meta.get(key)
             if here != there:
-                raise InputError(f"{shard.path}: {key} is {here!r}, but {there!r} in {first.path.name}; "
-                                 "all shards of a store must come from the same manifest and options")
+                raise InputError(
+                    f"{shard.path}: {key} is {here!r}, but {there!r} in {first.path.name}; "
+                    "all shards of a store must come from the same manifest and options"
+                )
     clip_ids = tuple(clip for shard in shards for clip in shard.clip_ids)
     _check_unique(clip_ids, path)
     complete = all(shard.meta.get("checksums") for shard in shards)
-    meta = {**first.meta, "num_clips": len(clip_ids), "shard_index": None,
-            "created": max(shard.meta["created"] for shard in shards),
-            "checksums": {f"{shard.path.name}/{file}": digest for shard in shards
-                          for file, digest in shard.meta["checksums"].items()} if complete else {}}
-    return Store(path, meta, clip_ids, np.concatenate([shard.status for shard in shards]),
-                 Stacked([np.asanyarray(shard.features) for shard in shards]),
-                 Stacked([np.asanyarray(shard.features_framenorm) for shard in shards]),
-                 tuple(array for shard in shards for array in shard.frames),
-                 tuple(array for shard in shards for array in shard.frame_offsets))
+    meta = {
+        **first.meta,
+        "num_clips": len(clip_ids),
+        "shard_index": None,
+        "created": max(shard.meta["created"] for shard in shards),
+        "checksums": {
+            f"{shard.path.name}/{file}": digest
+            for shard in shards
+            for file, digest in shard.meta["checksums"].items()
+        }
+        if complete
+        else {},
+    }
+    return Store(
+        path,
+        meta,
+        clip_ids,
+        np.concatenate([shard.status for shard in shards]),
+        Stacked([np.asanyarray(shard.features) for shard in shards]),
+        Stacked([np.asanyarray(shard.features_framenorm) for shard in shards]),
+        tuple(array for shard in shards for array in shard.frames),
+        tuple(array for shard in shards for array in shard.frame_offsets),
+    )
 
 
 def read_meta(path: Path) -> dict[str, Any]:
@@ -186,27 +234,45 @@ def read_meta(path: Path) -> dict[str, Any]:
     try:
         meta = json.loads(file.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
-        raise InputError(f"{file}: no such file; {path} is not a store (extract.run and "
-                         "extract.import_arrays make one)") from None
+        raise InputError(
+            f"{file}: no such file; {path} is not a store (extract.run and "
+            "extract.import_arrays make one)"
+        ) from None
     except ValueError as error:
         raise InputError(f"{file}: not JSON ({error}); restore the file or extract again") from None
     version = meta.get("format_version") if isinstance(meta, dict) else None
     if version != FORMAT_VERSION:
-        raise InputError(f"{file}: format version {version!r}, this program reads {FORMAT_VERSION}; "
-                         "use the fsprobe that wrote it, or extract again")
-    expected = {"embedding": (str,), "dim": (int,), "aggregation": (str,), "provenance": (dict,),
-                "created": (str,), "checksums": (dict,)}
+        raise InputError(
+            f"{file}: format version {version!r}, this program reads {FORMAT_VERSION}; "
+            "use the fsprobe that wrote it, or extract again"
+        )
+    expected = {
+        "embedding": (str,),
+        "dim": (int,),
+        "aggregation": (str,),
+        "provenance": (dict,),
+        "created": (str,),
+        "checksums": (dict,),
+    }
     for key, types in expected.items():
         if not isinstance(meta.get(key), types):
-            raise InputError(f"{file}: {key} is {meta.get(key)!r}; restore the file or extract again")
+            raise InputError(
+                f"{file}: {key} is {meta.get(key)!r}; restore the file or extract again"
+            )
     if meta["aggregation"] not in WIDTHS or meta["dim"] < 1:
-        raise InputError(f"{file}: aggregation {meta['aggregation']!r} with dim {meta['dim']} is unknown; "
-                         "restore the file or extract again")
+        raise InputError(
+            f"{file}: aggregation {meta['aggregation']!r} with dim {meta['dim']} is unknown; "
+            "restore the file or extract again"
+        )
     return meta
 
 
-def read_clip_ids(path: Path, fix: str = "restore it or extract again", encoding: str = "utf-8") -> tuple[str, ...]:
-    """The ids of a clip_ids.txt, one per line, unique. Raises InputError, whose message ends in `fix`."""
+def read_clip_ids(
+    path: Path, fix: str = "restore it or extract again", encoding: str = "utf-8"
+) -> tuple[str, ...]:
+    """The ids of a clip_ids.txt, one per line, unique. Raises InputError, whose message ends in
+    `fix`.
+    """
     try:
         text = path.read_text(encoding=encoding)
     except FileNotFoundError:
@@ -230,31 +296,45 @@ def _check_unique(clip_ids: Sequence[str], path: Path) -> None:
 
 
 def _let_go(array: np.ndarray | Stacked) -> None:
-    """Unmap the pages read, so that they don't count as this process's memory; the system's cache keeps them."""
+    """Unmap the pages read, so that they don't count as this process's memory; the system's cache
+    keeps them.
+    """
     for part in array.parts if isinstance(array, Stacked) else (array,):
-        if isinstance(mapped := getattr(part, "_mmap", None), mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+        if isinstance(mapped := getattr(part, "_mmap", None), mmap.mmap) and hasattr(
+            mmap, "MADV_DONTNEED"
+        ):
             mapped.madvise(mmap.MADV_DONTNEED)
 
 
-def load_array(path: Path, dtype: Any, shape: tuple[int | None, ...], growing: bool = False) -> np.ndarray:
-    """Map a .npy read-only; None in `shape` is any length. `growing`: bytes past the array's end are allowed.
+def load_array(
+    path: Path, dtype: Any, shape: tuple[int | None, ...], growing: bool = False
+) -> np.ndarray:
+    """Map a .npy read-only; None in `shape` is any length. `growing`: bytes past the array's end
+    are allowed.
 
-    Raises InputError if the file is missing, foreign, truncated, too long, or of another dtype or shape.
+    Raises InputError if the file is missing, foreign, truncated, too long, or of another dtype or
+    shape.
     """
     try:
         array: np.memmap = np.lib.format.open_memmap(path, mode="r")
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; restore it or extract again") from None
     except Exception as error:  # whatever a damaged header makes NumPy raise
-        raise InputError(f"{path}: truncated, or not a .npy of numbers ({error}); restore it or extract again"
-                         ) from None
+        raise InputError(
+            f"{path}: truncated, or not a .npy of numbers ({error}); restore it or extract again"
+        ) from None
     if array.dtype != dtype:
-        raise InputError(f"{path}: dtype {array.dtype} is not {np.dtype(dtype)}; restore it or extract again")
-    if array.ndim != len(shape) or any(want not in (None, have)
-                                       for want, have in zip(shape, array.shape, strict=True)):
+        raise InputError(
+            f"{path}: dtype {array.dtype} is not {np.dtype(dtype)}; restore it or extract again"
+        )
+    if array.ndim != len(shape) or any(
+        want not in (None, have) for want, have in zip(shape, array.shape, strict=True)
+    ):
         expected = tuple("any" if length is None else length for length in shape)
-        raise InputError(f"{path}: shape {array.shape}, but by clip_ids.txt and store.json it must be "
-                         f"{expected}; restore the files or extract again")
+        raise InputError(
+            f"{path}: shape {array.shape}, but by clip_ids.txt and store.json it must be "
+            f"{expected}; restore the files or extract again"
+        )
     surplus = path.stat().st_size - array.offset - array.nbytes
     if surplus and not growing:
         raise InputError(f"{path}: {surplus} bytes follow the array; restore it or extract again")

@@ -1,7 +1,8 @@
-"""Everything a sweep can be told, as frozen hashable dataclasses. A default lives here and nowhere else.
+"""Everything a sweep can be told, as frozen hashable dataclasses. A default lives here and nowhere
+else.
 
-`fsprobe.sweep` bridges its flags to these; the defaults are the paper's protocol (Ma & Lerch, AES 2024, §3, and
-the authors' public code).
+`fsprobe.sweep` bridges its flags to these; the defaults are the paper's protocol (Ma & Lerch, AES
+2024, §3, and the authors' public code).
 """
 
 from dataclasses import dataclass, field
@@ -14,7 +15,9 @@ KShot = int | str  # a positive integer or FULL
 
 @dataclass(frozen=True)
 class SolverConfig:
-    """How one probe is trained. name: `adam`, or `lbfgs` (regularised, to convergence), which takes l2 alone."""
+    """How one probe is trained. name: `adam`, or `lbfgs` (regularised, to convergence), which takes
+    l2 alone.
+    """
 
     name: str = "adam"
     learning_rate: float = 1e-4
@@ -22,11 +25,15 @@ class SolverConfig:
     batch_size: int = 8
     max_epochs: int = 400
     patience: int = 10  # epochs without a lower validation loss before stopping
-    restore_best: bool = True  # test the weights of the best epoch; False: the last, as the authors' code does
+    restore_best: bool = (
+        True  # test the weights of the best epoch; False: the last, as the authors' code does
+    )
     hidden: int = 0  # units of a hidden layer; 0: the probe is linear
     l2: float | str = AUTO  # a strength, or AUTO: chosen per probe by the validation loss
-    matmul_precision: str = "float32"  # or tensorfloat32, bfloat16: of matrix products, where the device has them
-    standardize: str = "none"  # of the features: none, train (by the training clips' statistics) or frame (framenorm)
+    matmul_precision: str = (
+        "float32"  # or tensorfloat32, bfloat16: of matrix products, where the device has them
+    )
+    standardize: str = "none"  # or train (by the training clips' statistics), frame (framenorm)
 
 
 @dataclass(frozen=True)
@@ -51,7 +58,9 @@ class SweepConfig:
     """One run of `fsprobe.sweep`."""
 
     manifest: str
-    stores: tuple[tuple[str, str], ...]  # (name, directory), in the order `combined` concatenates them
+    stores: tuple[
+        tuple[str, str], ...
+    ]  # (name, directory), in the order `combined` concatenates them
     embeddings: tuple[str, ...]
     out: str
     missing: str = "error"

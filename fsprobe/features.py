@@ -18,20 +18,33 @@ _BLOCK = 512  # clips read at a time
 
 
 def open_stores(stores: Mapping[str, str | Path | Store]) -> dict[str, Store]:
-    """Open every store, keeping names and order. Raises InputError on a reserved name or an unreadable store."""
+    """Open every store, keeping names and order. Raises InputError on a reserved name or an
+    unreadable store.
+    """
     if COMBINED in stores:
-        raise InputError(f"--store: the name {COMBINED!r} is taken by the concatenation of all stores; rename it")
-    return {name: store if isinstance(store, Store) else open_store(store) for name, store in stores.items()}
+        raise InputError(
+            f"--store: the name {COMBINED!r} is taken by the concatenation of all stores; rename it"
+        )
+    return {
+        name: store if isinstance(store, Store) else open_store(store)
+        for name, store in stores.items()
+    }
 
 
-def load_features(stores: Mapping[str, str | Path | Store], manifest: Manifest | str | Path, embedding: str,
-                  framenorm: bool = False) -> np.ndarray:
-    """Features of one embedding → float32 `[clip, dim]`, row i for clip i of the manifest (or its file).
+def load_features(
+    stores: Mapping[str, str | Path | Store],
+    manifest: Manifest | str | Path,
+    embedding: str,
+    framenorm: bool = False,
+) -> np.ndarray:
+    """Features of one embedding → float32 `[clip, dim]`, row i for clip i of the manifest (or its
+    file).
 
-    A store's name gives its raw statistics (`features.npy`), or with framenorm the frame-standardised ones
-    (`features_framenorm.npy`); `combined` concatenates the latter of all stores in the order given. Clips of empty
-    split are not looked for: NaN rows.
-    Raises InputError on an unknown embedding, a clip absent from a store, or a NaN or Inf (naming the first clip).
+    A store's name gives its raw statistics (`features.npy`), or with framenorm the
+    frame-standardised ones (`features_framenorm.npy`); `combined` concatenates the latter of all
+    stores in the order given. Clips of empty split are not looked for: NaN rows.
+    Raises InputError on an unknown embedding, a clip absent from a store, or a NaN or Inf (naming
+    the first clip).
     """
     manifest = manifest if isinstance(manifest, Manifest) else read_manifest(manifest)
     parts = _parts(open_stores(stores), embedding, framenorm)
@@ -43,34 +56,49 @@ def load_features(stores: Mapping[str, str | Path | Store], manifest: Manifest |
     features = _aligned((len(manifest), sum(widths)))
     features[np.flatnonzero([not split for split in manifest.splits])] = np.nan
     for (name, store, array), rows, start, width in zip(
-            parts, located, np.cumsum([0, *widths]), widths, strict=False):
+        parts, located, np.cumsum([0, *widths]), widths, strict=False
+    ):
         for i in range(0, len(rows), _BLOCK):
-            block = store.rows(array, rows[i:i + _BLOCK])
-            _check_finite(block, clip_ids[i:i + _BLOCK], f"store {name!r} ({store.path})")
-            features[used[i:i + _BLOCK], start:start + width] = block
+            block = store.rows(array, rows[i : i + _BLOCK])
+            _check_finite(block, clip_ids[i : i + _BLOCK], f"store {name!r} ({store.path})")
+            features[used[i : i + _BLOCK], start : start + width] = block
     return features
 
 
 def width(stores: Mapping[str, Store], embedding: str) -> int:
     """Dimensions of load_features. Raises InputError on an unknown embedding."""
-    return sum(getattr(store, array).shape[1] for _, store, array in _parts(stores, embedding, framenorm=False))
+    return sum(
+        getattr(store, array).shape[1]
+        for _, store, array in _parts(stores, embedding, framenorm=False)
+    )
 
 
-def _parts(stores: Mapping[str, Store], embedding: str, framenorm: bool) -> list[tuple[str, Store, str]]:
+def _parts(
+    stores: Mapping[str, Store], embedding: str, framenorm: bool
+) -> list[tuple[str, Store, str]]:
     """(name, store, array) whose columns side by side are the embedding."""
     if embedding == COMBINED:
         return [(name, store, "features_framenorm") for name, store in stores.items()]
     if embedding not in stores:
-        raise InputError(f"unknown embedding {embedding!r}; there are {', '.join([*stores, COMBINED])}")
+        raise InputError(
+            f"unknown embedding {embedding!r}; there are {', '.join([*stores, COMBINED])}"
+        )
     return [(embedding, stores[embedding], "features_framenorm" if framenorm else "features")]
 
 
-def load_standardized(stores: Mapping[str, Store], manifest: Manifest, clips: Manifest, embedding: str,
-                      standardize: str) -> np.ndarray:
-    """load_features of `clips`, standardised: `none`, `frame` (the frame-standardised statistics) or `train`.
+def load_standardized(
+    stores: Mapping[str, Store],
+    manifest: Manifest,
+    clips: Manifest,
+    embedding: str,
+    standardize: str,
+) -> np.ndarray:
+    """load_features of `clips`, standardised: `none`, `frame` (the frame-standardised statistics)
+    or `train`.
 
-    `train`: each dimension by its mean and standard deviation over all training clips of the manifest, in a probe's
-    support set or not; a constant dimension becomes 0. That takes a second reading of them.
+    `train`: each dimension by its mean and standard deviation over all training clips of the
+    manifest, in a probe's support set or not; a constant dimension becomes 0. That takes a second
+    reading of them.
     """
     framenorm = standardize == "frame"
     features = load_features(stores, clips, embedding, framenorm)
@@ -81,11 +109,15 @@ def load_standardized(stores: Mapping[str, Store], manifest: Manifest, clips: Ma
     return features
 
 
-def _moments(stores: Mapping[str, Store], manifest: Manifest, embedding: str) -> tuple[np.ndarray, np.ndarray]:
+def _moments(
+    stores: Mapping[str, Store], manifest: Manifest, embedding: str
+) -> tuple[np.ndarray, np.ndarray]:
     """(mean, standard deviation) `[dim]` over the training clips, in float64 until the end."""
     rows = [row for row, split in enumerate(manifest.splits) if split == "train"]
-    blocks = (load_features(stores, manifest.take(rows[i:i + _BLOCK]), embedding).astype(np.float64)
-              for i in range(0, len(rows), _BLOCK))
+    blocks = (
+        load_features(stores, manifest.take(rows[i : i + _BLOCK]), embedding).astype(np.float64)
+        for i in range(0, len(rows), _BLOCK)
+    )
     total: Any = 0.0
     squares: Any = 0.0
     for block in blocks:
@@ -97,11 +129,17 @@ def _moments(stores: Mapping[str, Store], manifest: Manifest, embedding: str) ->
 
 
 def missing_clips(stores: Mapping[str, Store], manifest: Manifest) -> dict[str, str]:
-    """The clips with a split that some store lacks (or has no finished row of) → the name of that store."""
+    """The clips with a split that some store lacks (or has no finished row of) → the name of that
+    store.
+    """
     wanted = [clip for clip, split in zip(manifest.clip_ids, manifest.splits, strict=True) if split]
     absent: dict[str, str] = {}
     for name, store in stores.items():
-        done = {clip for clip, status in zip(store.clip_ids, store.status, strict=True) if status == DONE}
+        done = {
+            clip
+            for clip, status in zip(store.clip_ids, store.status, strict=True)
+            if status == DONE
+        }
         for clip in wanted:
             if clip not in done:
                 absent.setdefault(clip, name)
@@ -113,15 +151,19 @@ def require_clips(stores: Mapping[str, Store], manifest: Manifest) -> None:
     if absent := missing_clips(stores, manifest):
         clip, name = next(iter(absent.items()))
         why = "has no finished row in it" if clip in stores[name].clip_ids else "is not in it"
-        raise InputError(f"store {name!r} ({stores[name].path}): clip {clip!r} {why} ({len(absent)} such clips of "
-                         f"{len(manifest)}); extract them, empty their split, or pass --missing=drop")
+        raise InputError(
+            f"store {name!r} ({stores[name].path}): clip {clip!r} {why} ({len(absent)} such clips "
+            f"of "
+            f"{len(manifest)}); extract them, empty their split, or pass --missing=drop"
+        )
 
 
 def tag_pool(manifest: Manifest, tags: str) -> tuple[str, ...]:
-    """The tags that episodes are drawn from, most frequent first (counted over every clip of the manifest).
+    """The tags that episodes are drawn from, most frequent first (counted over every clip of the
+    manifest).
 
-    tags: `topN` or `top:N`, `tail` (all below the 50 most frequent), `all`, or `file:PATH` (one tag a line).
-    Raises InputError on anything else, an unknown tag or an empty pool.
+    tags: `topN` or `top:N`, `tail` (all below the 50 most frequent), `all`, or `file:PATH` (one tag
+    a line). Raises InputError on anything else, an unknown tag or an empty pool.
     """
     ranked = [tag for tag, _ in rank_tags(manifest)]
     kind, _, argument = tags.partition(":")
@@ -131,10 +173,12 @@ def tag_pool(manifest: Manifest, tags: str) -> tuple[str, ...]:
         pool = ranked[50:]
     elif kind == "file":
         pool = _tags_of_file(Path(argument), ranked)
-    elif kind.startswith("top") and (number := argument or kind[3:]).isdecimal() and int(number) > 0:
+    elif (
+        kind.startswith("top") and (number := argument or kind[3:]).isdecimal() and int(number) > 0
+    ):
         if int(number) > len(ranked) and tags != "top50":
             raise InputError(f"--tags={tags}: the manifest has only {len(ranked)} tags")
-        pool = ranked[:int(number)]
+        pool = ranked[: int(number)]
     else:
         raise InputError(f"--tags={tags}: use top50, top:N, tail, all or file:PATH")
     if not pool:
@@ -155,9 +199,13 @@ def _tags_of_file(path: Path, known: Sequence[str]) -> list[str]:
     try:
         lines = path.read_text("utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
-        raise InputError(f"--tags=file:{path}: not UTF-8 ({error.reason}); save it as UTF-8") from None
+        raise InputError(
+            f"--tags=file:{path}: not UTF-8 ({error.reason}); save it as UTF-8"
+        ) from None
     except (FileNotFoundError, IsADirectoryError):
-        raise InputError(f"--tags=file:{path}: no such file; give a text file with one tag a line") from None
+        raise InputError(
+            f"--tags=file:{path}: no such file; give a text file with one tag a line"
+        ) from None
     wanted = list(dict.fromkeys(line.strip() for line in lines if line.strip()))
     for tag in wanted:
         if tag not in known:
@@ -166,11 +214,13 @@ def _tags_of_file(path: Path, known: Sequence[str]) -> list[str]:
 
 
 def _aligned(shape: tuple[int, int]) -> np.ndarray:
-    """An empty float32 array where JAX can use it in place: on the CPU it copies what is not aligned to 64 bytes."""
+    """An empty float32 array where JAX can use it in place: on the CPU it copies what is not
+    aligned to 64 bytes.
+    """
     size = 4 * shape[0] * shape[1]
     raw = np.empty(size + 64, np.uint8)
     start = -raw.ctypes.data % 64
-    return raw[start:start + size].view(np.float32).reshape(shape)
+    return raw[start : start + size].view(np.float32).reshape(shape)
 
 
 def _rows_of(store: Store, clip_ids: Sequence[str]) -> np.ndarray:
@@ -181,5 +231,8 @@ def _rows_of(store: Store, clip_ids: Sequence[str]) -> np.ndarray:
 def _check_finite(block: np.ndarray, clip_ids: Sequence[str], where: str) -> None:
     bad = np.flatnonzero(~np.isfinite(block).all(axis=1))
     if bad.size:
-        raise InputError(f"{where}: NaN or Inf in the features of clip {clip_ids[bad[0]]!r}; extract or import it "
-                         "anew, or empty its split")
+        raise InputError(
+            f"{where}: NaN or Inf in the features of clip {clip_ids[bad[0]]!r}; extract or import "
+            f"it "
+            "anew, or empty its split"
+        )

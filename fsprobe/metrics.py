@@ -1,13 +1,14 @@
-"""Exact average precision and ROC-AUC in JAX: no thresholds, no bins, ties as scikit-learn treats them.
+"""Exact average precision and ROC-AUC in JAX: no thresholds, no bins, ties as scikit-learn treats
+them.
 
 Both are means over the P positives of how one positive, scored s, compares with all clips:
 
     average precision = mean of #{positives ≥ s} / #{clips ≥ s}
     ROC-AUC           = mean of (#{negatives < s} + #{negatives = s} / 2) / N
 
-with N negatives; the second is the Mann–Whitney statistic. The counts are positions in two sorted arrays, all scores
-and the positives' alone: two sorts of plain integers and a search cost less than one sort that carries the labels
-along (python -m tests.benchmarks.sweep).
+with N negatives; the second is the Mann–Whitney statistic. The counts are positions in two sorted
+arrays, all scores and the positives' alone: two sorts of plain integers and a search cost less than
+one sort that carries the labels along (python -m tests.benchmarks.sweep).
 Source: `sklearn.metrics.average_precision_score` and `roc_auc_score`, scikit-learn 1.9.
 """
 
@@ -24,10 +25,13 @@ from jax.typing import ArrayLike
 _LAST = jnp.iinfo(jnp.int32).max  # sorts behind every score, infinity included
 _BLOCK = 256  # positives looked up at a time; there are few of most tags
 
-class _Counts(NamedTuple):
-    """What both metrics count, for one tag. Positives come first, in ascending order of score; `real` marks them.
 
-    All int32 `[clip]` but for real, bool `[clip]`, and positives, negatives, int32 `[]`: how many there are.
+class _Counts(NamedTuple):
+    """What both metrics count, for one tag. Positives come first, in ascending order of score;
+    `real` marks them.
+
+    All int32 `[clip]` but for real, bool `[clip]`, and positives, negatives, int32 `[]`: how many
+    there are.
     """
 
     real: Array
@@ -40,25 +44,29 @@ class _Counts(NamedTuple):
 
 
 def average_precision(scores: ArrayLike, labels: ArrayLike) -> Array:
-    """Average precision of `[..., clip]` scores against 0/1 labels of the same shape → float32 `[...]`.
+    """Average precision of `[..., clip]` scores against 0/1 labels of the same shape → float32
+    `[...]`.
 
-    NaN where there is no positive or no negative clip, or a score is NaN. Labels of −1 and 1 do as well. Raises
-    ValueError if the shapes differ, or on other labels.
+    NaN where there is no positive or no negative clip, or a score is NaN. Labels of −1 and 1 do as
+    well. Raises ValueError if the shapes differ, or on other labels.
     """
     return _per_row(_average_precision, scores, labels)
 
 
 def roc_auc(scores: ArrayLike, labels: ArrayLike) -> Array:
-    """Area under the ROC curve of `[..., clip]` scores against 0/1 labels of the same shape → float32 `[...]`.
+    """Area under the ROC curve of `[..., clip]` scores against 0/1 labels of the same shape →
+    float32 `[...]`.
 
-    NaN where there is no positive or no negative clip, or a score is NaN. Labels of −1 and 1 do as well. Raises
-    ValueError if the shapes differ, or on other labels.
+    NaN where there is no positive or no negative clip, or a score is NaN. Labels of −1 and 1 do as
+    well. Raises ValueError if the shapes differ, or on other labels.
     """
     return _per_row(_roc_auc, scores, labels)
 
 
 def both(scores: Array, labels: Array, counted: Array | None = None) -> tuple[Array, Array]:
-    """(average precision, ROC-AUC) of one tag, `[clip]` → `[]`. counted: bool `[clip]`, the clips that take part."""
+    """(average precision, ROC-AUC) of one tag, `[clip]` → `[]`. counted: bool `[clip]`, the clips
+    that take part.
+    """
     counts = _counts(scores, labels, counted)
     return _average_precision(counts), _roc_auc(counts)
 
@@ -66,10 +74,14 @@ def both(scores: Array, labels: Array, counted: Array | None = None) -> tuple[Ar
 def _per_row(metric: Callable[[_Counts], Array], scores: ArrayLike, labels: ArrayLike) -> Array:
     scores, labels = _exact_float32(scores), _positive(labels)
     if scores.shape != labels.shape or not scores.ndim:
-        raise ValueError(f"scores {scores.shape} and labels {labels.shape} differ in shape, or have none")
+        raise ValueError(
+            f"scores {scores.shape} and labels {labels.shape} differ in shape, or have none"
+        )
     if not scores.size:
         return jnp.full(scores.shape[:-1], jnp.nan)
-    rows = _of_rows(metric, scores.reshape(-1, scores.shape[-1]), labels.reshape(-1, labels.shape[-1]))
+    rows = _of_rows(
+        metric, scores.reshape(-1, scores.shape[-1]), labels.reshape(-1, labels.shape[-1])
+    )
     return rows.reshape(scores.shape[:-1])
 
 
@@ -89,7 +101,9 @@ def _of_rows(metric: Callable[[_Counts], Array], scores: Array, labels: Array) -
 
 def _exact_float32(scores: ArrayLike) -> Array:
     """Scores as float32 without making new ties: wider types become their dense ranks."""
-    if not isinstance(scores, jax.core.Tracer) and not (isinstance(scores, Array) and scores.dtype != np.float64):
+    if not isinstance(scores, jax.core.Tracer) and not (
+        isinstance(scores, Array) and scores.dtype != np.float64
+    ):
         array = np.asarray(scores)
         if array.dtype not in (np.float32, np.float16) and not np.isnan(array).any():
             array = np.unique(array, return_inverse=True)[1].reshape(array.shape)
@@ -108,12 +122,21 @@ def _counts(scores: Array, labels: Array, counted: Array | None = None) -> _Coun
     below, not_above = _search(everything, hits, positives)
     first, last = _tie_bounds(hits)
     tied = last - first
-    return _Counts(jnp.arange(scores.size) < positives, positives - first, clips - below, below - first,
-                   not_above - below - tied, positives, clips - positives)
+    return _Counts(
+        jnp.arange(scores.size) < positives,
+        positives - first,
+        clips - below,
+        below - first,
+        not_above - below - tied,
+        positives,
+        clips - positives,
+    )
 
 
 def _search(everything: Array, hits: Array, positives: Array) -> Array:
-    """How many of everything lie below each hit, and how many not above, `[2, hit]`; of the first `positives` only."""
+    """How many of everything lie below each hit, and how many not above, `[2, hit]`; of the first
+    `positives` only.
+    """
     blocks = -(-hits.size // _BLOCK)
     hits = jnp.pad(hits, (0, blocks * _BLOCK - hits.size), constant_values=_LAST)
 
@@ -121,15 +144,21 @@ def _search(everything: Array, hits: Array, positives: Array) -> Array:
         block, found = state
         wanted = lax.dynamic_slice(hits, (block * _BLOCK,), (_BLOCK,))
         below = jnp.searchsorted(everything, jnp.stack([wanted, wanted + 1]), method="scan")
-        return block + 1, lax.dynamic_update_slice(found, below.astype(jnp.int32), (0, block * _BLOCK))
+        return block + 1, lax.dynamic_update_slice(
+            found, below.astype(jnp.int32), (0, block * _BLOCK)
+        )
 
     nothing = jnp.zeros((2, hits.size), jnp.int32)
-    found = lax.while_loop(lambda state: state[0] * _BLOCK < positives, look_up, (jnp.int32(0), nothing))[1]
-    return found[:, :everything.size]
+    found = lax.while_loop(
+        lambda state: state[0] * _BLOCK < positives, look_up, (jnp.int32(0), nothing)
+    )[1]
+    return found[:, : everything.size]
 
 
 def _tie_bounds(ascending: Array) -> tuple[Array, Array]:
-    """Where the group of equal values begins that each element belongs to, and where the next group begins."""
+    """Where the group of equal values begins that each element belongs to, and where the next group
+    begins.
+    """
     position = jnp.arange(ascending.size)
     new = ascending[1:] != ascending[:-1]
     first = lax.cummax(jnp.where(jnp.append(True, new), position, 0))
@@ -138,7 +167,9 @@ def _tie_bounds(ascending: Array) -> tuple[Array, Array]:
 
 
 def _order(scores: Array) -> Array:
-    """int32 that compare as the float32 do; subnormals, which arithmetic may flush to zero, included. −0.0 is 0.0."""
+    """int32 that compare as the float32 do; subnormals, which arithmetic may flush to zero,
+    included. −0.0 is 0.0.
+    """
     bits = lax.bitcast_convert_type(scores, jnp.int32)
     order = bits ^ ((bits >> 31) & 0x7FFFFFFF)
     return jnp.where(order == -1, 0, order)
@@ -156,4 +187,6 @@ def _roc_auc(counts: _Counts) -> Array:
 def _mean(counts: _Counts, values: Array) -> Array:
     """Over the positives; NaN where a class is absent."""
     total = jnp.sum(jnp.where(counts.real, values, 0.0))
-    return jnp.where((counts.positives > 0) & (counts.negatives > 0), total / counts.positives, jnp.nan)
+    return jnp.where(
+        (counts.positives > 0) & (counts.negatives > 0), total / counts.positives, jnp.nan
+    )

@@ -3,9 +3,9 @@
   python -m fsprobe.report --results=results/mine
   python -m fsprobe.report --results=results/tail --results=results/top50 --out=results/long_tail
 
-Writes report.md, report.html (self-contained) and figures/*.png and *.svg to --out (default: the first results
-directory). Sections appear when their rows are there; an unfinished sweep gives a report that says what is missing.
-The same rows give the same files, byte for byte.
+Writes report.md, report.html (self-contained) and figures/*.png and *.svg to --out (default: the
+first results directory). Sections appear when their rows are there; an unfinished sweep gives a
+report that says what is missing. The same rows give the same files, byte for byte.
 """
 
 from pathlib import Path
@@ -13,31 +13,43 @@ from pathlib import Path
 from absl import flags
 
 from extract.errors import InputError, run
-from fsprobe.document import Figure
-from fsprobe.pages import report, write
-from fsprobe.study_files import labels, open_study
-from fsprobe.wording import Style
+from fsprobe.reporting.blocks import Figure
+from fsprobe.reporting.page import report, write
+from fsprobe.reporting.phrases import Style
+from fsprobe.reporting.reading import labels, open_study
 
 FLAGS = flags.FLAGS
 
-flags.DEFINE_multi_string("results", [], "A results directory of fsprobe.sweep. Repeatable: several are compared.")
+flags.DEFINE_multi_string(
+    "results", [], "A results directory of fsprobe.sweep. Repeatable: several are compared."
+)
 flags.DEFINE_string("out", None, "Directory to write to. Default: the first results directory.")
-flags.DEFINE_float("half_width", Style.half_width, "mAP: the report counts the seeds for an interval of ± this.",
-                   lower_bound=1e-6)
+flags.DEFINE_float(
+    "half_width",
+    Style.half_width,
+    "mAP: the report counts the seeds for an interval of ± this.",
+    lower_bound=1e-6,
+)
 
 
 def main() -> None:
     if not FLAGS.results:
         raise InputError("--results=DIR is required at least once; see --help")
-    studies = [open_study(path, label) for path, label in zip(FLAGS.results, labels(FLAGS.results), strict=True)]
+    studies = [
+        open_study(path, label)
+        for path, label in zip(FLAGS.results, labels(FLAGS.results), strict=True)
+    ]
     out = Path(FLAGS.out or FLAGS.results[0])
     blocks = report(studies, FLAGS.half_width)
     write(blocks, out)
     for study in studies:
         if lacking := sum(map(len, study.missing.values())):
             print(f"{study.label}: {lacking} probes are missing; the report says which")
-    print(f"{out / 'report.html'}, {out / 'report.md'} and {sum(isinstance(block, Figure) for block in blocks)} "
-          "figures")
+    print(
+        f"{out / 'report.html'}, {out / 'report.md'} and "
+        f"{sum(isinstance(block, Figure) for block in blocks)} "
+        "figures"
+    )
 
 
 if __name__ == "__main__":

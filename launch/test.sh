@@ -9,5 +9,6 @@ export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS=0.1
 export JAX_COMPILATION_CACHE_MAX_SIZE=1000000000  # with a limit JAX locks it, and workers can share it
 
 "$python" -m ruff check .
+"$python" -m ruff format --check --quiet .
 "$python" -m mypy
 "$python" -m pytest -n "$(nproc)" --dist=worksteal --ignore=tests/parity "$@"  # launch/parity.sh runs those

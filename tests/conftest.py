@@ -12,7 +12,9 @@ os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=2")
 @pytest.fixture(scope="session")
 def real_data() -> Path:
     """The folder of real data: FSPROBE_DATA, or shared/data beside the checkout."""
-    path = Path(os.environ.get("FSPROBE_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))
+    path = Path(
+        os.environ.get("FSPROBE_DATA", Path(__file__).resolve().parents[2] / "shared" / "data")
+    )
     if not path.is_dir():
         pytest.skip(f"real data not found at {path}; set FSPROBE_DATA")
     return path

@@ -1,4 +1,6 @@
-"""The cluster launchers, with srun, scontrol and gcloud replaced by scripts that say what they were asked."""
+"""The cluster launchers, with srun, scontrol and gcloud replaced by scripts that say what they were
+asked.
+"""
 
 import os
 import subprocess
@@ -12,11 +14,19 @@ ROOT = Path(__file__).parents[1]
 
 def launch(tmp_path: Path, script: str, *args: str, fake: dict[str, str]) -> tuple[int, list[str]]:
     for name, body in fake.items():
-        (tmp_path / name).write_text(f'#!/bin/sh\necho {name} "$@" $JAX_LOCAL_DEVICE_IDS >> {tmp_path}/log\n{body}\n')
+        (tmp_path / name).write_text(
+            f'#!/bin/sh\necho {name} "$@" $JAX_LOCAL_DEVICE_IDS >> {tmp_path}/log\n{body}\n'
+        )
         (tmp_path / name).chmod(0o755)
-    env = os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}", "SLURM_JOB_ID": "7", "SLURM_GPUS_ON_NODE": "4",
-                        "FSPROBE_PYTHON": "python3"}
-    result = subprocess.run(["bash", f"launch/{script}", *args], cwd=ROOT, env=env, capture_output=True, text=True)
+    env = os.environ | {
+        "PATH": f"{tmp_path}:{os.environ['PATH']}",
+        "SLURM_JOB_ID": "7",
+        "SLURM_GPUS_ON_NODE": "4",
+        "FSPROBE_PYTHON": "python3",
+    }
+    result = subprocess.run(
+        ["bash", f"launch/{script}", *args], cwd=ROOT, env=env, capture_output=True, text=True
+    )
     log = tmp_path / "log"
     return result.returncode, log.read_text().splitlines() if log.exists() else []
 
@@ -32,7 +42,10 @@ def test_slurm_requeues_what_ran_out_of_time(tmp_path, code, requeued):
 def test_tpu_pod_starts_every_worker(tmp_path):
     found, calls = launch(tmp_path, "tpu_pod.sh", "pod", "us-x", "/mnt/a b", fake={"gcloud": ""})
     assert found == 0 and "tpu-vm ssh pod --zone=us-x --worker=all" in calls[0]
-    assert r"cd /mnt/a\ b && .venv/bin/python -m fsprobe.sweep --flagfile=launch/tpu_pod.cfg" in calls[0]
+    assert (
+        r"cd /mnt/a\ b && .venv/bin/python -m fsprobe.sweep --flagfile=launch/tpu_pod.cfg"
+        in calls[0]
+    )
     assert launch(tmp_path, "tpu_pod.sh", "pod", fake={})[0] == 2
 
 
@@ -40,6 +53,18 @@ def test_tpu_pod_starts_every_worker(tmp_path):
 def test_flagfiles_parse_and_say_what_they_are(name):
     text = (ROOT / "launch" / f"{name}.cfg").read_text()
     assert all(f"# {word}" in text for word in ("Purpose:", "Command:", "Hardware:", "Time:"))
-    result = subprocess.run([sys.executable, "-m", "fsprobe.sweep", f"--flagfile=launch/{name}.cfg",
-                             "--manifest=none.csv"], cwd=ROOT, capture_output=True, text=True)
-    assert result.returncode == 2 and "none.csv" in result.stderr, "flags are known; the data is not here"
+    result = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "fsprobe.sweep",
+            f"--flagfile=launch/{name}.cfg",
+            "--manifest=none.csv",
+        ],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 2 and "none.csv" in result.stderr, (
+        "flags are known; the data is not here"
+    )

@@ -1,10 +1,11 @@
 """Any folder of audio with a CSV of its tags → a manifest.
 
 The CSV (UTF-8, comma-separated, with a header) has the columns
-- `clip` (or `path`): a file below the audio root; its ending may be left out where only one file fits;
+- `clip` (or `path`): a file below the audio root; its ending may be left out where only one file
+  fits;
 - `tags`: separated by `|`, possibly empty;
-- `clip_id`, optional: the clip's name in manifest and store; the `clip` column as written if absent. A CSV with
-  neither `clip` nor `path` has its files named by `clip_id`;
+- `clip_id`, optional: the clip's name in manifest and store; the `clip` column as written if
+  absent. A CSV with neither `clip` nor `path` has its files named by `clip_id`;
 - `split`, optional: train, valid, test or empty. Without this column splits are drawn;
 - any other, such as `artist`, which `group_by` may name: clips of one group then share a split.
 """
@@ -18,17 +19,45 @@ from pathlib import Path
 import numpy as np
 
 from extract.errors import InputError
-from extract.manifest import SPLITS, Manifest, check_clip_id, check_path, parse_tags, read_csv, resolve_audio
+from extract.manifest import (
+    SPLITS,
+    Manifest,
+    check_clip_id,
+    check_path,
+    parse_tags,
+    read_csv,
+    resolve_audio,
+)
 
 # What soundfile and audioread commonly decode; only consulted for names given without their ending.
-SUFFIXES = frozenset((".aac", ".aif", ".aiff", ".au", ".flac", ".m4a", ".mkv", ".mov", ".mp3", ".mp4", ".oga",
-                      ".ogg", ".opus", ".wav", ".webm", ".wma"))
+SUFFIXES = frozenset(
+    (
+        ".aac",
+        ".aif",
+        ".aiff",
+        ".au",
+        ".flac",
+        ".m4a",
+        ".mkv",
+        ".mov",
+        ".mp3",
+        ".mp4",
+        ".oga",
+        ".ogg",
+        ".opus",
+        ".wav",
+        ".webm",
+        ".wma",
+    )
+)
 CLIP_COLUMNS = ("clip", "path", "clip_id")
 
 
 @dataclass(frozen=True)
 class FolderConfig:
-    """How splits are drawn: shares of the clips, and the column (if any) whose groups stay together."""
+    """How splits are drawn: shares of the clips, and the column (if any) whose groups stay
+    together.
+    """
 
     seed: int = 0
     valid_fraction: float = 0.15
@@ -36,15 +65,22 @@ class FolderConfig:
     group_by: str = ""
 
     def __post_init__(self) -> None:
-        if min(self.valid_fraction, self.test_fraction) < 0 or not self.valid_fraction + self.test_fraction < 1:
-            raise InputError(f"--valid_fraction={self.valid_fraction} and --test_fraction={self.test_fraction} "
-                             "must not be negative, and must leave something to train")
+        if (
+            min(self.valid_fraction, self.test_fraction) < 0
+            or not self.valid_fraction + self.test_fraction < 1
+        ):
+            raise InputError(
+                f"--valid_fraction={self.valid_fraction} and --test_fraction={self.test_fraction} "
+                "must not be negative, and must leave something to train"
+            )
         if self.seed < 0:
             raise InputError(f"--seed={self.seed}: a seed is not negative")
 
 
 def folder_manifest(tags_csv: str | Path, audio_root: str | Path, config: FolderConfig) -> Manifest:
-    """The manifest of the CSV, in its order. Raises InputError on anything missing, repeated or outside the root."""
+    """The manifest of the CSV, in its order. Raises InputError on anything missing, repeated or
+    outside the root.
+    """
     if not Path(audio_root).is_dir():
         raise InputError(f"--audio_root={audio_root}: no such folder")
     rows = list(read_csv(tags_csv, ("tags", config.group_by) if config.group_by else ("tags",)))
@@ -52,14 +88,18 @@ def folder_manifest(tags_csv: str | Path, audio_root: str | Path, config: Folder
         raise InputError(f"{tags_csv}: no clips below the header")
     column = next((name for name in CLIP_COLUMNS if name in rows[0][1]), None)
     if column is None:
-        raise InputError(f"{tags_csv}: column 'clip' is missing; it names the audio file of each row")
+        raise InputError(
+            f"{tags_csv}: column 'clip' is missing; it names the audio file of each row"
+        )
     where = [f"{tags_csv}, line {line}" for line, _ in rows]
     ids = [row.get("clip_id", row[column]) for _, row in rows]
     for clip_id, place in zip(ids, where, strict=True):
         check_clip_id(clip_id, place)
     paths = _locate([row[column] for _, row in rows], audio_root, where)
     _unique(ids, "clip_id", where)
-    _unique([str(resolve_audio(audio_root, path)) for path in paths], "file", where)  # however it is spelt
+    _unique(
+        [str(resolve_audio(audio_root, path)) for path in paths], "file", where
+    )  # however it is spelt
     tags = [parse_tags(row["tags"], place) for (_, row), place in zip(rows, where, strict=True)]
     groups = [row[config.group_by] for _, row in rows] if config.group_by else [""] * len(rows)
     if "split" in rows[0][1]:
@@ -74,10 +114,12 @@ def folder_manifest(tags_csv: str | Path, audio_root: str | Path, config: Folder
 
 
 def draw_splits(clip_ids: Sequence[str], groups: Sequence[str], config: FolderConfig) -> list[str]:
-    """The split of each clip, given its group ("" stands alone); the order of the clips does not matter.
+    """The split of each clip, given its group ("" stands alone); the order of the clips does not
+    matter.
 
-    Largest group first, equals in the seed's order, each goes where it fills the share up least; every split
-    asked for gets at least one group. Raises InputError if there are too few groups for that.
+    Largest group first, equals in the seed's order, each goes where it fills the share up least;
+    every split asked for gets at least one group. Raises InputError if there are too few groups for
+    that.
     """
     members: dict[tuple[str, str], list[int]] = collections.defaultdict(list)
     for row, (clip_id, group) in enumerate(zip(clip_ids, groups, strict=True)):
@@ -85,18 +127,25 @@ def draw_splits(clip_ids: Sequence[str], groups: Sequence[str], config: FolderCo
     names = sorted(members)
     order = np.random.default_rng(config.seed).permutation(len(names))
     queue = sorted((members[names[i]] for i in order), key=len, reverse=True)  # a stable sort
-    shares = {"train": 1 - config.valid_fraction - config.test_fraction,
-              "valid": config.valid_fraction, "test": config.test_fraction}
+    shares = {
+        "train": 1 - config.valid_fraction - config.test_fraction,
+        "valid": config.valid_fraction,
+        "test": config.test_fraction,
+    }
     filled = {split: 0 for split, share in shares.items() if share > 0}
     if len(queue) < len(filled):
         what = f"groups of {config.group_by}" if config.group_by else "clips"
-        raise InputError(f"{len(queue)} {what} cannot fill {', '.join(filled)}; "
-                         "give a split column, or set a fraction to 0")
+        raise InputError(
+            f"{len(queue)} {what} cannot fill {', '.join(filled)}; "
+            "give a split column, or set a fraction to 0"
+        )
     splits = [""] * len(clip_ids)
     for place, rows in enumerate(queue):
         empty = [split for split, count in filled.items() if not count]
-        choice = min(empty if len(queue) - place <= len(empty) else filled,
-                     key=lambda split: (filled[split] + len(rows)) / shares[split])
+        choice = min(
+            empty if len(queue) - place <= len(empty) else filled,
+            key=lambda split: (filled[split] + len(rows)) / shares[split],
+        )
         filled[choice] += len(rows)
         for row in rows:
             splits[row] = choice
@@ -104,7 +153,9 @@ def draw_splits(clip_ids: Sequence[str], groups: Sequence[str], config: FolderCo
 
 
 def _locate(names: Sequence[str], audio_root: str | Path, where: Sequence[str]) -> list[str]:
-    """Each file's path below the root. Raises InputError with the first that is missing and their number."""
+    """Each file's path below the root. Raises InputError with the first that is missing and their
+    number.
+    """
     root = Path(audio_root).resolve()
     stems: dict[str, list[str]] | None = None
     paths: list[str] = []
@@ -120,14 +171,18 @@ def _locate(names: Sequence[str], audio_root: str | Path, where: Sequence[str]) 
             stems = _audio_by_stem(root) if stems is None else stems
             found = stems.get(os.path.normpath(path), [])
             if len(found) > 1:
-                raise InputError(f"{where[row]}: {name!r} fits {' and '.join(found)}; write which is meant")
+                raise InputError(
+                    f"{where[row]}: {name!r} fits {' and '.join(found)}; write which is meant"
+                )
             path = found[0] if found else path
             missing += [] if found else [row]
         paths.append(path)
     if missing:
         hint = "" if stems else "; there is no audio at all below it"
-        raise InputError(f"{where[missing[0]]}: no file {names[missing[0]]!r} below {audio_root}{hint} "
-                         f"({len(missing)} of {len(names)} clips have none)")
+        raise InputError(
+            f"{where[missing[0]]}: no file {names[missing[0]]!r} below {audio_root}{hint} "
+            f"({len(missing)} of {len(names)} clips have none)"
+        )
     return paths
 
 
@@ -144,15 +199,21 @@ def _unique(values: Sequence[str], kind: str, where: Sequence[str]) -> None:
     first: dict[str, int] = {}
     for row, value in enumerate(values):
         if first.setdefault(value, row) != row:
-            raise InputError(f"{where[row]}: {kind} {value!r} was named before ({where[first[value]]})")
+            raise InputError(
+                f"{where[row]}: {kind} {value!r} was named before ({where[first[value]]})"
+            )
 
 
 def _check_splits(splits: Sequence[str], groups: Sequence[str], where: Sequence[str]) -> None:
     first: dict[str, int] = {}
     for row, (split, group) in enumerate(zip(splits, groups, strict=True)):
         if split not in SPLITS:
-            raise InputError(f"{where[row]}: split {split!r} is not one of train, valid, test or empty")
+            raise InputError(
+                f"{where[row]}: split {split!r} is not one of train, valid, test or empty"
+            )
         if group and split and splits[first.setdefault(group, row)] != split:
             before = first[group]
-            raise InputError(f"{where[row]}: group {group!r} is in {split} here, in {splits[before]} before "
-                             f"({where[before]}); drop the split column to have splits drawn by group")
+            raise InputError(
+                f"{where[row]}: group {group!r} is in {split} here, in {splits[before]} before "
+                f"({where[before]}); drop the split column to have splits drawn by group"
+            )

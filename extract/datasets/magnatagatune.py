@@ -1,7 +1,8 @@
 """MagnaTagATune (Law et al., ISMIR 2009): its official files, and the splits the field agreed on.
 
-Split by folder: 0 to b train, c valid, d to f test. `clean` keeps the clips that carry at least one of the 50
-most frequent tags (counted over all clips) and are readable: 15,247 / 1,529 / 4,332 clips (Won et al. 2020).
+Split by folder: 0 to b train, c valid, d to f test. `clean` keeps the clips that carry at least one
+of the 50 most frequent tags (counted over all clips) and are readable: 15,247 / 1,529 / 4,332 clips
+(Won et al. 2020).
 """
 
 import csv
@@ -30,7 +31,11 @@ SHA256 = {
 EMPTY = frozenset(("35644", "55753", "57881"))  # published as mp3 files of no audio
 NUM_TOP = 50
 SPLITS = ("clean", "all")
-FOLDER_SPLIT = {**dict.fromkeys("0123456789ab", "train"), "c": "valid", **dict.fromkeys("def", "test")}
+FOLDER_SPLIT = {
+    **dict.fromkeys("0123456789ab", "train"),
+    "c": "valid",
+    **dict.fromkeys("def", "test"),
+}
 
 
 def read_annotations(path: str | Path) -> Manifest:
@@ -41,8 +46,10 @@ def read_annotations(path: str | Path) -> Manifest:
     rows = _read_tsv(path)
     _, header = next(rows)
     if len(header) < 3 or header[0] != "clip_id" or header[-1] != "mp3_path":
-        raise InputError(f"{path}: the header must be clip_id, tags…, mp3_path, tab-separated; "
-                         f"is this {ANNOTATIONS}?")
+        raise InputError(
+            f"{path}: the header must be clip_id, tags…, mp3_path, tab-separated; "
+            f"is this {ANNOTATIONS}?"
+        )
     names = header[1:-1]
     for name in names:
         if parse_tags(name, f"{path}, header") != (name,):
@@ -55,7 +62,9 @@ def read_annotations(path: str | Path) -> Manifest:
         if clip_id in clips:
             raise InputError(f"{where}: clip_id {clip_id!r} stands there twice")
         if not set(marks) <= {"0", "1"}:
-            raise InputError(f"{where}: a tag is marked {min(set(marks) - {'0', '1'})!r}; marks are 0 or 1")
+            raise InputError(
+                f"{where}: a tag is marked {min(set(marks) - {'0', '1'})!r}; marks are 0 or 1"
+            )
         split = FOLDER_SPLIT.get(mp3.partition("/")[0])
         if split is None:
             raise InputError(f"{where}: mp3_path {mp3!r} lies in none of the folders 0 to f")
@@ -67,7 +76,9 @@ def read_annotations(path: str | Path) -> Manifest:
 
 
 def check_clip_info(path: str | Path, manifest: Manifest) -> None:
-    """Raise InputError unless the clip info names every clip of the manifest with the same mp3_path."""
+    """Raise InputError unless the clip info names every clip of the manifest with the same
+    mp3_path.
+    """
     rows = _read_tsv(path)
     _, header = next(rows)
     try:
@@ -78,27 +89,41 @@ def check_clip_info(path: str | Path, manifest: Manifest) -> None:
     for clip, audio in zip(manifest.clip_ids, manifest.paths, strict=True):
         if known.get(clip) != audio:
             said = f"has mp3_path {known[clip]!r}" if clip in known else "is missing"
-            raise InputError(f"{path}: clip {clip} {said}, but the annotations say {audio!r}; "
-                             "take both files from one release")
+            raise InputError(
+                f"{path}: clip {clip} {said}, but the annotations say {audio!r}; "
+                "take both files from one release"
+            )
 
 
 def select(manifest: Manifest, split: str) -> Manifest:
-    """The clips of `clean` (see above), or `all`: every clip, the three without audio with an empty split."""
+    """The clips of `clean` (see above), or `all`: every clip, the three without audio with an empty
+    split.
+    """
     readable = [clip not in EMPTY for clip in manifest.clip_ids]
     if split == "all":
         splits = zip(manifest.splits, readable, strict=True)
         return replace(manifest, splits=tuple(own if good else "" for own, good in splits))
     top = {tag for tag, _ in rank_tags(manifest)[:NUM_TOP]}
-    return manifest.take([row for row, tags in enumerate(manifest.tags)
-                          if readable[row] and not top.isdisjoint(tags)])
+    return manifest.take(
+        [
+            row
+            for row, tags in enumerate(manifest.tags)
+            if readable[row] and not top.isdisjoint(tags)
+        ]
+    )
 
 
-def download(folder: str | Path, audio_root: str | Path, base_url: str = BASE_URL,
-             sha256: Mapping[str, str] = SHA256) -> tuple[Path, Path]:
-    """Fetch the official files into `folder` and unpack the audio below `audio_root`, going on where a run
-    stopped.
+def download(
+    folder: str | Path,
+    audio_root: str | Path,
+    base_url: str = BASE_URL,
+    sha256: Mapping[str, str] = SHA256,
+) -> tuple[Path, Path]:
+    """Fetch the official files into `folder` and unpack the audio below `audio_root`, going on
+    where a run stopped.
 
-    The archive is left alone once every annotated mp3 is there. Returns the annotations and the clip info.
+    The archive is left alone once every annotated mp3 is there. Returns the annotations and the
+    clip info.
     """
 
     def get(name: str) -> Path:
@@ -111,7 +136,9 @@ def download(folder: str | Path, audio_root: str | Path, base_url: str = BASE_UR
 
 
 def _read_tsv(path: str | Path) -> Iterator[tuple[int, list[str]]]:
-    """(line, fields) of an official file, plain or gzipped, header first; every line as long as the header."""
+    """(line, fields) of an official file, plain or gzipped, header first; every line as long as the
+    header.
+    """
     with _open_text(Path(path)) as text:
         reader = csv.reader(text, delimiter="\t", strict=True)
         width = 0
@@ -119,7 +146,9 @@ def _read_tsv(path: str | Path) -> Iterator[tuple[int, list[str]]]:
             for row in reader:
                 width = width or len(row)
                 if len(row) != width:
-                    raise InputError(f"{path}, line {reader.line_num}: {len(row)} fields, not {width} as above")
+                    raise InputError(
+                        f"{path}, line {reader.line_num}: {len(row)} fields, not {width} as above"
+                    )
                 yield reader.line_num, row
         except (csv.Error, UnicodeDecodeError, gzip.BadGzipFile, zlib.error, EOFError) as error:
             where = f"{path}, line {reader.line_num + 1}"
@@ -131,5 +160,8 @@ def _read_tsv(path: str | Path) -> Iterator[tuple[int, list[str]]]:
 def _open_text(path: Path) -> IO[str]:
     with path.open("rb") as file:
         zipped = file.read(2) == b"\x1f\x8b"
-    return gzip.open(path, "rt", encoding="utf-8-sig", newline="") if zipped else \
-        path.open(encoding="utf-8-sig", newline="")
+    return (
+        gzip.open(path, "rt", encoding="utf-8-sig", newline="")
+        if zipped
+        else path.open(encoding="utf-8-sig", newline="")
+    )

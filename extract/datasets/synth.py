@@ -1,9 +1,9 @@
 """The sounds of the demo corpus: one small synthesiser per instrument, in NumPy.
 
-A part is a list of notes; an instrument turns it into `[sample]` at `SAMPLE_RATE`, peak about 1. The
-methods differ as their tags do: additive (organ, piano), plucked string after Karplus and Strong 1983
-(guitar), frequency modulation after Chowning 1973 (bells), filtered pulses (synth, bass, strings), breath
-noise (flute), source and formant filter (voices), noise bursts (drums).
+A part is a list of notes; an instrument turns it into `[sample]` at `SAMPLE_RATE`, peak about 1.
+The methods differ as their tags do: additive (organ, piano), plucked string after Karplus and
+Strong 1983 (guitar), frequency modulation after Chowning 1973 (bells), filtered pulses (synth,
+bass, strings), breath noise (flute), source and formant filter (voices), noise bursts (drums).
 """
 
 from collections.abc import Callable
@@ -27,8 +27,13 @@ Part = list[Note]
 Instrument = Callable[[Part, int, np.random.Generator], np.ndarray]
 
 # Formant centres in Hz after Peterson and Barney 1952: a, e, i, o, u of men's voices.
-VOWELS = {"a": (730, 1090, 2440), "e": (530, 1840, 2480), "i": (270, 2290, 3010),
-          "o": (570, 840, 2410), "u": (300, 870, 2240)}
+VOWELS = {
+    "a": (730, 1090, 2440),
+    "e": (530, 1840, 2480),
+    "i": (270, 2290, 3010),
+    "o": (570, 840, 2410),
+    "u": (300, 870, 2240),
+}
 
 
 def hertz(pitch: float) -> float:
@@ -61,7 +66,9 @@ def lowpass(cutoff: float, order: int = 2) -> Callable[[np.ndarray], np.ndarray]
 
 
 def pulses(frequency: np.ndarray) -> np.ndarray:
-    """Band-limited pulse train: the closed form of Σ_{k=1..M} cos(kφ), with M below Nyquist, scaled to peak 1."""
+    """Band-limited pulse train: the closed form of Σ_{k=1..M} cos(kφ), with M below Nyquist, scaled
+    to peak 1.
+    """
     phase = TAU * np.cumsum(frequency) / SAMPLE_RATE
     count = int(0.45 * SAMPLE_RATE / frequency.max())
     half = np.sin(phase / 2)
@@ -87,7 +94,9 @@ def per_note(sound: Callable[[float, int, np.random.Generator], np.ndarray]) -> 
 def _organ(f0: float, count: int, rng: np.random.Generator) -> np.ndarray:
     time = TAU * f0 * seconds(count)
     drawbars = {0.5: 0.6, 1: 1.0, 1.5: 0.4, 2: 0.7, 3: 0.4, 4: 0.4, 6: 0.2, 8: 0.2}
-    wave = sum(level * np.sin(ratio * time) for ratio, level in drawbars.items() if ratio * f0 < 7500)
+    wave = sum(
+        level * np.sin(ratio * time) for ratio, level in drawbars.items() if ratio * f0 < 7500
+    )
     return np.asarray(wave) / 3 * ramps(count, 0.01, 0.03)
 
 
@@ -121,7 +130,9 @@ def _flute(f0: float, count: int, rng: np.random.Generator) -> np.ndarray:
     time = seconds(count)
     phase = TAU * f0 * time + 0.6 * np.sin(TAU * 5 * time)
     breath = shape(rng.standard_normal(count), lambda f: np.exp(-(((f - 2 * f0) / f0) ** 2)))
-    return (np.sin(phase) + 0.15 * np.sin(2 * phase) + 0.25 * breath) / 1.3 * ramps(count, 0.06, 0.06)
+    return (
+        (np.sin(phase) + 0.15 * np.sin(2 * phase) + 0.25 * breath) / 1.3 * ramps(count, 0.06, 0.06)
+    )
 
 
 def _synth(f0: float, count: int, rng: np.random.Generator) -> np.ndarray:
@@ -153,7 +164,9 @@ def _tone(f0: float, count: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def voice(formant_scale: float, singers: int) -> Instrument:
-    """Glottal pulses through two vowels that fade into each other; female formants lie about 1.17 times higher."""
+    """Glottal pulses through two vowels that fade into each other; female formants lie about 1.17
+    times higher.
+    """
 
     def sound(f0: float, count: int, rng: np.random.Generator) -> np.ndarray:
         time = seconds(count)
@@ -166,12 +179,16 @@ def voice(formant_scale: float, singers: int) -> Instrument:
 
         def formants(name: str) -> Callable[[np.ndarray], np.ndarray]:
             centres = formant_scale * np.array(VOWELS[name])
-            return lambda f: sum(level / np.sqrt(1 + ((f - centre) / 70) ** 2)
-                                 for centre, level in zip(centres, (1.0, 0.5, 0.25), strict=True))
+            return lambda f: sum(
+                level / np.sqrt(1 + ((f - centre) / 70) ** 2)
+                for centre, level in zip(centres, (1.0, 0.5, 0.25), strict=True)
+            )
 
         first, second = rng.choice(list(VOWELS), 2)
         fade = np.linspace(0, 1, count)
-        spoken = (1 - fade) * shape(source, formants(first)) + fade * shape(source, formants(second))
+        spoken = (1 - fade) * shape(source, formants(first)) + fade * shape(
+            source, formants(second)
+        )
         return 4 * spoken * ramps(count, 0.05, 0.08)
 
     return per_note(sound)
@@ -195,9 +212,17 @@ def drums(part: Part, count: int, rng: np.random.Generator) -> np.ndarray:
 
 
 INSTRUMENTS: dict[str, Instrument] = {
-    "synth": per_note(_synth), "guitar": per_note(_guitar), "piano": per_note(_piano),
-    "strings": per_note(_strings), "organ": per_note(_organ), "flute": per_note(_flute), "bells": per_note(_bells),
-    "bass": per_note(_bass), "drums": drums,
-    "male voice": voice(1.0, 1), "female voice": voice(1.17, 1), "choir": voice(1.08, 4),
+    "synth": per_note(_synth),
+    "guitar": per_note(_guitar),
+    "piano": per_note(_piano),
+    "strings": per_note(_strings),
+    "organ": per_note(_organ),
+    "flute": per_note(_flute),
+    "bells": per_note(_bells),
+    "bass": per_note(_bass),
+    "drums": drums,
+    "male voice": voice(1.0, 1),
+    "female voice": voice(1.17, 1),
+    "choir": voice(1.08, 4),
     "": per_note(_tone),
 }

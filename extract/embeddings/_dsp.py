@@ -16,9 +16,10 @@ def frame(x: jax.Array, size: int, hop: int) -> jax.Array:
     shifts = -(-size // hop)
     missing = (count + shifts - 1) * hop - x.shape[-1]
     x = jnp.pad(x, [(0, 0)] * (x.ndim - 1) + [(0, max(0, missing))])
-    blocks = x[..., :(count + shifts - 1) * hop].reshape(*x.shape[:-1], count + shifts - 1, hop)
-    # Concatenated blocks are a few contiguous copies; an index gather of every sample is many times slower on CPU.
-    return jnp.concatenate([blocks[..., i:i + count, :] for i in range(shifts)], -1)[..., :size]
+    blocks = x[..., : (count + shifts - 1) * hop].reshape(*x.shape[:-1], count + shifts - 1, hop)
+    # Concatenated blocks are a few contiguous copies; an index gather of every sample is many times
+    # slower on CPU.
+    return jnp.concatenate([blocks[..., i : i + count, :] for i in range(shifts)], -1)[..., :size]
 
 
 def windows_of(x: np.ndarray, size: int, hop: int) -> np.ndarray:
@@ -39,9 +40,11 @@ def hann(size: int, periodic: bool = True) -> np.ndarray:
 def mel_filters(sample_rate: int, n_fft: int, bands: int, low: float, high: float) -> np.ndarray:
     """Unnormalised HTK mel filters, float32 `[n_fft // 2 + 1, band]`; low, high in Hz.
 
-    The triangles are straight in mel, not in Hz, as in the VGGish front end and in Kaldi (Slaney's and librosa's are
-    straight in Hz). With `low` ≥ 0 and `high` below Nyquist the DC and Nyquist rows are 0, as both of them have it.
+    The triangles are straight in mel, not in Hz, as in the VGGish front end and in Kaldi (Slaney's
+    and librosa's are straight in Hz). With `low` ≥ 0 and `high` below Nyquist the DC and Nyquist
+    rows are 0, as both of them have it.
     """
+
     def mel(hz: np.ndarray | float) -> np.ndarray:
         return 1127 * np.log1p(np.asarray(hz) / 700)
 

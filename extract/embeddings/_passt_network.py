@@ -1,4 +1,6 @@
-"""PaSST's front end and transformer: audio at 32 kHz → 768 values per window, for any length up to 30 s."""
+"""PaSST's front end and transformer: audio at 32 kHz → 768 values per window, for any length up to
+30 s.
+"""
 
 import flax.linen as nn
 import jax
@@ -6,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from extract.embeddings import _dsp
-from extract.weights_formats import LINEAR, OIHW, Layout
+from extract.embeddings.weights_formats import LINEAR, OIHW, Layout
 
 DIM, DEPTH, HEADS = 768, 12, 12
 SAMPLE_RATE, N_FFT, HOP, STFT_WINDOW, BANDS = 32000, 1024, 320, 800, 128
@@ -18,13 +20,16 @@ LONG = 1024  # tokens above which attention goes head by head, to keep its weigh
 def log_mel(x: jax.Array, length: jax.Array | None = None) -> jax.Array:
     """`[batch, sample]` → scaled log-mel power, `[batch, band, frame]`, one frame per 320 samples.
 
-    length: of the audio, where `x` is longer than it; frames beyond 1 + (length − 1) // 320 are then meaningless.
+    length: of the audio, where `x` is longer than it; frames beyond 1 + (length − 1) // 320 are
+    then meaningless.
     """
     # Pre-emphasis without a sample before the first, fixed at 0.97 in training and use alike.
     x = x[:, 1:] - 0.97 * x[:, :-1]
     index = jnp.arange(-N_FFT // 2, x.shape[1] + N_FFT // 2)
     last = (x.shape[1] if length is None else length - 1) - 1
-    x = jnp.take(x, jnp.clip(last - jnp.abs(last - jnp.abs(index)), 0), axis=1)  # reflected at both ends
+    x = jnp.take(
+        x, jnp.clip(last - jnp.abs(last - jnp.abs(index)), 0), axis=1
+    )  # reflected at both ends
     margin = (N_FFT - STFT_WINDOW) // 2
     window = np.pad(_dsp.hann(STFT_WINDOW, periodic=False), margin).astype(np.float32)
     spectrum = jnp.fft.rfft(_dsp.frame(x, N_FFT, HOP) * window)
@@ -39,22 +44,29 @@ def num_columns(num_samples: int | jax.Array) -> int | jax.Array:
 
 
 class Block(nn.Module):
-    """A pre-norm transformer block over `[batch, token, 768]`, of which the first `queries` tokens go on."""
+    """A pre-norm transformer block over `[batch, token, 768]`, of which the first `queries` tokens
+    go on.
+    """
 
     queries: int | None = None
 
     @nn.compact
     def __call__(self, x: jax.Array, mask: jax.Array | None) -> jax.Array:
         y = _norm("norm1")(x)
-        query, key, value = jnp.moveaxis(nn.Dense(3 * DIM, name="qkv")(y).reshape(*x.shape[:2], 3, HEADS, -1), 2, 0)
-        y = attend(query[:, :self.queries], key, value, mask)
-        x = x[:, :self.queries] + nn.Dense(DIM, name="proj")(y)
+        query, key, value = jnp.moveaxis(
+            nn.Dense(3 * DIM, name="qkv")(y).reshape(*x.shape[:2], 3, HEADS, -1), 2, 0
+        )
+        y = attend(query[:, : self.queries], key, value, mask)
+        x = x[:, : self.queries] + nn.Dense(DIM, name="proj")(y)
         y = nn.Dense(4 * DIM, name="fc1")(_norm("norm2")(x))
         return x + nn.Dense(DIM, name="fc2")(nn.gelu(y, approximate=False))
 
 
 def attend(query: jax.Array, key: jax.Array, value: jax.Array, mask: jax.Array | None) -> jax.Array:
-    """Softmax attention over `[batch, token, head, dim]` → `[batch, query, head · dim]`; mask: bool `[token]`."""
+    """Softmax attention over `[batch, token, head, dim]` → `[batch, query, head · dim]`; mask: bool
+    `[token]`.
+    """
+
     def one_head(arrays: tuple[jax.Array, jax.Array, jax.Array]) -> jax.Array:
         q, k, v = arrays
         logits = jnp.einsum("bqd,bkd->bqk", q, k) * (DIM // HEADS) ** -0.5
@@ -68,7 +80,9 @@ def attend(query: jax.Array, key: jax.Array, value: jax.Array, mask: jax.Array |
 
 
 class Network(nn.Module):
-    """Log-mel images `[batch, band, frame]` → `[batch, 768]`, the mean of the class and the distillation token."""
+    """Log-mel images `[batch, band, frame]` → `[batch, 768]`, the mean of the class and the
+    distillation token.
+    """
 
     @nn.compact
     def __call__(self, x: jax.Array, columns: jax.Array | None = None) -> jax.Array:
@@ -76,8 +90,9 @@ class Network(nn.Module):
         table = nn.initializers.normal(0.02)
         frequency = self.param("frequency_positions", table, (1, ROWS, 1, DIM))
         time = self.param("time_positions", table, (1, 1, COLUMNS, DIM))
-        special = (self.param("special_positions", table, (1, 2, DIM))
-                   + jnp.concatenate([self.param(name, table, (1, 1, DIM)) for name in ("cls", "dist")], 1))
+        special = self.param("special_positions", table, (1, 2, DIM)) + jnp.concatenate(
+            [self.param(name, table, (1, 1, DIM)) for name in ("cls", "dist")], 1
+        )
         x = nn.Conv(DIM, (PATCH, PATCH), STRIDE, "VALID", name="patches")(x[..., None])
         batch, rows, width = x.shape[:3]
         x = (x + time[:, :, :width] + frequency).reshape(batch, rows * width, DIM)
@@ -98,19 +113,26 @@ def _norm(name: str) -> nn.LayerNorm:
 def layout() -> Layout:
     """Where the published tensors go; the classifier heads are not used."""
     names: Layout = {
-        "params/cls": ("cls_token", None), "params/dist": ("dist_token", None),
+        "params/cls": ("cls_token", None),
+        "params/dist": ("dist_token", None),
         "params/special_positions": ("new_pos_embed", None),
         "params/frequency_positions": ("freq_new_pos_embed", (0, 2, 3, 1)),
         "params/time_positions": ("time_new_pos_embed", (0, 2, 3, 1)),
         "params/patches/kernel": ("patch_embed.proj.weight", OIHW),
         "params/patches/bias": ("patch_embed.proj.bias", None),
-        "params/norm/scale": ("norm.weight", None), "params/norm/bias": ("norm.bias", None),
+        "params/norm/scale": ("norm.weight", None),
+        "params/norm/bias": ("norm.bias", None),
     }
     for i in range(DEPTH):
         for norm in ("norm1", "norm2"):
             names[f"params/blocks_{i}/{norm}/scale"] = f"blocks.{i}.{norm}.weight", None
             names[f"params/blocks_{i}/{norm}/bias"] = f"blocks.{i}.{norm}.bias", None
-        for dense, published in (("qkv", "attn.qkv"), ("proj", "attn.proj"), ("fc1", "mlp.fc1"), ("fc2", "mlp.fc2")):
+        for dense, published in (
+            ("qkv", "attn.qkv"),
+            ("proj", "attn.proj"),
+            ("fc1", "mlp.fc1"),
+            ("fc2", "mlp.fc2"),
+        ):
             names[f"params/blocks_{i}/{dense}/kernel"] = f"blocks.{i}.{published}.weight", LINEAR
             names[f"params/blocks_{i}/{dense}/bias"] = f"blocks.{i}.{published}.bias", None
     return names

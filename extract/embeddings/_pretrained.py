@@ -9,16 +9,17 @@ import jax
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from extract import weights_formats
+from extract.embeddings import weights_formats
+from extract.embeddings.weights_formats import Layout, Tensors
 from extract.errors import InputError
-from extract.weights_formats import Layout, Tensors
 
 BACKENDS = ("jax", "package")
 
 
 @dataclass(frozen=True)
 class Source:
-    """weights: a file, or None for the cache. cache_dir: None for the user's. random_weights: a seed, or None.
+    """weights: a file, or None for the cache. cache_dir: None for the user's. random_weights: a
+    seed, or None.
 
     backend: `jax`, or `package` for the model's own package.
     """
@@ -32,17 +33,37 @@ class Source:
         if self.backend not in BACKENDS:
             raise InputError(f"unknown backend {self.backend!r}; there are {', '.join(BACKENDS)}")
         if self.random_weights is not None and not 0 <= self.random_weights < 2**31:
-            raise InputError(f"--random_weights={self.random_weights}: a seed is from 0 to {2**31 - 1}")
+            raise InputError(
+                f"--random_weights={self.random_weights}: a seed is from 0 to {2**31 - 1}"
+            )
         if self.weights is not None and self.random_weights is not None:
-            raise InputError(f"weights {str(self.weights)!r} and random weights exclude each other; give one of them")
+            raise InputError(
+                f"weights {str(self.weights)!r} and random weights exclude each other; give one of "
+                f"them"
+            )
 
 
-def obtain(source: Source, name: str, init: Callable[[jax.Array], Any], convert: Callable[[Tensors, str], Any], *,
-           variant: str = "", companion: str = "") -> tuple[Any, dict[str, Any]]:
-    """(parameters, provenance). Raises InputError if there are no weights, naming the command that gets them."""
+def obtain(
+    source: Source,
+    name: str,
+    init: Callable[[jax.Array], Any],
+    convert: Callable[[Tensors, str], Any],
+    *,
+    variant: str = "",
+    companion: str = "",
+) -> tuple[Any, dict[str, Any]]:
+    """(parameters, provenance). Raises InputError if there are no weights, naming the command that
+    gets them.
+    """
     if source.random_weights is not None:
-        return init(jax.random.key(source.random_weights)), {"weights": f"random, seed {source.random_weights}"}
-    path = Path(source.weights) if source.weights else weights_formats.cache_file(name, variant, source.cache_dir)
+        return init(jax.random.key(source.random_weights)), {
+            "weights": f"random, seed {source.random_weights}"
+        }
+    path = (
+        Path(source.weights)
+        if source.weights
+        else weights_formats.cache_file(name, variant, source.cache_dir)
+    )
     if not source.weights and not path.exists():
         command = f"python -m extract.weights --embedding={name}"
         command += f" --{name}_variant={variant}" if variant else ""

@@ -1,8 +1,8 @@
 """Log-mel frames: the embedding that needs no weights. librosa's defaults throughout.
 
-22,050 Hz; periodic Hann window of 2048 samples, hop 512, zero-padded so that frame t is centred at t·512; power
-spectrum; 128 Slaney mel bands, 0 to 11,025 Hz; 10·log10(max(power, 1e-10)) dB, absolute: no dependence on the
-clip's maximum, so a frame is a function of its own samples.
+22,050 Hz; periodic Hann window of 2048 samples, hop 512, zero-padded so that frame t is centred at
+t·512; power spectrum; 128 Slaney mel bands, 0 to 11,025 Hz; 10·log10(max(power, 1e-10)) dB,
+absolute: no dependence on the clip's maximum, so a frame is a function of its own samples.
 """
 
 import importlib.metadata
@@ -14,7 +14,7 @@ from extract.errors import InputError
 
 SAMPLE_RATE = 22_050  # Hz
 N_FFT, HOP, N_MELS = 2048, 512, 128
-_BLOCK = 2048         # frames at a time, so that an hour's spectrogram never exists whole
+_BLOCK = 2048  # frames at a time, so that an hour's spectrogram never exists whole
 
 
 def build() -> Embedding:
@@ -24,9 +24,20 @@ def build() -> Embedding:
     except importlib.metadata.PackageNotFoundError:
         raise InputError("logmel needs librosa: pip install 'fsprobe[extract]'") from None
     return Embedding(
-        name="logmel", sample_rate=SAMPLE_RATE, dim=N_MELS, window=N_FFT / SAMPLE_RATE, hop=HOP / SAMPLE_RATE,
+        name="logmel",
+        sample_rate=SAMPLE_RATE,
+        dim=N_MELS,
+        window=N_FFT / SAMPLE_RATE,
+        hop=HOP / SAMPLE_RATE,
         clip_frames=frames,
-        provenance={"package": "librosa", "version": version, "n_fft": N_FFT, "hop_length": HOP, "n_mels": N_MELS})
+        provenance={
+            "package": "librosa",
+            "version": version,
+            "n_fft": N_FFT,
+            "hop_length": HOP,
+            "n_mels": N_MELS,
+        },
+    )
 
 
 def frames(audio: np.ndarray) -> np.ndarray:
@@ -38,8 +49,9 @@ def frames(audio: np.ndarray) -> np.ndarray:
     for start in range(0, count, _BLOCK):
         stop = min(start + _BLOCK, count)
         first, last = start * HOP - N_FFT // 2, (stop - 1) * HOP + N_FFT // 2
-        samples = np.pad(audio[max(first, 0):last], (max(-first, 0), max(last - len(audio), 0)))
-        power = librosa.feature.melspectrogram(y=samples, sr=SAMPLE_RATE, n_fft=N_FFT, hop_length=HOP,
-                                               n_mels=N_MELS, center=False)
+        samples = np.pad(audio[max(first, 0) : last], (max(-first, 0), max(last - len(audio), 0)))
+        power = librosa.feature.melspectrogram(
+            y=samples, sr=SAMPLE_RATE, n_fft=N_FFT, hop_length=HOP, n_mels=N_MELS, center=False
+        )
         out[start:stop] = librosa.power_to_db(power, top_db=None).T
     return out

@@ -1,8 +1,10 @@
-"""OpenL3, audio subnetwork "mel128, music, 512" (Cramer, Wu, Salamon and Bello, ICASSP 2019), in JAX.
+"""OpenL3, audio subnetwork "mel128, music, 512" (Cramer, Wu, Salamon and Bello, ICASSP 2019), in
+JAX.
 
-Audio at 48 kHz, preceded by half a second of zeros, is cut into windows of 1 s, one every 0.1 s; each becomes a
-log-mel image and 512 values. Two packages carry this model and their front ends differ, so that equal weights give
-different embeddings (`Config.variant`): `openl3` 0.4.2 with kapre, and `torchopenl3` 1.0.1, which the paper used.
+Audio at 48 kHz, preceded by half a second of zeros, is cut into windows of 1 s, one every 0.1 s;
+each becomes a log-mel image and 512 values. Two packages carry this model and their front ends
+differ, so that equal weights give different embeddings (`Config.variant`): `openl3` 0.4.2 with
+kapre, and `torchopenl3` 1.0.1, which the paper used.
 """
 
 import functools
@@ -16,13 +18,26 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from extract import weights_formats
-from extract.embeddings import Embedding, _dsp
+from extract.embeddings import Embedding, _dsp, weights_formats
 from extract.embeddings._nn import Conv3x3, in_float32, map_batches, pool2x2, random_tree
-from extract.embeddings._openl3_frontend import BANDS, BINS, FRAMES, N_FFT, drop_plain_dft, log_mel, mel_filters
-from extract.embeddings._pretrained import Source, from_published, jax_provenance, obtain, to_published
+from extract.embeddings._openl3_frontend import (
+    BANDS,
+    BINS,
+    FRAMES,
+    N_FFT,
+    drop_plain_dft,
+    log_mel,
+    mel_filters,
+)
+from extract.embeddings._pretrained import (
+    Source,
+    from_published,
+    jax_provenance,
+    obtain,
+    to_published,
+)
+from extract.embeddings.weights_formats import OIHW, Layout, Tensors
 from extract.errors import InputError
-from extract.weights_formats import OIHW, Layout, Tensors
 
 NAME = "openl3"
 SAMPLE_RATE = 48000
@@ -43,7 +58,9 @@ class Config:
 
     def __post_init__(self) -> None:
         if self.variant not in VARIANTS:
-            raise InputError(f"unknown OpenL3 variant {self.variant!r}; there are {', '.join(VARIANTS)}")
+            raise InputError(
+                f"unknown OpenL3 variant {self.variant!r}; there are {', '.join(VARIANTS)}"
+            )
 
 
 class Network(nn.Module):
@@ -81,7 +98,9 @@ def num_frames(num_samples: int) -> int:
 
 
 def _padding(num_samples: int) -> tuple[int, int]:
-    """Zeros before and after: both packages centre the first window on the first sample and fill up the last."""
+    """Zeros before and after: both packages centre the first window on the first sample and fill up
+    the last.
+    """
     return WINDOW // 2, WINDOW + (num_frames(num_samples) - 1) * HOP - WINDOW // 2 - num_samples
 
 
@@ -107,7 +126,9 @@ def embed(params: Mapping[str, Any], x: jax.Array) -> jax.Array:
 
 
 @functools.partial(jax.jit, static_argnames="batch_size")
-def frames(params: Mapping[str, Any], audio: jax.Array, batch_size: int = Config.batch_size) -> jax.Array:
+def frames(
+    params: Mapping[str, Any], audio: jax.Array, batch_size: int = Config.batch_size
+) -> jax.Array:
     """Audio in [-1, 1] at 48 kHz, `[batch, sample]` → `[batch, frame, 512]`."""
     x = _dsp.frame(jnp.pad(audio, ((0, 0), _padding(audio.shape[-1]))), WINDOW, HOP)
     y = map_batches(functools.partial(embed, params), x.reshape(-1, WINDOW), batch_size)
@@ -117,18 +138,25 @@ def frames(params: Mapping[str, Any], audio: jax.Array, batch_size: int = Config
 def layout(variant: str) -> Layout:
     """Where the published tensors go."""
     keras = variant == "openl3"
-    norm_leaves = (("params", "scale", "gamma" if keras else "weight"),
-                   ("params", "bias", "beta" if keras else "bias"),
-                   ("batch_stats", "mean", "moving_mean" if keras else "running_mean"),
-                   ("batch_stats", "var", "moving_variance" if keras else "running_var"))
+    norm_leaves = (
+        ("params", "scale", "gamma" if keras else "weight"),
+        ("params", "bias", "beta" if keras else "bias"),
+        ("batch_stats", "mean", "moving_mean" if keras else "running_mean"),
+        ("batch_stats", "var", "moving_variance" if keras else "running_var"),
+    )
     separator = "/" if keras else "."
     names: Layout = {}
     for i in range(len(FEATURES)):
         conv = f"conv2d_{i + 1}" if i < len(FEATURES) - 1 else "audio_embedding_layer"
-        names[f"params/convs_{i}/kernel"] = (f"{conv}/kernel", None) if keras else (f"{conv}.weight", OIHW)
+        names[f"params/convs_{i}/kernel"] = (
+            (f"{conv}/kernel", None) if keras else (f"{conv}.weight", OIHW)
+        )
         names[f"params/convs_{i}/bias"] = f"{conv}{separator}bias", None
         for collection, leaf, published in norm_leaves:
-            names[f"{collection}/norms_{i}/{leaf}"] = f"batch_normalization_{i + 1}{separator}{published}", None
+            names[f"{collection}/norms_{i}/{leaf}"] = (
+                f"batch_normalization_{i + 1}{separator}{published}",
+                None,
+            )
     if not keras:
         names["frontend/mel"] = "speclayer.mel_basis", None
         names["frontend/dft_real"] = "speclayer.dft_real_kernels", None
@@ -150,24 +178,36 @@ def init_params(key: jax.Array, variant: str = Config.variant) -> dict[str, Any]
 
 
 def load_params(path: str | Path) -> dict[str, Any]:
-    """Parameters from a published or a converted weights file; which variant they are of shows in the file."""
+    """Parameters from a published or a converted weights file; which variant they are of shows in
+    the file.
+    """
     return from_tensors(weights_formats.read_weights(path)[0], str(path))
 
 
 def from_tensors(tensors: Tensors, where: str, variant: str = "") -> dict[str, Any]:
-    """Parameters from published tensors. Raises InputError, naming `where`, unless they are this model's."""
+    """Parameters from published tensors. Raises InputError, naming `where`, unless they are this
+    model's.
+    """
     found = "torchopenl3" if any(name.startswith("speclayer.") for name in tensors) else "openl3"
     if variant and variant != found:
-        raise InputError(f"{where}: holds weights of variant {found}, not {variant}; choose with --openl3_variant")
+        raise InputError(
+            f"{where}: holds weights of variant {found}, not {variant}; choose with "
+            f"--openl3_variant"
+        )
     if found == "openl3":
         tensors = _keras_numbered({name: tensor for name, tensor in tensors.items() if "/" in name})
     shapes: dict[str, Any] = dict(_shapes())
     if found == "torchopenl3":
         kernel = jax.ShapeDtypeStruct((BINS, 1, N_FFT), np.float32)
-        shapes["frontend"] = {"mel": jax.ShapeDtypeStruct((BANDS, BINS), np.float32),
-                              "dft_real": kernel, "dft_imag": kernel}
+        shapes["frontend"] = {
+            "mel": jax.ShapeDtypeStruct((BANDS, BINS), np.float32),
+            "dft_real": kernel,
+            "dft_imag": kernel,
+        }
     names = layout(found)
-    if "speclayer.dft_real_kernels" not in tensors:  # a converted file, from which a plain DFT was dropped
+    if (
+        "speclayer.dft_real_kernels" not in tensors
+    ):  # a converted file, from which a plain DFT was dropped
         names = {path: place for path, place in names.items() if "/dft_" not in path}
     params: dict[str, Any] = from_published(tensors, names, shapes, where)
     if "dft_real" in params.get("frontend", {}):
@@ -176,7 +216,9 @@ def from_tensors(tensors: Tensors, where: str, variant: str = "") -> dict[str, A
 
 
 def _keras_numbered(tensors: Tensors) -> Tensors:
-    """Layers numbered in file order from 1: Keras counts on through a session, and loads by order, not by name."""
+    """Layers numbered in file order from 1: Keras counts on through a session, and loads by order,
+    not by name.
+    """
     counts: dict[str, int] = {}
     names: dict[str, str] = {}
     for tensor in tensors:
@@ -185,23 +227,47 @@ def _keras_numbered(tensors: Tensors) -> Tensors:
         if layer not in names:
             counts[kind] = counts.get(kind, 0) + 1
             names[layer] = layer if kind == "audio_embedding_layer" else f"{kind}_{counts[kind]}"
-    return {"/".join((names[layer], leaf)): tensors[f"{layer}/{leaf}"]
-            for layer, leaf in (tensor.rsplit("/", 1) for tensor in tensors)}
+    return {
+        "/".join((names[layer], leaf)): tensors[f"{layer}/{leaf}"]
+        for layer, leaf in (tensor.rsplit("/", 1) for tensor in tensors)
+    }
 
 
-def build(variant: str = Config.variant, batch_size: int = Config.batch_size, **source: Any) -> Embedding:
-    """The embedding; `source` as in `_pretrained.Source`. Raises InputError on bad options or weights."""
+def build(
+    variant: str = Config.variant, batch_size: int = Config.batch_size, **source: Any
+) -> Embedding:
+    """The embedding; `source` as in `_pretrained.Source`. Raises InputError on bad options or
+    weights.
+    """
     config, origin = Config(variant, batch_size), Source(**source)
-    params, provenance = obtain(origin, NAME, functools.partial(init_params, variant=config.variant),
-                                functools.partial(from_tensors, variant=config.variant), variant=config.variant)
-    common: dict[str, Any] = {"name": NAME, "sample_rate": SAMPLE_RATE, "dim": DIM,
-                              "window": WINDOW / SAMPLE_RATE, "hop": HOP / SAMPLE_RATE}
+    params, provenance = obtain(
+        origin,
+        NAME,
+        functools.partial(init_params, variant=config.variant),
+        functools.partial(from_tensors, variant=config.variant),
+        variant=config.variant,
+    )
+    common: dict[str, Any] = {
+        "name": NAME,
+        "sample_rate": SAMPLE_RATE,
+        "dim": DIM,
+        "window": WINDOW / SAMPLE_RATE,
+        "hop": HOP / SAMPLE_RATE,
+    }
     provenance = {"variant": config.variant, "backend": origin.backend, **provenance}
     if origin.backend == "package":
         from extract.embeddings import packages
 
         package = packages.openl3 if config.variant == "openl3" else packages.torchopenl3
         clip_frames, versions = package(to_published(params, layout(config.variant)))
-        return Embedding(**common, clip_frames=clip_frames, in_workers=False, provenance=provenance | versions)
-    return Embedding(**common, windows=windows, embed=embed, params=params, batch_size=config.batch_size,
-                     provenance=provenance | jax_provenance())
+        return Embedding(
+            **common, clip_frames=clip_frames, in_workers=False, provenance=provenance | versions
+        )
+    return Embedding(
+        **common,
+        windows=windows,
+        embed=embed,
+        params=params,
+        batch_size=config.batch_size,
+        provenance=provenance | jax_provenance(),
+    )

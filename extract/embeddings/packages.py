@@ -1,7 +1,9 @@
-"""The models' own packages behind this project's interface: the oracle of the parity tests and `--backend=package`.
+"""The models' own packages behind this project's interface: the oracle of the parity tests and
+`--backend=package`.
 
-Each function takes the tensors under their published names, so that any weights file this project reads will do, and
-returns (clip_frames, versions): `clip_frames` maps float32 `[sample]` at the model's rate to float32 `[frame, dim]`.
+Each function takes the tensors under their published names, so that any weights file this project
+reads will do, and returns (clip_frames, versions): `clip_frames` maps float32 `[sample]` at the
+model's rate to float32 `[frame, dim]`.
 """
 
 import contextlib
@@ -16,8 +18,8 @@ from typing import Any
 
 import numpy as np
 
+from extract.embeddings.weights_formats import Tensors
 from extract.errors import InputError
-from extract.weights_formats import Tensors
 
 ClipFrames = Callable[[np.ndarray], np.ndarray]
 
@@ -30,8 +32,13 @@ def vggish(tensors: Tensors) -> tuple[ClipFrames, dict[str, str]]:
     network = torchvggish._vgg().eval()
     # its constructor downloads the parameters that are set here
     post = object.__new__(torchvggish.Postprocessor)
-    network.load_state_dict({name: torch.tensor(tensor) for name, tensor in tensors.items()
-                             if not name.startswith("pca_")})
+    network.load_state_dict(
+        {
+            name: torch.tensor(tensor)
+            for name, tensor in tensors.items()
+            if not name.startswith("pca_")
+        }
+    )
     post._pca_matrix = torch.tensor(tensors["pca_eigen_vectors"])
     post._pca_means = torch.tensor(tensors["pca_means"].reshape(-1, 1))
 
@@ -54,11 +61,17 @@ def openl3(tensors: Tensors) -> tuple[ClipFrames, dict[str, str]]:
             from tensorflow.keras import Model
             from tensorflow.keras.layers import Flatten, MaxPooling2D
         network = models.AUDIO_MODELS["mel128"](include_frontend=True)
-        pooled = Flatten()(MaxPooling2D(models.AUDIO_POOLING_SIZES["mel128"][512], padding="same")(network.output))
+        pooled = Flatten()(
+            MaxPooling2D(models.AUDIO_POOLING_SIZES["mel128"][512], padding="same")(network.output)
+        )
         model = Model(network.input, pooled)
         model.frontend = "kapre"
     # By order, as Keras loads them: its automatic names count on from one model to the next.
-    layers = [layer for layer in network.layers if layer.name.startswith(("batch_norm", "conv2d", "audio_embedding"))]
+    layers = [
+        layer
+        for layer in network.layers
+        if layer.name.startswith(("batch_norm", "conv2d", "audio_embedding"))
+    ]
     counts = {"batch_normalization": 0, "conv2d": 0}
     for layer in layers:
         kind, leaves = layer.name.rstrip("_0123456789"), ("kernel", "bias")
@@ -72,7 +85,9 @@ def openl3(tensors: Tensors) -> tuple[ClipFrames, dict[str, str]]:
 
     def clip_frames(audio: np.ndarray) -> np.ndarray:
         with warnings.catch_warnings(action="ignore"):  # short or silent audio
-            embeddings: np.ndarray = openl3.get_audio_embedding(audio, 48000, model=model, hop_size=0.1, verbose=0)[0]
+            embeddings: np.ndarray = openl3.get_audio_embedding(
+                audio, 48000, model=model, hop_size=0.1, verbose=0
+            )[0]
         return embeddings
 
     return clip_frames, _versions("openl3", "kapre", "tensorflow")
@@ -83,8 +98,12 @@ def torchopenl3(tensors: Tensors) -> tuple[ClipFrames, dict[str, str]]:
     with _needs("torchopenl3"):
         import torch
         import torchopenl3
-    network = torchopenl3.models.PytorchOpenl3(input_repr="mel128", content_type="music", embedding_size=512).eval()
-    network.load_state_dict({name: torch.tensor(tensor) for name, tensor in tensors.items()}, strict=False)
+    network = torchopenl3.models.PytorchOpenl3(
+        input_repr="mel128", content_type="music", embedding_size=512
+    ).eval()
+    network.load_state_dict(
+        {name: torch.tensor(tensor) for name, tensor in tensors.items()}, strict=False
+    )
 
     def clip_frames(audio: np.ndarray) -> np.ndarray:
         embeddings, _ = torchopenl3.get_audio_embedding(audio, 48000, model=network, hop_size=0.1)
@@ -94,7 +113,9 @@ def torchopenl3(tensors: Tensors) -> tuple[ClipFrames, dict[str, str]]:
     return clip_frames, _versions("torchopenl3", "torch")
 
 
-def passt(tensors: Tensors, window: float, hop: float, mode: str) -> tuple[ClipFrames, dict[str, str]]:
+def passt(
+    tensors: Tensors, window: float, hop: float, mode: str
+) -> tuple[ClipFrames, dict[str, str]]:
     """hear21passt, the 30 s variant; window and hop in seconds, mode `timestamp` or `scene`."""
     with _importable_passt(), contextlib.redirect_stdout(io.StringIO()):
         with _needs("passt"):
@@ -102,19 +123,48 @@ def passt(tensors: Tensors, window: float, hop: float, mode: str) -> tuple[ClipF
             from hear21passt.models.passt import get_model
             from hear21passt.models.preprocess import AugmentMelSTFT
             from hear21passt.wrapper import PasstBasicWrapper
-        mel = AugmentMelSTFT(n_mels=128, sr=32000, win_length=800, hopsize=320, n_fft=1024, freqm=48, timem=192,
-                             htk=False, fmin=0.0, fmax=None, norm=1, fmin_aug_range=10, fmax_aug_range=2000)
+        mel = AugmentMelSTFT(
+            n_mels=128,
+            sr=32000,
+            win_length=800,
+            hopsize=320,
+            n_fft=1024,
+            freqm=48,
+            timem=192,
+            htk=False,
+            fmin=0.0,
+            fmax=None,
+            norm=1,
+            fmin_aug_range=10,
+            fmax_aug_range=2000,
+        )
         network = get_model(arch="passt_30sec", input_tdim=3000, pretrained=False)
-        model = PasstBasicWrapper(mel=mel, net=network, max_model_window=30000, scene_hop=10000, mode="embed_only",
-                                  timestamp_window=1000 * window, timestamp_hop=1000 * hop).eval()
+        model = PasstBasicWrapper(
+            mel=mel,
+            net=network,
+            max_model_window=30000,
+            scene_hop=10000,
+            mode="embed_only",
+            timestamp_window=1000 * window,
+            timestamp_hop=1000 * hop,
+        ).eval()
     # The classifier heads, which the embedding does not use, may be absent.
-    network.load_state_dict({name: torch.tensor(tensor) for name, tensor in tensors.items()}, strict=False)
+    network.load_state_dict(
+        {name: torch.tensor(tensor) for name, tensor in tensors.items()}, strict=False
+    )
 
     def clip_frames(audio: np.ndarray) -> np.ndarray:
         batch = torch.tensor(audio)[None]
-        with torch.no_grad(), warnings.catch_warnings(action="ignore"), contextlib.redirect_stdout(io.StringIO()):
-            frames = model.get_scene_embeddings(batch)[:, None] if mode == "scene" \
+        with (
+            torch.no_grad(),
+            warnings.catch_warnings(action="ignore"),
+            contextlib.redirect_stdout(io.StringIO()),
+        ):
+            frames = (
+                model.get_scene_embeddings(batch)[:, None]
+                if mode == "scene"
                 else model.get_timestamp_embeddings(batch)[0]
+            )
         embeddings: np.ndarray = frames[0].cpu().numpy()
         return embeddings
 
@@ -126,22 +176,38 @@ def _needs(extra: str) -> Iterator[None]:
     """Around imports only, so that a bug in a package is not taken for its absence."""
     try:
         yield
-    except (ImportError, OSError, RuntimeError, AttributeError) as error:  # of compiled parts that do not fit, too
-        python = ", for which openl3 needs Python 3.11" if extra == "openl3" and sys.version_info >= (3, 12) else ""
-        raise InputError(f"the {extra} package does not import ({' '.join(str(error).split())[:200]}); install it: "
-                         f"pip install 'fsprobe[{extra}]'{python}, or use --backend=jax, which needs none") from error
+    except (
+        ImportError,
+        OSError,
+        RuntimeError,
+        AttributeError,
+    ) as error:  # of compiled parts that do not fit, too
+        python = (
+            ", for which openl3 needs Python 3.11"
+            if extra == "openl3" and sys.version_info >= (3, 12)
+            else ""
+        )
+        raise InputError(
+            f"the {extra} package does not import ({' '.join(str(error).split())[:200]}); install "
+            f"it: "
+            f"pip install 'fsprobe[{extra}]'{python}, or use --backend=jax, which needs none"
+        ) from error
 
 
 @contextlib.contextmanager
 def _importable_passt() -> Iterator[None]:
-    """Let hear21passt import where torchaudio's or timm's compiled parts do not fit torch: it calls neither.
+    """Let hear21passt import where torchaudio's or timm's compiled parts do not fit torch: it calls
+    neither.
 
     Of torchaudio it uses a mel filter and two masks written in Python, of timm a download helper.
     """
     hub = types.ModuleType("timm.models._hub")
     hub.download_cached_file = None  # type: ignore[attr-defined]
     modules: dict[str, Any] = {
-        "timm": types.ModuleType("timm"), "timm.models": types.ModuleType("timm.models"), hub.__name__: hub}
+        "timm": types.ModuleType("timm"),
+        "timm.models": types.ModuleType("timm.models"),
+        hub.__name__: hub,
+    }
     try:
         import torchaudio  # noqa: F401
     except (ImportError, OSError, RuntimeError):

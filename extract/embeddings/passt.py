@@ -1,7 +1,9 @@
-"""PaSST, the 30 s variant (Koutini, Schlüter, Eghbal-zadeh and Widmer, Interspeech 2022), as in `hear21passt`, in JAX.
+"""PaSST, the 30 s variant (Koutini, Schlüter, Eghbal-zadeh and Widmer, Interspeech 2022), as in
+`hear21passt`, in JAX.
 
-Audio at 32 kHz. Mode `timestamp`: one window of 160 ms every 50 ms, reflected at both ends, each embedded on its own.
-Mode `scene`: the whole clip in one pass; longer than 30 s, the mean over windows of 30 s, one every 10 s.
+Audio at 32 kHz. Mode `timestamp`: one window of 160 ms every 50 ms, reflected at both ends, each
+embedded on its own. Mode `scene`: the whole clip in one pass; longer than 30 s, the mean over
+windows of 30 s, one every 10 s.
 """
 
 import functools
@@ -15,13 +17,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from extract import weights_formats
-from extract.embeddings import Embedding, _dsp
+from extract.embeddings import Embedding, _dsp, weights_formats
 from extract.embeddings._nn import in_float32, map_batches, random_tree
 from extract.embeddings._passt_network import DIM, Network, layout, log_mel, num_columns
-from extract.embeddings._pretrained import Source, from_published, jax_provenance, obtain, to_published
+from extract.embeddings._pretrained import (
+    Source,
+    from_published,
+    jax_provenance,
+    obtain,
+    to_published,
+)
+from extract.embeddings.weights_formats import Tensors
 from extract.errors import InputError
-from extract.weights_formats import Tensors
 
 NAME = "passt"
 SAMPLE_RATE = 32000
@@ -29,12 +36,16 @@ MODES = ("timestamp", "scene")
 SHORTEST = 4801  # samples that make the 16 STFT frames of one patch
 SCENE = 30 * SAMPLE_RATE  # samples the network takes at once
 SCENE_HOP = 10 * SAMPLE_RATE
-SCENE_STEP = SAMPLE_RATE  # scenes are filled up to a multiple of this, so that few lengths are compiled
+SCENE_STEP = (
+    SAMPLE_RATE  # scenes are filled up to a multiple of this, so that few lengths are compiled
+)
 
 
 @dataclass(frozen=True)
 class Config:
-    """window, hop in seconds (timestamp mode). mode: see above. batch_size: windows per call of `embed`."""
+    """window, hop in seconds (timestamp mode). mode: see above. batch_size: windows per call of
+    `embed`.
+    """
 
     window: float = 0.16
     hop: float = 0.05
@@ -47,9 +58,13 @@ class Config:
         if not (math.isfinite(self.window) and math.isfinite(self.hop)):
             raise InputError(f"PaSST window {self.window} s, hop {self.hop} s: both must be finite")
         if not SHORTEST <= self.window_samples <= SCENE:
-            raise InputError(f"PaSST window {self.window} s is not between {SHORTEST / SAMPLE_RATE:.4f} and 30 s")
+            raise InputError(
+                f"PaSST window {self.window} s is not between {SHORTEST / SAMPLE_RATE:.4f} and 30 s"
+            )
         if self.hop_samples < 1:
-            raise InputError(f"PaSST hop {self.hop} s is less than one sample; the authors use 0.05")
+            raise InputError(
+                f"PaSST hop {self.hop} s is less than one sample; the authors use 0.05"
+            )
 
     @property
     def window_samples(self) -> int:
@@ -75,12 +90,16 @@ def frame_times(num_samples: int, config: Config = Config()) -> np.ndarray:
 
 
 def shortest(config: Config) -> int:
-    """Samples for which the package has an embedding; shorter audio is filled up with zeros to so many."""
+    """Samples for which the package has an embedding; shorter audio is filled up with zeros to so
+    many.
+    """
     return SHORTEST if config.mode == "scene" else config.window_samples // 2 + 1
 
 
 def windows(audio: np.ndarray, size: int, hop: int) -> np.ndarray:
-    """`[sample]` → `[window, size]`, centred on every `hop`-th sample, the audio reflected at both ends."""
+    """`[sample]` → `[window, size]`, centred on every `hop`-th sample, the audio reflected at both
+    ends.
+    """
     return _dsp.windows_of(np.pad(audio, size // 2, mode="reflect"), size, hop)
 
 
@@ -94,13 +113,17 @@ def embed(params: Mapping[str, Any], x: jax.Array) -> jax.Array:
 @jax.jit
 @in_float32
 def scene(params: Mapping[str, Any], x: jax.Array, length: jax.Array) -> jax.Array:
-    """One pass over the first `length` samples of `[batch, sample]`, at most 30 s → `[batch, 768]`."""
+    """One pass over the first `length` samples of `[batch, sample]`, at most 30 s → `[batch,
+    768]`.
+    """
     y: jax.Array = Network().apply(params, log_mel(x, length), num_columns(length))
     return y
 
 
 def scene_frames(params: Mapping[str, Any], audio: np.ndarray) -> np.ndarray:
-    """`[sample]` → `[1, 768]`. Filled up to full seconds and masked, which compiles at most 30 programs."""
+    """`[sample]` → `[1, 768]`. Filled up to full seconds and masked, which compiles at most 30
+    programs.
+    """
     if len(audio) > SCENE:
         parts = [scene(params, part[None], SCENE) for part in windows(audio, SCENE, SCENE_HOP)]
         return np.mean(parts, 0)
@@ -118,12 +141,16 @@ def frames(params: Mapping[str, Any], audio: jax.Array, config: Config = Config(
     if config.mode == "scene":
         size, hop, batch_size = SCENE, SCENE_HOP, 1
     x = _dsp.frame(jnp.pad(audio, ((0, 0), (size // 2, size // 2)), mode="reflect"), size, hop)
-    y = map_batches(functools.partial(embed, params), x.reshape(-1, size), batch_size).reshape(*x.shape[:2], DIM)
+    y = map_batches(functools.partial(embed, params), x.reshape(-1, size), batch_size).reshape(
+        *x.shape[:2], DIM
+    )
     return y.mean(1, keepdims=True) if config.mode == "scene" else y
 
 
 def _shapes() -> Any:
-    return jax.eval_shape(Network().init, jax.random.key(0), jax.ShapeDtypeStruct((1, 128, 16), np.float32))
+    return jax.eval_shape(
+        Network().init, jax.random.key(0), jax.ShapeDtypeStruct((1, 128, 16), np.float32)
+    )
 
 
 def init_params(key: jax.Array) -> dict[str, Any]:
@@ -138,14 +165,22 @@ def load_params(path: str | Path) -> dict[str, Any]:
 
 
 def from_tensors(tensors: Tensors, where: str) -> dict[str, Any]:
-    """Parameters from published tensors. Raises InputError, naming `where`, unless they are this model's."""
+    """Parameters from published tensors. Raises InputError, naming `where`, unless they are this
+    model's.
+    """
     params: dict[str, Any] = from_published(tensors, layout(), _shapes(), where)
     return params
 
 
-def build(window: float = Config.window, hop: float = Config.hop, mode: str = Config.mode,
-          batch_size: int = Config.batch_size, **source: Any) -> Embedding:
-    """The embedding; `source` as in `_pretrained.Source`. Raises InputError on bad options or weights.
+def build(
+    window: float = Config.window,
+    hop: float = Config.hop,
+    mode: str = Config.mode,
+    batch_size: int = Config.batch_size,
+    **source: Any,
+) -> Embedding:
+    """The embedding; `source` as in `_pretrained.Source`. Raises InputError on bad options or
+    weights.
 
     In scene mode it embeds clip by clip: one clip of 30 s is as much work as 250 windows.
     """
@@ -154,20 +189,39 @@ def build(window: float = Config.window, hop: float = Config.hop, mode: str = Co
     size, step = config.window_samples, config.hop_samples
     if mode == "scene":
         size, step = SCENE, SCENE_HOP
-    common: dict[str, Any] = {"name": NAME, "sample_rate": SAMPLE_RATE, "dim": DIM,
-                              "window": size / SAMPLE_RATE, "hop": step / SAMPLE_RATE}
+    common: dict[str, Any] = {
+        "name": NAME,
+        "sample_rate": SAMPLE_RATE,
+        "dim": DIM,
+        "window": size / SAMPLE_RATE,
+        "hop": step / SAMPLE_RATE,
+    }
     provenance = {"mode": mode, "backend": origin.backend, **provenance}
     lengthen = functools.partial(_dsp.at_least, size=shortest(config))
     if origin.backend == "package":
         from extract.embeddings import packages
 
         clip_frames, versions = packages.passt(to_published(params, layout()), window, hop, mode)
-        return Embedding(**common, clip_frames=lambda audio: clip_frames(lengthen(audio)), in_workers=False,
-                         provenance=provenance | versions)
+        return Embedding(
+            **common,
+            clip_frames=lambda audio: clip_frames(lengthen(audio)),
+            in_workers=False,
+            provenance=provenance | versions,
+        )
     provenance |= jax_provenance()
     if mode == "scene":
         params = jax.device_put(params)
-        return Embedding(**common, clip_frames=lambda audio: scene_frames(params, lengthen(audio)), in_workers=False,
-                         provenance=provenance)
-    return Embedding(**common, windows=lambda audio: windows(lengthen(audio), size, step), embed=embed, params=params,
-                     batch_size=config.batch_size, provenance=provenance)
+        return Embedding(
+            **common,
+            clip_frames=lambda audio: scene_frames(params, lengthen(audio)),
+            in_workers=False,
+            provenance=provenance,
+        )
+    return Embedding(
+        **common,
+        windows=lambda audio: windows(lengthen(audio), size, step),
+        embed=embed,
+        params=params,
+        batch_size=config.batch_size,
+        provenance=provenance,
+    )

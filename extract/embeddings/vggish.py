@@ -1,6 +1,8 @@
-"""VGGish (Hershey et al., ICASSP 2017) with PCA and 8-bit quantisation, as `torchvggish` 0.2 computes it, in JAX.
+"""VGGish (Hershey et al., ICASSP 2017) with PCA and 8-bit quantisation, as `torchvggish` 0.2
+computes it, in JAX.
 
-Audio at 16 kHz is cut into examples of 96 STFT frames that do not overlap; each becomes 128 integers from 0 to 255.
+Audio at 16 kHz is cut into examples of 96 STFT frames that do not overlap; each becomes 128
+integers from 0 to 255.
 """
 
 import functools
@@ -14,11 +16,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from extract import weights_formats
-from extract.embeddings import Embedding, _dsp
+from extract.embeddings import Embedding, _dsp, weights_formats
 from extract.embeddings._nn import Conv3x3, in_float32, map_batches, pool2x2, random_tree
-from extract.embeddings._pretrained import Source, from_published, jax_provenance, obtain, to_published
-from extract.weights_formats import LINEAR, OIHW, Layout, Tensors
+from extract.embeddings._pretrained import (
+    Source,
+    from_published,
+    jax_provenance,
+    obtain,
+    to_published,
+)
+from extract.embeddings.weights_formats import LINEAR, OIHW, Layout, Tensors
 
 NAME = "vggish"
 SAMPLE_RATE = 16000
@@ -62,7 +69,9 @@ class Network(nn.Module):
 
 
 def num_frames(num_samples: int) -> int:
-    """The package has none for less than one window; here such audio is filled up with zeros to one."""
+    """The package has none for less than one window; here such audio is filled up with zeros to
+    one.
+    """
     return max(1, _dsp.num_frames(num_samples, WINDOW, HOP))
 
 
@@ -72,14 +81,20 @@ def frame_times(num_samples: int) -> np.ndarray:
 
 
 def windows(audio: np.ndarray) -> np.ndarray:
-    """`[sample]` → `[window, 15600]`, at least one; the samples after the last whole window are dropped."""
+    """`[sample]` → `[window, 15600]`, at least one; the samples after the last whole window are
+    dropped.
+    """
     return _dsp.windows_of(_dsp.at_least(audio, WINDOW), WINDOW, HOP)
 
 
 def log_mel(x: jax.Array) -> jax.Array:
     """`[batch, 15600]` → log-mel magnitudes, `[batch, frame, band]`."""
     frames = _dsp.frame(x, STFT_WINDOW, STFT_HOP) * _dsp.hann(STFT_WINDOW).astype(np.float32)
-    return jnp.log(jnp.abs(jnp.fft.rfft(frames, N_FFT)) @ _dsp.mel_filters(SAMPLE_RATE, N_FFT, BANDS, 125, 7500) + 0.01)
+    return jnp.log(
+        jnp.abs(jnp.fft.rfft(frames, N_FFT))
+        @ _dsp.mel_filters(SAMPLE_RATE, N_FFT, BANDS, 125, 7500)
+        + 0.01
+    )
 
 
 def postprocess(pca: Mapping[str, jax.Array], x: jax.Array) -> jax.Array:
@@ -102,14 +117,17 @@ def network_output(params: Mapping[str, Any], x: jax.Array) -> jax.Array:
         y: jax.Array = Network().apply(network, log_mel(x)[..., None], method="trunk")
         return y
 
-    # Few examples at a time stay in a CPU's cache; the dense layers read 270 MB of weights, so all at once.
+    # Few examples at a time stay in a CPU's cache; the dense layers read 270 MB of weights, so all
+    # at once.
     y = jax.lax.platform_dependent(x, cpu=lambda x: map_batches(trunk, x, 4), default=trunk)
     out: jax.Array = Network().apply(network, y, method="head")
     return out
 
 
 @functools.partial(jax.jit, static_argnames="batch_size")
-def frames(params: Mapping[str, Any], audio: jax.Array, batch_size: int = Config.batch_size) -> jax.Array:
+def frames(
+    params: Mapping[str, Any], audio: jax.Array, batch_size: int = Config.batch_size
+) -> jax.Array:
     """Audio in [-1, 1] at 16 kHz, `[batch, sample]` → `[batch, frame, 128]`."""
     short = max(0, WINDOW - audio.shape[-1])
     x = _dsp.frame(jnp.pad(audio, ((0, 0), (0, short))), WINDOW, HOP)
@@ -118,8 +136,13 @@ def frames(params: Mapping[str, Any], audio: jax.Array, batch_size: int = Config
 
 
 def layout() -> Layout:
-    """Where the published tensors go. The indices are those of torch modules with ReLUs and pools in between."""
-    names: Layout = {"pca/eigenvectors": ("pca_eigen_vectors", None), "pca/means": ("pca_means", None)}
+    """Where the published tensors go. The indices are those of torch modules with ReLUs and pools
+    in between.
+    """
+    names: Layout = {
+        "pca/eigenvectors": ("pca_eigen_vectors", None),
+        "pca/means": ("pca_means", None),
+    }
     for i, index in enumerate((0, 3, 6, 8, 11, 13)):
         names[f"params/convs_{i}/kernel"] = f"features.{index}.weight", OIHW
         names[f"params/convs_{i}/bias"] = f"features.{index}.bias", None
@@ -131,8 +154,10 @@ def layout() -> Layout:
 
 def _shapes() -> dict[str, Any]:
     example = jax.ShapeDtypeStruct((1, FRAMES, BANDS, 1), np.float32)
-    pca = {"eigenvectors": jax.ShapeDtypeStruct((DIM, DIM), np.float32),
-           "means": jax.ShapeDtypeStruct((DIM,), np.float32)}
+    pca = {
+        "eigenvectors": jax.ShapeDtypeStruct((DIM, DIM), np.float32),
+        "means": jax.ShapeDtypeStruct((DIM,), np.float32),
+    }
     return {**jax.eval_shape(Network().init, jax.random.key(0), example), "pca": pca}
 
 
@@ -148,7 +173,9 @@ def load_params(path: str | Path) -> dict[str, Any]:
 
 
 def from_tensors(tensors: Tensors, where: str) -> dict[str, Any]:
-    """Parameters from published tensors. Raises InputError, naming `where`, unless they are this model's."""
+    """Parameters from published tensors. Raises InputError, naming `where`, unless they are this
+    model's.
+    """
     if "pca_means" in tensors:  # published as [128] or [128, 1]; the package reshapes it, too
         tensors = tensors | {"pca_means": tensors["pca_means"].reshape(-1)}
     params: dict[str, Any] = from_published(tensors, layout(), _shapes(), where)
@@ -156,17 +183,34 @@ def from_tensors(tensors: Tensors, where: str) -> dict[str, Any]:
 
 
 def build(batch_size: int = Config.batch_size, **source: Any) -> Embedding:
-    """The embedding; `source` as in `_pretrained.Source`. Raises InputError on bad options or weights."""
+    """The embedding; `source` as in `_pretrained.Source`. Raises InputError on bad options or
+    weights.
+    """
     config, origin = Config(batch_size), Source(**source)
     params, provenance = obtain(origin, NAME, init_params, from_tensors, companion=COMPANION)
-    common: dict[str, Any] = {"name": NAME, "sample_rate": SAMPLE_RATE, "dim": DIM,
-                              "window": WINDOW / SAMPLE_RATE, "hop": HOP / SAMPLE_RATE}
+    common: dict[str, Any] = {
+        "name": NAME,
+        "sample_rate": SAMPLE_RATE,
+        "dim": DIM,
+        "window": WINDOW / SAMPLE_RATE,
+        "hop": HOP / SAMPLE_RATE,
+    }
     provenance = {"backend": origin.backend, **provenance}
     if origin.backend == "package":
         from extract.embeddings import packages
 
         clip_frames, versions = packages.vggish(to_published(params, layout()))
-        return Embedding(**common, clip_frames=lambda audio: clip_frames(_dsp.at_least(audio, WINDOW)),
-                         in_workers=False, provenance=provenance | versions)
-    return Embedding(**common, windows=windows, embed=embed, params=params, batch_size=config.batch_size,
-                     provenance=provenance | jax_provenance())
+        return Embedding(
+            **common,
+            clip_frames=lambda audio: clip_frames(_dsp.at_least(audio, WINDOW)),
+            in_workers=False,
+            provenance=provenance | versions,
+        )
+    return Embedding(
+        **common,
+        windows=windows,
+        embed=embed,
+        params=params,
+        batch_size=config.batch_size,
+        provenance=provenance | jax_provenance(),
+    )

@@ -1,7 +1,9 @@
-"""Published weight files in and out: PyTorch, legacy Keras HDF5 and safetensors, as NumPy arrays under their own names.
+"""Published weight files in and out: PyTorch, legacy Keras HDF5 and safetensors, as NumPy arrays
+under their own names.
 
-Nothing here unpickles without restriction: PyTorch files go through `torch.load(weights_only=True)`, the others hold no
-pickles. torch and h5py are imported only when a file needs them.
+Nothing here unpickles without restriction: PyTorch files go through
+`torch.load(weights_only=True)`, the others hold no pickles. torch and h5py are imported only when a
+file needs them.
 """
 
 import gzip
@@ -40,18 +42,24 @@ def cache_file(embedding: str, variant: str = "", cache_dir: str | Path | None =
 def read_weights(path: str | Path, companion: str = "") -> tuple[Tensors, dict[str, str]]:
     """(float32 tensors by published name, SHA-256 by file name).
 
-    companion: glob of a second file in the same folder, whose tensors belong to the same model, wanted unless `path`
-    is a safetensors file. Raises InputError if a file is missing, damaged, or of a format that is not read.
+    companion: glob of a second file in the same folder, whose tensors belong to the same model,
+    wanted unless `path` is a safetensors file. Raises InputError if a file is missing, damaged, or
+    of a format that is not read.
     """
     path = Path(path)
     if not path.is_file():
         raise InputError(f"{path}: no such weights file")
     if path.name.endswith(".safetensors"):
         tensors, metadata = _read_safetensors(path)
-        return tensors, _origin(path, metadata["files"]) if "files" in metadata else {path.name: sha256_of(path)}
+        return tensors, _origin(path, metadata["files"]) if "files" in metadata else {
+            path.name: sha256_of(path)
+        }
     if not path.name.endswith(TORCH_SUFFIXES + KERAS_SUFFIXES):
-        raise InputError(f"{path}: weights are read from .safetensors, {', '.join(TORCH_SUFFIXES + KERAS_SUFFIXES)} "
-                         "files")
+        raise InputError(
+            f"{path}: weights are read from .safetensors, "
+            f"{', '.join(TORCH_SUFFIXES + KERAS_SUFFIXES)} "
+            "files"
+        )
     files = [path]
     if companion:
         found = sorted(path.parent.glob(companion))
@@ -62,37 +70,57 @@ def read_weights(path: str | Path, companion: str = "") -> tuple[Tensors, dict[s
     return tensors, {file.name: sha256_of(file) for file in files}
 
 
-def write_weights(path: str | Path, tensors: Mapping[str, np.ndarray], files: Mapping[str, str]) -> None:
+def write_weights(
+    path: str | Path, tensors: Mapping[str, np.ndarray], files: Mapping[str, str]
+) -> None:
     """Write a safetensors file atomically; `files` (SHA-256 by name) goes into its metadata."""
     from safetensors.numpy import save
 
-    # not save_file, which makes files that nobody else may read and has errors of its own for a full disk
-    data = save({name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}, {"files": json.dumps(files)})
+    # not save_file, which makes files that nobody else may read and has errors of its own for a
+    # full disk
+    data = save(
+        {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()},
+        {"files": json.dumps(files)},
+    )
     with atomic_write(path, binary=True) as file:
         file.write(data)
 
 
-def from_published(tensors: Mapping[str, np.ndarray], layout: Layout, shapes: Mapping[str, tuple[int, ...]],
-                   where: str | Path) -> dict[str, np.ndarray]:
-    """{path: array} of a parameter tree whose leaves have the given shapes. Raises InputError where one doesn't fit."""
+def from_published(
+    tensors: Mapping[str, np.ndarray],
+    layout: Layout,
+    shapes: Mapping[str, tuple[int, ...]],
+    where: str | Path,
+) -> dict[str, np.ndarray]:
+    """{path: array} of a parameter tree whose leaves have the given shapes. Raises InputError where
+    one doesn't fit.
+    """
     leaves = {}
     for path, (name, axes) in layout.items():
         if name not in tensors:
-            raise InputError(f"{where}: tensor {name!r} is missing; is this the weights file of another model?")
+            raise InputError(
+                f"{where}: tensor {name!r} is missing; is this the weights file of another model?"
+            )
         leaf = tensors[name]
         if axes and leaf.ndim == len(axes):
             leaf = leaf.transpose(axes)
         if leaf.shape != shapes[path]:
-            raise InputError(f"{where}: tensor {name!r} has shape {list(tensors[name].shape)}, which does not fit "
-                             f"{list(shapes[path])}; is this the weights file of another model?")
+            raise InputError(
+                f"{where}: tensor {name!r} has shape {list(tensors[name].shape)}, which does not "
+                f"fit "
+                f"{list(shapes[path])}; is this the weights file of another model?"
+            )
         leaves[path] = leaf
     return leaves
 
 
 def to_published(leaves: Mapping[str, np.ndarray], layout: Layout) -> Tensors:
     """The inverse of `from_published`, for the leaves that there are."""
-    return {name: np.transpose(leaves[path], np.argsort(axes)) if axes else np.asarray(leaves[path])
-            for path, (name, axes) in layout.items() if path in leaves}
+    return {
+        name: np.transpose(leaves[path], np.argsort(axes)) if axes else np.asarray(leaves[path])
+        for path, (name, axes) in layout.items()
+        if path in leaves
+    }
 
 
 def _read(path: Path) -> Tensors:
@@ -104,13 +132,23 @@ def _read(path: Path) -> Tensors:
 def _read_safetensors(path: Path) -> tuple[Tensors, dict[str, str]]:
     from safetensors import safe_open
 
-    path.open("rb").close()  # what may not be read says so here; below, anything is a way to be damaged
+    path.open(
+        "rb"
+    ).close()  # what may not be read says so here; below, anything is a way to be damaged
     try:
         with safe_open(path, framework="numpy") as file:
-            return {name: _float32(file.get_tensor(name)) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
-    except Exception as error:  # SafetensorError, and what NumPy raises at dtypes that it does not have
-        raise InputError(f"{path}: not a readable safetensors file of numbers ({_said(error)}); delete it and convert "
-                         "again") from error
+            return {
+                name: _float32(file.get_tensor(name))
+                for name in file.keys()  # noqa: SIM118
+            }, file.metadata() or {}
+    except (
+        Exception
+    ) as error:  # SafetensorError, and what NumPy raises at dtypes that it does not have
+        raise InputError(
+            f"{path}: not a readable safetensors file of numbers ({_said(error)}); delete it and "
+            f"convert "
+            "again"
+        ) from error
 
 
 def _origin(path: Path, text: str) -> dict[str, str]:
@@ -118,7 +156,9 @@ def _origin(path: Path, text: str) -> dict[str, str]:
     try:
         return {str(name): str(digest) for name, digest in json.loads(text).items()}
     except (ValueError, AttributeError, RecursionError) as error:
-        raise InputError(f"{path}: its metadata 'files' is not a JSON object; delete it and convert again") from error
+        raise InputError(
+            f"{path}: its metadata 'files' is not a JSON object; delete it and convert again"
+        ) from error
 
 
 def import_torch(path: str | Path) -> Any:
@@ -126,8 +166,11 @@ def import_torch(path: str | Path) -> Any:
     try:
         import torch
     except ImportError:
-        raise InputError(f"{path}: reading it needs torch: pip install 'fsprobe[convert]' (or give a .safetensors "
-                         "file that was converted elsewhere)") from None
+        raise InputError(
+            f"{path}: reading it needs torch: pip install 'fsprobe[convert]' (or give a "
+            f".safetensors "
+            "file that was converted elsewhere)"
+        ) from None
     return torch
 
 
@@ -135,13 +178,22 @@ def _read_torch(path: Path) -> Tensors:
     torch = import_torch(path)
     path.open("rb").close()  # as above
     try:
-        with torch.serialization.safe_globals(_numpy_globals()), warnings.catch_warnings(action="ignore"):
+        with (
+            torch.serialization.safe_globals(_numpy_globals()),
+            warnings.catch_warnings(action="ignore"),
+        ):
             state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises many types on damaged files, and UnpicklingError on what is not weights
-        raise InputError(f"{path}: damaged, or not a PyTorch file of weights only, and nothing else is loaded "
-                         f"({_torch_said(error)}); download it again from its authors") from error
+    # torch raises many types on damaged files, and UnpicklingError on what is not weights
+    except Exception as error:
+        raise InputError(
+            f"{path}: damaged, or not a PyTorch file of weights only, and nothing else is loaded "
+            f"({_torch_said(error)}); download it again from its authors"
+        ) from error
     # Training checkpoints keep the state dict one level down.
-    state = next((state[key] for key in ("state_dict", "model") if isinstance(state, dict) and key in state), state)
+    state = next(
+        (state[key] for key in ("state_dict", "model") if isinstance(state, dict) and key in state),
+        state,
+    )
     if not isinstance(state, dict):
         raise InputError(f"{path}: holds a {type(state).__name__}, not a state dict")
     tensors = {}
@@ -152,19 +204,29 @@ def _read_torch(path: Path) -> Tensors:
             elif isinstance(tensor, np.ndarray):
                 tensors[str(name)] = _float32(tensor)
         except Exception as error:
-            raise InputError(f"{path}: tensor {str(name)!r} is not a plain array of numbers ({_said(error)}); download "
-                             "it again from its authors") from error
+            raise InputError(
+                f"{path}: tensor {str(name)!r} is not a plain array of numbers ({_said(error)}); "
+                f"download "
+                "it again from its authors"
+            ) from error
     return tensors
 
 
 def _of_torch(tensor: Any, torch: Any) -> np.ndarray:
-    if tensor.is_meta or tensor.is_quantized or tensor.is_complex() or tensor.layout != torch.strided:
+    if (
+        tensor.is_meta
+        or tensor.is_quantized
+        or tensor.is_complex()
+        or tensor.layout != torch.strided
+    ):
         raise TypeError(f"{tensor.dtype}, {tensor.layout}, on {tensor.device}")
     return _float32(tensor.detach().float().numpy())  # NumPy has no bfloat16
 
 
 def _torch_said(error: Exception) -> str:
-    """What is wrong with the file; torch's text also explains at length how to load it nevertheless."""
+    """What is wrong with the file; torch's text also explains at length how to load it
+    nevertheless.
+    """
     text = str(error)
     found = re.search(r"GLOBAL \S+|[Uu]nsupported [^\n]*?(?=\. |\n|$)", text)
     if found:
@@ -175,11 +237,18 @@ def _torch_said(error: Exception) -> str:
 
 
 def _numpy_globals() -> list[Any]:
-    """What rebuilds NumPy arrays, as VGGish's PCA is published, under its names in NumPy 1 and 2; it runs no code."""
+    """What rebuilds NumPy arrays, as VGGish's PCA is published, under its names in NumPy 1 and 2;
+    it runs no code.
+    """
     rebuild = np.zeros(0).__reduce__()[0]
     modules = ("numpy.core.multiarray", "numpy._core.multiarray")
-    return [np.ndarray, np.dtype, type(np.dtype(np.float32)), type(np.dtype(np.float64)),
-            *((rebuild, f"{module}._reconstruct") for module in modules)]
+    return [
+        np.ndarray,
+        np.dtype,
+        type(np.dtype(np.float32)),
+        type(np.dtype(np.float64)),
+        *((rebuild, f"{module}._reconstruct") for module in modules),
+    ]
 
 
 def _read_keras(path: Path) -> Tensors:
@@ -203,7 +272,9 @@ def _read_keras(path: Path) -> Tensors:
                     tensors[f"{layer}/{_basename(weight)}"] = _float32(root[layer][weight][()])
             return tensors
     except Exception as error:  # whatever is not where it should be
-        raise InputError(f"{path}: not a readable Keras weights file ({_said(error)}); download it again") from error
+        raise InputError(
+            f"{path}: not a readable Keras weights file ({_said(error)}); download it again"
+        ) from error
 
 
 def _strings(names: Iterable[Any]) -> list[str]:
@@ -217,7 +288,9 @@ def _basename(weight: str) -> str:
 
 def _float32(array: Any) -> np.ndarray:
     array = np.asarray(array)
-    if array.dtype.kind in "cSUOMm":  # NumPy would drop imaginary parts, and read numbers out of strings
+    if (
+        array.dtype.kind in "cSUOMm"
+    ):  # NumPy would drop imaginary parts, and read numbers out of strings
         raise TypeError(f"dtype {array.dtype}")
     return array.astype(np.float32, copy=False)
 

@@ -1,5 +1,6 @@
-"""Frames of a clip → the two rows of a store. Sums run in float64 over blocks that start at the clip's first
-frame, so a row does not depend on how frames were batched."""
+"""Frames of a clip → the two rows of a store. Sums run in float64 over blocks that start at the
+clip's first frame, so a row does not depend on how frames were batched.
+"""
 
 from collections.abc import Callable
 
@@ -9,19 +10,27 @@ _BLOCK = 4096  # frames
 
 
 def standardise(rows: np.ndarray) -> np.ndarray:
-    """float32 `[row, dim]` → float64, each row with mean 0 and population variance 1; a constant row → zeros."""
+    """float32 `[row, dim]` → float64, each row with mean 0 and population variance 1; a constant
+    row → zeros.
+    """
     centred = rows - rows.mean(axis=1, keepdims=True, dtype=np.float64)
     deviation = np.sqrt(np.mean(centred**2, axis=1, keepdims=True))
     return np.divide(centred, deviation, out=np.zeros_like(centred), where=deviation > 0)
 
 
-def mean_std(frames: np.ndarray, transform: Callable[[np.ndarray], np.ndarray] | None = None) -> np.ndarray:
-    """`[frame, dim]` → float32 `[2*dim]`: mean, then population standard deviation, of transform(frames)."""
+def mean_std(
+    frames: np.ndarray, transform: Callable[[np.ndarray], np.ndarray] | None = None
+) -> np.ndarray:
+    """`[frame, dim]` → float32 `[2*dim]`: mean, then population standard deviation, of
+    transform(frames).
+    """
     transform = transform or (lambda block: block.astype(np.float64))
 
     def total(function: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
-        return sum(function(transform(frames[start:start + _BLOCK])).sum(axis=0)
-                   for start in range(0, len(frames), _BLOCK)) / len(frames)
+        return sum(
+            function(transform(frames[start : start + _BLOCK])).sum(axis=0)
+            for start in range(0, len(frames), _BLOCK)
+        ) / len(frames)
 
     mean = total(lambda block: block)
     variance = total(lambda block: (block - mean) ** 2)  # a second pass: E[x²] − E[x]² cancels

@@ -1,10 +1,11 @@
 """Decoded clips → frames, in row order, by either of an Embedding's two ways.
 
-Bit for bit, a row must not depend on where a run was killed and resumed, yet XLA does not promise that a row of
-a batch comes out the same in another place of it. So clips are taken in groups of consecutive rows, the windows
-of a group fill batches one after the other, and no batch spans two groups: what shares a batch is fixed by the
-manifest and what its files decode to. A group that was cut short is cut into windows again, finished and failed clips
-too, and only batches with a pending clip are embedded.
+Bit for bit, a row must not depend on where a run was killed and resumed, yet XLA does not promise
+that a row of a batch comes out the same in another place of it. So clips are taken in groups of
+consecutive rows, the windows of a group fill batches one after the other, and no batch spans two
+groups: what shares a batch is fixed by the manifest and what its files decode to. A group that was
+cut short is cut into windows again, finished and failed clips too, and only batches with a pending
+clip are embedded.
 """
 
 from collections import deque
@@ -18,24 +19,35 @@ import numpy as np
 
 from extract.embeddings import Embedding
 from extract.errors import signals_deferred
+from extract.pipeline.workers import Job, Result, outcomes
 from extract.store import PENDING
-from extract.workers import Job, Result, outcomes
 
-GROUP = 64      # rows
+GROUP = 64  # rows
 _IN_FLIGHT = 2  # batches on the device at a time: it computes one while the next is filled
 
 
-def clip_frames(embedding: Embedding, paths: Sequence[Path | None], status: np.ndarray, scratch: Path,
-                num_workers: int, batch_size: int, check: Callable[[], None]) -> Generator[tuple[int, Result]]:
-    """(row, frames or reason) for every pending row, in row order but for failures, which may come earlier.
+def clip_frames(
+    embedding: Embedding,
+    paths: Sequence[Path | None],
+    status: np.ndarray,
+    scratch: Path,
+    num_workers: int,
+    batch_size: int,
+    check: Callable[[], None],
+) -> Generator[tuple[int, Result]]:
+    """(row, frames or reason) for every pending row, in row order but for failures, which may come
+    earlier.
 
-    Pending rows have a path. check: called between batches and while waiting; raises to stop (`signals_deferred`).
+    Pending rows have a path. check: called between batches and while waiting; raises to stop
+    (`signals_deferred`).
     """
     if embedding.windows is not None:
         yield from _by_windows(embedding, paths, status, scratch, num_workers, batch_size, check)
         return
     assert embedding.clip_frames is not None
-    job = Job(embedding.sample_rate, scratch, embedding.clip_frames if embedding.in_workers else None)
+    job = Job(
+        embedding.sample_rate, scratch, embedding.clip_frames if embedding.in_workers else None
+    )
     rows = np.flatnonzero(status == PENDING).tolist()
     with closing(outcomes(_existing(paths, rows), job, num_workers, check)) as stream:
         for row, result in zip(rows, stream, strict=True):
@@ -49,15 +61,29 @@ def _existing(paths: Sequence[Path | None], rows: Sequence[int]) -> list[Path]:
     return [path for row in rows if (path := paths[row]) is not None]
 
 
-def _by_windows(embedding: Embedding, paths: Sequence[Path | None], status: np.ndarray, scratch: Path,
-                num_workers: int, batch_size: int, check: Callable[[], None]) -> Iterator[tuple[int, Result]]:
+def _by_windows(
+    embedding: Embedding,
+    paths: Sequence[Path | None],
+    status: np.ndarray,
+    scratch: Path,
+    num_workers: int,
+    batch_size: int,
+    check: Callable[[], None],
+) -> Iterator[tuple[int, Result]]:
     assert embedding.windows is not None
     touched = {int(row) // GROUP for row in np.flatnonzero(status == PENDING)}
-    # failed rows too: one may have failed by its frames, and then its windows had a place in the batches
+    # failed rows too: one may have failed by its frames, and then its windows had a place in the
+    # batches
     rows = [row for row, path in enumerate(paths) if row // GROUP in touched and path is not None]
     group = -1
-    with (Batcher(embedding, batch_size, check) as batcher,
-          closing(outcomes(_existing(paths, rows), Job(embedding.sample_rate, scratch), num_workers, check)) as stream):
+    with (
+        Batcher(embedding, batch_size, check) as batcher,
+        closing(
+            outcomes(
+                _existing(paths, rows), Job(embedding.sample_rate, scratch), num_workers, check
+            )
+        ) as stream,
+    ):
         for row, result in zip(rows, stream, strict=True):
             if row // GROUP != group:
                 yield from batcher.flush()
@@ -80,11 +106,13 @@ class _Clip:
 class Batcher:
     """Windows of many clips in batches of one size, `[batch_size, sample]`: one compiled program.
 
-    A context manager, which waits for what is in flight on the way out: an interpreter that exits while a device
-    computes may crash. check: called before every batch; raises to stop.
+    A context manager, which waits for what is in flight on the way out: an interpreter that exits
+    while a device computes may crash. check: called before every batch; raises to stop.
     """
 
-    def __init__(self, embedding: Embedding, batch_size: int, check: Callable[[], None] = lambda: None):
+    def __init__(
+        self, embedding: Embedding, batch_size: int, check: Callable[[], None] = lambda: None
+    ):
         import jax
 
         assert embedding.embed is not None
@@ -106,8 +134,12 @@ class Batcher:
             jax.block_until_ready([embedded for embedded, _ in self._running])
 
     def add(self, row: int, windows: np.ndarray, pending: bool) -> Iterator[tuple[int, np.ndarray]]:
-        """Take a clip's windows `[window, sample]`; yield (row, frames) of clips that are finished by now."""
-        clip = _Clip(row, np.empty((len(windows), self._dim), np.float32) if pending else None, len(windows))
+        """Take a clip's windows `[window, sample]`; yield (row, frames) of clips that are finished
+        by now.
+        """
+        clip = _Clip(
+            row, np.empty((len(windows), self._dim), np.float32) if pending else None, len(windows)
+        )
         self._clips.append(clip)
         start = 0
         while start < len(windows):
@@ -125,7 +157,9 @@ class Batcher:
                 yield from self._collect(_IN_FLIGHT)
 
     def flush(self) -> Iterator[tuple[int, np.ndarray]]:
-        """Embed what is left, in a batch padded with zeros; yield (row, frames) of all clips not yet yielded."""
+        """Embed what is left, in a batch padded with zeros; yield (row, frames) of all clips not
+        yet yielded.
+        """
         if self._batch is not None:
             self._submit()
         yield from self._collect(0)
@@ -133,7 +167,9 @@ class Batcher:
     def _submit(self) -> None:
         self._check()
         wanted = any(clip.frames is not None for clip, _, _ in self._pieces)
-        self._running.append((self._embed(self._params, self._batch) if wanted else None, self._pieces))
+        self._running.append(
+            (self._embed(self._params, self._batch) if wanted else None, self._pieces)
+        )
         self._batch, self._pieces = None, []
 
     def _collect(self, leave: int) -> Iterator[tuple[int, np.ndarray]]:

@@ -1,5 +1,7 @@
-"""Decoding in parallel processes. Not concurrent.futures: a damaged file may crash a decoder, and then the clip
-that did it must be known and the other clips go on; and workers must not outlive a parent that was killed."""
+"""Decoding in parallel processes. Not concurrent.futures: a damaged file may crash a decoder, and
+then the clip that did it must be known and the other clips go on; and workers must not outlive a
+parent that was killed.
+"""
 
 import contextlib
 import multiprocessing
@@ -18,19 +20,21 @@ from typing import NamedTuple
 
 import numpy as np
 
-from extract.audio import AudioError, decode
+from extract.audio.decoding import AudioError, decode
 from extract.errors import InputError, is_disk_full
 
 _ATTEMPTS = 2  # a worker may die of something else than its clip: of too little memory, say
-_STARTS = 3    # failed ones in a row
-_POLL = 0.2    # seconds
+_STARTS = 3  # failed ones in a row
+_POLL = 0.2  # seconds
 
 
 Result = np.ndarray | str  # float32, or the reason why there is none
 
 
 class _Message(NamedTuple):
-    """A Result on its way from worker to parent; a long clip travels as the name of a scratch file."""
+    """A Result on its way from worker to parent; a long clip travels as the name of a scratch
+    file.
+    """
 
     array: np.ndarray | None = None
     scratch: str | None = None
@@ -39,7 +43,9 @@ class _Message(NamedTuple):
 
 @dataclass(frozen=True)
 class Job:
-    """What a worker does with a file: decode it at sample_rate (Hz) and, if clip_frames is given, apply that."""
+    """What a worker does with a file: decode it at sample_rate (Hz) and, if clip_frames is given,
+    apply that.
+    """
 
     sample_rate: int
     scratch: Path
@@ -67,12 +73,14 @@ class _Worker:
     task: int | None = None
 
 
-def outcomes(paths: Sequence[Path], job: Job, num_workers: int,
-             check: Callable[[], None] = lambda: None) -> Generator[Result]:
-    """job(path) for every path, in order, computed by num_workers processes at most 2·num_workers files ahead.
+def outcomes(
+    paths: Sequence[Path], job: Job, num_workers: int, check: Callable[[], None] = lambda: None
+) -> Generator[Result]:
+    """job(path) for every path, in order, computed by num_workers processes at most 2·num_workers
+    files ahead.
 
-    check: called while waiting; raises to stop. Close the generator to stop the processes. Raises InputError if they do
-    not start, OSError on a full disk, RuntimeError on a bug in a worker.
+    check: called while waiting; raises to stop. Close the generator to stop the processes. Raises
+    InputError if they do not start, OSError on a full disk, RuntimeError on a bug in a worker.
     """
     workers: list[_Worker] = []
     stillborn = 0
@@ -84,14 +92,20 @@ def outcomes(paths: Sequence[Path], job: Job, num_workers: int,
             while wanted not in results:
                 check()
                 for worker in workers:
-                    if (worker.ready and worker.task is None and waiting
-                            and waiting[0] < wanted + 2 * num_workers):
+                    if (
+                        worker.ready
+                        and worker.task is None
+                        and waiting
+                        and waiting[0] < wanted + 2 * num_workers
+                    ):
                         worker.task = waiting.popleft()
                         attempts[worker.task] += 1
                         with contextlib.suppress(OSError):  # it died; its end of file says so below
                             worker.connection.send(paths[worker.task])
                 for connection in wait([worker.connection for worker in workers], _POLL):
-                    index = next(i for i, worker in enumerate(workers) if worker.connection is connection)
+                    index = next(
+                        i for i, worker in enumerate(workers) if worker.connection is connection
+                    )
                     worker = workers[index]
                     try:
                         message = worker.connection.recv()
@@ -99,13 +113,18 @@ def outcomes(paths: Sequence[Path], job: Job, num_workers: int,
                         cause = _bury(worker)
                         stillborn += not worker.ready
                         if stillborn == _STARTS:
-                            raise InputError(f"decoding processes do not start ({cause}); is memory short? try a "
-                                             "smaller --num_workers") from None
+                            raise InputError(
+                                f"decoding processes do not start ({cause}); is memory short? try "
+                                f"a "
+                                "smaller --num_workers"
+                            ) from None
                         workers[index] = _start(job)
                         if worker.task is not None and attempts[worker.task] < _ATTEMPTS:
                             waiting.appendleft(worker.task)
                         elif worker.task is not None:
-                            results[worker.task] = _Message(reason=f"the decoding process died ({cause})")
+                            results[worker.task] = _Message(
+                                reason=f"the decoding process died ({cause})"
+                            )
                         continue
                     if isinstance(message, Exception):
                         raise message
@@ -147,12 +166,15 @@ def _bury(worker: _Worker) -> str:
 
 @contextlib.contextmanager
 def _signals_ignored() -> Iterator[None]:
-    """What is ignored here stays ignored in a process started here: Ctrl-C and a terminated job reach the whole
-    process group, and it is the parent who decides."""
+    """What is ignored here stays ignored in a process started here: Ctrl-C and a terminated job
+    reach the whole process group, and it is the parent who decides.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    previous = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
+    previous = {
+        number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)
+    }
     try:
         yield
     finally:
@@ -161,7 +183,9 @@ def _signals_ignored() -> Iterator[None]:
 
 
 def _work(connection: Connection, job: Job) -> None:
-    sys.stderr = os.fdopen(os.dup(2), "w")  # Python may speak; decoders' warnings would tear the progress bar
+    sys.stderr = os.fdopen(
+        os.dup(2), "w"
+    )  # Python may speak; decoders' warnings would tear the progress bar
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
     with contextlib.suppress(EOFError, OSError):  # the parent is gone: so are we
         connection.send(None)

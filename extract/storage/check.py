@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from extract import store_files
+from extract.storage import files as store_files
 from extract.store import DONE, FAILED, PENDING, Store, find_shards, open_store, shard_name
 
 _BLOCK = 4096  # rows
@@ -15,7 +15,9 @@ _BLOCK = 4096  # rows
 
 @dataclass(frozen=True)
 class Report:
-    """clips by status; checksums: files that agree with their recorded sum, none while the store is incomplete."""
+    """clips by status; checksums: files that agree with their recorded sum, none while the store is
+    incomplete.
+    """
 
     done: int
     failed: int
@@ -25,7 +27,9 @@ class Report:
 
 
 def verify(path: str | Path) -> Report:
-    """All problems of a store or of all its shards. Raises InputError if it cannot even be opened."""
+    """All problems of a store or of all its shards. Raises InputError if it cannot even be
+    opened.
+    """
     whole = open_store(path)
     shards = [whole]
     if not (Path(path) / "store.json").exists():
@@ -56,10 +60,11 @@ def _check_sums(store: Store) -> Iterator[str]:
 
 def _check_finite(store: Store, name: str) -> Iterator[str]:
     for start in range(0, len(store), _BLOCK):
-        values = np.asarray(getattr(store, name)[start:start + _BLOCK])
-        bad = ~np.isfinite(values).all(axis=1) & (store.status[start:start + _BLOCK] == DONE)
+        values = np.asarray(getattr(store, name)[start : start + _BLOCK])
+        bad = ~np.isfinite(values).all(axis=1) & (store.status[start : start + _BLOCK] == DONE)
         for row in np.flatnonzero(bad):
-            yield f"{store.path / f'{name}.npy'}: NaN or Inf in clip {store.clip_ids[start + row]!r}"
+            clip = store.clip_ids[start + row]
+            yield f"{store.path / f'{name}.npy'}: NaN or Inf in clip {clip!r}"
 
 
 def _check_frames(store: Store) -> Iterator[str]:
@@ -67,12 +72,15 @@ def _check_frames(store: Store) -> Iterator[str]:
         return
     (frames,), (offsets,) = store.frames, store.frame_offsets
     end = 0
-    rows = sorted(np.flatnonzero(store.status == DONE).tolist(), key=lambda row: int(offsets[row, 0]))
+    rows = sorted(
+        np.flatnonzero(store.status == DONE).tolist(), key=lambda row: int(offsets[row, 0])
+    )
     for row in tqdm(rows, desc="frames", unit=" clips", dynamic_ncols=True, leave=False, delay=2):
         first, last = offsets[row].tolist()
         clip = f"{store.path}: clip {store.clip_ids[row]!r}"
         if not end <= first < last <= len(frames):
-            yield f"{clip} has frames {first} to {last} of {len(frames)}, after another's that end at {end}"
+            of = f"{first} to {last} of {len(frames)}"
+            yield f"{clip} has frames {of}, after another's that end at {end}"
         elif not np.isfinite(frames[first:last]).all():
             yield f"{clip} has NaN or Inf in its frames"
         end = max(end, last)

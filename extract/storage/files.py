@@ -1,4 +1,6 @@
-"""The files of a store, one by one: how each is written. `extract.store_writer` knows in which order."""
+"""The files of a store, one by one: how each is written. `extract.storage.writer` knows in which
+order.
+"""
 
 import contextlib
 import csv
@@ -28,13 +30,13 @@ class StoreSpec:
     embedding: str
     dim: int
     aggregation: str = "mean_std"
-    sample_rate: int | None = None    # Hz
-    window: float | None = None       # seconds
-    hop: float | None = None          # seconds
+    sample_rate: int | None = None  # Hz
+    window: float | None = None  # seconds
+    hop: float | None = None  # seconds
     keep_frames: bool = False
     num_shards: int = 1
     shard_index: int = 0
-    clips_sha256: str | None = None   # of ids and paths of all used clips, other shards' too
+    clips_sha256: str | None = None  # of ids and paths of all used clips, other shards' too
     provenance: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -45,8 +47,13 @@ class StoreSpec:
 def new_meta(spec: StoreSpec, clips: int) -> dict[str, Any]:
     """store.json of a store just begun; `checksums` is empty until it is complete."""
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-    return {"format_version": FORMAT_VERSION, **json.loads(json.dumps(asdict(spec))), "num_clips": clips,
-            "created": now, "checksums": {}}
+    return {
+        "format_version": FORMAT_VERSION,
+        **json.loads(json.dumps(asdict(spec))),
+        "num_clips": clips,
+        "created": now,
+        "checksums": {},
+    }
 
 
 def write_meta(path: Path, meta: Mapping[str, Any]) -> None:
@@ -71,22 +78,33 @@ def read_failures(path: Path) -> dict[str, str]:
         rows = read_csv(path / "failures.csv", ("clip_id", "reason"))
         return {row["clip_id"]: row["reason"] for _, row in rows}
     except FileNotFoundError:
-        raise InputError(f"{path / 'failures.csv'}: no such file; restore it or extract again") from None
+        raise InputError(
+            f"{path / 'failures.csv'}: no such file; restore it or extract again"
+        ) from None
 
 
 def checksums(path: Path) -> dict[str, str]:
     """file name → SHA-256 (hex) of every array of a store, and of its clip_ids.txt."""
     names = [*sorted(path.glob("*.npy")), path / "clip_ids.txt"]
     sums = {}
-    with tqdm(total=sum(file.stat().st_size for file in names), desc="checksums", unit="B", unit_scale=True,
-              dynamic_ncols=True, leave=False, delay=2) as bar:
+    with tqdm(
+        total=sum(file.stat().st_size for file in names),
+        desc="checksums",
+        unit="B",
+        unit_scale=True,
+        dynamic_ncols=True,
+        leave=False,
+        delay=2,
+    ) as bar:
         for file in names:
             sums[file.name] = sha256_of(file, bar.update)
     return sums
 
 
 def allocate(path: Path, dtype: Any, shape: tuple[int, ...]) -> None:
-    """A .npy of zeros whose disk space is claimed now, so that a full disk shows before any work is done."""
+    """A .npy of zeros whose disk space is claimed now, so that a full disk shows before any work is
+    done.
+    """
     size = HEADER + int(np.prod(shape)) * np.dtype(dtype).itemsize
     with path.open("wb") as file:
         file.write(npy_header(dtype, shape))
@@ -103,7 +121,9 @@ def allocate(path: Path, dtype: Any, shape: tuple[int, ...]) -> None:
 def npy_header(dtype: Any, shape: tuple[int, ...]) -> bytes:
     buffer = io.BytesIO()
     descr = np.lib.format.dtype_to_descr(np.dtype(dtype))
-    np.lib.format.write_array_header_1_0(buffer, {"descr": descr, "fortran_order": False, "shape": shape})
+    np.lib.format.write_array_header_1_0(
+        buffer, {"descr": descr, "fortran_order": False, "shape": shape}
+    )
     header = buffer.getvalue()
     assert len(header) == HEADER
     return header
@@ -133,4 +153,6 @@ def disk_full_explained(path: Path, kept: bool = True) -> Iterator[None]:
     except OSError as error:
         if not is_disk_full(error):
             raise
-        raise InputError(f"{path}: {DISK_FULL}{': finished clips are kept' if kept else ''}") from error
+        raise InputError(
+            f"{path}: {DISK_FULL}{': finished clips are kept' if kept else ''}"
+        ) from error

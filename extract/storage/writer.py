@@ -1,9 +1,11 @@
-"""Write a store so that a crash, a kill -9 or a full disk at any moment leaves one that resumes and verifies.
+"""Write a store so that a crash, a kill -9 or a full disk at any moment leaves one that resumes and
+verifies.
 
-Order is everything. Space for every row is claimed at creation; store.json comes last, so a directory
-without one holds nothing yet. A row's values reach the disk before its status says done, and a reason before
-its status says failed. Rows are written with pwrite, never through a memory map: on a full disk a map dies of
-SIGBUS. Checksums enter store.json, atomically, once no row is pending.
+Order is everything. Space for every row is claimed at creation; store.json comes last, so a
+directory without one holds nothing yet. A row's values reach the disk before its status says done,
+and a reason before its status says failed. Rows are written with pwrite, never through a memory
+map: on a full disk a map dies of SIGBUS. Checksums enter store.json, atomically, once no row is
+pending.
 """
 
 import json
@@ -18,22 +20,32 @@ from typing import Any, Self
 import numpy as np
 from filelock import FileLock, Timeout
 
-from extract import store_files as files
 from extract.errors import InputError
 from extract.manifest import make_directory
+from extract.storage import files
+from extract.storage.files import HEADER, StoreSpec, disk_full_explained, write_at
 from extract.store import DONE, FAILED, PENDING, load_array, read_clip_ids, read_meta
-from extract.store_files import HEADER, StoreSpec, disk_full_explained, write_at
 
 COMMIT_SECONDS = 1.0
-_OWN = {"features.npy", "features_framenorm.npy", "status.npy", "frames.npy", "frame_offsets.npy",
-        "clip_ids.txt", "failures.csv", ".lock", ".scratch"}
+_OWN = {
+    "features.npy",
+    "features_framenorm.npy",
+    "status.npy",
+    "frames.npy",
+    "frame_offsets.npy",
+    "clip_ids.txt",
+    "failures.csv",
+    ".lock",
+    ".scratch",
+}
 
 
 class StoreWriter:
-    """The one writer of a store directory, a context manager: creates the store, or resumes what is there.
+    """The one writer of a store directory, a context manager: creates the store, or resumes what is
+    there.
 
-    Entering raises InputError if another run holds the store, if it was begun with another spec or other
-    clips (naming the difference), or if the directory holds something else. Leaving commits.
+    Entering raises InputError if another run holds the store, if it was begun with another spec or
+    other clips (naming the difference), or if the directory holds something else. Leaving commits.
     `status`: uint8 `[clip]`, what the disk has.
     """
 
@@ -50,17 +62,24 @@ class StoreWriter:
 
     def __enter__(self) -> Self:
         if self.path.is_dir() and not (self.path / "store.json").exists():
-            foreign = [entry.name for entry in self.path.iterdir()
-                       if entry.name not in _OWN and entry.suffix != ".tmp"]
+            foreign = [
+                entry.name
+                for entry in self.path.iterdir()
+                if entry.name not in _OWN and entry.suffix != ".tmp"
+            ]
             if foreign:
-                raise InputError(f"{self.path}: not a store, but holds {min(foreign)!r}; name a new --store")
+                raise InputError(
+                    f"{self.path}: not a store, but holds {min(foreign)!r}; name a new --store"
+                )
         make_directory(self.path)
         self._lock = FileLock(self.path / ".lock")
         try:
             self._lock.acquire(timeout=0)
         except Timeout:
-            raise InputError(f"{self.path}: another run is writing this store; wait for it, or stop it "
-                             "and run again") from None
+            raise InputError(
+                f"{self.path}: another run is writing this store; wait for it, or stop it "
+                "and run again"
+            ) from None
         try:
             begun = (self.path / "store.json").exists()
             with disk_full_explained(self.path, kept=begun):
@@ -81,8 +100,12 @@ class StoreWriter:
             self._remove_leftovers()
             self._lock.release()
 
-    def write(self, row: int, features: np.ndarray, framenorm: np.ndarray, frames: np.ndarray | None) -> None:
-        """Take a clip's rows, float32 `[width]`, and with keep_frames its frames, float16 `[frame, dim]`."""
+    def write(
+        self, row: int, features: np.ndarray, framenorm: np.ndarray, frames: np.ndarray | None
+    ) -> None:
+        """Take a clip's rows, float32 `[width]`, and with keep_frames its frames, float16 `[frame,
+        dim]`.
+        """
         if self.spec.keep_frames:
             assert frames is not None
             self._frames.append((self._num_frames, frames))
@@ -97,16 +120,22 @@ class StoreWriter:
         self.failures[row] = " ".join(reason.split())
 
     def commit(self) -> None:
-        """Bring everything taken so far to the disk: values first, then the status that vouches for them.
+        """Bring everything taken so far to the disk: values first, then the status that vouches for
+        them.
 
         Doing it twice is harmless: an interrupt may come between any two steps.
         """
-        done, failed = [row for row, *_ in self._rows], [row for row in self.failures if not self.status[row]]
+        done, failed = (
+            [row for row, *_ in self._rows],
+            [row for row in self.failures if not self.status[row]],
+        )
         zeros = np.zeros(self.spec.width, np.float32)
         with disk_full_explained(self.path):
             blank = [(row, zeros) for row in failed]
             self._write_rows("features", [(row, raw) for row, raw, _ in self._rows] + blank)
-            self._write_rows("features_framenorm", [(row, norm) for row, _, norm in self._rows] + blank)
+            self._write_rows(
+                "features_framenorm", [(row, norm) for row, _, norm in self._rows] + blank
+            )
             if self._frames:
                 self._write_frames()
                 self._write_rows("frame_offsets", [(row, self._offsets[row]) for row in done])
@@ -138,10 +167,15 @@ class StoreWriter:
     def _create(self) -> None:
         clips, width = len(self.clip_ids), self.spec.width
         arrays: dict[str, tuple[Any, tuple[int, ...]]] = {
-            "features": (np.float32, (clips, width)), "features_framenorm": (np.float32, (clips, width)),
-            "status": (np.uint8, (clips,))}
+            "features": (np.float32, (clips, width)),
+            "features_framenorm": (np.float32, (clips, width)),
+            "status": (np.uint8, (clips,)),
+        }
         if self.spec.keep_frames:
-            arrays |= {"frames": (np.float16, (0, self.spec.dim)), "frame_offsets": (np.int64, (clips, 2))}
+            arrays |= {
+                "frames": (np.float16, (0, self.spec.dim)),
+                "frame_offsets": (np.int64, (clips, 2)),
+            }
         try:
             for name, (dtype, shape) in arrays.items():
                 files.allocate(self._file(name), dtype, shape)
@@ -163,8 +197,10 @@ class StoreWriter:
             load_array(self._file(name), np.float32, (clips, self.spec.width))
         self.status = np.array(load_array(self._file("status"), np.uint8, (clips,)))
         reasons = files.read_failures(self.path)
-        self.failures = {row: reasons.get(self.clip_ids[row], "unknown")
-                         for row in np.flatnonzero(self.status == FAILED).tolist()}
+        self.failures = {
+            row: reasons.get(self.clip_ids[row], "unknown")
+            for row in np.flatnonzero(self.status == FAILED).tolist()
+        }
         if self.spec.keep_frames:
             load_array(self._file("frames"), np.float16, (None, self.spec.dim), growing=True)
             self._offsets = np.array(load_array(self._file("frame_offsets"), np.int64, (clips, 2)))
@@ -189,29 +225,44 @@ class StoreWriter:
             if was == now or key == "clips_sha256":
                 continue
             if isinstance(was, dict) and isinstance(now, dict):
-                key, was, now = next((f"{key} {part}", was.get(part), now.get(part))
-                                     for part in {**was, **now} if was.get(part) != now.get(part))
+                key, was, now = next(
+                    (f"{key} {part}", was.get(part), now.get(part))
+                    for part in {**was, **now}
+                    if was.get(part) != now.get(part)
+                )
             raise InputError(f"{self.path}: was begun with {key} {was!r}, now it is {now!r}; {fix}")
         clip_ids = read_clip_ids(self.path / "clip_ids.txt")
         if clip_ids != self.clip_ids:
             pairs = zip(clip_ids, self.clip_ids, strict=False)
             first = next((f", first {was!r} → {now!r}" for was, now in pairs if was != now), "")
-            raise InputError(f"{self.path}: was begun with another manifest ({len(clip_ids)} clips → "
-                             f"{len(self.clip_ids)}{first}); {fix}")
+            raise InputError(
+                f"{self.path}: was begun with another manifest ({len(clip_ids)} clips → "
+                f"{len(self.clip_ids)}{first}); {fix}"
+            )
         if self._meta.get("clips_sha256") != self.spec.clips_sha256:
-            raise InputError(f"{self.path}: was begun with another manifest (these clips have other paths, or "
-                             f"other shards other clips); {fix}")
+            raise InputError(
+                f"{self.path}: was begun with another manifest (these clips have other paths, or "
+                f"other shards other clips); {fix}"
+            )
 
     def _file(self, name: str) -> Path:
         return self.path / f"{name}.npy"
 
     def _write_rows(self, name: str, rows: Sequence[tuple[int, np.ndarray]]) -> None:
-        write_at(self._file(name), [(HEADER + row * values.nbytes, values.tobytes()) for row, values in rows])
+        write_at(
+            self._file(name),
+            [(HEADER + row * values.nbytes, values.tobytes()) for row, values in rows],
+        )
 
     def _write_frames(self) -> None:
         size = 2 * self.spec.dim
-        file, header = self._file("frames"), files.npy_header(np.float16, (self._num_frames, self.spec.dim))
-        write_at(file, [(HEADER + start * size, frames.tobytes()) for start, frames in self._frames])
+        file, header = (
+            self._file("frames"),
+            files.npy_header(np.float16, (self._num_frames, self.spec.dim)),
+        )
+        write_at(
+            file, [(HEADER + start * size, frames.tobytes()) for start, frames in self._frames]
+        )
         write_at(file, [(0, header)])
 
     def _set_status(self, rows: Sequence[int], status: int) -> None:
@@ -219,8 +270,9 @@ class StoreWriter:
         self.status[rows] = status
 
     def _write_failures(self) -> None:
-        files.write_failures(self.path, ((self.clip_ids[row], self.failures[row])
-                                         for row in sorted(self.failures)))
+        files.write_failures(
+            self.path, ((self.clip_ids[row], self.failures[row]) for row in sorted(self.failures))
+        )
 
     def _write_meta(self, sums: dict[str, str]) -> None:
         self._meta["checksums"] = sums

@@ -1,12 +1,14 @@
 """Many probes as one jitted program: packed by size, mapped over lanes, sharded over devices.
 
-A chunk holds probes of similar size, padded to the same `[clip]` and `[tag]` room. Its leading axis, probe, is
-sharded over all devices; on each device `lax.map` walks the probes in groups of `lanes`, and a group is vmapped.
-On a CPU one lane is fastest: a probe's weights and moments stay in cache from step to step, and a probe that needs
-fewer steps takes less time. An accelerator wants all lanes at once.
+A chunk holds probes of similar size, padded to the same `[clip]` and `[tag]` room. Its leading
+axis, probe, is sharded over all devices; on each device `lax.map` walks the probes in groups of
+`lanes`, and a group is vmapped. On a CPU one lane is fastest: a probe's weights and moments stay in
+cache from step to step, and a probe that needs fewer steps takes less time. An accelerator wants
+all lanes at once.
 
-Training proceeds in blocks of epochs, so that the host can show progress and stop cleanly in between, and retire what
-is done: in lockstep, a probe that has stopped early costs as much as one that has not.
+Training proceeds in blocks of epochs, so that the host can show progress and stop cleanly in
+between, and retire what is done: in lockstep, a probe that has stopped early costs as much as one
+that has not.
 """
 
 import time
@@ -22,23 +24,27 @@ from jax import Array, lax
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from fsprobe import memory, metrics, probe, processes, solvers
+from fsprobe import metrics
+from fsprobe.batch import memory, processes
+from fsprobe.batch.memory import Sizes
 from fsprobe.config import SolverConfig
-from fsprobe.memory import Sizes
-from fsprobe.probe import Data, Progress, Solver, Task
+from fsprobe.heads import adam as solvers
+from fsprobe.heads import head as probe
+from fsprobe.heads.head import Data, Progress, Solver, Task
 
 _SHRINK = 4  # once no more than a fourth of the lanes still train, the chunk goes on with a fourth
 _CPU_CHUNK = 16  # probes of a chunk on a CPU device, fewer
 _CPU_LABELS = 2**20  # where they have more support clips × tags: what is not finished may be lost
 _CPU_EPOCHS = 10  # that a CPU trains before it validates, unless there is room for more than
 _LONG_EPOCH = 2048  # support clips: their epoch takes far longer than a validation
-_BLOCK_SECONDS = 1.0  # what a block of epochs should take, if it is more than _CPU_EPOCHS: for progress and Ctrl-C
+_BLOCK_SECONDS = 1.0  # what a block of epochs should take, if more than _CPU_EPOCHS, for Ctrl-C
 
 
 @dataclass(frozen=True, eq=False)
 class ProbeSpec:
-    """One probe to train, on the host. support: rows of Data.train; tags: columns of the labels. full: support is every
-    training clip there is."""
+    """One probe to train, on the host. support: rows of Data.train; tags: columns of the labels.
+    full: support is every training clip there is.
+    """
 
     key: Any  # the caller's name for it, handed back with the result
     seed: int
@@ -49,10 +55,11 @@ class ProbeSpec:
 
 @dataclass(frozen=True)
 class Chunk:
-    """Probes that train together, padded to n_tags tags and n_clips support clips, `lanes` of them vmapped.
+    """Probes that train together, padded to n_tags tags and n_clips support clips, `lanes` of them
+    vmapped.
 
-    None holds the place of a probe that is done already, so that the others come out as if it trained beside them.
-    validate_every: as in fsprobe.solvers.adam.
+    None holds the place of a probe that is done already, so that the others come out as if it
+    trained beside them. validate_every: as in fsprobe.heads.adam.adam.
     """
 
     n_tags: int
@@ -63,14 +70,18 @@ class Chunk:
 
     def without(self, done: Collection[Any]) -> "Chunk":
         """The chunk with places held for probes whose key is done."""
-        return replace(self, specs=tuple(None if spec is None or spec.key in done else spec for spec in self.specs))
+        return replace(
+            self,
+            specs=tuple(None if spec is None or spec.key in done else spec for spec in self.specs),
+        )
 
 
 class Outcome(NamedTuple):
-    """What became of one probe. average_precision, roc_auc: float32 `[n_way]`, NaN where a class is absent.
+    """What became of one probe. average_precision, roc_auc: float32 `[n_way]`, NaN where a class is
+    absent.
 
-    l2, gradient_norm: of a converged probe. weight_norms: float32 `[dim]`, the L1 norm over tags of each feature's
-    weights, or None if not asked for.
+    l2, gradient_norm: of a converged probe. weight_norms: float32 `[dim]`, the L1 norm over tags of
+    each feature's weights, or None if not asked for.
     """
 
     spec: ProbeSpec
@@ -85,7 +96,9 @@ class Outcome(NamedTuple):
 
 
 class Bucket(NamedTuple):
-    """Probes of like size, and how they fit a device: `lanes` vmapped, `per_device` in a chunk of so many megabytes."""
+    """Probes of like size, and how they fit a device: `lanes` vmapped, `per_device` in a chunk of
+    so many megabytes.
+    """
 
     n_tags: int
     n_clips: int
@@ -97,60 +110,104 @@ class Bucket(NamedTuple):
 
     def chunks(self, num_devices: int) -> list[Chunk]:
         size = num_devices * self.per_device
-        return [Chunk(self.n_tags, self.n_clips, self.lanes, self.specs[i:i + size], self.validate_every)
-                for i in range(0, len(self.specs), size)]
+        return [
+            Chunk(
+                self.n_tags, self.n_clips, self.lanes, self.specs[i : i + size], self.validate_every
+            )
+            for i in range(0, len(self.specs), size)
+        ]
 
 
-def plan(specs: Sequence[ProbeSpec], sizes: Sizes, platform: str, num_devices: int, config: SolverConfig,
-         room: int = 2**62, share: int = 1) -> list[Bucket]:
+def plan(
+    specs: Sequence[ProbeSpec],
+    sizes: Sizes,
+    platform: str,
+    num_devices: int,
+    config: SolverConfig,
+    room: int = 2**62,
+    share: int = 1,
+) -> list[Bucket]:
     """Pack probes by size, smallest first. A pure function of its arguments.
 
-    room: bytes of a device. share: make chunks this many times smaller. Raises InputError if a probe does not fit.
+    room: bytes of a device. share: make chunks this many times smaller. Raises InputError if a
+    probe does not fit.
     """
     lockstep = platform != "cpu"  # where one must be validated, all are
     buckets: dict[tuple[int, int], list[ProbeSpec]] = {}
     widest = max((len(spec.tags) for spec in specs), default=0)
     for spec in specs:
-        shape = (min(_room_for_tags(len(spec.tags)), widest), _room_for_clips(len(spec.support), lockstep))
+        shape = (
+            min(_room_for_tags(len(spec.tags)), widest),
+            _room_for_clips(len(spec.support), lockstep),
+        )
         buckets.setdefault(shape, []).append(spec)
     plan = []
-    for (n_tags, n_clips), bucket in sorted(buckets.items(), key=lambda item: item[0][0] * item[0][1]):
+    for (n_tags, n_clips), bucket in sorted(
+        buckets.items(), key=lambda item: item[0][0] * item[0][1]
+    ):
         bucket.sort(key=lambda spec: len(spec.support))
         every = 1 if lockstep or config.hidden or n_clips > _LONG_EPOCH else _CPU_EPOCHS
         need = memory.adam(sizes, n_tags, n_clips, config.hidden, config.batch_size, every)
         whole = 256 if lockstep else int(np.clip(_CPU_LABELS // (n_tags * n_clips), 1, _CPU_CHUNK))
         most = max(1, whole // share)
-        lanes, count = memory.pack(need, f"a probe of {n_tags} tags and {n_clips} clips", sizes, room,
-                                   most if lockstep else 1, most)
-        plan.append(Bucket(n_tags, n_clips, tuple(bucket), lanes, count,
-                           (count * need.kept + lanes * need.busy) / 1e6, every))
+        lanes, count = memory.pack(
+            need,
+            f"a probe of {n_tags} tags and {n_clips} clips",
+            sizes,
+            room,
+            most if lockstep else 1,
+            most,
+        )
+        plan.append(
+            Bucket(
+                n_tags,
+                n_clips,
+                tuple(bucket),
+                lanes,
+                count,
+                (count * need.kept + lanes * need.busy) / 1e6,
+                every,
+            )
+        )
     return plan
 
 
-def train(chunk: Chunk, data: Data, config: SolverConfig, mesh: Mesh,
-          tick: Callable[[int], None] = lambda epochs: None, tagged: bool = False,
-          norms: bool = False) -> Iterator[Outcome]:
-    """Train a chunk's probes and test them. `tick` is told how many more epochs are behind us, after every block but
-    the last, whose outcomes are handed back first.
+def train(
+    chunk: Chunk,
+    data: Data,
+    config: SolverConfig,
+    mesh: Mesh,
+    tick: Callable[[int], None] = lambda epochs: None,
+    tagged: bool = False,
+    norms: bool = False,
+) -> Iterator[Outcome]:
+    """Train a chunk's probes and test them. `tick` is told how many more epochs are behind us,
+    after every block but the last, whose outcomes are handed back first.
 
-    A probe that stops early counts as max_epochs, so all of a chunk are probes × max_epochs. tagged: test on clips
-    with one of the probe's tags. norms: hand back weight_norms.
+    A probe that stops early counts as max_epochs, so all of a chunk are probes × max_epochs.
+    tagged: test on clips with one of the probe's tags. norms: hand back weight_norms.
     """
     solver, lanes = solvers.adam(config, chunk.validate_every), chunk.lanes
     places = _deal(len(chunk.specs), mesh.size, lanes)
     tasks = _stack(chunk, mesh, places)
     state = _init(_without_clips(tasks), data, solver, mesh, lanes)
     # who trains, and where
-    here = {spec: place for spec, place in zip(chunk.specs, places, strict=True) if spec is not None}
+    here = {
+        spec: place for spec, place in zip(chunk.specs, places, strict=True) if spec is not None
+    }
     found: dict[ProbeSpec, Outcome] = {}
     behind, epochs = 0, 1
     while here:
         start = time.monotonic()
-        state = _advance(state, tasks, data, processes.agreed(np.int32(epochs)), solver, mesh, lanes)
+        state = _advance(
+            state, tasks, data, processes.agreed(np.int32(epochs)), solver, mesh, lanes
+        )
         progress = processes.fetch(state.progress)
         spent = time.monotonic() - start
         now = config.max_epochs * len(found) + sum(
-            config.max_epochs if progress.done[place] else int(progress.epoch[place]) for place in here.values())
+            config.max_epochs if progress.done[place] else int(progress.epoch[place])
+            for place in here.values()
+        )
         running = {spec: place for spec, place in here.items() if not progress.done[place]}
         if running:
             tick(now - behind)
@@ -160,26 +217,47 @@ def train(chunk: Chunk, data: Data, config: SolverConfig, mesh: Mesh,
         fewer = lanes // _SHRINK
         if running and len(running) > fewer * mesh.size:
             continue
-        tested = processes.fetch(_test(state, _without_clips(tasks), data, solver, mesh, lanes, tagged, norms))
-        found |= {spec: _outcome(spec, place, progress, *tested)
-                  for spec, place in here.items() if progress.done[place]}
+        tested = processes.fetch(
+            _test(state, _without_clips(tasks), data, solver, mesh, lanes, tagged, norms)
+        )
+        found |= {
+            spec: _outcome(spec, place, progress, *tested)
+            for spec, place in here.items()
+            if progress.done[place]
+        }
         here = {}
         if running:
             lanes, places = fewer, _deal(len(running), mesh.size, fewer)
-            origin = np.full(mesh.size * lanes, np.argmax(progress.done))  # one that is done fills the other places
+            origin = np.full(
+                mesh.size * lanes, np.argmax(progress.done)
+            )  # one that is done fills the other places
             origin[places] = list(running.values())
-            tasks, state = _take((tasks, state), processes.place(origin, NamedSharding(mesh, P())), mesh)
+            tasks, state = _take(
+                (tasks, state), processes.place(origin, NamedSharding(mesh, P())), mesh
+            )
             here = dict(zip(running, places, strict=True))
     yield from (found[spec] for spec in chunk.specs if spec is not None)
 
 
-def _outcome(spec: ProbeSpec, place: int, progress: Progress, precision: np.ndarray, auc: np.ndarray,
-             weights: np.ndarray | None) -> Outcome:
+def _outcome(
+    spec: ProbeSpec,
+    place: int,
+    progress: Progress,
+    precision: np.ndarray,
+    auc: np.ndarray,
+    weights: np.ndarray | None,
+) -> Outcome:
     """What the probe at `place` came to; one that diverged has learnt nothing."""
     n_way, learnt = len(spec.tags), 1.0 if progress.best_epoch[place] else np.float32(np.nan)
-    return Outcome(spec, learnt * precision[place, :n_way], learnt * auc[place, :n_way], float(progress.loss[place]),
-                   int(progress.best_epoch[place]), int(progress.epoch[place]),
-                   weight_norms=None if weights is None else weights[place])
+    return Outcome(
+        spec,
+        learnt * precision[place, :n_way],
+        learnt * auc[place, :n_way],
+        float(progress.loss[place]),
+        int(progress.best_epoch[place]),
+        int(progress.epoch[place]),
+        weight_norms=None if weights is None else weights[place],
+    )
 
 
 def device_mesh() -> Mesh:
@@ -188,7 +266,9 @@ def device_mesh() -> Mesh:
 
 
 def _deal(count: int, num_devices: int, lanes: int) -> np.ndarray:
-    """Places on the probe axis, int `[count]`: dealt to the devices like cards, for neighbours are of like size."""
+    """Places on the probe axis, int `[count]`: dealt to the devices like cards, for neighbours are
+    of like size.
+    """
     size = multiple_of(num_devices * lanes, count)
     return np.arange(size).reshape(num_devices, -1).T.ravel()[:count]
 
@@ -202,15 +282,17 @@ def _stack(chunk: Chunk, mesh: Mesh, places: np.ndarray) -> Task:
     for i, spec in zip(places, chunk.specs, strict=True):
         if spec is None:
             continue
-        support[i, :len(spec.support)] = spec.support
-        tags[i, :len(spec.tags)] = spec.tags
+        support[i, : len(spec.support)] = spec.support
+        tags[i, : len(spec.tags)] = spec.tags
         seed[i], num_support[i], n_way[i] = spec.seed, len(spec.support), len(spec.tags)
     tasks = Task(seed, support, num_support, tags, n_way)  # type: ignore[arg-type]
     return processes.place(tasks, NamedSharding(mesh, P("probe")))
 
 
 def _without_clips(tasks: Task) -> Task:
-    """The tasks for what looks at no support clip: one program serves chunks of any room for them."""
+    """The tasks for what looks at no support clip: one program serves chunks of any room for
+    them.
+    """
     return tasks._replace(support=tasks.support[:, :0])
 
 
@@ -221,15 +303,24 @@ def _take(tree: Any, origin: Array, mesh: Mesh) -> Any:
     return jax.tree.map(lambda leaf: lax.with_sharding_constraint(leaf[origin], over), tree)
 
 
-def over_devices(function: Callable[..., Any], mesh: Mesh, lanes: int, mapped: tuple[Any, ...],
-                 shared: tuple[Any, ...]) -> Any:
-    """function(*one's mapped, *shared) along the leading axis of mapped: sharded, then mapped, then vmapped."""
+def over_devices(
+    function: Callable[..., Any],
+    mesh: Mesh,
+    lanes: int,
+    mapped: tuple[Any, ...],
+    shared: tuple[Any, ...],
+) -> Any:
+    """function(*one's mapped, *shared) along the leading axis of mapped: sharded, then mapped, then
+    vmapped.
+    """
+
     def on_device(mapped: tuple[Any, ...], shared: tuple[Any, ...]) -> Any:
         one = lambda mine: function(*mine, *shared)  # noqa: E731
         return lax.map(one, mapped, batch_size=lanes if lanes > 1 else None)
 
-    return jax.shard_map(on_device, mesh=mesh, in_specs=(P("probe"), P()), out_specs=P("probe"),
-                         check_vma=False)(mapped, shared)
+    return jax.shard_map(
+        on_device, mesh=mesh, in_specs=(P("probe"), P()), out_specs=P("probe"), check_vma=False
+    )(mapped, shared)
 
 
 @partial(jax.jit, static_argnames=("solver", "mesh", "lanes"))
@@ -238,27 +329,48 @@ def _init(tasks: Task, data: Data, solver: Solver, mesh: Mesh, lanes: int) -> An
 
 
 @partial(jax.jit, static_argnames=("solver", "mesh", "lanes"), donate_argnames=("state",))
-def _advance(state: Any, tasks: Task, data: Data, num_epochs: Array, solver: Solver, mesh: Mesh, lanes: int) -> Any:
+def _advance(
+    state: Any, tasks: Task, data: Data, num_epochs: Array, solver: Solver, mesh: Mesh, lanes: int
+) -> Any:
     return over_devices(solver.advance, mesh, lanes, (state, tasks), (data, num_epochs))
 
 
 @partial(jax.jit, static_argnames=("solver", "mesh", "lanes", "tagged", "norms"))
-def _test(state: Any, tasks: Task, data: Data, solver: Solver, mesh: Mesh, lanes: int, tagged: bool,
-          norms: bool) -> tuple[Array, Array, Array | None]:
-    """(average precision `[probe, tag]`, ROC-AUC `[probe, tag]`, weight norms `[probe, dim]` or None)."""
+def _test(
+    state: Any,
+    tasks: Task,
+    data: Data,
+    solver: Solver,
+    mesh: Mesh,
+    lanes: int,
+    tagged: bool,
+    norms: bool,
+) -> tuple[Array, Array, Array | None]:
+    """(average precision `[probe, tag]`, ROC-AUC `[probe, tag]`, weight norms `[probe, dim]` or
+    None).
+    """
+
     def one(state: Any, task: Task, data: Data) -> tuple[Array, Array, Array | None]:
         params = solver.weights(state)
-        weights = jnp.abs(params["params"]["Dense_0"]["kernel"]) * task.tag_mask[:, None] if norms else None
-        return (*score_tags(probe.logits(params, data.test), data, task, tagged),
-                None if weights is None else jnp.sum(weights, axis=0))
+        weights = (
+            jnp.abs(params["params"]["Dense_0"]["kernel"]) * task.tag_mask[:, None]
+            if norms
+            else None
+        )
+        return (
+            *score_tags(probe.logits(params, data.test), data, task, tagged),
+            None if weights is None else jnp.sum(weights, axis=0),
+        )
 
     return over_devices(one, mesh, lanes, (state, tasks), (data,))
 
 
 def score_tags(scores: Array, data: Data, task: Task, tagged: bool) -> tuple[Array, Array]:
-    """(average precision, ROC-AUC) `[tag]` of one probe's test scores `[clip, tag]`, logits: a sigmoid makes ties.
+    """(average precision, ROC-AUC) `[tag]` of one probe's test scores `[clip, tag]`, logits: a
+    sigmoid makes ties.
 
-    tagged: on the clips with at least one of the probe's tags, as the authors' code does; else on all.
+    tagged: on the clips with at least one of the probe's tags, as the authors' code does; else on
+    all.
     """
     labels = data.test_labels[:, task.tags]
     counted = jnp.any(labels & task.tag_mask, axis=1) if tagged else jnp.ones(labels.shape[0], bool)
@@ -274,7 +386,9 @@ def _room_for_tags(n_tags: int) -> int:
 
 
 def _room_for_clips(count: int, lockstep: bool) -> int:
-    """In lockstep a power of four: a small probe pays for the largest beside it. One by one, few shapes."""
+    """In lockstep a power of four: a small probe pays for the largest beside it. One by one, few
+    shapes.
+    """
     if not lockstep:
         return next((room for room in (128, 512) if count <= room), multiple_of(2048, count))
     power = 32

@@ -1,8 +1,10 @@
-"""Several processes as one program, through jax.distributed: one per node of a cluster or host of a TPU pod.
+"""Several processes as one program, through jax.distributed: one per node of a cluster or host of a
+TPU pod.
 
-Every process runs the same sweep over one mesh of all devices and learns every outcome. The first process leads: it
-alone opens, writes and speaks. What can differ between processes (the clock, signals, a full disk, memory) is settled
-in step; a process that fails otherwise leaves at once, and the others are ended when they miss its heartbeat.
+Every process runs the same sweep over one mesh of all devices and learns every outcome. The first
+process leads: it alone opens, writes and speaks. What can differ between processes (the clock,
+signals, a full disk, memory) is settled in step; a process that fails otherwise leaves at once, and
+the others are ended when they miss its heartbeat.
 """
 
 import atexit
@@ -27,7 +29,9 @@ from extract.errors import InputError, Terminated, complain, handling
 
 _HEARTBEAT = 30  # s without one: the process is lost
 _INITIALIZE = 300  # s to wait for the other processes
-_NO_MEMORY = -1  # said when a device is out of memory; 0: all is well; above: the exit code one leaves with
+_NO_MEMORY = (
+    -1
+)  # said when a device is out of memory; 0: all is well; above: the exit code one leaves with
 
 
 class OutOfMemory(MemoryError):
@@ -43,19 +47,25 @@ def place(tree: Any, sharding: Sharding) -> Any:
     """NumPy arrays, the same on every process, as global arrays."""
     if jax.process_count() == 1:
         return jax.device_put(tree, sharding)
-    return jax.tree.map(lambda leaf: jax.make_array_from_callback(leaf.shape, sharding, leaf.__getitem__), tree)
+    return jax.tree.map(
+        lambda leaf: jax.make_array_from_callback(leaf.shape, sharding, leaf.__getitem__), tree
+    )
 
 
 def settled(tree: Any) -> Any:
-    """Global arrays once every device has computed them: XLA ends the program where one device of a CPU waits 60 s for
-    another within a collective operation, so whatever takes its time has to end without one. Raises OutOfMemory."""
+    """Global arrays once every device has computed them: XLA ends the program where one device of a
+    CPU waits 60 s for another within a collective operation, so whatever takes its time has to end
+    without one. Raises OutOfMemory.
+    """
     jax.block_until_ready(tree)
     _meet()
     return tree
 
 
 def fetch(tree: Any) -> Any:
-    """Global arrays as whole NumPy arrays, on every process, and each process's own as they are. Raises OutOfMemory."""
+    """Global arrays as whole NumPy arrays, on every process, and each process's own as they are.
+    Raises OutOfMemory.
+    """
     if jax.process_count() == 1:
         return jax.tree.map(np.asarray, tree)
     settled(tree)
@@ -71,30 +81,45 @@ def agreed(value: Any) -> Any:
 
 
 def require_devices_alike() -> None:
-    """Raise InputError, on every process, where they have not equally many devices: arrays could not be shared out."""
+    """Raise InputError, on every process, where they have not equally many devices: arrays could
+    not be shared out.
+    """
     owners = [device.process_index for device in jax.devices()]
     counts = [owners.count(i) for i in range(jax.process_count())]
     if len(set(counts)) > 1:
-        error = InputError(f"processes 0 to {len(counts) - 1} have {', '.join(map(str, counts))} devices, and must "
-                           "have equally many; of CPUs, set XLA_FLAGS=--xla_force_host_platform_device_count=COUNT "
-                           "alike")
+        error = InputError(
+            f"processes 0 to {len(counts) - 1} have {', '.join(map(str, counts))} devices, and "
+            f"must "
+            "have equally many; of CPUs, set "
+            "XLA_FLAGS=--xla_force_host_platform_device_count=COUNT "
+            "alike"
+        )
         error.in_step = True  # type: ignore[attr-defined]
         raise error
 
 
 def require_same(value: Any, what: str) -> None:
-    """Raise InputError, and end the others, where this process's value is not the first one's. value: for JSON."""
-    digest = np.frombuffer(hashlib.sha256(json.dumps(value, sort_keys=True).encode()).digest(), np.uint8)
+    """Raise InputError, and end the others, where this process's value is not the first one's.
+    value: for JSON.
+    """
+    digest = np.frombuffer(
+        hashlib.sha256(json.dumps(value, sort_keys=True).encode()).digest(), np.uint8
+    )
     expected = agreed(digest)
     with in_step():
         if not np.array_equal(digest, expected):
-            raise InputError(f"process {jax.process_index()}: {what} differ from those of process 0; run the same "
-                             "command on the same files everywhere")
+            raise InputError(
+                f"process {jax.process_index()}: {what} differ from those of process 0; run the "
+                f"same "
+                "command on the same files everywhere"
+            )
 
 
 @contextlib.contextmanager
 def in_step() -> Iterator[None]:
-    """A block that may raise on one process only: then the others leave as well, with its exit code and no word."""
+    """A block that may raise on one process only: then the others leave as well, with its exit code
+    and no word.
+    """
     if jax.process_count() == 1:
         yield
         return
@@ -115,7 +140,9 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def ran_out(error: BaseException) -> bool:
-    """Is a device out of memory? Then every process gets to know, and to ask this, before any of them goes on."""
+    """Is a device out of memory? Then every process gets to know, and to ask this, before any of
+    them goes on.
+    """
     if isinstance(error, OutOfMemory):
         return True
     if not is_out_of_memory(error):
@@ -126,8 +153,9 @@ def ran_out(error: BaseException) -> bool:
 
 
 def _meet(code: int = 0) -> None:
-    """Tell the others, and raise if one of them leaves or is out of memory. Every process has the same next meeting,
-    whatever became of what it did since the last."""
+    """Tell the others, and raise if one of them leaves or is out of memory. Every process has the
+    same next meeting, whatever became of what it did since the last.
+    """
     if jax.process_count() == 1:
         return
     codes = multihost_utils.process_allgather(np.int32(code))
@@ -143,7 +171,8 @@ def _meet(code: int = 0) -> None:
 def joined(coordinator: str, num_processes: int, process_id: int, detect: bool) -> Iterator[None]:
     """Join the other processes, if there are any to join. Raises InputError if they can't be found.
 
-    coordinator: HOST:PORT of the first process. detect: ask Slurm, the TPU pod or another environment JAX knows.
+    coordinator: HOST:PORT of the first process. detect: ask Slurm, the TPU pod or another
+    environment JAX knows.
     """
     if not coordinator and not detect:
         yield
@@ -154,8 +183,12 @@ def joined(coordinator: str, num_processes: int, process_id: int, detect: bool) 
     jax.config.update("jax_enable_preemption_service", False)
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
     where = "--distributed" if detect else f"--coordinator={coordinator}"
-    known: dict[str, Any] = {"coordinator_address": coordinator, "num_processes": num_processes,
-                             "process_id": process_id, "cluster_detection_method": "deactivate"}
+    known: dict[str, Any] = {
+        "coordinator_address": coordinator,
+        "num_processes": num_processes,
+        "process_id": process_id,
+        "cluster_detection_method": "deactivate",
+    }
     waiting = threading.Timer(_INITIALIZE, _give_up, [where])
     waiting.start()
     try:
@@ -163,8 +196,11 @@ def joined(coordinator: str, num_processes: int, process_id: int, detect: bool) 
             _require_port(coordinator, ours=process_id == 0)
         # JAX waits for the others without letting Python see a signal
         with handling(dict.fromkeys((signal.SIGINT, signal.SIGTERM), signal.SIG_DFL)):
-            jax.distributed.initialize(**({} if detect else known), initialization_timeout=2 * _INITIALIZE,
-                                       heartbeat_timeout_seconds=_HEARTBEAT)
+            jax.distributed.initialize(
+                **({} if detect else known),
+                initialization_timeout=2 * _INITIALIZE,
+                heartbeat_timeout_seconds=_HEARTBEAT,
+            )
     except (ValueError, RuntimeError) as error:
         raise InputError(f"{where}: {'no cluster was found: ' if detect else ''}{error}") from None
     finally:
@@ -172,20 +208,27 @@ def joined(coordinator: str, num_processes: int, process_id: int, detect: bool) 
     try:
         yield
     except BaseException as error:
-        if not hasattr(error, "in_step"):  # JAX's way out waits for the others, who wait for us: leave before it
+        if not hasattr(
+            error, "in_step"
+        ):  # JAX's way out waits for the others, who wait for us: leave before it
             atexit.register(os._exit, _exit_code(error))
         raise
 
 
 def _give_up(where: str) -> None:
     """Before JAX does, which would crash."""
-    complain(f"{where}: the other processes have not come within {_INITIALIZE} s; look for their errors, and start all "
-             "anew")
+    complain(
+        f"{where}: the other processes have not come within {_INITIALIZE} s; look for their "
+        f"errors, and start all "
+        "anew"
+    )
     os._exit(2)
 
 
 def _require_port(coordinator: str, ours: bool) -> None:
-    """Wait until the first process listens. Raises InputError where that is us and we can't: JAX would crash."""
+    """Wait until the first process listens. Raises InputError where that is us and we can't: JAX
+    would crash.
+    """
     host, _, port = coordinator.rpartition(":")
     while True:
         try:
@@ -198,11 +241,18 @@ def _require_port(coordinator: str, ours: bool) -> None:
             return
         except (OSError, OverflowError) as error:
             if ours or isinstance(error, OverflowError):
-                raise InputError(f"--coordinator={coordinator}: {error}; the first process listens there, on a free "
-                                 "port") from None
+                raise InputError(
+                    f"--coordinator={coordinator}: {error}; the first process listens there, on a "
+                    f"free "
+                    "port"
+                ) from None
         time.sleep(0.2)
 
 
 def _exit_code(error: BaseException) -> int:
     codes = {Terminated: 143, KeyboardInterrupt: 130, InputError: 2, OSError: 2}
-    return getattr(error, "exit_code", next((code for kind, code in codes.items() if isinstance(error, kind)), 1))
+    return getattr(
+        error,
+        "exit_code",
+        next((code for kind, code in codes.items() if isinstance(error, kind)), 1),
+    )

@@ -9,8 +9,8 @@ import optax
 from jax import Array, lax
 
 from fsprobe.config import SolverConfig
-from fsprobe.probe import Data, Params, Progress, Solver, Task, bce, logits, module
-from fsprobe.stopping import epochs_ahead, progress_after
+from fsprobe.heads.early_stopping import epochs_ahead, progress_after
+from fsprobe.heads.head import Data, Params, Progress, Solver, Task, bce, logits, module
 
 _INIT, _ORDER, _DROPOUT = 0, 1, 2  # what a key is for
 
@@ -22,10 +22,17 @@ class AdamState(NamedTuple):
     progress: Progress
 
 
-def coupled_adam(learning_rate: Array | float, weight_decay: Array | float) -> optax.GradientTransformation:
-    """g ← ∇L + weight_decay·w, then Adam(0.9, 0.999, 1e-8): torch.optim.Adam(weight_decay=…), not AdamW."""
-    return optax.chain(optax.add_decayed_weights(weight_decay), optax.scale_by_adam(eps=1e-8),
-                       optax.scale(-learning_rate))
+def coupled_adam(
+    learning_rate: Array | float, weight_decay: Array | float
+) -> optax.GradientTransformation:
+    """g ← ∇L + weight_decay·w, then Adam(0.9, 0.999, 1e-8): torch.optim.Adam(weight_decay=…), not
+    AdamW.
+    """
+    return optax.chain(
+        optax.add_decayed_weights(weight_decay),
+        optax.scale_by_adam(eps=1e-8),
+        optax.scale(-learning_rate),
+    )
 
 
 def shuffled(key: Array, items: Array, count: Array) -> Array:
@@ -41,10 +48,12 @@ def shuffled(key: Array, items: Array, count: Array) -> Array:
 
 @lru_cache(maxsize=64)
 def adam(config: SolverConfig, validate_every: int = 1) -> Solver:
-    """The paper's solver. Each epoch visits the support clips in a fresh order, in batches, the last one short.
+    """The paper's solver. Each epoch visits the support clips in a fresh order, in batches, the
+    last one short.
 
-    validate_every: epochs that are trained before `fsprobe.stopping` asks which of them was the best, if the probe is
-    linear; with a hidden layer the loss is not convex, and every epoch is validated.
+    validate_every: epochs that are trained before `fsprobe.heads.early_stopping` asks which of them
+    was the best, if the probe is linear; with a hidden layer the loss is not convex, and every
+    epoch is validated.
     """
     every = 1 if config.hidden else validate_every
     optimizer = coupled_adam(config.learning_rate, config.weight_decay)
@@ -54,7 +63,12 @@ def adam(config: SolverConfig, validate_every: int = 1) -> Solver:
         params = module(task.tags.shape[0], config.hidden).init(key, data.train[:1])
         inf, zero = jnp.float32(jnp.inf), jnp.int32(0)
         # a task without clips is padding
-        return AdamState(params, optimizer.init(params), params, Progress(zero, inf, inf, zero, task.num_support == 0))
+        return AdamState(
+            params,
+            optimizer.init(params),
+            params,
+            Progress(zero, inf, inf, zero, task.num_support == 0),
+        )
 
     def advance(state: AdamState, task: Task, data: Data, num_epochs: Array | int) -> AdamState:
         labels = data.train_labels[task.support, task.tags[:, None]]
@@ -67,8 +81,9 @@ def adam(config: SolverConfig, validate_every: int = 1) -> Solver:
             scores = logits(params, data.train[task.support[batch]], by_tag=True, dropout=dropout)
             return bce(scores, labels[:, batch], task.tag_mask[:, None] & real)
 
-        def step(i: Array, carry: tuple[Params, optax.OptState], order: Array,
-                 key: Array) -> tuple[Params, optax.OptState]:
+        def step(
+            i: Array, carry: tuple[Params, optax.OptState], order: Array, key: Array
+        ) -> tuple[Params, optax.OptState]:
             params, moments = carry
             dropout = jax.random.fold_in(key, i) if config.hidden else None
             batch = lax.dynamic_slice(order, (i * size,), (size,))
@@ -77,13 +92,19 @@ def adam(config: SolverConfig, validate_every: int = 1) -> Solver:
             updates, moments = optimizer.update(gradient, moments, params)
             return optax.apply_updates(params, updates), moments
 
-        def epoch(number: Array, params: Params, moments: optax.OptState) -> tuple[Params, optax.OptState]:
-            key, dropout = (jax.random.fold_in(jax.random.fold_in(jax.random.key(task.seed), purpose), number)
-                            for purpose in (_ORDER, _DROPOUT))
+        def epoch(
+            number: Array, params: Params, moments: optax.OptState
+        ) -> tuple[Params, optax.OptState]:
+            key, dropout = (
+                jax.random.fold_in(jax.random.fold_in(jax.random.key(task.seed), purpose), number)
+                for purpose in (_ORDER, _DROPOUT)
+            )
             order = shuffled(key, positions, task.num_support)
             order = jnp.pad(order, (0, size))  # the last batch may reach past the end
             steps = (task.num_support + size - 1) // size
-            return lax.fori_loop(0, steps, lambda i, carry: step(i, carry, order, dropout), (params, moments))
+            return lax.fori_loop(
+                0, steps, lambda i, carry: step(i, carry, order, dropout), (params, moments)
+            )
 
         def val_loss(params: Params) -> Array:
             return bce(logits(params, data.valid), valid_labels, valid_mask)
@@ -92,20 +113,32 @@ def adam(config: SolverConfig, validate_every: int = 1) -> Solver:
             state, trail = carry
             params, moments = epoch(state.progress.epoch + i, state.params, state.moments)
             return state._replace(params=params, moments=moments), jax.tree.map(
-                lambda kept, new: kept.at[i].set(new), trail, params)
+                lambda kept, new: kept.at[i].set(new), trail, params
+            )
 
         def interval(state: AdamState) -> AdamState:
             before = state.progress
-            count = epochs_ahead(before, config, every) if every > 1 else 1  # a constant, for lockstep
-            trail = jax.tree.map(lambda leaf: jnp.zeros((every, *leaf.shape), leaf.dtype), state.params)
+            count = (
+                epochs_ahead(before, config, every) if every > 1 else 1
+            )  # a constant, for lockstep
+            trail = jax.tree.map(
+                lambda leaf: jnp.zeros((every, *leaf.shape), leaf.dtype), state.params
+            )
             state, trail = lax.fori_loop(0, count, next_epoch, (state, trail))
             progress = progress_after(val_loss, trail, count, before, config)
-            improved, best = progress.best_epoch > before.epoch, progress.best_epoch - before.epoch - 1
-            best_params = jax.tree.map(lambda kept, old: jnp.where(improved, kept[best], old), trail, state.best_params)
+            improved, best = (
+                progress.best_epoch > before.epoch,
+                progress.best_epoch - before.epoch - 1,
+            )
+            best_params = jax.tree.map(
+                lambda kept, old: jnp.where(improved, kept[best], old), trail, state.best_params
+            )
             return state._replace(best_params=best_params, progress=progress)
 
         stop = state.progress.epoch + num_epochs
-        return lax.while_loop(lambda s: ~s.progress.done & (s.progress.epoch < stop), interval, state)
+        return lax.while_loop(
+            lambda s: ~s.progress.done & (s.progress.epoch < stop), interval, state
+        )
 
     def weights(state: AdamState) -> Params:
         return state.best_params if config.restore_best else state.params

@@ -1,10 +1,11 @@
 """Early stopping: which epoch has the least validation loss, without validating every one.
 
-The validation loss is convex in the weights of a linear probe, so it lies nowhere below its tangents: for weights u, v
-loss(u) >= loss(v) + <loss'(v), u - v>. Epochs that cannot end the training are trained first. Then the last of them is
-validated, with its gradient; an epoch before it whose weights lie where the tangent is above the least loss can't be
-the best one, and is not validated. While the loss still falls that is nearly all of them. The epoch chosen is the one
-that validating all would choose, unless only rounding tells two losses apart.
+The validation loss is convex in the weights of a linear probe, so it lies nowhere below its
+tangents: for weights u, v loss(u) >= loss(v) + <loss'(v), u - v>. Epochs that cannot end the
+training are trained first. Then the last of them is validated, with its gradient; an epoch before
+it whose weights lie where the tangent is above the least loss can't be the best one, and is not
+validated. While the loss still falls that is nearly all of them. The epoch chosen is the one that
+validating all would choose, unless only rounding tells two losses apart.
 """
 
 from collections.abc import Callable
@@ -14,7 +15,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from fsprobe.config import SolverConfig
-from fsprobe.probe import Params, Progress
+from fsprobe.heads.head import Params, Progress
 
 _ROUNDING = 1e-5  # of the loss and of the tangent's terms: many times what float32 sums lose
 
@@ -22,8 +23,8 @@ _ROUNDING = 1e-5  # of the loss and of the tangent's terms: many times what floa
 def next_progress(progress: Progress, loss: Array, config: SolverConfig) -> Progress:
     """Early stopping after one more epoch of the given validation loss.
 
-    An epoch improves if its loss is strictly lower than every one before; training ends after `patience` epochs
-    without improvement, or at `max_epochs`. A NaN loss never improves.
+    An epoch improves if its loss is strictly lower than every one before; training ends after
+    `patience` epochs without improvement, or at `max_epochs`. A NaN loss never improves.
     """
     epoch = progress.epoch + 1
     improved = loss < progress.best_loss
@@ -34,23 +35,36 @@ def next_progress(progress: Progress, loss: Array, config: SolverConfig) -> Prog
 
 
 def epochs_ahead(progress: Progress, config: SolverConfig, most: int) -> Array:
-    """How many epochs, up to `most`, will be trained whatever their losses are; int32 `[]`, at least 1 until done."""
+    """How many epochs, up to `most`, will be trained whatever their losses are; int32 `[]`, at
+    least 1 until done.
+    """
     patience = progress.best_epoch + config.patience - progress.epoch
     return jnp.minimum(most, jnp.minimum(patience, config.max_epochs - progress.epoch))
 
 
-def progress_after(loss: Callable[[Params], Array], trail: Params, count: Array | int, progress: Progress,
-                   config: SolverConfig) -> Progress:
-    """`next_progress` over `count` epochs, at most epochs_ahead, that ended with the weights of `trail`.
+def progress_after(
+    loss: Callable[[Params], Array],
+    trail: Params,
+    count: Array | int,
+    progress: Progress,
+    config: SolverConfig,
+) -> Progress:
+    """`next_progress` over `count` epochs, at most epochs_ahead, that ended with the weights of
+    `trail`.
 
-    loss: of validation, convex if the trail is longer than one. trail: params with a leading axis `[epoch]`.
+    loss: of validation, convex if the trail is longer than one. trail: params with a leading axis
+    `[epoch]`.
     """
     losses = losses_that_matter(loss, trail, count, progress.best_loss)
     return lax.fori_loop(0, count, lambda i, now: next_progress(now, losses[i], config), progress)
 
 
-def losses_that_matter(loss: Callable[[Params], Array], trail: Params, count: Array | int, best_loss: Array) -> Array:
-    """`[epoch]`: the loss after each of the first `count`; inf for some that are neither the least nor the last."""
+def losses_that_matter(
+    loss: Callable[[Params], Array], trail: Params, count: Array | int, best_loss: Array
+) -> Array:
+    """`[epoch]`: the loss after each of the first `count`; inf for some that are neither the least
+    nor the last.
+    """
     size = jax.tree.leaves(trail)[0].shape[0]
 
     def after(i: Array | int) -> Params:
@@ -68,7 +82,9 @@ def losses_that_matter(loss: Callable[[Params], Array], trail: Params, count: Ar
         tangent = last_loss + sum(map(jnp.sum, rises))
         rounding = _ROUNDING * (last_loss + sum(jnp.sum(jnp.abs(leaf)) for leaf in rises))
         too_high = tangent - rounding > least
-        return losses.at[i].set(lax.cond(too_high, lambda: jnp.float32(jnp.inf), lambda: loss(params)))
+        return losses.at[i].set(
+            lax.cond(too_high, lambda: jnp.float32(jnp.inf), lambda: loss(params))
+        )
 
     losses = jnp.full(size, jnp.inf, jnp.float32).at[count - 1].set(last_loss)
     return lax.fori_loop(0, count - 1, judge, losses)

@@ -1,7 +1,8 @@
 """One linear probe: its module, its loss, and what it means to fit it.
 
-Everything here is written for ONE probe; `fsprobe.vectorize` runs many. Ragged probes are padded: a task's arrays
-have room for more clips and tags than it uses, and `n_way` and `num_support` say how many are real.
+Everything here is written for ONE probe; `fsprobe.batch.lanes` runs many. Ragged probes are padded:
+a task's arrays have room for more clips and tags than it uses, and `n_way` and `num_support` say
+how many are real.
 """
 
 from collections.abc import Callable
@@ -16,7 +17,9 @@ Params = Any
 
 
 class Data(NamedTuple):
-    """What all probes of one embedding share. features float32 `[clip, dim]`, labels bool `[clip, tag]`."""
+    """What all probes of one embedding share. features float32 `[clip, dim]`, labels bool `[clip,
+    tag]`.
+    """
 
     train: Array
     train_labels: Array
@@ -46,7 +49,9 @@ class Task(NamedTuple):
 
 
 class Progress(NamedTuple):
-    """Where training stands; scalars. loss is the validation loss of the weights that would be tested now."""
+    """Where training stands; scalars. loss is the validation loss of the weights that would be
+    tested now.
+    """
 
     epoch: Array
     loss: Array
@@ -56,10 +61,12 @@ class Progress(NamedTuple):
 
 
 class Solver(NamedTuple):
-    """How a probe is fitted, as three pure functions of one probe. A state has a field `progress: Progress`.
+    """How a probe is fitted, as three pure functions of one probe. A state has a field `progress:
+    Progress`.
 
-    init(task, data) → state; it reads no support clip. advance(state, task, data, num_epochs) → state after at least
-    that many more epochs, unless done before. weights(state) → the params to test.
+    init(task, data) → state; it reads no support clip. advance(state, task, data, num_epochs) →
+    state after at least that many more epochs, unless done before. weights(state) → the params to
+    test.
     """
 
     init: Callable[[Task, Data], Any]
@@ -68,16 +75,22 @@ class Solver(NamedTuple):
 
 
 def tagwise_uniform(key: Array, shape: tuple[int, ...], dim: int) -> Array:
-    """U(−1/√dim, 1/√dim), as torch.nn.Linear, a row of `[tag, …]` from a key of its own: more tags change no other."""
-    row = lambda i: jax.random.uniform(jax.random.fold_in(key, i), shape[1:], minval=-1.0, maxval=1.0)  # noqa: E731
+    """U(−1/√dim, 1/√dim), as torch.nn.Linear, a row of `[tag, …]` from a key of its own: more tags
+    change no other.
+    """
+
+    def row(i: Array) -> Array:
+        return jax.random.uniform(jax.random.fold_in(key, i), shape[1:], minval=-1.0, maxval=1.0)
+
     return jax.vmap(row)(jnp.arange(shape[0])) / jnp.sqrt(dim)
 
 
 class TagLinear(nn.Module):
     """`[clip, dim]` → `[clip, tag]`, or `[tag, clip]` by_tag.
 
-    Why flax.linen.Dense is not used: with the kernel `[tag, dim]` and the logits by_tag, XLA's products and updates on
-    a CPU run along rows, and training on few clips is faster (results/benchmarks/NOTES.md).
+    Why flax.linen.Dense is not used: with the kernel `[tag, dim]` and the logits by_tag, XLA's
+    products and updates on a CPU run along rows, and training on few clips is faster
+    (results/benchmarks/NOTES.md).
     """
 
     n_tags: int
@@ -89,18 +102,26 @@ class TagLinear(nn.Module):
         bias = self.param("bias", tagwise_uniform, (self.n_tags,), dim)
         if by_tag:
             return kernel @ x.T + bias[:, None]
-        spare = -self.n_tags % 16 if self.n_tags > 8 and self.n_tags % 8 else 0  # 64 tags are faster than 50
-        return (x @ jnp.pad(kernel, ((0, spare), (0, 0))).T + jnp.pad(bias, (0, spare)))[:, :self.n_tags]
+        spare = (
+            -self.n_tags % 16 if self.n_tags > 8 and self.n_tags % 8 else 0
+        )  # 64 tags are faster than 50
+        return (x @ jnp.pad(kernel, ((0, spare), (0, 0))).T + jnp.pad(bias, (0, spare)))[
+            :, : self.n_tags
+        ]
 
 
 class LinearProbe(nn.Module):
-    """`[clip, dim]` → logits `[clip, tag]`, or `[tag, clip]` by_tag. Sigmoid is the business of loss and reader."""
+    """`[clip, dim]` → logits `[clip, tag]`, or `[tag, clip]` by_tag. Sigmoid is the business of
+    loss and reader.
+    """
 
     n_tags: int
 
     @nn.compact
     def __call__(self, x: Array, by_tag: bool = False) -> Array:
-        return TagLinear(self.n_tags, name="Dense_0")(x, by_tag)  # initial weights depend on the name
+        return TagLinear(self.n_tags, name="Dense_0")(
+            x, by_tag
+        )  # initial weights depend on the name
 
 
 class HiddenProbe(nn.Module):
@@ -127,8 +148,11 @@ def module(n_tags: int, hidden: int) -> nn.Module:
     return HiddenProbe(n_tags, hidden) if hidden else LinearProbe(n_tags)
 
 
-def logits(params: Params, x: Array, *, by_tag: bool = False, dropout: Array | None = None) -> Array:
-    """`[clip, dim]` → `[clip, tag]`, or `[tag, clip]` by_tag, with the probe that `params` belong to.
+def logits(
+    params: Params, x: Array, *, by_tag: bool = False, dropout: Array | None = None
+) -> Array:
+    """`[clip, dim]` → `[clip, tag]`, or `[tag, clip]` by_tag, with the probe that `params` belong
+    to.
 
     dropout: a key, to train a hidden layer.
     """

@@ -1,16 +1,19 @@
-"""L2-regularised logistic regression to convergence, for all tags of one support set, over a path of strengths.
+"""L2-regularised logistic regression to convergence, for all tags of one support set, over a path
+of strengths.
 
     f(w, b) = mean over support clips of BCE(σ(x·w + b), y) + (l2 / 2)·‖w‖²       for each tag
 
-which is scikit-learn's LogisticRegression with C = 1 / (n·l2): the bias is not penalised. L-BFGS (Nocedal & Wright
-2006, algorithm 7.4) made for a model that is linear:
+which is scikit-learn's LogisticRegression with C = 1 / (n·l2): the bias is not penalised. L-BFGS
+(Nocedal & Wright 2006, algorithm 7.4) made for a model that is linear:
 
-- The minimum lies in the span of the support clips, w = Σᵢ aᵢ·xᵢ, so with fewer clips than dimensions everything is
-  done on coefficients a and the Gram matrix G: logits are G·a, and w·v is a·G·c. That is the dual problem; the primal
-  one works on w itself. Both descend through the same weights.
-- The Hessian is at most XᵀX/4n + l2 (Böhning 1992), whose Cholesky factor is the first guess of its inverse: how
-  badly the features are scaled then matters little.
-- Logits are linear in the coefficients, so trial steps of a line search cost no product with the features.
+- The minimum lies in the span of the support clips, w = Σᵢ aᵢ·xᵢ, so with fewer clips than
+  dimensions everything is done on coefficients a and the Gram matrix G: logits are G·a, and w·v is
+  a·G·c. That is the dual problem; the primal one works on w itself. Both descend through the same
+  weights.
+- The Hessian is at most XᵀX/4n + l2 (Böhning 1992), whose Cholesky factor is the first guess of its
+  inverse: how badly the features are scaled then matters little.
+- Logits are linear in the coefficients, so trial steps of a line search cost no product with the
+  features.
 - f is l2-strongly convex in w: f − min f ≤ ‖∇f‖² / (2·l2) says when to stop.
 """
 
@@ -30,18 +33,22 @@ _STALL = 1e-7  # or falls by less than this share, while that bound does not hal
 _STALLED = 3  # this many times in a row: float32 resolves no more
 _ITERATIONS = 300
 _SEARCHES = 12  # trial steps per line search
-_BLOCK = 64  # clips, whose sum XLA's threads do not share: Eigen's shardByInnerDim, TensorContractionThreadPool.h
+# clips, whose sum XLA's threads do not share: Eigen's shardByInnerDim,
+# TensorContractionThreadPool.h
+_BLOCK = 64
 
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Problem:
-    """The data of one support set. Columns are tags; a coefficient array has the bias as its last row.
+    """The data of one support set. Columns are tags; a coefficient array has the bias as its last
+    row.
 
     features: float32 `[clip, coef]`, centred: the Gram matrix if `dual`, else the clips themselves.
-    curvature: float32 `[coef, coef]`, XᵀX/n in the primal, G/n in the dual. weight: float32 `[clip]`, sums to 1, 0 for
-    padding. sign: float32 `[clip, tag]`, 1 where the clip carries the tag, else −1: BCE is softplus(−sign·logit), whose
-    slope keeps its relative precision as it vanishes, which σ(logit) − label would not.
+    curvature: float32 `[coef, coef]`, XᵀX/n in the primal, G/n in the dual. weight: float32
+    `[clip]`, sums to 1, 0 for padding. sign: float32 `[clip, tag]`, 1 where the clip carries the
+    tag, else −1: BCE is softplus(−sign·logit), whose slope keeps its relative precision as it
+    vanishes, which σ(logit) − label would not.
     """
 
     features: Array
@@ -65,13 +72,17 @@ class Problem:
     def pull(self, error: Array) -> Array:
         """Coefficients of the gradient of the mean loss, from ∂loss/∂logits `[clip, tag]`."""
         total = _total(error)[None]
-        if self.dual:  # clips are centred: a multiple of all of them is nothing, but would round to something
+        if (
+            self.dual
+        ):  # clips are centred: a multiple of all of them is nothing, but would round to something
             return jnp.concatenate([error - self.weight[:, None] * total, total])
         return jnp.concatenate([over_clips(self.features, error), total])
 
 
 class Fit(NamedTuple):
-    """A minimum. theta: `[coef + 1, tag]`; value, gradient_norm: `[tag]`; iterations: int32 `[]`."""
+    """A minimum. theta: `[coef + 1, tag]`; value, gradient_norm: `[tag]`; iterations: int32
+    `[]`.
+    """
 
     theta: Array
     value: Array
@@ -80,8 +91,9 @@ class Fit(NamedTuple):
 
 
 class _Pairs(NamedTuple):
-    """The last MEMORY steps and gradient differences, `[pair, coef + 1, tag]`; inverse: `[pair, tag]`, 1 / ⟨step,
-    change⟩, or 0 where the pair is of no use."""
+    """The last MEMORY steps and gradient differences, `[pair, coef + 1, tag]`; inverse: `[pair,
+    tag]`, 1 / ⟨step, change⟩, or 0 where the pair is of no use.
+    """
 
     steps: Array
     step_metrics: Array
@@ -105,6 +117,7 @@ class _Descent(NamedTuple):
 
 def path(problem: Problem, l2s: Array) -> Fit:
     """A minimum for each of l2s `[strength]`, strongest first, each starting at the one before."""
+
     def one(theta: Array, l2: Array) -> tuple[Array, Fit]:
         fit = minimise(problem, l2, theta)
         return fit.theta, fit
@@ -115,10 +128,12 @@ def path(problem: Problem, l2s: Array) -> Fit:
 def over_clips(left: Array, right: Array) -> Array:
     """leftᵀ @ right, of `[clip, …]` both.
 
-    On a CPU by blocks of clips: XLA's threads share a longer sum among them, so that bits depend on how many they are,
-    and under weak strengths a fit depends on bits.
+    On a CPU by blocks of clips: XLA's threads share a longer sum among them, so that bits depend on
+    how many they are, and under weak strengths a fit depends on bits.
     """
-    return lax.platform_dependent(left, right, cpu=_over_blocks, default=lambda left, right: left.T @ right)
+    return lax.platform_dependent(
+        left, right, cpu=_over_blocks, default=lambda left, right: left.T @ right
+    )
 
 
 def _over_blocks(left: Array, right: Array) -> Array:
@@ -130,28 +145,42 @@ def _over_blocks(left: Array, right: Array) -> Array:
         return total + rows[0].T @ rows[1]
 
     total = lax.fori_loop(0, end // size, add, jnp.zeros((right.shape[1], left.shape[1])))
-    return (total + right[end:].T @ left[end:]).T  # at 2816 dimensions twice as fast as left.T @ right
+    return (
+        total + right[end:].T @ left[end:]
+    ).T  # at 2816 dimensions twice as fast as left.T @ right
 
 
 def origin(problem: Problem) -> Array:
-    """Zero weights, and the bias that fits the prevalence (clipped where a class is absent) → `[coef + 1, tag]`."""
+    """Zero weights, and the bias that fits the prevalence (clipped where a class is absent) →
+    `[coef + 1, tag]`.
+    """
     balance = jnp.clip(problem.weight @ problem.sign, 1e-4 - 1, 1 - 1e-4)
     zeros = jnp.zeros((problem.features.shape[1], balance.size))
     return jnp.append(zeros, jnp.log((1 + balance) / (1 - balance))[None], axis=0)
 
 
 def minimise(problem: Problem, l2: Array, theta: Array) -> Fit:
-    """Minimise f from theta. A tag without a positive or a negative clip has no minimum and stays where it is."""
+    """Minimise f from theta. A tag without a positive or a negative clip has no minimum and stays
+    where it is.
+    """
     size = problem.curvature.shape[0]
-    ridge = jnp.maximum(l2, 1e-5 * jnp.sum(jnp.diagonal(problem.curvature)) / size)  # float32 factors no worse a matrix
+    ridge = jnp.maximum(
+        l2, 1e-5 * jnp.sum(jnp.diagonal(problem.curvature)) / size
+    )  # float32 factors no worse a matrix
     bound = problem.curvature / 4 + jnp.maximum(ridge, 1e-30) * jnp.eye(size)
-    upper = linalg.cholesky(bound, symmetrize_input=False).T  # the factor by columns, as LAPACK reads it: no copies
+    upper = linalg.cholesky(
+        bound, symmetrize_input=False
+    ).T  # the factor by columns, as LAPACK reads it: no copies
     real = problem.weight[:, None] > 0
-    absent = jnp.all(~real | (problem.sign > 0), axis=0) | jnp.all(~real | (problem.sign < 0), axis=0)
+    absent = jnp.all(~real | (problem.sign > 0), axis=0) | jnp.all(
+        ~real | (problem.sign < 0), axis=0
+    )
 
     def precondition(gradient: Array) -> Array:
         half = linalg.triangular_solve(upper.T, gradient[:-1].T, lower=True, transpose_a=True)
-        return jnp.append(linalg.triangular_solve(upper.T, half, lower=True).T, 4 * gradient[-1:], axis=0)
+        return jnp.append(
+            linalg.triangular_solve(upper.T, half, lower=True).T, 4 * gradient[-1:], axis=0
+        )
 
     def state(theta: Array, logits: Array) -> tuple[Array, Array, Array, Array]:
         losses = jax.nn.softplus(-problem.sign * logits)
@@ -166,27 +195,53 @@ def minimise(problem: Problem, l2: Array, theta: Array) -> Fit:
         direction = -_two_loop(at.pairs, at.iteration, at.gradient, precondition)
         metric = problem.metric(direction)
         along = problem.logits(direction, metric)
-        curve = l2 * jnp.stack([_dot(at.theta[:-1], metric[:-1]), _dot(direction[:-1], metric[:-1])])
+        curve = l2 * jnp.stack(
+            [_dot(at.theta[:-1], metric[:-1]), _dot(direction[:-1], metric[:-1])]
+        )
         size = jnp.where(at.done, 0.0, _line_search(problem, at.logits, along, curve))
         theta, logits = at.theta + size * direction, at.logits + size * along
         moved = (theta, logits, *state(theta, logits))
         # or else rounding made the step a bad one: stay, and forget the pairs behind it
         better = (moved[2] <= at.value) | (moved[5] < at.gap)
         theta, logits, value, gradient, gradient_metric, gap = (
-            jnp.where(better, new, old) for new, old in zip(moved, at[:6], strict=True))
+            jnp.where(better, new, old) for new, old in zip(moved, at[:6], strict=True)
+        )
         slow = (at.value - value <= _STALL * at.value) & (gap > 0.5 * at.gap)
         stalled = jnp.where(slow | at.done, at.stalled + 1, 0)
-        pairs = _remember(at.pairs, at.iteration, theta - at.theta, size * metric, gradient - at.gradient,
-                          gradient_metric - at.gradient_metric)
+        pairs = _remember(
+            at.pairs,
+            at.iteration,
+            theta - at.theta,
+            size * metric,
+            gradient - at.gradient,
+            gradient_metric - at.gradient_metric,
+        )
         pairs = pairs._replace(inverse=jnp.where(better, pairs.inverse, 0.0))
         done = at.done | (stalled >= _STALLED) | (gap <= _GAP * value)
-        return _Descent(theta, logits, value, gradient, gradient_metric, gap, pairs, stalled, done, at.iteration + 1)
+        return _Descent(
+            theta,
+            logits,
+            value,
+            gradient,
+            gradient_metric,
+            gap,
+            pairs,
+            stalled,
+            done,
+            at.iteration + 1,
+        )
 
     logits = problem.logits(theta, problem.metric(theta))
     nothing = jnp.zeros((MEMORY, *theta.shape))
-    start = _Descent(theta, logits, *state(theta, logits),
-                     _Pairs(nothing, nothing, nothing, nothing, jnp.zeros((MEMORY, theta.shape[1]))),
-                     jnp.zeros(theta.shape[1], jnp.int32), absent, jnp.int32(0))
+    start = _Descent(
+        theta,
+        logits,
+        *state(theta, logits),
+        _Pairs(nothing, nothing, nothing, nothing, jnp.zeros((MEMORY, theta.shape[1]))),
+        jnp.zeros(theta.shape[1], jnp.int32),
+        absent,
+        jnp.int32(0),
+    )
     end = lax.while_loop(lambda at: ~at.done.all() & (at.iteration < _ITERATIONS), step, start)
     norm = jnp.sqrt(jnp.maximum(_dot(end.gradient, end.gradient_metric), 0.0))
     return Fit(end.theta, end.value, jnp.where(absent, jnp.nan, norm), end.iteration)
@@ -197,21 +252,29 @@ def _dot(left: Array, right: Array) -> Array:
 
 
 def _total(values: Array) -> Array:
-    """Over the first axis. On a CPU as a product: bits of a sum of XLA's depend on the number of threads."""
-    return lax.platform_dependent(values, cpu=lambda values: jnp.ones(len(values)) @ values,
-                                  default=lambda values: jnp.sum(values, axis=0))
+    """Over the first axis. On a CPU as a product: bits of a sum of XLA's depend on the number of
+    threads.
+    """
+    return lax.platform_dependent(
+        values,
+        cpu=lambda values: jnp.ones(len(values)) @ values,
+        default=lambda values: jnp.sum(values, axis=0),
+    )
 
 
 def _remember(pairs: _Pairs, count: Array, *new: Array) -> _Pairs:
     slot = count % MEMORY
     steps, step_metrics, changes, change_metrics = (
-        old.at[slot].set(array) for old, array in zip(pairs[:4], new, strict=True))
+        old.at[slot].set(array) for old, array in zip(pairs[:4], new, strict=True)
+    )
     product = _dot(new[1], new[2])
     inverse = jnp.where(product > 0, 1.0 / jnp.where(product > 0, product, 1.0), 0.0)
     return _Pairs(steps, step_metrics, changes, change_metrics, pairs.inverse.at[slot].set(inverse))
 
 
-def _two_loop(pairs: _Pairs, count: Array, gradient: Array, precondition: Callable[[Array], Array]) -> Array:
+def _two_loop(
+    pairs: _Pairs, count: Array, gradient: Array, precondition: Callable[[Array], Array]
+) -> Array:
     """The estimated inverse Hessian times the gradient."""
     kept = jnp.minimum(count, MEMORY)
 
@@ -233,8 +296,8 @@ def _two_loop(pairs: _Pairs, count: Array, gradient: Array, precondition: Callab
 def _line_search(problem: Problem, logits: Array, along: Array, curve: Array) -> Array:
     """The step `[tag]` where the slope has fallen to a tenth: Newton's method, kept in a bracket.
 
-    f is convex along the line, so the sign of its slope says on which side the minimum is. curve `[2, tag]`: the
-    penalty's slope at the start, and its growth.
+    f is convex along the line, so the sign of its slope says on which side the minimum is. curve
+    `[2, tag]`: the penalty's slope at the start, and its growth.
     """
     margin, gain = problem.sign * logits, problem.sign * along
 

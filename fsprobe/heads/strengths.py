@@ -1,7 +1,9 @@
-"""What converged probes have in common, `--solver=lbfgs`: strengths, the choice among them, the record.
+"""What converged probes have in common, `--solver=lbfgs`: strengths, the choice among them, the
+record.
 
-The strength is chosen per probe, by the validation loss averaged over its tags. Strengths are in units of the clips'
-mean squared distance from their mean, so that the scale of the features does not matter.
+The strength is chosen per probe, by the validation loss averaged over its tags. Strengths are in
+units of the clips' mean squared distance from their mean, so that the scale of the features does
+not matter.
 """
 
 from dataclasses import dataclass, field
@@ -12,8 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from fsprobe.probe import Task
-from fsprobe.vectorize import Outcome, ProbeSpec
+from fsprobe.batch.lanes import Outcome, ProbeSpec
+from fsprobe.heads.head import Task
 
 DUAL_PATH = tuple(np.logspace(1, -4, 11).tolist())  # strengths to choose from: of a few clips,
 PRIMAL_PATH = tuple(np.logspace(0, -7, 15).tolist())  # and of many, which can use weaker ones
@@ -22,7 +24,9 @@ PRIMAL_PATH = tuple(np.logspace(0, -7, 15).tolist())  # and of many, which can u
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Settings:
-    """l2: float32 `[]`, a strength, or None to choose one. tagged, norms: as in fsprobe.training.train."""
+    """l2: float32 `[]`, a strength, or None to choose one. tagged, norms: as in
+    fsprobe.batch.dispatch.train.
+    """
 
     l2: Array | None
     tagged: bool = field(metadata={"static": True})
@@ -30,7 +34,9 @@ class Settings:
 
 
 class Result(NamedTuple):
-    """One probe. average_precision, roc_auc: `[tag]`; the others `[]`. weight_norms: `[dim]`, or None."""
+    """One probe. average_precision, roc_auc: `[tag]`; the others `[]`. weight_norms: `[dim]`, or
+    None.
+    """
 
     average_precision: Array
     roc_auc: Array
@@ -42,8 +48,9 @@ class Result(NamedTuple):
 
 
 def strengths(settings: Settings, path: tuple[float, ...], curvature: Array) -> Array:
-    """`[strength]`, strongest first. curvature: as in lbfgs.Problem; its trace is the clips' mean squared distance from
-    their mean, however many threads add it up."""
+    """`[strength]`, strongest first. curvature: as in lbfgs.Problem; its trace is the clips' mean
+    squared distance from their mean, however many threads add it up.
+    """
     if settings.l2 is not None:
         return settings.l2[None]
     return jnp.asarray(path, jnp.float32) * jnp.maximum(jnp.sum(jnp.diagonal(curvature)), 1e-20)
@@ -62,5 +69,14 @@ def largest(gradient_norm: Array, task: Task) -> Array:
 def outcome(spec: ProbeSpec, result: Any) -> Outcome:
     """From a Result of NumPy arrays."""
     n_way, count = len(spec.tags), int(result.iterations)
-    return Outcome(spec, result.average_precision[:n_way], result.roc_auc[:n_way], float(result.val_loss), count, count,
-                   float(result.l2), float(result.gradient_norm), result.weight_norms)
+    return Outcome(
+        spec,
+        result.average_precision[:n_way],
+        result.roc_auc[:n_way],
+        float(result.val_loss),
+        count,
+        count,
+        float(result.l2),
+        float(result.gradient_norm),
+        result.weight_norms,
+    )

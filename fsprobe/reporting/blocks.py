@@ -1,4 +1,5 @@
-"""A report as a list of blocks, rendered to Markdown and to one self-contained HTML page that say the same.
+"""A report as a list of blocks, rendered to Markdown and to one self-contained HTML page that say
+the same.
 
 All text is plain: whatever a tag or a folder is called, it is escaped here and nowhere else.
 """
@@ -41,7 +42,9 @@ class Code:
 
 @dataclass(frozen=True)
 class Table:
-    """rows: texts, one per column of header. The first `left` columns are aligned left, the others right."""
+    """rows: texts, one per column of header. The first `left` columns are aligned left, the others
+    right.
+    """
 
     caption: str
     header: Sequence[str]
@@ -63,12 +66,16 @@ Block = Heading | Paragraph | Bullets | Code | Table | Figure
 
 
 def to_markdown(blocks: Sequence[Block], image: Callable[[str], str]) -> str:
-    """GitHub-flavoured Markdown. image: name of a figure → where its file is, relative to the page."""
+    """GitHub-flavoured Markdown. image: name of a figure → where its file is, relative to the
+    page.
+    """
     return "\n\n".join(_markdown(block, image) for block in blocks) + "\n"
 
 
 def to_html(blocks: Sequence[Block], images: Mapping[str, tuple[str, int, int]]) -> str:
-    """One page without scripts or requests. images: name of a figure → (SVG, width, height in px)."""
+    """One page without scripts or requests. images: name of a figure → (SVG, width, height in
+    px).
+    """
     title = next((block.text for block in blocks if isinstance(block, Heading)), "Report")
     body = "\n".join(_html(block, images) for block in blocks)
     return _PAGE.format(title=html.escape(title), style=_STYLE, body=body)
@@ -87,7 +94,9 @@ def _markdown(block: Block, image: Callable[[str], str]) -> str:
         case Table(caption, header, rows, left):
             rule = [":--" if i < left else "--:" for i in range(len(header))]
             lines = [list(map(_escape, header)), rule, *(list(map(_escape, row)) for row in rows)]
-            return f"{_escape(caption)}\n\n" + "\n".join(f"| {' | '.join(line)} |" for line in lines)
+            return f"{_escape(caption)}\n\n" + "\n".join(
+                f"| {' | '.join(line)} |" for line in lines
+            )
         case Figure(name, alt, caption):
             return f"![{_escape(alt)}]({image(name)})\n\n{_escape(caption)}"
     raise TypeError(block)
@@ -111,22 +120,38 @@ def _html(block: Block, images: Mapping[str, tuple[str, int, int]]) -> str:
         case Paragraph(text):
             return f"<p>{html.escape(text)}</p>"
         case Bullets(items):
-            return "<ul>\n" + "\n".join(f"<li>{html.escape(item)}</li>" for item in items) + "\n</ul>"
+            return (
+                "<ul>\n" + "\n".join(f"<li>{html.escape(item)}</li>" for item in items) + "\n</ul>"
+            )
         case Code(text):
             return f'<pre tabindex="0">{html.escape(text)}</pre>'
         case Table(caption, header, rows, left):
-            heads = "".join(f'<th scope="col"{_side(i, left)}>{html.escape(text)}</th>'
-                            for i, text in enumerate(header))
-            body = "\n".join("<tr>" + "".join(f"<td{_side(i, left)}>{html.escape(text)}</td>"
-                                              for i, text in enumerate(row)) + "</tr>" for row in rows)
-            return (f'<figure class="table"><figcaption>{html.escape(caption)}</figcaption>\n'
-                    f'<div class="scroll" tabindex="0" role="region" aria-label="Table: {html.escape(header[0])} …">'
-                    f"<table><thead><tr>{heads}</tr></thead><tbody>\n{body}\n</tbody></table></div></figure>")
+            heads = "".join(
+                f'<th scope="col"{_side(i, left)}>{html.escape(text)}</th>'
+                for i, text in enumerate(header)
+            )
+            body = "\n".join(
+                "<tr>"
+                + "".join(
+                    f"<td{_side(i, left)}>{html.escape(text)}</td>" for i, text in enumerate(row)
+                )
+                + "</tr>"
+                for row in rows
+            )
+            return (
+                f'<figure class="table"><figcaption>{html.escape(caption)}</figcaption>\n'
+                '<div class="scroll" tabindex="0" role="region" '
+                f'aria-label="Table: {html.escape(header[0])} …">'
+                f"<table><thead><tr>{heads}</tr></thead><tbody>\n{body}\n</tbody></table></div></figure>"
+            )
         case Figure(name, alt, caption):
             svg, width, height = images[name]
             data = base64.b64encode(svg.encode()).decode()
-            return (f'<figure><img src="data:image/svg+xml;base64,{data}" width="{width}" height="{height}" '
-                    f'alt="{html.escape(alt)}">\n<figcaption>{html.escape(caption)}</figcaption></figure>')
+            return (
+                f'<figure><img src="data:image/svg+xml;base64,{data}" '
+                f'width="{width}" height="{height}" '
+                f'alt="{html.escape(alt)}">\n<figcaption>{html.escape(caption)}</figcaption></figure>'
+            )
     raise TypeError(block)
 
 
@@ -150,7 +175,8 @@ img { display: block; max-width: 100%; height: auto; }
 .scroll:focus-visible, pre:focus-visible { outline: 2px solid #0072b2; }
 pre { background: #f4f4f4; padding: .6rem .8rem; font-size: .85rem; overflow-wrap: normal; }
 table { border-collapse: collapse; font-size: .875rem; font-variant-numeric: tabular-nums; }
-th, td { padding: .25rem .6rem; border-bottom: 1px solid #ddd; text-align: right; white-space: nowrap; }
+th, td { padding: .25rem .6rem; border-bottom: 1px solid #ddd; text-align: right;
+  white-space: nowrap }
 th { border-bottom: 2px solid #888; vertical-align: bottom; }
 .l { text-align: left; }
 """
@@ -160,7 +186,8 @@ _PAGE = """<!DOCTYPE html>
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
+<meta http-equiv="Content-Security-Policy"
+ content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
 <link rel="icon" href="data:,">
 <title>{title}</title>
 <style>{style}</style>

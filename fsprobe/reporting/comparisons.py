@@ -1,4 +1,6 @@
-"""Paired comparisons on the same episodes, and the paper's qualitative findings checked on a study's own rows."""
+"""Paired comparisons on the same episodes, and the paper's qualitative findings checked on a
+study's own rows.
+"""
 
 import itertools
 import math
@@ -10,12 +12,12 @@ import numpy as np
 
 from fsprobe.config import FULL, KShot
 from fsprobe.features import COMBINED
-from fsprobe.statistics import Difference, Summary, holm, paired_difference, summarise
-from fsprobe.study import Study
-from fsprobe.tables import shot_order
+from fsprobe.reporting.grid_table import shot_order
+from fsprobe.reporting.statistics import Difference, Summary, holm, paired_difference, summarise
+from fsprobe.reporting.study import Study
 
 ALPHA = 0.05
-FLAT = 0.02  # mAP: a change below it counts as flat; the paper's single embeddings lie 0.01 to 0.03 apart
+FLAT = 0.02  # mAP: less counts as flat; the paper's single embeddings lie 0.01 to 0.03 apart
 
 HOLDS, FAILS = "holds", "does not hold"
 UNDECIDED, UNCHECKED = "undecided", "cannot be checked here"
@@ -23,7 +25,9 @@ UNDECIDED, UNCHECKED = "undecided", "cannot be checked here"
 
 @dataclass(frozen=True)
 class Comparison:
-    """mAP of `a` less that of `b`, paired by seed in one cell. holm: p adjusted over the comparisons of that cell."""
+    """mAP of `a` less that of `b`, paired by seed in one cell. holm: p adjusted over the
+    comparisons of that cell.
+    """
 
     a: str
     b: str
@@ -52,31 +56,49 @@ def compare_embeddings(study: Study, metric: str = "mAP") -> list[Comparison]:
     found = []
     for b, a in itertools.combinations(study.embeddings, 2):
         for n_way, k_shot in study.cells(a):
-            difference = paired_difference(study.values(a, n_way, k_shot, metric),
-                                           study.values(b, n_way, k_shot, metric))
+            difference = paired_difference(
+                study.values(a, n_way, k_shot, metric), study.values(b, n_way, k_shot, metric)
+            )
             if difference.n:
                 found.append(Comparison(a, b, n_way, k_shot, difference))
     return adjusted(found)
 
 
 def compare_studies(first: Study, other: Study, metric: str = "mAP") -> list[Comparison]:
-    """`other` less `first`, per embedding and cell that both have, over the seeds whose episodes are the same.
+    """`other` less `first`, per embedding and cell that both have, over the seeds whose episodes
+    are the same.
 
-    a and b name embedding and study. Empty where manifests or test sets differ: such values do not compare.
+    a and b name embedding and study. Empty where manifests or test sets differ: such values do not
+    compare.
     """
     if mismatch(first, other):
         return []
     found = []
     for embedding in (name for name in first.embeddings if name in other.embeddings):
         for n_way, k_shot in first.cells(embedding):
-            same = [seed for seed in first.grid.seeds if seed in other.grid.seeds
-                    and (support := first.support(n_way, k_shot, seed))
-                    and support == other.support(n_way, k_shot, seed)]
-            ours, theirs = (study.values(embedding, n_way, k_shot, metric) for study in (first, other))
-            difference = paired_difference({seed: theirs[seed] for seed in same if seed in theirs}, ours)
+            same = [
+                seed
+                for seed in first.grid.seeds
+                if seed in other.grid.seeds
+                and (support := first.support(n_way, k_shot, seed))
+                and support == other.support(n_way, k_shot, seed)
+            ]
+            ours, theirs = (
+                study.values(embedding, n_way, k_shot, metric) for study in (first, other)
+            )
+            difference = paired_difference(
+                {seed: theirs[seed] for seed in same if seed in theirs}, ours
+            )
             if difference.n:
-                found.append(Comparison(f"{embedding} ({other.label})", f"{embedding} ({first.label})",
-                                        n_way, k_shot, difference))
+                found.append(
+                    Comparison(
+                        f"{embedding} ({other.label})",
+                        f"{embedding} ({first.label})",
+                        n_way,
+                        k_shot,
+                        difference,
+                    )
+                )
     return adjusted(found)
 
 
@@ -92,7 +114,8 @@ def mismatch(first: Study, other: Study) -> str:
 def adjusted(comparisons: Sequence[Comparison]) -> list[Comparison]:
     """The same comparisons with Holm's p over those of each cell.
 
-    Not over all cells together: with few seeds no p is small enough for hundreds of tests, however clear the matter.
+    Not over all cells together: with few seeds no p is small enough for hundreds of tests, however
+    clear the matter.
     """
     cells: dict[tuple[int, KShot], list[int]] = {}
     for i, comparison in enumerate(comparisons):
@@ -121,20 +144,36 @@ def combining_helps(study: Study, comparisons: Sequence[Comparison]) -> Finding:
     singles = len(study.embeddings) - 1
     cells = {cell: found for cell, found in cells.items() if len(found) == singles}
     if not cells:
-        return Finding(claim, UNCHECKED, "no cell has paired seeds of `combined` and every single embedding.")
-    signs = {cell: [c.sign if c.a == COMBINED else -c.sign for c in found] for cell, found in cells.items()}
-    gains = {cell: min(c.difference.mean if c.a == COMBINED else -c.difference.mean for c in found)
-             for cell, found in cells.items()}
-    better, worse = ({cell for cell in cells if test(signs[cell])} for test in
-                     (lambda s: all(x > 0 for x in s), lambda s: any(x < 0 for x in s)))
-    detail = (f"combined has significantly higher mAP than every single embedding in {len(better)} of {len(cells)} "
-              f"cells and significantly lower mAP than some in {len(worse)} (paired by seed, Holm-adjusted p < "
-              f"{ALPHA}). Over the best single embedding it gains {min(gains.values()):+.4f} to "
-              f"{max(gains.values()):+.4f} mAP.")
+        return Finding(
+            claim, UNCHECKED, "no cell has paired seeds of `combined` and every single embedding."
+        )
+    signs = {
+        cell: [c.sign if c.a == COMBINED else -c.sign for c in found]
+        for cell, found in cells.items()
+    }
+    gains = {
+        cell: min(c.difference.mean if c.a == COMBINED else -c.difference.mean for c in found)
+        for cell, found in cells.items()
+    }
+    better, worse = (
+        {cell for cell in cells if test(signs[cell])}
+        for test in (lambda s: all(x > 0 for x in s), lambda s: any(x < 0 for x in s))
+    )
+    detail = (
+        f"combined has significantly higher mAP than every single embedding in {len(better)} of "
+        f"{len(cells)} "
+        f"cells and significantly lower mAP than some in {len(worse)} (paired by seed, "
+        f"Holm-adjusted p < "
+        f"{ALPHA}). Over the best single embedding it gains {min(gains.values()):+.4f} to "
+        f"{max(gains.values()):+.4f} mAP."
+    )
     if worse:
         detail += f" It loses at {_cells(worse)}."
-    return Finding(claim, _verdict(len(better), len(worse), len(cells)),
-                   detail + _powerless([c for found in cells.values() for c in found]))
+    return Finding(
+        claim,
+        _verdict(len(better), len(worse), len(cells)),
+        detail + _powerless([c for found in cells.values() for c in found]),
+    )
 
 
 def gains_flatten(study: Study) -> Finding:
@@ -143,65 +182,101 @@ def gains_flatten(study: Study) -> Finding:
     before = [k_shot for k_shot in study.grid.k_shot if shot_order(k_shot) < 10]
     beyond = [k_shot for k_shot in study.grid.k_shot if shot_order(k_shot) > 10]
     if 10 not in study.grid.k_shot or not before or not beyond:
-        return Finding(claim, UNCHECKED, "it takes probes at K = 10, at a smaller and at a larger K.")
+        return Finding(
+            claim, UNCHECKED, "it takes probes at K = 10, at a smaller and at a larger K."
+        )
     shots = [k_shot for k_shot in beyond if k_shot != FULL]
     low, high = max(before, key=shot_order), max(shots or beyond, key=shot_order)
     found, texts = [], []
     for embedding in study.embeddings:
         for n_way in study.grid.n_way:
-            early, late = (_per_doubling(study, embedding, n_way, *pair) for pair in ((low, 10), (10, high)))
+            early, late = (
+                _per_doubling(study, embedding, n_way, *pair) for pair in ((low, 10), (10, high))
+            )
             difference = paired_difference(early, late)
             if not difference.n:
                 continue
             found.append(Comparison(embedding, "", n_way, high, difference))
             if n_way == max(study.grid.n_way):
                 shared = [seed for seed in early if seed in late]
-                texts.append(f"{embedding} {np.nanmean([early[s] for s in shared]):+.4f} then "
-                             f"{np.nanmean([late[s] for s in shared]):+.4f}")
+                texts.append(
+                    f"{embedding} {np.nanmean([early[s] for s in shared]):+.4f} then "
+                    f"{np.nanmean([late[s] for s in shared]):+.4f}"
+                )
     if not found:
         return Finding(claim, UNCHECKED, f"no seed has probes at K = {low}, 10 and {high} yet.")
     found = adjusted(found)
     flatter, steeper = (sum(c.sign == sign for c in found) for sign in (1, -1))
-    detail = (f"mAP gained per doubling of the training clips, K = {low} to 10 against K = 10 to {high}: "
-              f"significantly less beyond 10 in {flatter} of {len(found)} cases (embedding × N), significantly more "
-              f"in {steeper}")
+    detail = (
+        f"mAP gained per doubling of the training clips, K = {low} to 10 against K = 10 to {high}: "
+        f"significantly less beyond 10 in {flatter} of {len(found)} cases (embedding × N), "
+        f"significantly more "
+        f"in {steeper}"
+    )
     detail += f"; at N = {max(study.grid.n_way)}: {', '.join(texts)}." if texts else "."
     if not shots:
-        detail += " No K lies between 10 and full here: where between them a curve bends is not seen."
+        detail += (
+            " No K lies between 10 and full here: where between them a curve bends is not seen."
+        )
     return Finding(claim, _verdict(flatter, steeper, len(found)), detail + _powerless(found))
 
 
 def flat_over_n(study: Study) -> Finding:
-    """Whether mAP at fixed K stays within ±FLAT from the smallest N to the largest, on the whole test set."""
+    """Whether mAP at fixed K stays within ±FLAT from the smallest N to the largest, on the whole
+    test set.
+    """
     claim = "Flat over N at fixed K, on the whole test set"
     least, most = min(study.grid.n_way), max(study.grid.n_way)
     shots = [k_shot for k_shot in study.grid.k_shot if k_shot != FULL]
     if study.test_clips != "all" or least == most or not shots:
-        return Finding(claim, UNCHECKED, "it takes two values of N, a K in shots, and --test_clips=all.")
+        return Finding(
+            claim, UNCHECKED, "it takes two values of N, a K in shots, and --test_clips=all."
+        )
     cases = [(name, k_shot) for name in study.embeddings for k_shot in shots]
-    changes = {case: paired_difference(*(study.values(case[0], n, case[1]) for n in (most, least))) for case in cases}
+    changes = {
+        case: paired_difference(*(study.values(case[0], n, case[1]) for n in (most, least)))
+        for case in cases
+    }
     changes = {case: change for case, change in changes.items() if change.n > 1}
     if not changes:
-        return Finding(claim, UNCHECKED, "no cell has two seeds at both ends of N yet, so no change has an interval.")
+        return Finding(
+            claim,
+            UNCHECKED,
+            "no cell has two seeds at both ends of N yet, so no change has an interval.",
+        )
     flat = [change for change in changes.values() if change.low >= -FLAT and change.high <= FLAT]
     moved = [change for change in changes.values() if change.low > FLAT or change.high < -FLAT]
     at, largest = max(changes.items(), key=lambda item: abs(item[1].mean))
     drawn = paired_difference(*(study.values(at[0], n, at[1], "chance_mAP") for n in (most, least)))
     same = summarise(list(_on_same_tags(study, *at, least, most).values()))
-    detail = (f"from N = {least} to {most}, the 95% interval of the change of mAP lies within ±{FLAT} in {len(flat)} "
-              f"of {len(changes)} cases (embedding × K) and outside it in {len(moved)}; the others are undecided. The "
-              f"largest change: {at[0]} at K = {at[1]}, {_change(largest)}. Drawing other tags moves chance mAP by "
-              f"{drawn.mean:+.4f} there; on the {least} tags that both episodes have, mAP changes by {_change(same)}.")
+    detail = (
+        f"from N = {least} to {most}, the 95% interval of the change of mAP lies within ±{FLAT} in "
+        f"{len(flat)} "
+        f"of {len(changes)} cases (embedding × K) and outside it in {len(moved)}; the others are "
+        f"undecided. The "
+        f"largest change: {at[0]} at K = {at[1]}, {_change(largest)}. Drawing other tags moves "
+        f"chance mAP by "
+        f"{drawn.mean:+.4f} there; on the {least} tags that both episodes have, mAP changes by "
+        f"{_change(same)}."
+    )
     return Finding(claim, _verdict(len(flat), len(moved), len(changes)), detail)
 
 
-def _on_same_tags(study: Study, embedding: str, k_shot: KShot, least: int, most: int) -> dict[int, float]:
-    """Seed → mean change of average precision from N = least to most on the tags of the smaller episode."""
+def _on_same_tags(
+    study: Study, embedding: str, k_shot: KShot, least: int, most: int
+) -> dict[int, float]:
+    """Seed → mean change of average precision from N = least to most on the tags of the smaller
+    episode.
+    """
     few, many = (study.rows(embedding, n_way, k_shot) for n_way in (least, most))
     found = {}
     for seed in (seed for seed in few if seed in many):
         wide = {row.tag: row.average_precision for row in study.tags[many[seed].key]}
-        changes = [wide[row.tag] - row.average_precision for row in study.tags[few[seed].key] if row.tag in wide]
+        changes = [
+            wide[row.tag] - row.average_precision
+            for row in study.tags[few[seed].key]
+            if row.tag in wide
+        ]
         defined = [change for change in changes if not math.isnan(change)]
         found[seed] = float(np.mean(defined)) if defined else math.nan
     return found
@@ -211,11 +286,17 @@ def _change(value: Difference | Summary) -> str:
     return f"{value.mean:+.4f} [{value.low:+.4f}, {value.high:+.4f}]"
 
 
-def _per_doubling(study: Study, embedding: str, n_way: int, low: KShot, high: KShot) -> dict[int, float]:
+def _per_doubling(
+    study: Study, embedding: str, n_way: int, low: KShot, high: KShot
+) -> dict[int, float]:
     """Seed → mAP gained from K = low to high per doubling of the training clips."""
     few, many = (study.rows(embedding, n_way, k_shot) for k_shot in (low, high))
-    return {seed: (many[seed].mAP - few[seed].mAP) / math.log2(many[seed].num_train / few[seed].num_train)
-            for seed in few if seed in many and many[seed].num_train > few[seed].num_train > 0}
+    return {
+        seed: (many[seed].mAP - few[seed].mAP)
+        / math.log2(many[seed].num_train / few[seed].num_train)
+        for seed in few
+        if seed in many and many[seed].num_train > few[seed].num_train > 0
+    }
 
 
 def _verdict(for_it: int, against: int, cases: int) -> str:
@@ -231,9 +312,14 @@ def _powerless(comparisons: Sequence[Comparison]) -> str:
     tests = Counter((c.n_way, c.k_shot) for c in comparisons)
     weak = sum(2.0 ** (1 - c.difference.n) * tests[c.n_way, c.k_shot] >= ALPHA for c in comparisons)
     repeats = sum(math.isnan(c.difference.p) for c in comparisons)
-    text = f" In {weak} of {len(comparisons)} tests the seeds are too few for any p below {ALPHA}." if weak else ""
+    text = (
+        f" In {weak} of {len(comparisons)} tests the seeds are too few for any p below {ALPHA}."
+        if weak
+        else ""
+    )
     if repeats:
-        text += f" {repeats} differences are the same at every seed: repetition, which no test over seeds can judge."
+        text += f" {repeats} differences are the same at every seed: repetition, which no test "
+        text += "over seeds can judge."
     return text
 
 

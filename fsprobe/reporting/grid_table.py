@@ -1,4 +1,6 @@
-"""Plain-text tables of a sweep: per embedding, N across and K down, mean ± standard deviation over seeds."""
+"""Plain-text tables of a sweep: per embedding, N across and K down, mean ± standard deviation over
+seeds.
+"""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -6,26 +8,37 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from fsprobe.config import FULL, KShot
-from fsprobe.rows import ProbeRow
+from fsprobe.study.tables import ProbeRow
 
 
 def grid_table(rows: Iterable[ProbeRow], metric: str) -> str:
-    """One table of `metric` (`mAP`, `roc_auc` or `chance_mAP`) over the rows of one embedding and solver."""
+    """One table of `metric` (`mAP`, `roc_auc` or `chance_mAP`) over the rows of one embedding and
+    solver.
+    """
     cells: dict[tuple[int, KShot], list[float]] = {}
     for row in rows:
         cells.setdefault((row.n_way, row.k_shot), []).append(getattr(row, metric))
     n_ways = sorted({n_way for n_way, _ in cells})
     k_shots = sorted({k_shot for _, k_shot in cells}, key=shot_order)
-    body = [[f"K={k_shot}", *(mean_std(cells.get((n_way, k_shot), ())) for n_way in n_ways)] for k_shot in k_shots]
+    body = [
+        [f"K={k_shot}", *(mean_std(cells.get((n_way, k_shot), ())) for n_way in n_ways)]
+        for k_shot in k_shots
+    ]
     return align([[metric, *(f"N={n_way}" for n_way in n_ways)], *body])
 
 
 def mean_std(values: Sequence[float]) -> str:
-    """`mean ± std` over the values that are defined (population of seeds, n − 1); `–` where there is none."""
+    """`mean ± std` over the values that are defined (population of seeds, n − 1); `–` where there
+    is none.
+    """
     defined = [value for value in values if not math.isnan(value)]
     if not defined:
         return "–"
-    return f"{np.mean(defined):.4f} ± {np.std(defined, ddof=1):.4f}" if len(defined) > 1 else f"{defined[0]:.4f}"
+    return (
+        f"{np.mean(defined):.4f} ± {np.std(defined, ddof=1):.4f}"
+        if len(defined) > 1
+        else f"{defined[0]:.4f}"
+    )
 
 
 def shot_order(k_shot: KShot) -> float:
@@ -36,5 +49,7 @@ def shot_order(k_shot: KShot) -> float:
 def align(table: Sequence[Sequence[str]]) -> str:
     """Columns padded to their widest entry: the first to the left, the rest to the right."""
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    return "\n".join("  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]).rstrip()
-                     for row in table)
+    return "\n".join(
+        "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]).rstrip()
+        for row in table
+    )

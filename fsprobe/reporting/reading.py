@@ -10,20 +10,29 @@ from typing import Any
 import numpy as np
 
 from extract.errors import InputError
-from fsprobe import results
 from fsprobe.config import FULL, GridConfig
 from fsprobe.features import COMBINED
-from fsprobe.grid import probe_keys
-from fsprobe.results import COOCCURRENCE, NORMS, SOLVER, TAGS
-from fsprobe.rows import EpisodeRow, PairRow, ProbeKey, ProbeRow, SolverRow, TagCountRow, TagRow, read_rows
-from fsprobe.study import Study
+from fsprobe.reporting.study import Study
+from fsprobe.study import results
+from fsprobe.study.grid import probe_keys
+from fsprobe.study.results import COOCCURRENCE, NORMS, SOLVER, TAGS
+from fsprobe.study.tables import (
+    EpisodeRow,
+    PairRow,
+    ProbeKey,
+    ProbeRow,
+    SolverRow,
+    TagCountRow,
+    TagRow,
+    read_rows,
+)
 
 
 def open_study(path: str | Path, label: str) -> Study:
     """Read and check a results directory.
 
-    Raises InputError on a missing file or column, a malformed value, no rows, a row that run.json's configuration
-    does not ask for, a repeated row, or files that contradict each other.
+    Raises InputError on a missing file or column, a malformed value, no rows, a row that run.json's
+    configuration does not ask for, a repeated row, or files that contradict each other.
     """
     path = Path(path)
     if not path.is_dir():
@@ -32,25 +41,48 @@ def open_study(path: str | Path, label: str) -> Study:
     grid = _grid(path, run)
     rows = results.read_probes(path)
     if not rows:
-        raise InputError(f"{path / results.PROBES}: no rows: no probe has finished yet; run the sweep's command again")
-    wanted = {key for name in run["configuration"]["embeddings"]
-              for key in probe_keys(grid, name, run["configuration"]["solver"]["name"])}
+        raise InputError(
+            f"{path / results.PROBES}: no rows: no probe has finished yet; run the sweep's command "
+            f"again"
+        )
+    wanted = {
+        key
+        for name in run["configuration"]["embeddings"]
+        for key in probe_keys(grid, name, run["configuration"]["solver"]["name"])
+    }
     probes = _unique(path / results.PROBES, ((row.key, row) for row in rows), "probe")
     for row in rows:
         if row.key not in wanted:
-            raise InputError(f"{path / results.PROBES}: the probe {_name(row.key)} is not of the configuration in "
-                             f"{results.RUN}: results of several runs are mixed; sweep each into a directory of its "
-                             "own")
+            raise InputError(
+                f"{path / results.PROBES}: the probe {_name(row.key)} is not of the configuration "
+                f"in "
+                f"{results.RUN}: results of several runs are mixed; sweep each into a directory of "
+                f"its "
+                "own"
+            )
         for metric in ("mAP", "roc_auc", "chance_mAP"):
             _check_share(path / results.PROBES, _name(row.key), metric, getattr(row, metric))
     absent = [name for name in (TAGS, COOCCURRENCE, NORMS) if not (path / name).exists()]
-    study = Study(label, run, grid, probes, _tags(path, probes), _episodes(path), _tag_counts(path),
-                  _cooccurrence(path), _solver_rows(path), {}, tuple(absent))
+    study = Study(
+        label,
+        run,
+        grid,
+        probes,
+        _tags(path, probes),
+        _episodes(path),
+        _tag_counts(path),
+        _cooccurrence(path),
+        _solver_rows(path),
+        {},
+        tuple(absent),
+    )
     return replace(study, norms=_norms(path, study))
 
 
 def labels(paths: Sequence[str]) -> list[str]:
-    """A name per results directory: its last part, with as many parents as tell it from the others."""
+    """A name per results directory: its last part, with as many parents as tell it from the
+    others.
+    """
     parts = [Path(path).resolve().parts for path in paths]
     for i, mine in enumerate(parts):
         if mine in parts[:i]:
@@ -58,13 +90,17 @@ def labels(paths: Sequence[str]) -> list[str]:
     names = []
     for mine in parts:
         others = [other for other in parts if other != mine]
-        depth = next(d for d in range(1, len(mine) + 1) if all(other[-d:] != mine[-d:] for other in others))
+        depth = next(
+            d for d in range(1, len(mine) + 1) if all(other[-d:] != mine[-d:] for other in others)
+        )
         names.append("/".join(mine[-depth:]))
     return names
 
 
 def _grid(path: Path, run: Mapping[str, Any]) -> GridConfig:
-    """The grid of run.json. Raises InputError where the configuration lacks something a report needs."""
+    """The grid of run.json. Raises InputError where the configuration lacks something a report
+    needs.
+    """
     where = path / results.RUN
     try:
         configuration = run["configuration"]
@@ -72,18 +108,30 @@ def _grid(path: Path, run: Mapping[str, Any]) -> GridConfig:
         for text in (configuration["solver"]["name"], configuration["manifest_sha256"]):
             if not isinstance(text, str):
                 raise TypeError(f"{text!r} where text belongs")
-        if not all(isinstance(name, str) for name in configuration["embeddings"]) or not configuration["embeddings"]:
+        if (
+            not all(isinstance(name, str) for name in configuration["embeddings"])
+            or not configuration["embeddings"]
+        ):
             raise TypeError("embeddings must be names")
         if not all(k_shot == FULL or isinstance(k_shot, int) for k_shot in grid["k_shot"]):
             raise TypeError(f"k_shot must be integers or {FULL!r}")
         dict(configuration["stores"])
-        return GridConfig(n_way=tuple(map(int, grid["n_way"])), k_shot=tuple(grid["k_shot"]),
-                          num_seeds=int(grid["num_seeds"]), seed=int(grid["seed"]), tags=str(grid["tags"]),
-                          on_scarce=str(grid["on_scarce"]))
+        return GridConfig(
+            n_way=tuple(map(int, grid["n_way"])),
+            k_shot=tuple(grid["k_shot"]),
+            num_seeds=int(grid["num_seeds"]),
+            seed=int(grid["seed"]),
+            tags=str(grid["tags"]),
+            on_scarce=str(grid["on_scarce"]),
+        )
     except KeyError as error:
-        raise InputError(f"{where}: {error.args[0]!r} is missing; is it of fsprobe.sweep?") from None
+        raise InputError(
+            f"{where}: {error.args[0]!r} is missing; is it of fsprobe.sweep?"
+        ) from None
     except (TypeError, ValueError, AttributeError) as error:
-        raise InputError(f"{where}: configuration not as fsprobe.sweep writes it ({error})") from None
+        raise InputError(
+            f"{where}: configuration not as fsprobe.sweep writes it ({error})"
+        ) from None
 
 
 def _tags(path: Path, probes: Mapping[ProbeKey, ProbeRow]) -> dict[ProbeKey, tuple[TagRow, ...]]:
@@ -95,18 +143,25 @@ def _tags(path: Path, probes: Mapping[ProbeKey, ProbeRow]) -> dict[ProbeKey, tup
         for metric in ("average_precision", "roc_auc"):
             _check_share(where, f"{_name(row.key)}, tag {row.tag!r}", metric, getattr(row, metric))
         if positives.setdefault(row.tag, row.test_positives) != row.test_positives:
-            raise InputError(f"{where}: tag {row.tag!r} has {positives[row.tag]} and {row.test_positives} test "
-                             "positives: results on several test sets are mixed")
+            raise InputError(
+                f"{where}: tag {row.tag!r} has {positives[row.tag]} and {row.test_positives} test "
+                "positives: results on several test sets are mixed"
+            )
     for key, probe in probes.items():
         rows = grouped[key]
         if len({row.tag for row in rows}) != len(rows) or len(rows) != key.n_way:
-            raise InputError(f"{where}: the probe {_name(key)} has {len(rows)} rows, not one for each of {key.n_way} "
-                             "tags; sweep again into an empty directory")
+            raise InputError(
+                f"{where}: the probe {_name(key)} has {len(rows)} rows, not one for each of "
+                f"{key.n_way} "
+                "tags; sweep again into an empty directory"
+            )
         defined = [row.average_precision for row in rows if not math.isnan(row.average_precision)]
         mean = float(np.mean(defined)) if defined else math.nan
         if math.isnan(mean) != math.isnan(probe.mAP) or abs(mean - probe.mAP) > 1e-4:
-            raise InputError(f"{where}: the tags of {_name(key)} average to {mean:.5f}, {results.PROBES} has "
-                             f"{probe.mAP:.5f}: files of several runs are mixed")
+            raise InputError(
+                f"{where}: the tags of {_name(key)} average to {mean:.5f}, {results.PROBES} has "
+                f"{probe.mAP:.5f}: files of several runs are mixed"
+            )
     return {key: tuple(grouped[key]) for key in probes}
 
 
@@ -122,12 +177,16 @@ def _episodes(path: Path) -> dict[int, dict[int, tuple[str, tuple[str, ...]]]]:
 
 
 def _tag_counts(path: Path) -> dict[str, TagCountRow]:
-    return _unique(path / TAGS, ((row.tag, row) for row in _optional(path / TAGS, TagCountRow)), "tag")
+    return _unique(
+        path / TAGS, ((row.tag, row) for row in _optional(path / TAGS, TagCountRow)), "tag"
+    )
 
 
 def _cooccurrence(path: Path) -> dict[tuple[str, str], int]:
     rows = _optional(path / COOCCURRENCE, PairRow)
-    return {pair: row.clips for row in rows for pair in ((row.tag_a, row.tag_b), (row.tag_b, row.tag_a))}
+    return {
+        pair: row.clips for row in rows for pair in ((row.tag_a, row.tag_b), (row.tag_b, row.tag_a))
+    }
 
 
 def _solver_rows(path: Path) -> dict[ProbeKey, SolverRow]:
@@ -144,12 +203,26 @@ def _norms(path: Path, study: Study) -> dict[str, np.ndarray]:
             array = np.load(file, mmap_mode="r", allow_pickle=False)
         except (ValueError, EOFError) as error:
             raise InputError(f"{file}: not a readable .npy array ({error})") from None
-        if array.ndim != 2 or array.shape[0] != len(study.keys(embedding)) or array.dtype.kind != "f":
-            raise InputError(f"{file}: {array.dtype} {array.shape} where float32 ({len(study.keys(embedding))}, dim) "
-                             "is expected: it is of another grid")
-        if embedding == COMBINED and study.parts and sum(width for _, width in study.parts) != array.shape[1]:
-            raise InputError(f"{file}: {array.shape[1]} features, but the parts of combined in {results.RUN} have "
-                             f"{sum(width for _, width in study.parts)}")
+        if (
+            array.ndim != 2
+            or array.shape[0] != len(study.keys(embedding))
+            or array.dtype.kind != "f"
+        ):
+            raise InputError(
+                f"{file}: {array.dtype} {array.shape} where float32 ({len(study.keys(embedding))}, "
+                f"dim) "
+                "is expected: it is of another grid"
+            )
+        if (
+            embedding == COMBINED
+            and study.parts
+            and sum(width for _, width in study.parts) != array.shape[1]
+        ):
+            raise InputError(
+                f"{file}: {array.shape[1]} features, but the parts of combined in {results.RUN} "
+                f"have "
+                f"{sum(width for _, width in study.parts)}"
+            )
         found[embedding] = array
     return found
 
@@ -164,7 +237,9 @@ def _unique(path: Path, items: Iterable[tuple[Any, Any]], what: str) -> dict[Any
     for key, value in items:
         if key in found:
             name = _name(key) if isinstance(key, ProbeKey) else repr(key)
-            raise InputError(f"{path}: the {what} {name} stands twice; sweep again into an empty directory")
+            raise InputError(
+                f"{path}: the {what} {name} stands twice; sweep again into an empty directory"
+            )
         found[key] = value
     return found
 

@@ -1,7 +1,9 @@
-"""Statistics over seeds: intervals, paired tests, corrections. Pure functions of numbers; NaN is an absent value.
+"""Statistics over seeds: intervals, paired tests, corrections. Pure functions of numbers; NaN is an
+absent value.
 
-What varies from seed to seed is what these intervals and tests speak of: the episode, the initialisation and the
-order of the clips. The clips themselves are given; nothing here says how another test set would turn out.
+What varies from seed to seed is what these intervals and tests speak of: the episode, the
+initialisation and the order of the clips. The clips themselves are given; nothing here says how
+another test set would turn out.
 """
 
 import math
@@ -13,17 +15,21 @@ import numpy as np
 from scipy.special import stdtrit
 
 LEVEL = 0.95
-RESAMPLES = 9999  # bootstrap resamples: the 2.5% quantile of t is then known to about 2% of its value
+RESAMPLES = (
+    9999  # bootstrap resamples: the 2.5% quantile of t is then known to about 2% of its value
+)
 EXACT_PAIRS = 20  # up to here all sign flips are enumerated: 2^19 sums, by symmetry
 SAMPLED_FLIPS = 99_999  # beyond it this many are drawn
 MIN_BOOTSTRAP = 5  # fewer values have too few distinct resamples for a bootstrap of any kind
 ARITHMETIC = 1e-5  # differences this equal over seeds are rounding, not sampling
 
-_SEED = 20240627  # of the resamples: the same for the same number of values, so that reports repeat to the byte
+_SEED = 20240627  # of the resamples, so that reports repeat to the byte
 
 
 class Summary(NamedTuple):
-    """n values, their mean, standard deviation (n − 1) and 95% interval of the mean; NaN where undefined."""
+    """n values, their mean, standard deviation (n − 1) and 95% interval of the mean; NaN where
+    undefined.
+    """
 
     n: int
     mean: float
@@ -56,14 +62,17 @@ def summarise(values: Sequence[float] | np.ndarray) -> Summary:
 
 
 def bootstrap_interval(values: Sequence[float] | np.ndarray) -> tuple[float, float]:
-    """95% interval of the mean by the studentised bootstrap (bootstrap-t; Efron & Tibshirani 1993, §12.5).
+    """95% interval of the mean by the studentised bootstrap (bootstrap-t; Efron & Tibshirani 1993,
+    §12.5).
 
-    With x*_b the resamples, m and s their mean and standard error, and t_b = (m(x*_b) − m(x)) / s(x*_b):
+    With x*_b the resamples, m and s their mean and standard error, and t_b = (m(x*_b) − m(x)) /
+    s(x*_b):
 
         [m(x) − s(x)·q(0.975), m(x) − s(x)·q(0.025)],   q the quantiles of t
 
-    The plain percentile interval, without t, covers 84% at 5 seeds and 92% at 20 (normal values); this one 94–96%.
-    Below 5 values, where no bootstrap has enough distinct resamples, it is Student's interval; below 2 it is NaN.
+    The plain percentile interval, without t, covers 84% at 5 seeds and 92% at 20 (normal values);
+    this one 94–96%. Below 5 values, where no bootstrap has enough distinct resamples, it is
+    Student's interval; below 2 it is NaN.
     """
     x = _defined(values)
     if x.size < 2:
@@ -87,16 +96,19 @@ def bootstrap_interval(values: Sequence[float] | np.ndarray) -> tuple[float, flo
 
 
 def sign_flip_test(differences: Sequence[float] | np.ndarray) -> float:
-    """Two-sided p of a paired permutation test of zero mean: the share of sign flips with at least as large a |sum|.
+    """Two-sided p of a paired permutation test of zero mean: the share of sign flips with at least
+    as large a |sum|.
 
-    All 2^n flips for n ≤ 20, else 99,999 drawn with a fixed seed, the observed one counted. NaN for no value.
-    The smallest p that n pairs can give is 2^(1−n): 5 seeds never reach 0.05.
+    All 2^n flips for n ≤ 20, else 99,999 drawn with a fixed seed, the observed one counted. NaN for
+    no value. The smallest p that n pairs can give is 2^(1−n): 5 seeds never reach 0.05.
     """
     d = _defined(differences)
     if not d.size:
         return math.nan
     observed = abs(float(np.sum(d)))
-    reached = observed - 1e-12 * float(np.sum(np.abs(d)))  # sums in another order are ties all the same
+    reached = observed - 1e-12 * float(
+        np.sum(np.abs(d))
+    )  # sums in another order are ties all the same
     if d.size <= EXACT_PAIRS:
         sums = d[:1]
         for value in d[1:]:
@@ -109,7 +121,8 @@ def sign_flip_test(differences: Sequence[float] | np.ndarray) -> float:
 def paired_difference(a: Mapping[Any, float], b: Mapping[Any, float]) -> Difference:
     """a − b over the keys (seeds) at which both have a value.
 
-    p is NaN where the difference is the same at every seed (to 1e-5): runs that repeat each other are no evidence.
+    p is NaN where the difference is the same at every seed (to 1e-5): runs that repeat each other
+    are no evidence.
     """
     d = _defined([a[key] - b[key] for key in a if key in b])
     repeats = d.size > 1 and np.ptp(d) < ARITHMETIC and np.max(np.abs(d)) >= ARITHMETIC
@@ -117,7 +130,9 @@ def paired_difference(a: Mapping[Any, float], b: Mapping[Any, float]) -> Differe
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Holm's step-down adjustment (1979): family-wise error control without assumptions. NaN stays and counts not."""
+    """Holm's step-down adjustment (1979): family-wise error control without assumptions. NaN stays
+    and counts not.
+    """
     adjusted = [math.nan] * len(p_values)
     ranked = sorted((p, i) for i, p in enumerate(p_values) if not math.isnan(p))
     running = 0.0
@@ -130,7 +145,8 @@ def holm(p_values: Sequence[float]) -> list[float]:
 def seeds_needed(std: float, half_width: float) -> int | None:
     """The least n ≥ 2 with t(0.975, n − 1)·std/√n ≤ half_width; None where std is NaN.
 
-    std is itself an estimate: from 5 seeds it is known to about ±35%, from 20 to ±16%, and n goes with its square.
+    std is itself an estimate: from 5 seeds it is known to about ±35%, from 20 to ±16%, and n goes
+    with its square.
     """
     if half_width <= 0:
         raise ValueError(f"half_width {half_width} is not positive")
@@ -151,7 +167,9 @@ def seeds_needed(std: float, half_width: float) -> int | None:
 
 
 def pearson(x: np.ndarray, y: np.ndarray) -> float:
-    """Pearson correlation of two vectors of the same length; NaN where one is constant or has fewer than 2 values."""
+    """Pearson correlation of two vectors of the same length; NaN where one is constant or has fewer
+    than 2 values.
+    """
     x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
     if x.shape != y.shape or x.ndim != 1:
         raise ValueError(f"two vectors of one length are needed, not {x.shape} and {y.shape}")
@@ -170,7 +188,11 @@ def _defined(values: Sequence[float] | np.ndarray) -> np.ndarray:
 @lru_cache(maxsize=32)
 def _resamples(n: int) -> np.ndarray:
     """float64 `[resample, n]`: how often each value is drawn."""
-    return np.random.default_rng([_SEED, n]).multinomial(n, np.full(n, 1 / n), RESAMPLES).astype(np.float64)
+    return (
+        np.random.default_rng([_SEED, n])
+        .multinomial(n, np.full(n, 1 / n), RESAMPLES)
+        .astype(np.float64)
+    )
 
 
 @lru_cache(maxsize=4)

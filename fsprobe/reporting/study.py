@@ -1,6 +1,8 @@
-"""What a sweep found and what it was asked for, as one value; `fsprobe.study_files` reads it from a directory.
+"""What a sweep found and what it was asked for, as one value; `fsprobe.reporting.reading` reads it
+from a directory.
 
-Every file beyond run.json, probes.csv and per_tag.csv is optional: what is absent is listed, never an error.
+Every file beyond run.json, probes.csv and per_tag.csv is optional: what is absent is listed, never
+an error.
 """
 
 import math
@@ -13,16 +15,17 @@ from typing import Any
 import numpy as np
 
 from fsprobe.config import GridConfig, KShot
-from fsprobe.grid import probe_keys
-from fsprobe.rows import ProbeKey, ProbeRow, SolverRow, TagCountRow, TagRow
+from fsprobe.study.grid import probe_keys
+from fsprobe.study.tables import ProbeKey, ProbeRow, SolverRow, TagCountRow, TagRow
 
 
 @dataclass(frozen=True, eq=False)
 class Study:
     """What a sweep found, and what it was asked for.
 
-    tags: per finished probe, its tags' rows. episodes: per seed and position, (tag, support clips in order).
-    tag_counts, cooccurrence, solver_rows, norms: empty where the sweep left no such file; `absent` names those.
+    tags: per finished probe, its tags' rows. episodes: per seed and position, (tag, support clips
+    in order). tag_counts, cooccurrence, solver_rows, norms: empty where the sweep left no such
+    file; `absent` names those.
     """
 
     label: str
@@ -76,7 +79,10 @@ class Study:
     @property
     def clips(self) -> dict[str, int]:
         """Number of clips per split; empty if not recorded."""
-        return {str(split): int(count) for split, count in ((self.run.get("dataset") or {}).get("clips") or {}).items()}
+        return {
+            str(split): int(count)
+            for split, count in ((self.run.get("dataset") or {}).get("clips") or {}).items()
+        }
 
     def keys(self, embedding: str) -> list[ProbeKey]:
         """Every probe that was asked for."""
@@ -85,26 +91,42 @@ class Study:
     @cached_property
     def missing(self) -> dict[str, list[ProbeKey]]:
         """Per embedding, the probes that were asked for and have no row."""
-        lacking = {name: [key for key in self.keys(name) if key not in self.probes] for name in self.embeddings}
+        lacking = {
+            name: [key for key in self.keys(name) if key not in self.probes]
+            for name in self.embeddings
+        }
         return {name: keys for name, keys in lacking.items() if keys}
 
     @cached_property
     def unscored(self) -> Counter[str]:
         """Tags without a metric in some probe → in how many."""
-        return Counter(row.tag for rows in self.tags.values() for row in rows if math.isnan(row.average_precision))
+        return Counter(
+            row.tag
+            for rows in self.tags.values()
+            for row in rows
+            if math.isnan(row.average_precision)
+        )
 
     def cells(self, embedding: str) -> list[tuple[int, KShot]]:
         """(n_way, k_shot) with at least one finished probe, in the order of the grid."""
-        return list(dict.fromkeys((key.n_way, key.k_shot) for key in self.keys(embedding) if key in self.probes))
+        return list(
+            dict.fromkeys(
+                (key.n_way, key.k_shot) for key in self.keys(embedding) if key in self.probes
+            )
+        )
 
     def rows(self, embedding: str, n_way: int, k_shot: KShot) -> dict[int, ProbeRow]:
         """Seed → row of the finished probes of a cell."""
         keys = (ProbeKey(embedding, self.solver, n_way, k_shot, seed) for seed in self.grid.seeds)
         return {key.seed: self.probes[key] for key in keys if key in self.probes}
 
-    def values(self, embedding: str, n_way: int, k_shot: KShot, metric: str = "mAP") -> dict[int, float]:
+    def values(
+        self, embedding: str, n_way: int, k_shot: KShot, metric: str = "mAP"
+    ) -> dict[int, float]:
         """Seed → metric of a cell; NaN where it is empty."""
-        return {seed: getattr(row, metric) for seed, row in self.rows(embedding, n_way, k_shot).items()}
+        return {
+            seed: getattr(row, metric) for seed, row in self.rows(embedding, n_way, k_shot).items()
+        }
 
     def weight_norms(self, embedding: str, n_way: int, k_shot: KShot) -> dict[int, np.ndarray]:
         """Seed → float32 `[dim]` for the finished probes of a cell; empty if not recorded."""
@@ -112,17 +134,31 @@ class Study:
             return {}
         found = {}
         for row, key in enumerate(self.keys(embedding)):
-            if key[2:4] == (n_way, k_shot) and key in self.probes and not np.isnan(self.norms[embedding][row]).any():
+            if (
+                key[2:4] == (n_way, k_shot)
+                and key in self.probes
+                and not np.isnan(self.norms[embedding][row]).any()
+            ):
                 found[key.seed] = np.asarray(self.norms[embedding][row], np.float64)
         return found
 
-    def support(self, n_way: int, k_shot: KShot, seed: int) -> tuple[tuple[str, tuple[str, ...]], ...]:
-        """What the probes of a cell learn from: (tag, support clips) in order, the tags alone where K is `full`.
+    def support(
+        self, n_way: int, k_shot: KShot, seed: int
+    ) -> tuple[tuple[str, tuple[str, ...]], ...]:
+        """What the probes of a cell learn from: (tag, support clips) in order, the tags alone where
+        K is `full`.
 
-        Empty if not recorded: episodes.csv lists tags by their support clips, a full probe's own rows list them too.
+        Empty if not recorded: episodes.csv lists tags by their support clips, a full probe's own
+        rows list them too.
         """
         if isinstance(k_shot, int):
-            return tuple((tag, clips[:k_shot]) for position, (tag, clips) in sorted(self.episodes.get(seed, {}).items())
-                         if position < n_way)
-        probes = (self.tags.get(ProbeKey(name, self.solver, n_way, k_shot, seed), ()) for name in self.embeddings)
+            return tuple(
+                (tag, clips[:k_shot])
+                for position, (tag, clips) in sorted(self.episodes.get(seed, {}).items())
+                if position < n_way
+            )
+        probes = (
+            self.tags.get(ProbeKey(name, self.solver, n_way, k_shot, seed), ())
+            for name in self.embeddings
+        )
         return tuple((row.tag, ()) for row in next(filter(None, probes), ()))

@@ -1,9 +1,10 @@
 """Nested N-way K-shot episodes (Ma & Lerch, AES 2024, §3; DESIGN.md, "The paper's protocol").
 
-One *largest* episode is drawn per seed: tags in random order and, for each tag in that order, K positive training
-clips that no earlier tag has taken. The N-way K-shot cell is the part with position < N and shot < K, so cells are
-nested both ways and equal for every embedding. What a cell holds depends on the seed, the pool, the training clips
-and the largest K (earlier tags take that many clips each), on nothing else.
+One *largest* episode is drawn per seed: tags in random order and, for each tag in that order, K
+positive training clips that no earlier tag has taken. The N-way K-shot cell is the part with
+position < N and shot < K, so cells are nested both ways and equal for every embedding. What a cell
+holds depends on the seed, the pool, the training clips and the largest K (earlier tags take that
+many clips each), on nothing else.
 """
 
 from collections.abc import Sequence
@@ -33,13 +34,20 @@ class Episode:
         return np.concatenate([clips[:k_shot] for clips in self.support[:n_way]])
 
 
-def draw_episode(seed: int, labels: np.ndarray, train: np.ndarray, n_way: int, k_shot: int,
-                 on_scarce: str = "error", names: Sequence[str] | None = None) -> Episode:
+def draw_episode(
+    seed: int,
+    labels: np.ndarray,
+    train: np.ndarray,
+    n_way: int,
+    k_shot: int,
+    on_scarce: str = "error",
+    names: Sequence[str] | None = None,
+) -> Episode:
     """Draw the largest episode: n_way tags, up to k_shot support clips each.
 
-    labels: bool `[clip, tag]`; train: rows that may be support. k_shot 0 draws tags only (full probes).
-    A tag with fewer than k_shot positives left is an InputError (`on_scarce="error"`), keeps what it has
-    (`"fewer"`) or gives its place to the next tag of the order (`"drop_tag"`).
+    labels: bool `[clip, tag]`; train: rows that may be support. k_shot 0 draws tags only (full
+    probes). A tag with fewer than k_shot positives left is an InputError (`on_scarce="error"`),
+    keeps what it has (`"fewer"`) or gives its place to the next tag of the order (`"drop_tag"`).
     Raises InputError where n_way exceeds the tags there are.
     """
     rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(_EPISODE,)))
@@ -57,13 +65,22 @@ def draw_episode(seed: int, labels: np.ndarray, train: np.ndarray, n_way: int, k
                 continue
             name = names[tag] if names is not None else tag
             raise InputError(
-                f"tag {name!r} has {len(clips)} training clips left of {len(candidates)} positives (seed {seed}), "
-                f"{k_shot} are needed; lower --k_shot, or pass --on_scarce=fewer or --on_scarce=drop_tag")
+                f"tag {name!r} has {len(clips)} training clips left of {len(candidates)} positives "
+                f"(seed {seed}), "
+                f"{k_shot} are needed; lower --k_shot, or pass --on_scarce=fewer or "
+                f"--on_scarce=drop_tag"
+            )
         taken[clips] = True
         tags.append(int(tag))
         support.append(clips)
     if len(tags) < n_way:
-        dropped = f", {labels.shape[1] - len(tags)} of them dropped as scarce" if on_scarce == "drop_tag" else ""
-        raise InputError(f"--n_way={n_way} is above the pool of {labels.shape[1]} tags{dropped} (seed {seed}); "
-                         "lower --n_way or widen --tags")
+        dropped = (
+            f", {labels.shape[1] - len(tags)} of them dropped as scarce"
+            if on_scarce == "drop_tag"
+            else ""
+        )
+        raise InputError(
+            f"--n_way={n_way} is above the pool of {labels.shape[1]} tags{dropped} (seed {seed}); "
+            "lower --n_way or widen --tags"
+        )
     return Episode(seed, np.array(tags), tuple(support))

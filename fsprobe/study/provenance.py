@@ -22,49 +22,75 @@ _READ = ("features.npy", "features_framenorm.npy", "clip_ids.txt", "status.npy")
 
 def identity(config: SweepConfig, stores: Mapping[str, Store]) -> dict[str, Any]:
     """What determines the rows: files by content, not by place."""
-    return {"manifest_sha256": sha256_of(config.manifest),
-            "stores": [[name, _store_sha256(store)] for name, store in stores.items()],
-            "embeddings": config.embeddings, "missing": config.missing, "weight_norms": config.weight_norms,
-            "grid": asdict(config.grid), "solver": asdict(config.solver)}
+    return {
+        "manifest_sha256": sha256_of(config.manifest),
+        "stores": [[name, _store_sha256(store)] for name, store in stores.items()],
+        "embeddings": config.embeddings,
+        "missing": config.missing,
+        "weight_norms": config.weight_norms,
+        "grid": asdict(config.grid),
+        "solver": asdict(config.solver),
+    }
 
 
-def about(config: SweepConfig, stores: Mapping[str, Store], manifest: Manifest,
-          flags: Mapping[str, Any]) -> dict[str, Any]:
+def about(
+    config: SweepConfig, stores: Mapping[str, Store], manifest: Manifest, flags: Mapping[str, Any]
+) -> dict[str, Any]:
     """The rest: flags, data, versions, devices."""
     packages = ("jax", "jaxlib", "flax", "optax", "numpy")
-    return {"flags": dict(flags),
-            "dataset": {"name": config.dataset, "num_tags": len({tag for tags in manifest.tags for tag in tags}),
-                        "clips": {split: manifest.splits.count(split) for split in SPLITS if split}},
-            "combined_parts": [[name, store.features_framenorm.shape[1]] for name, store in stores.items()],
-            "versions": {"fsprobe": fsprobe.__version__, "python": sys.version.split()[0],
-                         **{name: version(name) for name in packages}},
-            "devices": [f"{device.platform}: {device.device_kind}" for device in jax.devices()],
-            "git_commit": _git_commit()}
+    return {
+        "flags": dict(flags),
+        "dataset": {
+            "name": config.dataset,
+            "num_tags": len({tag for tags in manifest.tags for tag in tags}),
+            "clips": {split: manifest.splits.count(split) for split in SPLITS if split},
+        },
+        "combined_parts": [
+            [name, store.features_framenorm.shape[1]] for name, store in stores.items()
+        ],
+        "versions": {
+            "fsprobe": fsprobe.__version__,
+            "python": sys.version.split()[0],
+            **{name: version(name) for name in packages},
+        },
+        "devices": [f"{device.platform}: {device.device_kind}" for device in jax.devices()],
+        "git_commit": _git_commit(),
+    }
 
 
 def check_unchanged(stores: Mapping[str, Store]) -> None:
     """Raise InputError where a store's arrays are not what they were when it was completed.
 
-    For resuming: rows of before and after must not mix. It reads the stores whole, so a first run goes without.
+    For resuming: rows of before and after must not mix. It reads the stores whole, so a first run
+    goes without.
     """
     for store in stores.values():
         for name, recorded in (store.meta.get("checksums") or {}).items():
             if Path(name).name in _READ and sha256_of(store.path / name) != recorded:
-                raise InputError(f"{store.path / name}: not what it was when the store was completed; extract or "
-                                 "import it again, and sweep into another --out")
+                raise InputError(
+                    f"{store.path / name}: not what it was when the store was completed; extract "
+                    f"or "
+                    "import it again, and sweep into another --out"
+                )
 
 
 def _store_sha256(store: Store) -> str:
     """Of the recorded checksums of a complete store, else of the arrays themselves."""
     sums = store.meta.get("checksums") or {
         file.relative_to(store.path).as_posix(): sha256_of(file)
-        for name in _READ for file in sorted(store.path.rglob(name))}
-    return hashlib.sha256("".join(f"{name} {sums[name]}\n" for name in sorted(sums)).encode()).hexdigest()
+        for name in _READ
+        for file in sorted(store.path.rglob(name))
+    }
+    return hashlib.sha256(
+        "".join(f"{name} {sums[name]}\n" for name in sorted(sums)).encode()
+    ).hexdigest()
 
 
 def _git_commit() -> str | None:
-    """Of the checkout that this file lies in, with `-dirty` where it was changed since; None outside of one."""
-    root = Path(__file__).parents[1]
+    """Of the checkout that this file lies in, with `-dirty` where it was changed since; None
+    outside of one.
+    """
+    root = Path(__file__).parents[2]
     if not (root / ".git").exists():
         return None
     command = ["git", "describe", "--always", "--dirty", "--exclude=*", "--abbrev=40"]

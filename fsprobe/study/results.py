@@ -3,17 +3,18 @@
     probes.csv        one row per trained probe
     per_tag.csv       one row per probe and tag
     solver.csv        one row per converged probe: the strength used, the gradient left
-    weight_norms/     EMBEDDING.npy, float32 [probe, dim], probes in the order of the grid, NaN where not trained yet:
-                      the L1 norm over the N tags of each feature's weights; only if asked for
+    weight_norms/     EMBEDDING.npy, float32 [probe, dim], probes in the order of the grid, NaN
+                      where not trained yet: the L1 norm over the N tags of each feature's weights;
+                      only if asked for
     episodes.csv      the support set of the largest episode of each seed
     tags.csv          clips per tag of the pool, by split
     cooccurrence.csv  clips per pair of tags of the pool
     run.json          all flags, versions, device, hashes; whether the grid is complete
 
-Rows are appended as probes finish: a probe's row in probes.csv comes last, and alone says that the probe is done.
-Whatever a crash leaves behind beyond that (a torn line, tag rows without their probe) is removed when the directory is
-next opened, so a rerun finishes what is missing and repeats nothing. An empty field is a metric without a value: a
-class was absent from the test set.
+Rows are appended as probes finish: a probe's row in probes.csv comes last, and alone says that the
+probe is done. Whatever a crash leaves behind beyond that (a torn line, tag rows without their
+probe) is removed when the directory is next opened, so a rerun finishes what is missing and repeats
+nothing. An empty field is a metric without a value: a class was absent from the test set.
 """
 
 import contextlib
@@ -30,7 +31,7 @@ import numpy as np
 
 from extract.errors import InputError
 from extract.manifest import atomic_write
-from fsprobe.rows import (
+from fsprobe.study.tables import (
     EpisodeRow,
     PairRow,
     ProbeKey,
@@ -47,7 +48,11 @@ from fsprobe.rows import (
 RUN = "run.json"
 PROBES, PER_TAG, SOLVER, EPISODES = "probes.csv", "per_tag.csv", "solver.csv", "episodes.csv"
 TAGS, COOCCURRENCE, NORMS = "tags.csv", "cooccurrence.csv", "weight_norms"
-_APPENDED: dict[str, Any] = {PER_TAG: TagRow, SOLVER: SolverRow, PROBES: ProbeRow}  # in the order of writing
+_APPENDED: dict[str, Any] = {
+    PER_TAG: TagRow,
+    SOLVER: SolverRow,
+    PROBES: ProbeRow,
+}  # in the order of writing
 
 
 class Found(NamedTuple):
@@ -71,25 +76,37 @@ class Given(NamedTuple):
 class ResultsWriter:
     """An open results directory; `done` are the probes that need no more training."""
 
-    def __init__(self, path: Path, run: dict[str, Any], keys: Sequence[ProbeKey], done: set[ProbeKey]):
+    def __init__(
+        self, path: Path, run: dict[str, Any], keys: Sequence[ProbeKey], done: set[ProbeKey]
+    ):
         self.path, self.run, self.keys, self.done = path, run, keys, done
 
     def append(self, found: Sequence[Found]) -> None:
-        """Add finished probes, all or nothing. Raises InputError where the disk is full; earlier rows stay."""
-        self._write_norms([(item.probe.key, item.weight_norms) for item in found if item.weight_norms is not None])
+        """Add finished probes, all or nothing. Raises InputError where the disk is full; earlier
+        rows stay.
+        """
+        self._write_norms(
+            [(item.probe.key, item.weight_norms) for item in found if item.weight_norms is not None]
+        )
         _append(self.path / PER_TAG, [tag for item in found for tag in item.tags])
         _append(self.path / SOLVER, [item.solver for item in found if item.solver])
         _append(self.path / PROBES, [item.probe for item in found])
         self.done |= {item.probe.key for item in found}
 
     def finish(self, wall_time: float, complete: bool) -> None:
-        """Put the rows into the order of the grid; note the wall time (s, earlier runs included) in run.json."""
+        """Put the rows into the order of the grid; note the wall time (s, earlier runs included) in
+        run.json.
+        """
         if complete:
             rank = {key: i for i, key in enumerate(self.keys)}
             for name, kind in _APPENDED.items():
                 rows = read_rows(self.path / name, kind)
                 with _disk_full_explained(self.path / name):
-                    write_rows(self.path / name, kind, sorted(rows, key=lambda row: rank[ProbeKey(*row[:5])]))
+                    write_rows(
+                        self.path / name,
+                        kind,
+                        sorted(rows, key=lambda row: rank[ProbeKey(*row[:5])]),
+                    )
         self.run["wall_time_s"] = round(self.run.get("wall_time_s", 0.0) + wall_time, 3)
         self.run["complete"] = complete
         _write_json(self.path / RUN, self.run)
@@ -111,12 +128,14 @@ class ResultsWriter:
 
 
 @contextlib.contextmanager
-def open_results(path: str | Path, configuration: Mapping[str, Any], about: Mapping[str, Any],
-                 given: Given) -> Iterator[ResultsWriter]:
+def open_results(
+    path: str | Path, configuration: Mapping[str, Any], about: Mapping[str, Any], given: Given
+) -> Iterator[ResultsWriter]:
     """Open or create a results directory, alone.
 
-    configuration: what determines the rows (JSON values); about: what else run.json records.
-    Raises InputError if the directory holds another configuration or other files, or if another sweep has it open.
+    configuration: what determines the rows (JSON values); about: what else run.json records. Raises
+    InputError if the directory holds another configuration or other files, or if another sweep has
+    it open.
     """
     path = Path(path)
     path.mkdir(parents=True, exist_ok=True)
@@ -124,22 +143,33 @@ def open_results(path: str | Path, configuration: Mapping[str, Any], about: Mapp
     try:
         lock.acquire(timeout=0)
     except filelock.Timeout:
-        raise InputError(f"{path}: another sweep is writing here; wait for it or choose another --out") from None
+        raise InputError(
+            f"{path}: another sweep is writing here; wait for it or choose another --out"
+        ) from None
     try:
         run = {**about, "configuration": json.loads(json.dumps(configuration)), "complete": False}
         if (path / RUN).exists():
             old = _read_json(path / RUN)
             _check_same(path, old.get("configuration"), run["configuration"])
             run["wall_time_s"] = old.get("wall_time_s", 0.0)
-        elif foreign := sorted(entry.name for entry in path.iterdir() if not entry.name.startswith(".")):
-            raise InputError(f"{path}: holds {foreign[0]!r} but no {RUN}: not a results directory; "
-                             "choose another --out")
+        elif foreign := sorted(
+            entry.name for entry in path.iterdir() if not entry.name.startswith(".")
+        ):
+            raise InputError(
+                f"{path}: holds {foreign[0]!r} but no {RUN}: not a results directory; "
+                "choose another --out"
+            )
         _write_json(path / RUN, run)  # first: the other files are known by it
         files: dict[str, tuple[Any, Iterable[Row]]] = {
-            EPISODES: (EpisodeRow, given.episodes), TAGS: (TagCountRow, given.tags),
-            COOCCURRENCE: (PairRow, given.pairs), **{name: (kind, ()) for name, kind in _APPENDED.items()}}
+            EPISODES: (EpisodeRow, given.episodes),
+            TAGS: (TagCountRow, given.tags),
+            COOCCURRENCE: (PairRow, given.pairs),
+            **{name: (kind, ()) for name, kind in _APPENDED.items()},
+        }
         for name, (kind, rows) in files.items():
-            if not (path / name).exists() or (name not in _APPENDED and read_rows(path / name, kind) != list(rows)):
+            if not (path / name).exists() or (
+                name not in _APPENDED and read_rows(path / name, kind) != list(rows)
+            ):
                 with _disk_full_explained(path / name):
                     write_rows(path / name, kind, rows)
         yield ResultsWriter(path, run, given.keys, _repair(path, given.keys))
@@ -153,7 +183,9 @@ def read_probes(path: str | Path) -> list[ProbeRow]:
 
 
 def read_per_tag(path: str | Path) -> list[TagRow]:
-    """The rows of per_tag.csv of finished probes. Raises InputError on a missing column or a malformed value."""
+    """The rows of per_tag.csv of finished probes. Raises InputError on a missing column or a
+    malformed value.
+    """
     done = {row.key for row in read_probes(path)}
     return [row for row in read_rows(Path(path) / PER_TAG, TagRow) if row.key in done]
 
@@ -170,12 +202,17 @@ def _repair(path: Path, keys: Collection[ProbeKey]) -> set[ProbeKey]:
     """
     for name in _APPENDED:
         _drop_torn_line(path / name)
-    rows = {name: list(dict.fromkeys(read_rows(path / name, kind))) for name, kind in _APPENDED.items()}
+    rows = {
+        name: list(dict.fromkeys(read_rows(path / name, kind))) for name, kind in _APPENDED.items()
+    }
     known = set(keys)
     for row in rows[PROBES]:
         if row.key not in known:
-            raise InputError(f"{path / PROBES}: the probe {tuple(row.key)} is not of this configuration; remove its "
-                             "row, or choose another --out")
+            raise InputError(
+                f"{path / PROBES}: the probe {tuple(row.key)} is not of this configuration; remove "
+                f"its "
+                "row, or choose another --out"
+            )
     tags = Counter(row.key for row in rows[PER_TAG])
     done = {row.key for row in rows[PROBES] if tags[row.key] == row.n_way}
     for name, kind in _APPENDED.items():
@@ -198,7 +235,7 @@ def _append(path: Path, rows: Sequence[Row]) -> None:
         try:
             data = to_csv(rows)
             while data:
-                data = data[file.write(data):]
+                data = data[file.write(data) :]
             os.fsync(file.fileno())
         except OSError:
             file.truncate(start)
@@ -210,17 +247,25 @@ def _disk_full_explained(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        remedy = "make room" if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) else "mend that"
-        raise InputError(f"{path}: {error.strerror}; {remedy} and rerun the same command to go on") from error
+        remedy = (
+            "make room" if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) else "mend that"
+        )
+        raise InputError(
+            f"{path}: {error.strerror}; {remedy} and rerun the same command to go on"
+        ) from error
 
 
 def _check_same(path: Path, old: Any, new: Mapping[str, Any]) -> None:
     if not isinstance(old, dict):
-        raise InputError(f"{path / RUN}: 'configuration' is missing or no object; choose another --out")
+        raise InputError(
+            f"{path / RUN}: 'configuration' is missing or no object; choose another --out"
+        )
     for key in [*new, *(key for key in old if key not in new)]:
         if old.get(key) != new.get(key):
-            raise InputError(f"{path}: holds results of another configuration: {key} was "
-                             f"{json.dumps(old.get(key))}, now {json.dumps(new.get(key))}; choose another --out")
+            raise InputError(
+                f"{path}: holds results of another configuration: {key} was "
+                f"{json.dumps(old.get(key))}, now {json.dumps(new.get(key))}; choose another --out"
+            )
 
 
 def _write_json(path: Path, value: Mapping[str, Any]) -> None:
@@ -233,11 +278,11 @@ def _read_json(path: Path) -> dict[str, Any]:
     try:
         value = json.loads(path.read_text("utf-8"))
     except FileNotFoundError:
-        raise InputError(f"{path}: no such file; is {path.parent} a results directory of fsprobe.sweep?") from None
+        raise InputError(
+            f"{path}: no such file; is {path.parent} a results directory of fsprobe.sweep?"
+        ) from None
     except ValueError as error:
         raise InputError(f"{path}: not JSON ({error})") from None
     if not isinstance(value, dict):
         raise InputError(f"{path}: not a JSON object")
     return value
-
-

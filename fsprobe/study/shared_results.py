@@ -1,4 +1,6 @@
-"""A results directory among several processes: the first one writes, the others know what is done."""
+"""A results directory among several processes: the first one writes, the others know what is
+done.
+"""
 
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -6,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from fsprobe.processes import agreed, in_step, leads
-from fsprobe.results import Found, Given, ResultsWriter, open_results
-from fsprobe.rows import ProbeKey
+from fsprobe.batch.processes import agreed, in_step, leads
+from fsprobe.study.results import Found, Given, ResultsWriter, open_results
+from fsprobe.study.tables import ProbeKey
 
 
 class Follower:
@@ -39,14 +41,17 @@ class Leader(Follower):
 
 
 @contextlib.contextmanager
-def open_together(path: str, configuration: Mapping[str, Any], about: Mapping[str, Any],
-                  given: Given) -> Iterator[Follower]:
+def open_together(
+    path: str, configuration: Mapping[str, Any], about: Mapping[str, Any], given: Given
+) -> Iterator[Follower]:
     """open_results on the first process; the others are told which probes are done."""
     with contextlib.ExitStack() as stack:
         results = Follower(set())
         with in_step():
             if leads():
-                results = Leader(stack.enter_context(open_results(path, configuration, about, given)))
+                results = Leader(
+                    stack.enter_context(open_results(path, configuration, about, given))
+                )
         done = agreed(np.array([key in results.done for key in given.keys]))
         if not leads():
             results.done = {key for key, is_done in zip(given.keys, done, strict=True) if is_done}

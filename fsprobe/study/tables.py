@@ -25,7 +25,9 @@ class ProbeKey(NamedTuple):
 
 
 class ProbeRow(NamedTuple):
-    """A row of probes.csv. mAP, roc_auc: means over the tags that have a value. chance_mAP: their mean prevalence."""
+    """A row of probes.csv. mAP, roc_auc: means over the tags that have a value. chance_mAP: their
+    mean prevalence.
+    """
 
     embedding: str
     solver: str
@@ -74,7 +76,9 @@ class EpisodeRow(NamedTuple):
 
 
 class SolverRow(NamedTuple):
-    """A row of solver.csv, of a converged probe: the strength used, and how flat the objective is at the end."""
+    """A row of solver.csv, of a converged probe: the strength used, and how flat the objective is
+    at the end.
+    """
 
     embedding: str
     solver: str
@@ -91,7 +95,9 @@ class SolverRow(NamedTuple):
 
 
 class TagCountRow(NamedTuple):
-    """A row of tags.csv: clips that carry a tag of the pool, by split. rank: over the whole manifest, from 1."""
+    """A row of tags.csv: clips that carry a tag of the pool, by split. rank: over the whole
+    manifest, from 1.
+    """
 
     tag: str
     rank: int
@@ -112,15 +118,21 @@ Row = ProbeRow | TagRow | EpisodeRow | SolverRow | TagCountRow | PairRow
 
 
 def read_rows(path: Path, kind: Any) -> list[Any]:
-    """Every row of a file. Raises InputError if it is missing, lacks a column or holds a malformed value."""
+    """Every row of a file. Raises InputError if it is missing, lacks a column or holds a malformed
+    value.
+    """
     columns = kind._fields
     parse = [_PARSERS[name] for name in columns]
     rows = []
     if not path.exists():
-        raise InputError(f"{path}: no such file; is {path.parent} a results directory of fsprobe.sweep?")
+        raise InputError(
+            f"{path}: no such file; is {path.parent} a results directory of fsprobe.sweep?"
+        )
     for line, fields in read_csv(path, columns):
         try:
-            rows.append(kind(*(convert(fields[name]) for convert, name in zip(parse, columns, strict=True))))
+            rows.append(
+                kind(*(convert(fields[name]) for convert, name in zip(parse, columns, strict=True)))
+            )
         except ValueError as error:
             raise InputError(f"{path}, line {line}: {error}") from None
     return rows
@@ -160,8 +172,28 @@ def _float(text: str) -> float:
 
 _PARSERS: dict[str, Any] = {
     **dict.fromkeys(("embedding", "solver", "tag", "clip_id", "tag_a", "tag_b"), str),
-    **dict.fromkeys(("n_way", "seed", "num_train", "best_epoch", "epochs", "test_positives", "position", "shot",
-                     "iterations", "rank", "train", "valid", "test", "clips"), int),
-    **dict.fromkeys(("mAP", "roc_auc", "chance_mAP", "val_loss", "average_precision", "l2", "gradient_norm"), _float),
+    **dict.fromkeys(
+        (
+            "n_way",
+            "seed",
+            "num_train",
+            "best_epoch",
+            "epochs",
+            "test_positives",
+            "position",
+            "shot",
+            "iterations",
+            "rank",
+            "train",
+            "valid",
+            "test",
+            "clips",
+        ),
+        int,
+    ),
+    **dict.fromkeys(
+        ("mAP", "roc_auc", "chance_mAP", "val_loss", "average_precision", "l2", "gradient_norm"),
+        _float,
+    ),
     "k_shot": _k_shot,
 }

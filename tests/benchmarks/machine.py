@@ -33,6 +33,7 @@ def copy_bandwidth() -> float:
     cores = len(os.sched_getaffinity(0))
     arrays = [(np.ones(2**25, np.float32), np.empty(2**25, np.float32)) for _ in range(cores)]
     with ThreadPoolExecutor(cores) as pool:
+
         def copy() -> None:
             list(pool.map(lambda pair: np.copyto(pair[1], pair[0]), arrays))
 
@@ -50,11 +51,18 @@ def run(command: list[str], **environment: str) -> tuple[float, int]:
 
     A small process in between starts it: a child's peak counts that of the process that forked it.
     """
-    measure = ("import resource, subprocess, sys, time; start = time.perf_counter(); "
-               "subprocess.run(sys.argv[1:], check=True, stdout=subprocess.DEVNULL); "
-               "print(time.perf_counter() - start, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)")
-    done = subprocess.run([sys.executable, "-c", measure, *command], check=True, text=True, stdout=subprocess.PIPE,
-                          env=os.environ | environment)
+    measure = (
+        "import resource, subprocess, sys, time; start = time.perf_counter(); "
+        "subprocess.run(sys.argv[1:], check=True, stdout=subprocess.DEVNULL); "
+        "print(time.perf_counter() - start, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", measure, *command],
+        check=True,
+        text=True,
+        stdout=subprocess.PIPE,
+        env=os.environ | environment,
+    )
     taken, kib = done.stdout.split()
     return float(taken), 1024 * int(kib)
 
@@ -62,5 +70,8 @@ def run(command: list[str], **environment: str) -> tuple[float, int]:
 def describe() -> str:
     """Cores and processor, for the head of a table."""
     lines = Path("/proc/cpuinfo").read_text().splitlines()
-    model = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "unknown")
+    model = next(
+        (line.partition(":")[2].strip() for line in lines if line.startswith("model name")),
+        "unknown",
+    )
     return f"{len(os.sched_getaffinity(0))} cores, {model}"

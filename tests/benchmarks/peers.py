@@ -1,7 +1,8 @@
 """The same probes by other means: PyTorch in a plain loop and under torch.func.vmap, scikit-learn.
 
-Every function gets arrays in memory and does the paper's protocol: Adam with coupled L2, batches of 8 reshuffled every
-epoch, the whole validation set after each. None stops early, so all do the same number of steps.
+Every function gets arrays in memory and does the paper's protocol: Adam with coupled L2, batches of
+8 reshuffled every epoch, the whole validation set after each. None stops early, so all do the same
+number of steps.
 """
 
 import os
@@ -10,9 +11,9 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
+from fsprobe.batch.lanes import ProbeSpec
 from fsprobe.config import SolverConfig
-from fsprobe.probe import Data
-from fsprobe.vectorize import ProbeSpec
+from fsprobe.heads.head import Data
 
 
 class Tensors:
@@ -20,11 +21,14 @@ class Tensors:
 
     def __init__(self, data: Data) -> None:
         self.train, self.train_labels, self.valid, self.valid_labels = (
-            torch.from_numpy(np.ascontiguousarray(part, np.float32)) for part in data[:4])
+            torch.from_numpy(np.ascontiguousarray(part, np.float32)) for part in data[:4]
+        )
 
 
 def torch_loop(specs: Sequence[ProbeSpec], data: Tensors, config: SolverConfig) -> list[float]:
-    """Validation losses after the last epoch. The strong plain version: no Lightning, no data loader, fused Adam."""
+    """Validation losses after the last epoch. The strong plain version: no Lightning, no data
+    loader, fused Adam.
+    """
     losses = []
     for spec in specs:
         torch.manual_seed(spec.seed)
@@ -33,8 +37,9 @@ def torch_loop(specs: Sequence[ProbeSpec], data: Tensors, config: SolverConfig) 
         y = data.train_labels[torch.from_numpy(np.asarray(spec.support))][:, tags]
         valid_y = data.valid_labels[:, tags].contiguous()
         probe = torch.nn.Linear(x.shape[1], len(tags))
-        optimizer = torch.optim.Adam(probe.parameters(), config.learning_rate, weight_decay=config.weight_decay,
-                                     fused=True)
+        optimizer = torch.optim.Adam(
+            probe.parameters(), config.learning_rate, weight_decay=config.weight_decay, fused=True
+        )
         criterion = torch.nn.BCEWithLogitsLoss()
         for _ in range(config.max_epochs):
             for batch in torch.randperm(len(x)).split(config.batch_size):
@@ -48,18 +53,26 @@ def torch_loop(specs: Sequence[ProbeSpec], data: Tensors, config: SolverConfig) 
 
 
 def torch_vmap(specs: Sequence[ProbeSpec], data: Tensors, config: SolverConfig) -> list[float]:
-    """The same, all specs at once: they must have equally many tags and clips, so that nothing is padded."""
+    """The same, all specs at once: they must have equally many tags and clips, so that nothing is
+    padded.
+    """
     x = torch.stack([data.train[torch.from_numpy(np.asarray(spec.support))] for spec in specs])
     tags = [torch.from_numpy(np.asarray(spec.tags)) for spec in specs]
-    y = torch.stack([data.train_labels[torch.from_numpy(np.asarray(spec.support))][:, t]
-                     for spec, t in zip(specs, tags, strict=True)])
+    y = torch.stack(
+        [
+            data.train_labels[torch.from_numpy(np.asarray(spec.support))][:, t]
+            for spec, t in zip(specs, tags, strict=True)
+        ]
+    )
     valid_y = torch.stack([data.valid_labels[:, t] for t in tags])
     bound = x.shape[2] ** -0.5
     w = torch.empty(len(specs), x.shape[2], y.shape[2]).uniform_(-bound, bound)
     b = torch.empty(len(specs), y.shape[2]).uniform_(-bound, bound)
     state = [torch.zeros_like(p) for p in (w, w, b, b)]
 
-    def loss(params: tuple[torch.Tensor, torch.Tensor], x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    def loss(
+        params: tuple[torch.Tensor, torch.Tensor], x: torch.Tensor, y: torch.Tensor
+    ) -> torch.Tensor:
         return torch.nn.functional.binary_cross_entropy_with_logits(x @ params[0] + params[1], y)
 
     gradient = torch.func.vmap(torch.func.grad(loss))
@@ -85,8 +98,8 @@ def torch_vmap(specs: Sequence[ProbeSpec], data: Tensors, config: SolverConfig) 
 def sklearn_fit(specs: Sequence[ProbeSpec], data: Data, path: Sequence[float]) -> list[float]:
     """The least validation loss over a path of regularised logistic regressions, one-vs-rest.
 
-    path: strengths in units of the support clips' mean squared distance from their mean. All cores, a tag at a time,
-    where a cell is worth a process.
+    path: strengths in units of the support clips' mean squared distance from their mean. All cores,
+    a tag at a time, where a cell is worth a process.
     """
     from sklearn.linear_model import LogisticRegression
     from sklearn.multiclass import OneVsRestClassifier
@@ -94,14 +107,18 @@ def sklearn_fit(specs: Sequence[ProbeSpec], data: Data, path: Sequence[float]) -
     losses = []
     for spec in specs:
         x, y = data.train[spec.support], data.train_labels[spec.support][:, spec.tags]
-        scale = float(np.mean(np.sum((x - x.mean(axis=0))**2, axis=1)))
+        scale = float(np.mean(np.sum((x - x.mean(axis=0)) ** 2, axis=1)))
         cores = len(os.sched_getaffinity(0)) if len(x) >= 100 else 1
         least = float("inf")
         for strength in path:
             model = LogisticRegression(C=1 / (len(x) * strength * scale), max_iter=1000)
             fitted = OneVsRestClassifier(model, n_jobs=cores).fit(x, y)
-            logits = np.stack([data.valid @ one.coef_[0] + one.intercept_[0] for one in fitted.estimators_], 1)
-            loss = np.logaddexp(0, np.where(data.valid_labels[:, spec.tags], -logits, logits)).mean()
+            logits = np.stack(
+                [data.valid @ one.coef_[0] + one.intercept_[0] for one in fitted.estimators_], 1
+            )
+            loss = np.logaddexp(
+                0, np.where(data.valid_labels[:, spec.tags], -logits, logits)
+            ).mean()
             least = min(least, float(loss))
         losses.append(least)
     return losses
@@ -111,4 +128,9 @@ def sklearn_metrics(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """Average precision and ROC-AUC of `[row, clip]`, a row at a time → `[row, 2]`."""
     from sklearn.metrics import average_precision_score, roc_auc_score
 
-    return np.array([(average_precision_score(y, s), roc_auc_score(y, s)) for s, y in zip(scores, labels, strict=True)])
+    return np.array(
+        [
+            (average_precision_score(y, s), roc_auc_score(y, s))
+            for s, y in zip(scores, labels, strict=True)
+        ]
+    )

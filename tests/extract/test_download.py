@@ -19,8 +19,9 @@ SHA256 = hashlib.sha256(DATA).hexdigest()
 
 
 class Server(http.server.ThreadingHTTPServer):
-    """Serves `files`; `ranges`: honour Range; `cut`: lengths after which the next answers break off; `fail`: codes of
-    the next answers; `log`: the Range header of every request."""
+    """Serves `files`; `ranges`: honour Range; `cut`: lengths after which the next answers break
+    off; `fail`: codes of the next answers; `log`: the Range header of every request.
+    """
 
     def __init__(self):
         super().__init__(("127.0.0.1", 0), Handler)
@@ -43,7 +44,11 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if server.fail or data is None:
             return self.send_error(server.fail.pop(0) if server.fail else 404)
         same = self.headers.get("If-Range") in (None, server.etag)
-        start = int(re.fullmatch(r"bytes=(\d+)-", wanted)[1]) if wanted and server.ranges and same else 0
+        start = (
+            int(re.fullmatch(r"bytes=(\d+)-", wanted)[1])
+            if wanted and server.ranges and same
+            else 0
+        )
         if start >= len(data):
             self.send_response(416)
             self.send_header("Content-Range", f"bytes */{len(data)}")
@@ -110,12 +115,16 @@ def test_part_file_that_is_already_whole(server, tmp_path):
 
 def test_part_file_that_is_too_long_is_begun_anew(server, tmp_path):
     (tmp_path / "file.part").write_bytes(DATA + b"more")
-    assert fetch(server.url + "/file", tmp_path / "file", sha256=SHA256, pause=0).read_bytes() == DATA
+    assert (
+        fetch(server.url + "/file", tmp_path / "file", sha256=SHA256, pause=0).read_bytes() == DATA
+    )
 
 
 def test_server_that_ignores_ranges(server, tmp_path):
     server.ranges, server.cut = False, [300_000]
-    assert fetch(server.url + "/file", tmp_path / "file", sha256=SHA256, pause=0).read_bytes() == DATA
+    assert (
+        fetch(server.url + "/file", tmp_path / "file", sha256=SHA256, pause=0).read_bytes() == DATA
+    )
     assert server.log == [None, "bytes=300000-"]
 
 
@@ -177,7 +186,10 @@ def test_no_server_and_no_such_scheme(tmp_path):
 
 
 def test_two_downloads_of_one_file(server, tmp_path):
-    with filelock.FileLock(tmp_path / ".file.lock"), pytest.raises(InputError, match="another process"):
+    with (
+        filelock.FileLock(tmp_path / ".file.lock"),
+        pytest.raises(InputError, match="another process"),
+    ):
         fetch(server.url + "/file", tmp_path / "file")
 
 
@@ -213,7 +225,9 @@ def test_joined_parts_read_as_one_file(tmp_path):
 
 
 def test_unpacking_goes_on_where_it_stopped(tmp_path):
-    parts = parts_of(zip_of(**{"0/a.mp3": DATA, "f/b.mp3": b"", "f/c.mp3": DATA[:9]}), tmp_path / "parts")
+    parts = parts_of(
+        zip_of(**{"0/a.mp3": DATA, "f/b.mp3": b"", "f/c.mp3": DATA[:9]}), tmp_path / "parts"
+    )
     root = tmp_path / "root"
     assert extract_zip(parts, root) == 3
     assert (root / "0/a.mp3").read_bytes() == DATA

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from extract.arrays import import_arrays
 from extract.errors import InputError
+from extract.storage.arrays import import_arrays
+from extract.storage.check import verify
 from extract.store import open_store
-from extract.store_check import verify
 
 IDS = ("a", "b", "c")
 ARRAY = np.array([[1, 2, 3, 4], [5, 5, 5, 5], [0, 0, 0, 8]], np.float32)
@@ -31,9 +31,17 @@ def test_an_array_is_a_vector_per_clip(tmp_path: Path, ids: Path) -> None:
     assert (store.name, store.dim, store.clip_ids) == ("mine", 4, IDS)
     np.testing.assert_array_equal(store.features, ARRAY)
     root = np.sqrt(1.25)
-    expected = [[-1.5 / root, -0.5 / root, 0.5 / root, 1.5 / root], [0] * 4, [-2 / np.sqrt(12)] * 3 + [6 / np.sqrt(12)]]
+    expected = [
+        [-1.5 / root, -0.5 / root, 0.5 / root, 1.5 / root],
+        [0] * 4,
+        [-2 / np.sqrt(12)] * 3 + [6 / np.sqrt(12)],
+    ]
     np.testing.assert_allclose(store.features_framenorm, expected, rtol=1e-6)
-    assert (store.meta["sample_rate"], store.meta["window"], store.meta["hop"]) == (None, None, None)
+    assert (store.meta["sample_rate"], store.meta["window"], store.meta["hop"]) == (
+        None,
+        None,
+        None,
+    )
     assert len(store.meta["provenance"]["sha256"]) == 64
     report = verify(tmp_path / "s")
     assert (report.done, report.checksums, report.problems) == (3, 4, ())
@@ -61,17 +69,22 @@ def test_npz_and_its_key(tmp_path: Path, ids: Path) -> None:
         import_arrays(tmp_path / "two.npz", ids, "mine", tmp_path / "u", key="z")
 
 
-@pytest.mark.parametrize("text", [
-    "clip_id,x,y\na,1,2\nb,3,4e0\nc,5,-6\n",
-    "\ufeffclip_id,x,y\r\na,1,2\r\n\r\nb,3,4\r\nc,5,-6",
-])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "clip_id,x,y\na,1,2\nb,3,4e0\nc,5,-6\n",
+        "\ufeffclip_id,x,y\r\na,1,2\r\n\r\nb,3,4\r\nc,5,-6",
+    ],
+)
 def test_csv_with_a_clip_id_column(tmp_path: Path, ids: Path, text: str) -> None:
     (tmp_path / "x.csv").write_text(text, newline="", encoding="utf-8")
     import_arrays(tmp_path / "x.csv", None, "mine", tmp_path / "s")
     import_arrays(tmp_path / "x.csv", ids, "mine", tmp_path / "t")
     for store in ("s", "t"):
         assert open_store(tmp_path / store).clip_ids == IDS
-        np.testing.assert_array_equal(open_store(tmp_path / store).features, [[1, 2], [3, 4], [5, -6]])
+        np.testing.assert_array_equal(
+            open_store(tmp_path / store).features, [[1, 2], [3, 4], [5, -6]]
+        )
     ids.write_text("a\nc\nb\n")
     with pytest.raises(InputError, match="give only one of them"):
         import_arrays(tmp_path / "x.csv", ids, "mine", tmp_path / "u")
@@ -99,44 +112,60 @@ def raw(data: bytes) -> Callable[[Path], object]:
     return lambda path: path.write_bytes(data)
 
 
-@pytest.mark.parametrize(("name", "make", "named"), [
-    ("x.npy", npy(ARRAY[:2]), "2 rows, but .*ids.txt names 3"),
-    ("x.npy", npy(ARRAY[0]), r"shape \(4,\)"),
-    ("x.npy", npy(ARRAY[:, :0]), r"shape \(3, 0\)"),
-    ("x.npy", npy(ARRAY[None]), r"shape \(1, 3, 4\)"),
-    ("x.npy", npy(np.where(ARRAY == 8, np.nan, ARRAY)), "NaN or Inf .*first that of clip 'c'"),
-    ("x.npy", npy(np.where(ARRAY == 5, np.inf, ARRAY)), "first that of clip 'b'"),
-    ("x.npy", npy(ARRAY.astype(np.float64) * 1e300), "beyond float32"),
-    ("x.npy", npy(np.array([[Bomb()]] * 3)), "not an array of numbers"),
-    ("x.npy", npy(ARRAY.astype(complex)), "dtype complex128"),
-    ("x.npy", npy(ARRAY.astype(str)), "dtype <U"),
-    ("x.npy", raw(pickle.dumps(Bomb())), "not an array of numbers"),
-    ("x.npy", raw(b"\x93NUMPY"), "truncated"),
-    ("x.npy", raw(b""), "truncated"),
-    ("x.npz", raw(b"PK\x03\x04abc"), "truncated"),
-    ("x.csv", raw(b"1,2\n3\n4,5\n"), "x.csv, line 2: 1 fields, but 2 on line 1"),
-    ("x.csv", raw(b"1,2\n3,x\n4,5\n"), "x.csv, line 2"),
-    ("x.csv", raw(b"clip_id,x\na,1\nb,2\na,3\n"), "'a' stands twice"),
-    ("x.csv", raw(b"clip_id,x\na,1\nb,nan\nc,3\n"), "first that of clip 'b'"),
-    ("x.csv", raw(b""), "shape"),
-    ("x.csv", raw(b"\xff\xfe1,2"), "not readable as UTF-8"),
-    ("x.txt", raw(b"1 2"), "npy, .npz or .csv"),
-])
-def test_bad_input_leaves_nothing_behind(tmp_path: Path, ids: Path, name: str, make: Callable[[Path], object],
-                                         named: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("name", "make", "named"),
+    [
+        ("x.npy", npy(ARRAY[:2]), "2 rows, but .*ids.txt names 3"),
+        ("x.npy", npy(ARRAY[0]), r"shape \(4,\)"),
+        ("x.npy", npy(ARRAY[:, :0]), r"shape \(3, 0\)"),
+        ("x.npy", npy(ARRAY[None]), r"shape \(1, 3, 4\)"),
+        ("x.npy", npy(np.where(ARRAY == 8, np.nan, ARRAY)), "NaN or Inf .*first that of clip 'c'"),
+        ("x.npy", npy(np.where(ARRAY == 5, np.inf, ARRAY)), "first that of clip 'b'"),
+        ("x.npy", npy(ARRAY.astype(np.float64) * 1e300), "beyond float32"),
+        ("x.npy", npy(np.array([[Bomb()]] * 3)), "not an array of numbers"),
+        ("x.npy", npy(ARRAY.astype(complex)), "dtype complex128"),
+        ("x.npy", npy(ARRAY.astype(str)), "dtype <U"),
+        ("x.npy", raw(pickle.dumps(Bomb())), "not an array of numbers"),
+        ("x.npy", raw(b"\x93NUMPY"), "truncated"),
+        ("x.npy", raw(b""), "truncated"),
+        ("x.npz", raw(b"PK\x03\x04abc"), "truncated"),
+        ("x.csv", raw(b"1,2\n3\n4,5\n"), "x.csv, line 2: 1 fields, but 2 on line 1"),
+        ("x.csv", raw(b"1,2\n3,x\n4,5\n"), "x.csv, line 2"),
+        ("x.csv", raw(b"clip_id,x\na,1\nb,2\na,3\n"), "'a' stands twice"),
+        ("x.csv", raw(b"clip_id,x\na,1\nb,nan\nc,3\n"), "first that of clip 'b'"),
+        ("x.csv", raw(b""), "shape"),
+        ("x.csv", raw(b"\xff\xfe1,2"), "not readable as UTF-8"),
+        ("x.txt", raw(b"1 2"), "npy, .npz or .csv"),
+    ],
+)
+def test_bad_input_leaves_nothing_behind(
+    tmp_path: Path,
+    ids: Path,
+    name: str,
+    make: Callable[[Path], object],
+    named: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.chdir(tmp_path)
     make(tmp_path / name)
     before = sorted(tmp_path.iterdir())
     with pytest.raises(InputError, match=named):
-        import_arrays(tmp_path / name, None if b"clip_id" in (tmp_path / name).read_bytes() else ids, "mine",
-                      tmp_path / "s")
+        import_arrays(
+            tmp_path / name,
+            None if b"clip_id" in (tmp_path / name).read_bytes() else ids,
+            "mine",
+            tmp_path / "s",
+        )
     assert sorted(tmp_path.iterdir()) == before
 
 
 def test_bad_ids(tmp_path: Path, ids: Path) -> None:
     np.save(tmp_path / "x.npy", ARRAY)
-    for text, named in (("a\nb\na\n", "'a' stands twice"), ("a\n\nc\n", "line 2: empty"),
-                        ("a\n b\nc\n", "outer blanks")):
+    for text, named in (
+        ("a\nb\na\n", "'a' stands twice"),
+        ("a\n\nc\n", "line 2: empty"),
+        ("a\n b\nc\n", "outer blanks"),
+    ):
         ids.write_text(text)
         with pytest.raises(InputError, match=named):
             import_arrays(tmp_path / "x.npy", ids, "mine", tmp_path / "s")
@@ -146,11 +175,19 @@ def test_bad_ids(tmp_path: Path, ids: Path) -> None:
 def test_what_is_there_already_stays(tmp_path: Path, ids: Path) -> None:
     np.save(tmp_path / "x.npy", ARRAY)
     (tmp_path / "empty").mkdir()
-    import_arrays(tmp_path / "x.npy", ids, "mine", tmp_path / "empty")  # an empty directory is no loss
-    files = {file.name: (file.read_bytes(), file.stat().st_mtime_ns) for file in (tmp_path / "empty").iterdir()}
+    import_arrays(
+        tmp_path / "x.npy", ids, "mine", tmp_path / "empty"
+    )  # an empty directory is no loss
+    files = {
+        file.name: (file.read_bytes(), file.stat().st_mtime_ns)
+        for file in (tmp_path / "empty").iterdir()
+    }
     again = import_arrays(tmp_path / "x.npy", ids, "mine", tmp_path / "empty")
     assert again == (3, 4, False)  # so that a script that imports can be run twice
-    assert files == {file.name: (file.read_bytes(), file.stat().st_mtime_ns) for file in (tmp_path / "empty").iterdir()}
+    assert files == {
+        file.name: (file.read_bytes(), file.stat().st_mtime_ns)
+        for file in (tmp_path / "empty").iterdir()
+    }
     with pytest.raises(InputError, match="exists already, and is not this store"):
         import_arrays(tmp_path / "x.npy", ids, "other", tmp_path / "empty")
     np.save(tmp_path / "x.npy", ARRAY + 1)
@@ -172,7 +209,9 @@ def test_a_damaged_store_is_not_the_same(tmp_path: Path, ids: Path) -> None:
         import_arrays(tmp_path / "x.npy", ids, "mine", tmp_path / "s")
 
 
-def test_the_working_directory_as_a_store(tmp_path: Path, ids: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_working_directory_as_a_store(
+    tmp_path: Path, ids: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     np.save(tmp_path / "x.npy", ARRAY)
     monkeypatch.chdir(tmp_path)
     with pytest.raises(InputError, match="exists already"):
@@ -193,9 +232,12 @@ def test_ids_with_a_byte_order_mark(tmp_path: Path, ids: Path) -> None:
             import_arrays(tmp_path / "x.npy", ids, "mine", tmp_path / "t")
 
 
-def test_a_full_disk_leaves_nothing(tmp_path: Path, ids: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_leaves_nothing(
+    tmp_path: Path, ids: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def full(*args: object) -> None:
         raise OSError(28, "No space left on device")
+
     np.save(tmp_path / "x.npy", ARRAY)
     monkeypatch.setattr(os, "posix_fallocate", full)
     before = sorted(tmp_path.iterdir())
@@ -206,17 +248,27 @@ def test_a_full_disk_leaves_nothing(tmp_path: Path, ids: Path, monkeypatch: pyte
 
 def test_the_command(tmp_path: Path, ids: Path) -> None:
     np.save(tmp_path / "x.npy", ARRAY)
-    args = [sys.executable, "-m", "extract.import_arrays", f"--features={tmp_path / 'x.npy'}", f"--clip_ids={ids}",
-            "--name=mine", f"--store={tmp_path / 's'}"]
-    repo = Path(__file__).parents[1]
+    args = [
+        sys.executable,
+        "-m",
+        "extract.import_arrays",
+        f"--features={tmp_path / 'x.npy'}",
+        f"--clip_ids={ids}",
+        "--name=mine",
+        f"--store={tmp_path / 's'}",
+    ]
+    repo = Path(__file__).parents[2]
     done = subprocess.run(args, capture_output=True, text=True, cwd=repo)
     assert (done.returncode, done.stderr) == (0, "")
     assert "3 clips of 4 values" in done.stdout
     again = subprocess.run(args, capture_output=True, text=True, cwd=repo)
     assert (again.returncode, again.stderr) == (0, "")
     assert "as before" in again.stdout
-    for wrong in ([*args, "--name=other"], [*args, "--features="],
-                  [*args, "--features=none.npy", f"--store={tmp_path / 't'}"]):
+    for wrong in (
+        [*args, "--name=other"],
+        [*args, "--features="],
+        [*args, "--features=none.npy", f"--store={tmp_path / 't'}"],
+    ):
         failed = subprocess.run(wrong, capture_output=True, text=True, cwd=repo)
         assert failed.returncode == 2
         assert failed.stderr.count("\n") == 1

@@ -26,8 +26,15 @@ def manifest_of(*rows):
     return Manifest(*(tuple(column) for column in zip(*rows, strict=True)))
 
 
-@given(st.lists(st.tuples(anything, anything, st.sampled_from(SPLITS), st.lists(anything, max_size=3).map(tuple)),
-                min_size=1, max_size=5))
+@given(
+    st.lists(
+        st.tuples(
+            anything, anything, st.sampled_from(SPLITS), st.lists(anything, max_size=3).map(tuple)
+        ),
+        min_size=1,
+        max_size=5,
+    )
+)
 def test_written_is_read_back_or_refused(tmp_path_factory, rows):
     path = tmp_path_factory.mktemp("manifest") / "manifest.csv"
     manifest = manifest_of(*rows)
@@ -41,36 +48,50 @@ def test_written_is_read_back_or_refused(tmp_path_factory, rows):
 
 
 plain = st.text(st.sampled_from("aé,\"';\\ #=\u200d\u202e😀\ufeff"), min_size=1, max_size=6).filter(
-    lambda text: text == text.strip())
+    lambda text: text == text.strip()
+)
 
 
-@given(st.lists(st.tuples(plain, nasty.filter(lambda text: "\t" not in text), st.sampled_from(SPLITS),
-                          st.lists(plain, max_size=3, unique=True).map(tuple)),
-                min_size=1, max_size=5, unique_by=lambda row: row[0]))
+@given(
+    st.lists(
+        st.tuples(
+            plain,
+            nasty.filter(lambda text: "\t" not in text),
+            st.sampled_from(SPLITS),
+            st.lists(plain, max_size=3, unique=True).map(tuple),
+        ),
+        min_size=1,
+        max_size=5,
+        unique_by=lambda row: row[0],
+    )
+)
 def test_sound_manifests_are_never_refused(tmp_path_factory, rows):
     path = tmp_path_factory.mktemp("manifest") / "manifest.csv"
     write_manifest(path, manifest_of(*rows))
     assert read_manifest(path) == manifest_of(*rows)
 
 
-@pytest.mark.parametrize(("text", "complaint"), [
-    ("", "column 'clip_id' is missing"),
-    (HEADER, "no clips"),
-    ("clip_id,path,tags\na,b,c\n", "column 'split' is missing"),
-    (HEADER + "a,,train,\na,,test,\n", "line 3: clip_id 'a' stands already on line 2"),
-    (HEADER + ",,train,\n", "empty clip_id"),
-    (HEADER + "a,,dev,\n", "split 'dev'"),
-    (HEADER + "a,,train,x||y\n", "tag '' in 'x||y'"),
-    (HEADER + "a,,train,x| y\n", "tag ' y'"),
-    (HEADER + "a,,train\n", "line 2: not as many fields"),
-    (HEADER + "a,,train,x,y\n", "line 2: not as many fields"),
-    (HEADER + 'a,"b\nc",train,x\n', "control characters"),
-    ("clip_id,clip_id,path,split,tags\na,a,,,\n", "stands twice in the header"),
-    (HEADER + 'a,"b" c,train,x\n', "not readable"),
-    (HEADER + 'a,,train,x\nb,"c,train,\nc,,train,y\n', "line 3: not readable"),
-    (HEADER + 'a,,train,"x\n', "line 2: not readable"),
-    (HEADER.encode() + b"a,,train,x\n" * 2 + b"\xff,,train,\n", "line 4: not UTF-8"),
-])
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("", "column 'clip_id' is missing"),
+        (HEADER, "no clips"),
+        ("clip_id,path,tags\na,b,c\n", "column 'split' is missing"),
+        (HEADER + "a,,train,\na,,test,\n", "line 3: clip_id 'a' stands already on line 2"),
+        (HEADER + ",,train,\n", "empty clip_id"),
+        (HEADER + "a,,dev,\n", "split 'dev'"),
+        (HEADER + "a,,train,x||y\n", "tag '' in 'x||y'"),
+        (HEADER + "a,,train,x| y\n", "tag ' y'"),
+        (HEADER + "a,,train\n", "line 2: not as many fields"),
+        (HEADER + "a,,train,x,y\n", "line 2: not as many fields"),
+        (HEADER + 'a,"b\nc",train,x\n', "control characters"),
+        ("clip_id,clip_id,path,split,tags\na,a,,,\n", "stands twice in the header"),
+        (HEADER + 'a,"b" c,train,x\n', "not readable"),
+        (HEADER + 'a,,train,x\nb,"c,train,\nc,,train,y\n', "line 3: not readable"),
+        (HEADER + 'a,,train,"x\n', "line 2: not readable"),
+        (HEADER.encode() + b"a,,train,x\n" * 2 + b"\xff,,train,\n", "line 4: not UTF-8"),
+    ],
+)
 def test_bad_manifest_names_the_file_and_the_fault(tmp_path, text, complaint):
     path = tmp_path / "manifest.csv"
     path.write_bytes(text if isinstance(text, bytes) else text.encode())
@@ -95,12 +116,15 @@ def test_split_file_replaces_every_split_and_counts_strangers(tmp_path):
     assert replaced.used().clip_ids == ("b",)
 
 
-@pytest.mark.parametrize(("text", "complaint"), [
-    ("clip_id,split\nz,train\n", "none of its 1 clips"),
-    ("clip_id,split\na,dev\n", "split 'dev'"),
-    ("clip_id,split\na,test\na,train\n", "named twice"),
-    ("clip,split\na,test\n", "column 'clip_id' is missing"),
-])
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("clip_id,split\nz,train\n", "none of its 1 clips"),
+        ("clip_id,split\na,dev\n", "split 'dev'"),
+        ("clip_id,split\na,test\na,train\n", "named twice"),
+        ("clip,split\na,test\n", "column 'clip_id' is missing"),
+    ],
+)
 def test_bad_split_file(tmp_path, text, complaint):
     path = tmp_path / "split.csv"
     path.write_text(text)
@@ -136,7 +160,10 @@ def test_atomic_write_leaves_nothing_behind(tmp_path):
 
 def test_errors_name_the_file_that_was_asked_for(tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(InputError, match="file is a file, not a directory"), atomic_write(tmp_path / "file" / "x"):
+    with (
+        pytest.raises(InputError, match="file is a file, not a directory"),
+        atomic_write(tmp_path / "file" / "x"),
+    ):
         pass
     with pytest.raises(InputError, match="is a directory"), atomic_write(tmp_path):
         pass

@@ -17,15 +17,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from extract import magnatagatune
+from extract.datasets import magnatagatune
+from extract.datasets.folder import FolderConfig, draw_splits, folder_manifest
 from extract.errors import InputError
-from extract.folder import FolderConfig, draw_splits, folder_manifest
 from extract.manifest import read_manifest
 
 
 def prepare(*args, cwd):
-    return subprocess.run([sys.executable, "-m", "extract.prepare", *args], cwd=cwd, capture_output=True, text=True,
-                          timeout=120, env={"PYTHONPATH": str(Path(__file__).parents[1])})
+    return subprocess.run(
+        [sys.executable, "-m", "extract.prepare", *args],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env={"PYTHONPATH": str(Path(__file__).parents[2])},
+    )
 
 
 def refused(*args, cwd):
@@ -41,8 +47,13 @@ def refused(*args, cwd):
 # --- MagnaTagATune, in small: clip 1 in train, 2 in valid, 3 in test, 4 untagged, 55753 empty
 
 TAGS = ("no voice", "guitar", "rock")
-CLIPS = {"1": ("0/a.mp3", "011"), "2": ("c/b.mp3", "010"), "3": ("f/c.mp3", "111"), "4": ("b/d.mp3", "000"),
-         "55753": ("8/e.mp3", "010")}
+CLIPS = {
+    "1": ("0/a.mp3", "011"),
+    "2": ("c/b.mp3", "010"),
+    "3": ("f/c.mp3", "111"),
+    "4": ("b/d.mp3", "000"),
+    "55753": ("8/e.mp3", "010"),
+}
 
 
 def official(path, header, rows):
@@ -54,7 +65,11 @@ def official(path, header, rows):
 
 
 def annotations(path, clips=CLIPS):
-    return official(path, ("clip_id", *TAGS, "mp3_path"), ((c, *marks, mp3) for c, (mp3, marks) in clips.items()))
+    return official(
+        path,
+        ("clip_id", *TAGS, "mp3_path"),
+        ((c, *marks, mp3) for c, (mp3, marks) in clips.items()),
+    )
 
 
 def clip_info(path, clips=CLIPS):
@@ -86,16 +101,19 @@ def test_magnatagatune_splits(tmp_path, monkeypatch):
     assert clean.tags[2] == TAGS  # tail tags stay
 
 
-@pytest.mark.parametrize(("old", "new", "complaint"), [
-    ('"clip_id"', '"id"', "the header must be"),
-    ('"0/a.mp3"', '"g/a.mp3"', "line 2: mp3_path 'g/a.mp3'"),
-    ('"2"\t"0"', '"2"\t"x"', "line 3: a tag is marked 'x'"),
-    ('"2"\t"0"', '"1"\t"0"', "line 3: clip_id '1' stands there twice"),
-    ('"2"\t"0"', '"2"', "line 3: 4 fields"),
-    ('"guitar"', '"gui|tar"', "tag 'gui|tar'"),
-    ('"guitar"', '"rock"', "tag 'rock' stands twice in the header"),
-    ('"c/b.mp3"', '"c/b.mp3', "damaged"),
-])
+@pytest.mark.parametrize(
+    ("old", "new", "complaint"),
+    [
+        ('"clip_id"', '"id"', "the header must be"),
+        ('"0/a.mp3"', '"g/a.mp3"', "line 2: mp3_path 'g/a.mp3'"),
+        ('"2"\t"0"', '"2"\t"x"', "line 3: a tag is marked 'x'"),
+        ('"2"\t"0"', '"1"\t"0"', "line 3: clip_id '1' stands there twice"),
+        ('"2"\t"0"', '"2"', "line 3: 4 fields"),
+        ('"guitar"', '"gui|tar"', "tag 'gui|tar'"),
+        ('"guitar"', '"rock"', "tag 'rock' stands twice in the header"),
+        ('"c/b.mp3"', '"c/b.mp3', "damaged"),
+    ],
+)
 def test_magnatagatune_malformed(tmp_path, old, new, complaint):
     path = annotations(tmp_path / "a.csv")
     path.write_bytes(path.read_bytes().replace(old.encode(), new.encode(), 1))
@@ -104,8 +122,10 @@ def test_magnatagatune_malformed(tmp_path, old, new, complaint):
     assert complaint in str(caught.value) and str(path) in str(caught.value)
 
 
-@pytest.mark.parametrize("data", [b"", gzip.compress(b"x" * 100, mtime=0)[:-9], b"\x1f\x8bnot gzip at all",
-                                  b"\xff\xfe\x00"])
+@pytest.mark.parametrize(
+    "data",
+    [b"", gzip.compress(b"x" * 100, mtime=0)[:-9], b"\x1f\x8bnot gzip at all", b"\xff\xfe\x00"],
+)
 def test_magnatagatune_not_even_a_csv(tmp_path, data):
     path = tmp_path / "a.csv"
     path.write_bytes(data)
@@ -117,7 +137,9 @@ def test_clip_info_must_agree(tmp_path):
     manifest = magnatagatune.read_annotations(annotations(tmp_path / "a.csv"))
     magnatagatune.check_clip_info(clip_info(tmp_path / "i.csv"), manifest)
     with pytest.raises(InputError, match=r"clip 2 has mp3_path 'c/x\.mp3'"):
-        magnatagatune.check_clip_info(clip_info(tmp_path / "i.csv", {**CLIPS, "2": ("c/x.mp3", "")}), manifest)
+        magnatagatune.check_clip_info(
+            clip_info(tmp_path / "i.csv", {**CLIPS, "2": ("c/x.mp3", "")}), manifest
+        )
     del (fewer := dict(CLIPS))["3"]
     with pytest.raises(InputError, match="clip 3 is missing"):
         magnatagatune.check_clip_info(clip_info(tmp_path / "i.csv", fewer), manifest)
@@ -128,8 +150,15 @@ def test_magnatagatune_command(tmp_path):
     (tmp_path / "audio/0").mkdir(parents=True)
     (tmp_path / "audio/0/a.mp3").touch()
     (tmp_path / "split.csv").write_text("clip_id,split\n3,train\n9,test\n")
-    done = prepare("--dataset=magnatagatune", "--annotations=a.csv", "--clip_info=i.csv", "--audio_root=audio",
-                   "--split_file=split.csv", "--out=new/m.csv", cwd=tmp_path)
+    done = prepare(
+        "--dataset=magnatagatune",
+        "--annotations=a.csv",
+        "--clip_info=i.csv",
+        "--audio_root=audio",
+        "--split_file=split.csv",
+        "--out=new/m.csv",
+        cwd=tmp_path,
+    )
     assert done.returncode == 0
     assert read_manifest(tmp_path / "new/m.csv").splits == ("", "", "train")
     assert "2 of 3 clips have no file" in done.stderr and "c/b.mp3" in done.stderr
@@ -154,7 +183,9 @@ def test_download_proceeds_to_the_manifest(tmp_path):
         def log_message(self, *args):
             self.asked.append(self.path)
 
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=site)) as server:
+    with http.server.ThreadingHTTPServer(
+        ("127.0.0.1", 0), functools.partial(Quiet, directory=site)
+    ) as server:
         threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         url = f"http://127.0.0.1:{server.server_port}/"
         first, second = magnatagatune.download(tmp_path / "files", music, url, sha256)
@@ -166,7 +197,13 @@ def test_download_proceeds_to_the_manifest(tmp_path):
         magnatagatune.download(tmp_path / "files", music, url, sha256)
         assert Quiet.asked == []  # everything is there, the archive need not be kept
         # The command itself insists on the official hashes.
-        done = prepare("--dataset=magnatagatune", "--download", "--audio_root=d", f"--base_url={url}", cwd=tmp_path)
+        done = prepare(
+            "--dataset=magnatagatune",
+            "--download",
+            "--audio_root=d",
+            f"--base_url={url}",
+            cwd=tmp_path,
+        )
         server.shutdown()
     assert done.returncode == 2
     assert magnatagatune.SHA256[magnatagatune.ANNOTATIONS] in done.stderr
@@ -175,7 +212,10 @@ def test_download_proceeds_to_the_manifest(tmp_path):
 
 # --- a folder
 
-def tagged_folder(tmp_path, rows, header=("clip", "tags"), audio=("a.wav", "b/c.mp3", "b/c.wav", "d.flac")):
+
+def tagged_folder(
+    tmp_path, rows, header=("clip", "tags"), audio=("a.wav", "b/c.mp3", "b/c.wav", "d.flac")
+):
     root = tmp_path / "music"
     for name in audio:
         (root / name).parent.mkdir(parents=True, exist_ok=True)
@@ -188,34 +228,64 @@ def tagged_folder(tmp_path, rows, header=("clip", "tags"), audio=("a.wav", "b/c.
 NO_DRAW = FolderConfig(valid_fraction=0, test_fraction=0)
 
 
-@pytest.mark.parametrize(("header", "row", "clip_id", "path"), [
-    (("clip", "tags"), ("a.wav", "x|y"), "a.wav", "a.wav"),
-    (("path", "tags"), ("./b/c.mp3", "x|y"), "./b/c.mp3", "b/c.mp3"),
-    (("clip", "tags"), ("d", "x|y"), "d", "d.flac"),
-    (("clip_id", "tags"), ("d", "x|y"), "d", "d.flac"),
-    (("clip_id", "path", "tags"), ("17", "d.flac", "x|y"), "17", "d.flac"),
-])
+@pytest.mark.parametrize(
+    ("header", "row", "clip_id", "path"),
+    [
+        (("clip", "tags"), ("a.wav", "x|y"), "a.wav", "a.wav"),
+        (("path", "tags"), ("./b/c.mp3", "x|y"), "./b/c.mp3", "b/c.mp3"),
+        (("clip", "tags"), ("d", "x|y"), "d", "d.flac"),
+        (("clip_id", "tags"), ("d", "x|y"), "d", "d.flac"),
+        (("clip_id", "path", "tags"), ("17", "d.flac", "x|y"), "17", "d.flac"),
+    ],
+)
 def test_folder_columns(tmp_path, header, row, clip_id, path):
     manifest = folder_manifest(*tagged_folder(tmp_path, [row], header), NO_DRAW)
-    assert (manifest.clip_ids, manifest.paths, manifest.tags) == ((clip_id,), (path,), (("x", "y"),))
+    assert (manifest.clip_ids, manifest.paths, manifest.tags) == (
+        (clip_id,),
+        (path,),
+        (("x", "y"),),
+    )
     assert manifest.splits == ("train",)
 
 
-@pytest.mark.parametrize(("header", "rows", "complaint"), [
-    (("clip", "label"), [("a.wav", "x")], "column 'tags' is missing"),
-    (("file", "tags"), [("a.wav", "x")], "column 'clip' is missing"),
-    (("clip", "tags"), [], "no clips"),
-    (("clip", "tags"), [("a.wav", "x"), ("e.wav", "x"), ("f.wav", "")], "line 3: no file 'e.wav' .*2 of 3"),
-    (("clip", "tags"), [("../a.wav", "x")], "line 2: path '../a.wav' leads out"),
-    (("clip", "tags"), [("a.wav", "x"), ("a\0.wav", "x")], "line 3: .* control characters"),
-    (("clip", "tags"), [("b/c", "x")], "fits b/c.mp3 and b/c.wav"),
-    (("clip", "tags"), [("a.wav", "x"), ("./a.wav", "y")], "line 3: file '.*a.wav' was named before .*line 2"),
-    (("clip", "tags"), [("a.wav", "x"), ("b/../a.wav", "y")], "line 3: file '.*a.wav' was named before .*line 2"),
-    (("clip", "tags"), [("a.wav", "x"), ("b/../a", "y")], "line 3: file '.*a.wav' was named before .*line 2"),
-    (("clip_id", "clip", "tags"), [("1", "a.wav", "x"), ("1", "d.flac", "x")], "line 3: clip_id '1' was named"),
-    (("clip", "tags"), [("a.wav", "x| y")], "tag ' y'"),
-    (("clip", "tags", "split"), [("a.wav", "x", "dev")], "split 'dev'"),
-])
+@pytest.mark.parametrize(
+    ("header", "rows", "complaint"),
+    [
+        (("clip", "label"), [("a.wav", "x")], "column 'tags' is missing"),
+        (("file", "tags"), [("a.wav", "x")], "column 'clip' is missing"),
+        (("clip", "tags"), [], "no clips"),
+        (
+            ("clip", "tags"),
+            [("a.wav", "x"), ("e.wav", "x"), ("f.wav", "")],
+            "line 3: no file 'e.wav' .*2 of 3",
+        ),
+        (("clip", "tags"), [("../a.wav", "x")], "line 2: path '../a.wav' leads out"),
+        (("clip", "tags"), [("a.wav", "x"), ("a\0.wav", "x")], "line 3: .* control characters"),
+        (("clip", "tags"), [("b/c", "x")], "fits b/c.mp3 and b/c.wav"),
+        (
+            ("clip", "tags"),
+            [("a.wav", "x"), ("./a.wav", "y")],
+            "line 3: file '.*a.wav' was named before .*line 2",
+        ),
+        (
+            ("clip", "tags"),
+            [("a.wav", "x"), ("b/../a.wav", "y")],
+            "line 3: file '.*a.wav' was named before .*line 2",
+        ),
+        (
+            ("clip", "tags"),
+            [("a.wav", "x"), ("b/../a", "y")],
+            "line 3: file '.*a.wav' was named before .*line 2",
+        ),
+        (
+            ("clip_id", "clip", "tags"),
+            [("1", "a.wav", "x"), ("1", "d.flac", "x")],
+            "line 3: clip_id '1' was named",
+        ),
+        (("clip", "tags"), [("a.wav", "x| y")], "tag ' y'"),
+        (("clip", "tags", "split"), [("a.wav", "x", "dev")], "split 'dev'"),
+    ],
+)
 def test_folder_refuses(tmp_path, header, rows, complaint):
     with pytest.raises(InputError, match=complaint):
         folder_manifest(*tagged_folder(tmp_path, rows, header), NO_DRAW)
@@ -235,15 +305,22 @@ def test_folder_without_audio_or_without_folder(tmp_path):
 
 
 def test_given_splits_are_kept_and_checked_against_groups(tmp_path):
-    rows = [("a.wav", "x", "test", "Bach"), ("b/c.mp3", "x", "", "Bach"), ("d.flac", "x", "train", "Bach")]
+    rows = [
+        ("a.wav", "x", "test", "Bach"),
+        ("b/c.mp3", "x", "", "Bach"),
+        ("d.flac", "x", "train", "Bach"),
+    ]
     given_splits = tagged_folder(tmp_path, rows, ("clip", "tags", "split", "artist"))
     assert folder_manifest(*given_splits, FolderConfig()).splits == ("test", "", "train")
     with pytest.raises(InputError, match="line 4: group 'Bach' is in train here, in test before"):
         folder_manifest(*given_splits, FolderConfig(group_by="artist"))
 
 
-@given(groups=st.lists(st.sampled_from(["", "a", "b", "c", "d", "e"]), min_size=3, max_size=60),
-       seed=st.integers(0, 99), data=st.data())
+@given(
+    groups=st.lists(st.sampled_from(["", "a", "b", "c", "d", "e"]), min_size=3, max_size=60),
+    seed=st.integers(0, 99),
+    data=st.data(),
+)
 def test_drawn_splits(groups, seed, data):
     config = FolderConfig(seed=seed, group_by="artist")
     ids = [f"clip {k}" for k in range(len(groups))]
@@ -253,7 +330,10 @@ def test_drawn_splits(groups, seed, data):
         return
     splits = draw_splits(ids, groups, config)
     assert set(splits) == {"train", "valid", "test"}
-    assert all(len({s for s, g in zip(splits, groups, strict=True) if g == group}) == 1 for group in set(groups) - {""})
+    assert all(
+        len({s for s, g in zip(splits, groups, strict=True) if g == group}) == 1
+        for group in set(groups) - {""}
+    )
     order = data.draw(st.permutations(range(len(ids))))
     moved = draw_splits([ids[k] for k in order], [groups[k] for k in order], config)
     assert moved == [splits[k] for k in order]
@@ -270,7 +350,9 @@ def test_drawn_splits_have_their_shares_and_depend_on_the_seed():
     # Groups of 1 to 9 clips: each split is at most one group off.
     sizes = np.random.default_rng(0).integers(1, 10, 60)
     groups = [f"artist {k}" for k, size in enumerate(sizes) for _ in range(size)]
-    counts = collections.Counter(draw_splits([str(k) for k in range(len(groups))], groups, FolderConfig()))
+    counts = collections.Counter(
+        draw_splits([str(k) for k in range(len(groups))], groups, FolderConfig())
+    )
     for split, share in (("train", 0.7), ("valid", 0.15), ("test", 0.15)):
         assert abs(counts[split] - share * len(groups)) <= 9
 
@@ -282,6 +364,7 @@ def test_bad_fractions(fractions):
 
 
 # --- the command
+
 
 def test_demo_command_twice(tmp_path):
     args = ("--dataset=demo", "--num_clips=20", "--audio_root=audio", "--out=m.csv")
@@ -296,7 +379,12 @@ def test_demo_command_twice(tmp_path):
 
 def test_folder_command(tmp_path):
     tagged_folder(tmp_path, [("a.wav", "x"), ("b/c.mp3", "y"), ("d", "")])
-    assert prepare("--dataset=folder", "--audio_root=music", "--tags=tags.csv", cwd=tmp_path).returncode == 0
+    assert (
+        prepare(
+            "--dataset=folder", "--audio_root=music", "--tags=tags.csv", cwd=tmp_path
+        ).returncode
+        == 0
+    )
     assert sorted(read_manifest(tmp_path / "manifest.csv").splits) == ["test", "train", "valid"]
 
 
@@ -305,9 +393,13 @@ def test_bad_flags_write_nothing(tmp_path):
     assert "--dataset" in refused(cwd=tmp_path)
     assert "--annotations" in refused("--dataset=magnatagatune", cwd=tmp_path)
     assert "nope.csv" in refused("--dataset=magnatagatune", "--annotations=nope.csv", cwd=tmp_path)
-    assert "s.csv" in refused("--dataset=magnatagatune", "--annotations=a.csv", "--split_file=s.csv", cwd=tmp_path)
+    assert "s.csv" in refused(
+        "--dataset=magnatagatune", "--annotations=a.csv", "--split_file=s.csv", cwd=tmp_path
+    )
     assert "--tags" in refused("--dataset=folder", "--audio_root=.", cwd=tmp_path)
     assert "--annotations is for" in refused("--dataset=demo", "--annotations=a.csv", cwd=tmp_path)
     assert "--num_clips=3" in refused("--dataset=demo", "--num_clips=3", cwd=tmp_path)
     for out in ("", ".", "a.csv/m.csv"):  # before anything is synthesised
-        assert f"--out={out}: " in refused("--dataset=demo", "--num_clips=20", f"--out={out}", cwd=tmp_path)
+        assert f"--out={out}: " in refused(
+            "--dataset=demo", "--num_clips=20", f"--out={out}", cwd=tmp_path
+        )

@@ -17,19 +17,23 @@ import numpy as np
 import pytest
 import soundfile
 
-from extract import audio, framing, workers
-from extract.aggregate import standardise, summarise
+from extract.audio import decoding as audio
 from extract.embeddings import Embedding, build
 from extract.errors import InputError
 from extract.manifest import Manifest, write_manifest
-from extract.pipeline import RunConfig, extract_clips
+from extract.pipeline import batches as framing
+from extract.pipeline import workers
+from extract.pipeline.aggregate import standardise, summarise
+from extract.pipeline.extract_clips import RunConfig, extract_clips
+from extract.storage.check import verify
 from extract.store import DONE, PENDING, open_store, shard_name
-from extract.store_check import verify
 
 ARRAYS = ("features.npy", "features_framenorm.npy", "status.npy", "frames.npy", "frame_offsets.npy")
 ONE = RunConfig(num_workers=1)
-REPO = Path(__file__).parents[1]
-KILLS = int(os.environ.get("FSPROBE_KILLS", "3"))  # issue 3 asks for twenty; the ordinary suite is short
+REPO = Path(__file__).parents[2]
+KILLS = int(
+    os.environ.get("FSPROBE_KILLS", "3")
+)  # issue 3 asks for twenty; the ordinary suite is short
 LARGE = KILLS >= 20
 
 
@@ -43,7 +47,9 @@ def make_corpus(root: Path, clips: int, rate: int = 8000) -> Manifest:
         soundfile.write(root / f"{name}.wav", samples, rate)
         if i % 9 == 4:
             (root / f"{name}.wav").write_bytes(b"" if i % 2 else b"broken" * 50)
-    manifest = Manifest(tuple(names), tuple(f"{name}.wav" for name in names), ("train",) * clips, ((),) * clips)
+    manifest = Manifest(
+        tuple(names), tuple(f"{name}.wav" for name in names), ("train",) * clips, ((),) * clips
+    )
     write_manifest(root / "manifest.csv", manifest)
     return manifest
 
@@ -55,7 +61,11 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Manifest]:
 
 
 def contents(path: Path) -> dict[str, bytes]:
-    return {name: (path / name).read_bytes() for name in (*ARRAYS, "failures.csv") if (path / name).exists()}
+    return {
+        name: (path / name).read_bytes()
+        for name in (*ARRAYS, "failures.csv")
+        if (path / name).exists()
+    }
 
 
 def failures(path: Path) -> dict[str, str]:
@@ -92,10 +102,14 @@ def by_hand(embedding: Embedding, samples: np.ndarray) -> np.ndarray:
     return np.asarray(embedding.embed(embedding.params, embedding.windows(samples)))
 
 
-def test_windows_of_many_clips_share_batches_and_nothing_else(corpus: tuple[Path, Manifest], tmp_path: Path) -> None:
+def test_windows_of_many_clips_share_batches_and_nothing_else(
+    corpus: tuple[Path, Manifest], tmp_path: Path
+) -> None:
     root, manifest = corpus
     embedding = fake_embedding.build(batch_size=16)
-    summary = extract_clips(manifest, root, embedding, tmp_path / "s", RunConfig(num_workers=2, keep_frames=True))
+    summary = extract_clips(
+        manifest, root, embedding, tmp_path / "s", RunConfig(num_workers=2, keep_frames=True)
+    )
     assert summary == (tmp_path / "s", 18, 2)
     store = open_store(tmp_path / "s")
     assert store.clip_ids == manifest.clip_ids
@@ -104,14 +118,21 @@ def test_windows_of_many_clips_share_batches_and_nothing_else(corpus: tuple[Path
             expected = by_hand(embedding, audio.decode(root / name, embedding.sample_rate))
             # float32 sums in another order; float16 has 11 bits
             np.testing.assert_allclose(store.features[row], summarise(expected)[0], atol=1e-5)
-            np.testing.assert_allclose(store.features_framenorm[row], summarise(expected)[1], atol=1e-3)
+            np.testing.assert_allclose(
+                store.features_framenorm[row], summarise(expected)[1], atol=1e-3
+            )
             np.testing.assert_allclose(store.clip_frames(row), expected, rtol=1e-3, atol=1e-4)
-    assert failures(tmp_path / "s") == {"c004": failures(tmp_path / "s")["c004"], "c013": "empty file (0 bytes)"}
+    assert failures(tmp_path / "s") == {
+        "c004": failures(tmp_path / "s")["c004"],
+        "c013": "empty file (0 bytes)",
+    }
     assert "no decoder reads it" in failures(tmp_path / "s")["c004"]
     assert verify(tmp_path / "s").problems == ()
 
 
-def test_one_compilation_whatever_the_lengths(corpus: tuple[Path, Manifest], tmp_path: Path) -> None:
+def test_one_compilation_whatever_the_lengths(
+    corpus: tuple[Path, Manifest], tmp_path: Path
+) -> None:
     root, manifest = corpus
     shapes = []
     embedding = fake_embedding.build()
@@ -127,27 +148,40 @@ def test_one_compilation_whatever_the_lengths(corpus: tuple[Path, Manifest], tmp
 def test_number_of_workers_does_not_show(corpus: tuple[Path, Manifest], tmp_path: Path) -> None:
     root, manifest = corpus
     for workers_used in (1, 3):
-        extract_clips(manifest, root, fake_embedding.build(), tmp_path / str(workers_used),
-                      RunConfig(num_workers=workers_used))
+        extract_clips(
+            manifest,
+            root,
+            fake_embedding.build(),
+            tmp_path / str(workers_used),
+            RunConfig(num_workers=workers_used),
+        )
     assert contents(tmp_path / "1") == contents(tmp_path / "3")
 
 
 def mean_of_thousands(samples: np.ndarray) -> np.ndarray:
-    blocks = samples[:max(1, len(samples) // 1000) * 1000]
+    blocks = samples[: max(1, len(samples) // 1000) * 1000]
     return np.stack([part[:3] for part in np.array_split(blocks, max(1, len(blocks) // 1000))])
 
 
 def test_clip_frames_in_workers_or_here(corpus: tuple[Path, Manifest], tmp_path: Path) -> None:
     root, manifest = corpus
     for place in (True, False):
-        embedding = Embedding(name="toy", sample_rate=8000, dim=3, window=0.1, hop=0.1, in_workers=place,
-                              clip_frames=mean_of_thousands)
+        embedding = Embedding(
+            name="toy",
+            sample_rate=8000,
+            dim=3,
+            window=0.1,
+            hop=0.1,
+            in_workers=place,
+            clip_frames=mean_of_thousands,
+        )
         extract_clips(manifest, root, embedding, tmp_path / str(place), ONE)
     assert contents(tmp_path / "True") == contents(tmp_path / "False")
 
 
-def test_a_long_clip_comes_through_a_scratch_file(corpus: tuple[Path, Manifest], tmp_path: Path,
-                                                  monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_long_clip_comes_through_a_scratch_file(
+    corpus: tuple[Path, Manifest], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     root, _ = corpus
     job = workers.Job(8000, tmp_path / "scratch")
     whole = job(root / "c000.wav")
@@ -169,9 +203,19 @@ def not_finite(samples: np.ndarray) -> np.ndarray:
 
 def test_useless_frames_are_failures(corpus: tuple[Path, Manifest], tmp_path: Path) -> None:
     root, manifest = corpus
-    embedding = Embedding(name="toy", sample_rate=8000, dim=3, window=0.1, hop=0.1, clip_frames=not_finite)
-    assert extract_clips(manifest, root, embedding, tmp_path / "s", replace(ONE, keep_frames=True)).done == 0
-    assert {reason.split(" ")[0] for clip, reason in failures(tmp_path / "s").items()} >= {"the", "a"}
+    embedding = Embedding(
+        name="toy", sample_rate=8000, dim=3, window=0.1, hop=0.1, clip_frames=not_finite
+    )
+    assert (
+        extract_clips(
+            manifest, root, embedding, tmp_path / "s", replace(ONE, keep_frames=True)
+        ).done
+        == 0
+    )
+    assert {reason.split(" ")[0] for clip, reason in failures(tmp_path / "s").items()} >= {
+        "the",
+        "a",
+    }
     assert extract_clips(manifest, root, embedding, tmp_path / "t", ONE).done > 0
 
 
@@ -181,12 +225,19 @@ def dies_on_long_clips(samples: np.ndarray) -> np.ndarray:
     return samples[:30].reshape(-1, 3)
 
 
-def test_a_worker_that_dies_costs_its_clip_only(corpus: tuple[Path, Manifest], tmp_path: Path) -> None:
+def test_a_worker_that_dies_costs_its_clip_only(
+    corpus: tuple[Path, Manifest], tmp_path: Path
+) -> None:
     root, manifest = corpus
-    embedding = Embedding(name="toy", sample_rate=8000, dim=3, window=0.1, hop=0.1, clip_frames=dies_on_long_clips)
+    embedding = Embedding(
+        name="toy", sample_rate=8000, dim=3, window=0.1, hop=0.1, clip_frames=dies_on_long_clips
+    )
     extract_clips(manifest, root, embedding, tmp_path / "s", RunConfig(num_workers=2))
-    long = {clip for clip, name in zip(manifest.clip_ids, manifest.paths, strict=True)
-            if clip not in ("c004", "c013") and len(soundfile.read(root / name)[0]) > 7000}
+    long = {
+        clip
+        for clip, name in zip(manifest.clip_ids, manifest.paths, strict=True)
+        if clip not in ("c004", "c013") and len(soundfile.read(root / name)[0]) > 7000
+    }
     assert long
     reasons = failures(tmp_path / "s")
     assert {clip for clip, reason in reasons.items() if "died (signal 11" in reason} == long
@@ -194,8 +245,9 @@ def test_a_worker_that_dies_costs_its_clip_only(corpus: tuple[Path, Manifest], t
 
 
 @pytest.mark.parametrize("deaths", [2, 3])
-def test_a_worker_killed_while_it_starts(corpus: tuple[Path, Manifest], tmp_path: Path,
-                                         monkeypatch: pytest.MonkeyPatch, deaths: int) -> None:
+def test_a_worker_killed_while_it_starts(
+    corpus: tuple[Path, Manifest], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, deaths: int
+) -> None:
     start, started = workers._start, []
 
     def killed(job: workers.Job) -> workers._Worker:
@@ -220,25 +272,34 @@ def has_a_bug(samples: np.ndarray) -> np.ndarray:
 
 def test_a_bug_is_not_a_broken_file(corpus: tuple[Path, Manifest], tmp_path: Path) -> None:
     root, manifest = corpus
-    embedding = Embedding(name="toy", sample_rate=8000, dim=3, window=0.1, hop=0.1, clip_frames=has_a_bug)
+    embedding = Embedding(
+        name="toy", sample_rate=8000, dim=3, window=0.1, hop=0.1, clip_frames=has_a_bug
+    )
     with pytest.raises(RuntimeError, match="KeyError: 'bug'"):
         extract_clips(manifest, root, embedding, tmp_path / "s", ONE)
     assert open_store(tmp_path / "s").status[0] == PENDING
 
 
 @pytest.mark.parametrize("name", ["../outside.wav", "/etc/passwd", "sub/../../x.wav"])
-def test_a_path_that_leaves_the_root_stops_everything(corpus: tuple[Path, Manifest], tmp_path: Path, name: str) -> None:
+def test_a_path_that_leaves_the_root_stops_everything(
+    corpus: tuple[Path, Manifest], tmp_path: Path, name: str
+) -> None:
     root, manifest = corpus
     paths = (*manifest.paths[:-1], name)
     with pytest.raises(InputError, match=r"clip 'c019': path .* leads out of --audio_root"):
-        extract_clips(replace(manifest, paths=paths), root, fake_embedding.build(), tmp_path / "s", ONE)
+        extract_clips(
+            replace(manifest, paths=paths), root, fake_embedding.build(), tmp_path / "s", ONE
+        )
     assert not (tmp_path / "s").exists()
 
 
 def test_unused_and_pathless_clips(corpus: tuple[Path, Manifest], tmp_path: Path) -> None:
     root, manifest = corpus
-    manifest = replace(manifest.take(range(4)), splits=("train", "", "valid", "test"),
-                       paths=(*manifest.paths[:3], ""))
+    manifest = replace(
+        manifest.take(range(4)),
+        splits=("train", "", "valid", "test"),
+        paths=(*manifest.paths[:3], ""),
+    )
     extract_clips(manifest, root, fake_embedding.build(), tmp_path / "s", ONE)
     assert open_store(tmp_path / "s").clip_ids == ("c000", "c002", "c003")
     assert failures(tmp_path / "s") == {"c003": "no path in the manifest"}
@@ -249,14 +310,20 @@ def test_what_cannot_be_meant_is_refused(corpus: tuple[Path, Manifest], tmp_path
     embedding, store = fake_embedding.build(), tmp_path / "s"
     nothing = replace(manifest, splits=("",) * len(manifest))
     for bad, where, config, named in (
-            (manifest, tmp_path / "none", ONE, "no such directory"),
-            (manifest, tmp_path, ONE, "none of the 20 files"),
-            (nothing, root, ONE, "no clip a split"),
-            (replace(manifest, paths=("",) * 20), root, ONE, "no audio paths"),
-            (manifest, root, replace(ONE, num_shards=30, shard_index=0), "without a clip")):
+        (manifest, tmp_path / "none", ONE, "no such directory"),
+        (manifest, tmp_path, ONE, "none of the 20 files"),
+        (nothing, root, ONE, "no clip a split"),
+        (replace(manifest, paths=("",) * 20), root, ONE, "no audio paths"),
+        (manifest, root, replace(ONE, num_shards=30, shard_index=0), "without a clip"),
+    ):
         with pytest.raises(InputError, match=named):
             extract_clips(bad, where, embedding, store, config)
-    for broken in ({"num_workers": 0}, {"batch_size": -1}, {"batch_size": 10**9}, {"num_shards": 2, "shard_index": 2}):
+    for broken in (
+        {"num_workers": 0},
+        {"batch_size": -1},
+        {"batch_size": 10**9},
+        {"num_shards": 2, "shard_index": 2},
+    ):
         with pytest.raises(InputError):
             RunConfig(**broken)
     assert not store.exists()
@@ -268,7 +335,13 @@ def test_what_cannot_be_meant_is_refused(corpus: tuple[Path, Manifest], tmp_path
 @pytest.fixture(scope="session")
 def undisturbed(corpus: tuple[Path, Manifest], tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("undisturbed")
-    extract_clips(corpus[1], corpus[0], fake_embedding.build(), path, RunConfig(num_workers=2, keep_frames=True))
+    extract_clips(
+        corpus[1],
+        corpus[0],
+        fake_embedding.build(),
+        path,
+        RunConfig(num_workers=2, keep_frames=True),
+    )
     return path
 
 
@@ -289,7 +362,12 @@ def stopped_after(embedding: Embedding, clips: int) -> Embedding:
 @pytest.mark.parametrize("group", [64, 4])
 @pytest.mark.parametrize("clips", [1, 5, 17])
 def test_an_interrupted_run_resumes_to_the_same_bytes(
-        corpus: tuple[Path, Manifest], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clips: int, group: int) -> None:
+    corpus: tuple[Path, Manifest],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    clips: int,
+    group: int,
+) -> None:
     root, manifest = corpus
     monkeypatch.setattr(framing, "GROUP", group)
     config = RunConfig(num_workers=2, keep_frames=True)
@@ -305,7 +383,9 @@ def test_an_interrupted_run_resumes_to_the_same_bytes(
     assert verify(tmp_path / "s").checksums == 6
 
 
-def test_batches_without_a_pending_clip_are_not_embedded_again(corpus: tuple[Path, Manifest], tmp_path: Path) -> None:
+def test_batches_without_a_pending_clip_are_not_embedded_again(
+    corpus: tuple[Path, Manifest], tmp_path: Path
+) -> None:
     embedding = fake_embedding.build(batch_size=4)
     calls: list[int] = []
 
@@ -316,12 +396,18 @@ def test_batches_without_a_pending_clip_are_not_embedded_again(corpus: tuple[Pat
             self._embed = lambda *args: (calls.append(1), embed(*args))[1]  # type: ignore[assignment]
 
     rng = np.random.default_rng(0)
-    clips = [rng.standard_normal((n, fake_embedding.WINDOW)).astype(np.float32) for n in (3, 5, 9, 2, 1)]
+    clips = [
+        rng.standard_normal((n, fake_embedding.WINDOW)).astype(np.float32) for n in (3, 5, 9, 2, 1)
+    ]
 
     def frames(pending: set[int]) -> dict[int, np.ndarray]:
         batcher = Counting()
         calls.clear()
-        out = [item for row, clip in enumerate(clips) for item in batcher.add(row, clip, row in pending)]
+        out = [
+            item
+            for row, clip in enumerate(clips)
+            for item in batcher.add(row, clip, row in pending)
+        ]
         return dict([*out, *batcher.flush()])
 
     whole = frames({0, 1, 2, 3, 4})
@@ -334,41 +420,70 @@ def test_batches_without_a_pending_clip_are_not_embedded_again(corpus: tuple[Pat
 
 
 @pytest.mark.parametrize("keep_frames", [False, True])
-def test_a_finished_store_is_left_as_it_is_and_failures_can_be_retried(tmp_path: Path, keep_frames: bool) -> None:
+def test_a_finished_store_is_left_as_it_is_and_failures_can_be_retried(
+    tmp_path: Path, keep_frames: bool
+) -> None:
     root, store = tmp_path / "audio", tmp_path / "s"
     manifest, config = make_corpus(root, 8), replace(ONE, keep_frames=keep_frames)
     extract_clips(manifest, root, fake_embedding.build(), store, config)
-    before = {file.name: file.stat().st_mtime_ns for file in store.iterdir() if not file.name.startswith(".")}
+    before = {
+        file.name: file.stat().st_mtime_ns
+        for file in store.iterdir()
+        if not file.name.startswith(".")
+    }
     assert extract_clips(manifest, root, fake_embedding.build(), store, config).failed == 1
-    assert before == {file.name: file.stat().st_mtime_ns for file in store.iterdir() if not file.name.startswith(".")}
+    assert before == {
+        file.name: file.stat().st_mtime_ns
+        for file in store.iterdir()
+        if not file.name.startswith(".")
+    }
     soundfile.write(root / "c004.wav", np.ones(3000) / 2, 8000)
     whole = open_store(store)
     frames = [np.array(whole.clip_frames(row)) if keep_frames else None for row in range(8)]
-    assert extract_clips(manifest, root, fake_embedding.build(), store, replace(config, retry_failed=True)).failed == 0
+    assert (
+        extract_clips(
+            manifest, root, fake_embedding.build(), store, replace(config, retry_failed=True)
+        ).failed
+        == 0
+    )
     assert verify(store).problems == ()
     retried = open_store(store)
     for row, before_retry in enumerate(frames):
         if before_retry is not None and row != 4:
             np.testing.assert_array_equal(retried.clip_frames(row), before_retry)
     if keep_frames:
-        expected = by_hand(fake_embedding.build(), audio.decode(root / "c004.wav", fake_embedding.RATE))
+        expected = by_hand(
+            fake_embedding.build(), audio.decode(root / "c004.wav", fake_embedding.RATE)
+        )
         np.testing.assert_allclose(retried.clip_frames(4), expected, rtol=1e-3, atol=1e-4)
     with pytest.raises(InputError, match="another manifest"):
         extract_clips(manifest.take(range(7)), root, fake_embedding.build(), store, config)
     with pytest.raises(InputError, match="other paths"):
-        extract_clips(replace(manifest, paths=manifest.paths[::-1]), root, fake_embedding.build(), store, config)
-    for change, key in (({"batch_size": 8}, "batch_size 16, now it is 8"), ({"keep_frames": not keep_frames}, "keep")):
+        extract_clips(
+            replace(manifest, paths=manifest.paths[::-1]),
+            root,
+            fake_embedding.build(),
+            store,
+            config,
+        )
+    for change, key in (
+        ({"batch_size": 8}, "batch_size 16, now it is 8"),
+        ({"keep_frames": not keep_frames}, "keep"),
+    ):
         with pytest.raises(InputError, match=key):
             extract_clips(manifest, root, fake_embedding.build(), store, replace(config, **change))
 
 
 @pytest.mark.parametrize("group", [64, 4])
 def test_a_clip_with_useless_frames_keeps_its_place_in_the_batches(
-        corpus: tuple[Path, Manifest], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, group: int) -> None:
+    corpus: tuple[Path, Manifest], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, group: int
+) -> None:
     """The fake embedding of a batch depends on all of it, so that a shifted window shows."""
     root, manifest = corpus
     monkeypatch.setattr(framing, "GROUP", group)
-    lengths = {len(audio.decode(root / name, 8000)) for i, name in enumerate(manifest.paths) if i in (1, 6)}
+    lengths = {
+        len(audio.decode(root / name, 8000)) for i, name in enumerate(manifest.paths) if i in (1, 6)
+    }
     fake = fake_embedding.build()
 
     def windows(samples: np.ndarray) -> np.ndarray:
@@ -394,10 +509,14 @@ def test_a_clip_with_useless_frames_keeps_its_place_in_the_batches(
 def test_shards_hold_the_clips_of_the_whole(corpus: tuple[Path, Manifest], tmp_path: Path) -> None:
     root, manifest = corpus
     config = RunConfig(num_workers=1, num_shards=3)
-    embedding = Embedding(name="toy", sample_rate=8000, dim=3, window=0.1, hop=0.1, clip_frames=mean_of_thousands)
+    embedding = Embedding(
+        name="toy", sample_rate=8000, dim=3, window=0.1, hop=0.1, clip_frames=mean_of_thousands
+    )
     extract_clips(manifest, root, embedding, tmp_path / "one", ONE)
     for index in (2, 0):
-        summary = extract_clips(manifest, root, embedding, tmp_path / "three", replace(config, shard_index=index))
+        summary = extract_clips(
+            manifest, root, embedding, tmp_path / "three", replace(config, shard_index=index)
+        )
         assert summary.path == tmp_path / "three" / shard_name(index, 3)
     with pytest.raises(InputError, match="shard-00001-of-00003"):
         open_store(tmp_path / "three")
@@ -409,7 +528,13 @@ def test_shards_hold_the_clips_of_the_whole(corpus: tuple[Path, Manifest], tmp_p
     assert verify(tmp_path / "three").problems == ()
     for store, shards in (("one", 3), ("three", 1), ("three", 2)):
         with pytest.raises(InputError, match="holds a store in"):
-            extract_clips(manifest, root, embedding, tmp_path / store, RunConfig(num_workers=1, num_shards=shards))
+            extract_clips(
+                manifest,
+                root,
+                embedding,
+                tmp_path / store,
+                RunConfig(num_workers=1, num_shards=shards),
+            )
 
 
 # --- as a process
@@ -417,8 +542,12 @@ def test_shards_hold_the_clips_of_the_whole(corpus: tuple[Path, Manifest], tmp_p
 
 def spawn(root: Path, store: Path, pause: float = 0.0) -> subprocess.Popen[str]:
     script = REPO / "tests" / "fake_embedding.py"
-    return subprocess.Popen([sys.executable, script, root / "manifest.csv", root, store, str(pause)],
-                            env={**os.environ, "PYTHONPATH": str(REPO)}, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        [sys.executable, script, root / "manifest.csv", root, store, str(pause)],
+        env={**os.environ, "PYTHONPATH": str(REPO)},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
 
 
 def num_done(store: Path) -> int:
@@ -434,13 +563,20 @@ def wait_until_under_way(process: subprocess.Popen[str], store: Path) -> None:
     raise AssertionError(process.communicate())
 
 
-def test_killed_at_random_moments(corpus: tuple[Path, Manifest], undisturbed: Path, tmp_path: Path) -> None:
+def test_killed_at_random_moments(
+    corpus: tuple[Path, Manifest], undisturbed: Path, tmp_path: Path
+) -> None:
     root, manifest = corpus
     if LARGE:
         root, undisturbed = tmp_path / "audio", tmp_path / "undisturbed"
         manifest = make_corpus(root, 200)
-        extract_clips(manifest, root, fake_embedding.build(), undisturbed,
-                      RunConfig(num_workers=2, keep_frames=True))
+        extract_clips(
+            manifest,
+            root,
+            fake_embedding.build(),
+            undisturbed,
+            RunConfig(num_workers=2, keep_frames=True),
+        )
     rng = random.Random(0)
     store = tmp_path / "s"
     counts = [0]
@@ -474,7 +610,8 @@ def children(pid: int) -> set[int]:
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs /proc")
 def test_workers_do_not_outlive_a_killed_run_and_the_second_run_is_refused(
-        corpus: tuple[Path, Manifest], tmp_path: Path) -> None:
+    corpus: tuple[Path, Manifest], tmp_path: Path
+) -> None:
     root, manifest = corpus
     process = spawn(root, tmp_path / "s", pause=0.1)
     try:
@@ -482,21 +619,38 @@ def test_workers_do_not_outlive_a_killed_run_and_the_second_run_is_refused(
         alive = children(process.pid)
         assert len(alive) >= 2
         with pytest.raises(InputError, match="another run is writing this store"):
-            extract_clips(manifest, root, fake_embedding.build(), tmp_path / "s",
-                          RunConfig(num_workers=1, keep_frames=True))
+            extract_clips(
+                manifest,
+                root,
+                fake_embedding.build(),
+                tmp_path / "s",
+                RunConfig(num_workers=1, keep_frames=True),
+            )
     finally:
         process.kill()
         process.communicate()
     deadline = time.monotonic() + 20
-    while any(Path(f"/proc/{pid}").exists() and "Z" not in Path(f"/proc/{pid}/stat").read_text().split()[2]
-              for pid in alive):
+    while any(
+        Path(f"/proc/{pid}").exists()
+        and "Z" not in Path(f"/proc/{pid}/stat").read_text().split()[2]
+        for pid in alive
+    ):
         assert time.monotonic() < deadline
         time.sleep(0.05)
 
 
 def command(root: Path, store: Path, *more: str) -> list[str]:
-    return [sys.executable, "-m", "extract.run", f"--manifest={root / 'manifest.csv'}", f"--audio_root={root}",
-            "--embedding=logmel", f"--store={store}", "--num_workers=1", *more]
+    return [
+        sys.executable,
+        "-m",
+        "extract.run",
+        f"--manifest={root / 'manifest.csv'}",
+        f"--audio_root={root}",
+        "--embedding=logmel",
+        f"--store={store}",
+        "--num_workers=1",
+        *more,
+    ]
 
 
 def test_the_command(corpus: tuple[Path, Manifest], tmp_path: Path) -> None:
@@ -506,13 +660,18 @@ def test_the_command(corpus: tuple[Path, Manifest], tmp_path: Path) -> None:
     assert "18 clips" in done.stdout
     assert "2 of 20 clips failed" in done.stderr
     assert "failures.csv" in done.stderr
-    for more, named in ((["--passt_hop=0.1"], "--passt_hop is no option of --embedding=logmel"),
-                        (["--embedding=musicnn"], "unknown embedding 'musicnn'"), (["--store="], "--store"),
-                        (["--shard_index=3"], "--shard_index=3"), (["stray"], "stray"),
-                        ([f"--store={root / 'c000.wav'}"], "c000.wav is a file, not a directory"),
-                        (["--keep_frames"], "keep_frames False, now it is True")):
-        wrong = subprocess.run([*command(root, tmp_path / "s"), *more], capture_output=True, text=True,
-                               cwd=REPO)
+    for more, named in (
+        (["--passt_hop=0.1"], "--passt_hop is no option of --embedding=logmel"),
+        (["--embedding=musicnn"], "unknown embedding 'musicnn'"),
+        (["--store="], "--store"),
+        (["--shard_index=3"], "--shard_index=3"),
+        (["stray"], "stray"),
+        ([f"--store={root / 'c000.wav'}"], "c000.wav is a file, not a directory"),
+        (["--keep_frames"], "keep_frames False, now it is True"),
+    ):
+        wrong = subprocess.run(
+            [*command(root, tmp_path / "s"), *more], capture_output=True, text=True, cwd=REPO
+        )
         assert wrong.returncode == 2, more
         assert named in wrong.stderr
         assert wrong.stderr.count("\n") == 1, wrong.stderr
@@ -522,11 +681,16 @@ def test_help_names_the_models_defaults() -> None:
     from extract.embeddings import openl3, passt
     from extract.embeddings._pretrained import Source
 
-    shown = subprocess.run([sys.executable, "-m", "extract.run", "--help"], capture_output=True, text=True, cwd=REPO)
+    shown = subprocess.run(
+        [sys.executable, "-m", "extract.run", "--help"], capture_output=True, text=True, cwd=REPO
+    )
     text = " ".join(shown.stdout.split())
-    for named in (f"PaSST's window in seconds; by default {passt.Config.window}.",
-                  f"PaSST's hop in seconds; by default {passt.Config.hop}.",
-                  f"OpenL3's front end; by default {openl3.Config.variant}.", f"{Source.backend}, the default"):
+    for named in (
+        f"PaSST's window in seconds; by default {passt.Config.window}.",
+        f"PaSST's hop in seconds; by default {passt.Config.hop}.",
+        f"OpenL3's front end; by default {openl3.Config.variant}.",
+        f"{Source.backend}, the default",
+    ):
         assert named in text
     assert passt.Config.mode == "timestamp"
 
@@ -536,9 +700,17 @@ def test_a_signal_to_the_whole_group_ends_cleanly(tmp_path: Path, number: signal
     root = tmp_path / "audio"
     few = make_corpus(root, 4)
     names = tuple(f"c{i}" for i in range(20_000))  # more than it can do before it is stopped
-    write_manifest(root / "manifest.csv", Manifest(names, few.paths * 5000, few.splits * 5000, few.tags * 5000))
-    process = subprocess.Popen(command(root, tmp_path / "s"), stderr=subprocess.PIPE, stdout=subprocess.PIPE,
-                               text=True, start_new_session=True, cwd=REPO)
+    write_manifest(
+        root / "manifest.csv", Manifest(names, few.paths * 5000, few.splits * 5000, few.tags * 5000)
+    )
+    process = subprocess.Popen(
+        command(root, tmp_path / "s"),
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        cwd=REPO,
+    )
     wait_until_under_way(process, tmp_path / "s")
     os.killpg(process.pid, number)
     _, errors = process.communicate(timeout=60)
@@ -557,7 +729,7 @@ from dataclasses import replace
 import fake_embedding, jax
 from extract.errors import run
 from extract.manifest import read_manifest
-from extract.pipeline import RunConfig, extract_clips
+from extract.pipeline.extract_clips import RunConfig, extract_clips
 
 root, store = sys.argv[1:]
 del sys.argv[1:]
@@ -575,14 +747,21 @@ if __name__ == "__main__":
 
 
 @pytest.mark.parametrize(("number", "at_once"), [(signal.SIGINT, False), (signal.SIGTERM, True)])
-def test_a_signal_while_a_device_computes_ends_cleanly(corpus: tuple[Path, Manifest], tmp_path: Path,
-                                                       number: signal.Signals, at_once: bool) -> None:
-    """In the middle of a batch the interpreter could die of SIGSEGV as it exited; while compiling, JAX could lose the
-    exception, and the run went on."""
+def test_a_signal_while_a_device_computes_ends_cleanly(
+    corpus: tuple[Path, Manifest], tmp_path: Path, number: signal.Signals, at_once: bool
+) -> None:
+    """In the middle of a batch the interpreter could die of SIGSEGV as it exited; while compiling,
+    JAX could lose the exception, and the run went on.
+    """
     root, _ = corpus
     paths = {"PYTHONPATH": os.pathsep.join((str(REPO), str(REPO / "tests")))}
-    process = subprocess.Popen([sys.executable, "-c", BUSY, str(root), str(tmp_path / "s")], stderr=subprocess.PIPE,
-                               text=True, start_new_session=True, env={**os.environ, **paths})
+    process = subprocess.Popen(
+        [sys.executable, "-c", BUSY, str(root), str(tmp_path / "s")],
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        env={**os.environ, **paths},
+    )
     if at_once:
         while not (tmp_path / "s" / "store.json").exists():
             time.sleep(0.01)
@@ -603,7 +782,9 @@ def test_a_signal_while_a_device_computes_ends_cleanly(corpus: tuple[Path, Manif
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     disk = tmp_path / "disk"
     disk.mkdir()
-    mount = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", disk], capture_output=True)
+    mount = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", disk], capture_output=True
+    )
     if mount.returncode:
         pytest.skip("may not mount a tmpfs here")
     try:
@@ -612,14 +793,18 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
         subprocess.run(["umount", disk], check=True)
 
 
-def test_a_disk_that_fills_up(corpus: tuple[Path, Manifest], undisturbed: Path, small_disk: Path) -> None:
+def test_a_disk_that_fills_up(
+    corpus: tuple[Path, Manifest], undisturbed: Path, small_disk: Path
+) -> None:
     root, manifest = corpus
     config = RunConfig(num_workers=1, keep_frames=True)
     ballast = small_disk / "ballast"
     ballast.write_bytes(bytes(4 << 10))
     free = os.statvfs(small_disk).f_bavail * os.statvfs(small_disk).f_frsize
     ballast.write_bytes(bytes((4 << 10) + free - (40 << 10)))  # room for everything but the frames
-    with pytest.raises(InputError, match=r"the disk is full; .*run the same command again: finished clips are kept"):
+    with pytest.raises(
+        InputError, match=r"the disk is full; .*run the same command again: finished clips are kept"
+    ):
         extract_clips(manifest, root, fake_embedding.build(), small_disk / "s", config)
     assert verify(small_disk / "s").problems == ()
     ballast.unlink()
@@ -629,12 +814,23 @@ def test_a_disk_that_fills_up(corpus: tuple[Path, Manifest], undisturbed: Path, 
 
 def test_a_file_size_limit_is_a_full_disk(corpus: tuple[Path, Manifest], tmp_path: Path) -> None:
     root, manifest = corpus
-    limited = ("import os, resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (25_000, 25_000)); "
-               "os.execv(sys.argv[1], sys.argv[1:])")  # the frames grow beyond it
-    done = subprocess.run([sys.executable, "-c", limited, *command(root, tmp_path / "s", "--keep_frames")],
-                          capture_output=True, text=True, cwd=REPO)
+    limited = (
+        "import os, resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (25_000, 25_000)); "
+        "os.execv(sys.argv[1], sys.argv[1:])"
+    )  # the frames grow beyond it
+    done = subprocess.run(
+        [sys.executable, "-c", limited, *command(root, tmp_path / "s", "--keep_frames")],
+        capture_output=True,
+        text=True,
+        cwd=REPO,
+    )
     assert done.returncode == 2
     assert "the disk is full" in done.stderr
     assert "Traceback" not in done.stderr
     assert verify(tmp_path / "s").problems == ()
-    assert extract_clips(manifest, root, build("logmel"), tmp_path / "s", replace(ONE, keep_frames=True)).done == 18
+    assert (
+        extract_clips(
+            manifest, root, build("logmel"), tmp_path / "s", replace(ONE, keep_frames=True)
+        ).done
+        == 18
+    )

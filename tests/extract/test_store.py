@@ -14,23 +14,35 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from extract import store_files, store_writer
 from extract.errors import InputError
+from extract.storage import files as store_files
+from extract.storage import writer as store_writer
+from extract.storage.check import verify
+from extract.storage.files import StoreSpec
+from extract.storage.writer import StoreWriter
 from extract.store import DONE, FAILED, PENDING, open_store, shard_name
-from extract.store_check import verify
-from extract.store_files import StoreSpec
-from extract.store_writer import StoreWriter
 
 CLIPS = ("a", "b", "c", "d", "e")
-SPEC = StoreSpec(embedding="toy", dim=3, sample_rate=8000, window=0.1, hop=0.05, keep_frames=True,
-                 clips_sha256="0" * 64, provenance={"package": "tests"})
+SPEC = StoreSpec(
+    embedding="toy",
+    dim=3,
+    sample_rate=8000,
+    window=0.1,
+    hop=0.05,
+    keep_frames=True,
+    clips_sha256="0" * 64,
+    provenance={"package": "tests"},
+)
 ARRAYS = ("features.npy", "features_framenorm.npy", "status.npy", "frames.npy", "frame_offsets.npy")
 
 
 def values(row: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     rng = np.random.default_rng(row)
-    return (rng.standard_normal(6).astype(np.float32), rng.standard_normal(6).astype(np.float32),
-            rng.standard_normal((1 + row % 3, 3)).astype(np.float16))
+    return (
+        rng.standard_normal(6).astype(np.float32),
+        rng.standard_normal(6).astype(np.float32),
+        rng.standard_normal((1 + row % 3, 3)).astype(np.float16),
+    )
 
 
 def fill(path: Path, spec: StoreSpec = SPEC, clips: tuple[str, ...] = CLIPS) -> None:
@@ -61,12 +73,17 @@ def test_what_is_written_is_read(path: Path) -> None:
     assert store.status.tolist() == [DONE, FAILED, DONE, DONE, DONE]
     assert isinstance(store.features, np.memmap)
     for row in (0, 2, 3, 4):
-        for got, expected in zip((store.features[row], store.features_framenorm[row], store.clip_frames(row)),
-                                 values(row), strict=True):
+        for got, expected in zip(
+            (store.features[row], store.features_framenorm[row], store.clip_frames(row)),
+            values(row),
+            strict=True,
+        ):
             np.testing.assert_array_equal(got, expected)
     assert not store.features[1].any()
     assert len(store.clip_frames(1)) == 0
-    np.testing.assert_array_equal(store.rows("features", [3, 0, 3]), [values(3)[0], values(0)[0], values(3)[0]])
+    np.testing.assert_array_equal(
+        store.rows("features", [3, 0, 3]), [values(3)[0], values(0)[0], values(3)[0]]
+    )
     assert (path / "failures.csv").read_text() == "clip_id,reason\nb,broken file\n"
     assert set(store.meta["checksums"]) == {*ARRAYS, "clip_ids.txt"}
     for name in ARRAYS:  # plain .npy, as DESIGN.md promises
@@ -86,11 +103,14 @@ def edit_meta(**changes: object) -> Callable[[Path], None]:
     def edit(path: Path) -> None:
         meta = json.loads((path / "store.json").read_text())
         (path / "store.json").write_text(json.dumps({**meta, **changes}))
+
     return edit
 
 
 def cut(name: str, keep: int) -> Callable[[Path], None]:
-    return lambda path: os.truncate(path / name, (path / name).stat().st_size + keep if keep < 0 else keep)
+    return lambda path: os.truncate(
+        path / name, (path / name).stat().st_size + keep if keep < 0 else keep
+    )
 
 
 def write(name: str, data: bytes) -> Callable[[Path], object]:
@@ -102,39 +122,43 @@ class Bomb:
         return os.system, ("touch exploded",)
 
 
-@pytest.mark.parametrize(("damage", "named"), [
-    (cut("features.npy", 300), "features.npy"),
-    (cut("features.npy", 100), "features.npy"),
-    (cut("features_framenorm.npy", 0), "features_framenorm.npy"),
-    (save("features.npy", np.zeros((4, 6), np.float32)), "features.npy"),
-    (save("features.npy", np.zeros((6, 6), np.float32)), "features.npy"),
-    (save("features.npy", np.zeros((5, 3), np.float32)), "features.npy"),
-    (save("features.npy", np.zeros((5, 6), np.float64)), "features.npy"),
-    (save("features.npy", np.zeros((5, 6), ">f4")), "features.npy"),
-    (save("features.npy", np.full((5, 6), None)), "features.npy"),
-    (save("features.npy", np.array([[Bomb()] * 6] * 5)), "features.npy"),
-    (write("features.npy", pickle.dumps(Bomb())), "features.npy"),
-    (write("features.npy", b"PK\x03\x04 not an npy"), "features.npy"),
-    (save("status.npy", np.zeros(4, np.uint8)), "status.npy"),
-    (save("status.npy", np.full(5, 7, np.uint8)), "status.npy"),
-    (cut("frames.npy", -1), "frames.npy"),
-    (save("frame_offsets.npy", np.zeros((5, 3), np.int64)), "frame_offsets.npy"),
-    (write("clip_ids.txt", b"a\nb\nc\nd\n"), "features.npy"),
-    (write("clip_ids.txt", b"a\nb\nc\nd\nd\n"), "clip_ids.txt.*'d' stands twice"),
-    (write("clip_ids.txt", b"a\nb\n\nd\ne\n"), "clip_ids.txt, line 3"),
-    (write("clip_ids.txt", b"\xff\xfe"), "clip_ids.txt"),
-    (lambda path: (path / "features.npy").unlink(), "features.npy"),
-    (lambda path: (path / "clip_ids.txt").unlink(), "clip_ids.txt"),
-    (lambda path: (path / "store.json").unlink(), "store.json"),
-    (write("store.json", b"{"), "store.json"),
-    (write("store.json", b"[]"), "store.json"),
-    (edit_meta(format_version=2), "store.json: format version 2"),
-    (edit_meta(dim="3"), "store.json: dim"),
-    (edit_meta(dim=0), "store.json"),
-    (edit_meta(aggregation="max"), "store.json"),
-])
-def test_opening_is_strict(path: Path, damage: Callable[[Path], object], named: str,
-                           monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("damage", "named"),
+    [
+        (cut("features.npy", 300), "features.npy"),
+        (cut("features.npy", 100), "features.npy"),
+        (cut("features_framenorm.npy", 0), "features_framenorm.npy"),
+        (save("features.npy", np.zeros((4, 6), np.float32)), "features.npy"),
+        (save("features.npy", np.zeros((6, 6), np.float32)), "features.npy"),
+        (save("features.npy", np.zeros((5, 3), np.float32)), "features.npy"),
+        (save("features.npy", np.zeros((5, 6), np.float64)), "features.npy"),
+        (save("features.npy", np.zeros((5, 6), ">f4")), "features.npy"),
+        (save("features.npy", np.full((5, 6), None)), "features.npy"),
+        (save("features.npy", np.array([[Bomb()] * 6] * 5)), "features.npy"),
+        (write("features.npy", pickle.dumps(Bomb())), "features.npy"),
+        (write("features.npy", b"PK\x03\x04 not an npy"), "features.npy"),
+        (save("status.npy", np.zeros(4, np.uint8)), "status.npy"),
+        (save("status.npy", np.full(5, 7, np.uint8)), "status.npy"),
+        (cut("frames.npy", -1), "frames.npy"),
+        (save("frame_offsets.npy", np.zeros((5, 3), np.int64)), "frame_offsets.npy"),
+        (write("clip_ids.txt", b"a\nb\nc\nd\n"), "features.npy"),
+        (write("clip_ids.txt", b"a\nb\nc\nd\nd\n"), "clip_ids.txt.*'d' stands twice"),
+        (write("clip_ids.txt", b"a\nb\n\nd\ne\n"), "clip_ids.txt, line 3"),
+        (write("clip_ids.txt", b"\xff\xfe"), "clip_ids.txt"),
+        (lambda path: (path / "features.npy").unlink(), "features.npy"),
+        (lambda path: (path / "clip_ids.txt").unlink(), "clip_ids.txt"),
+        (lambda path: (path / "store.json").unlink(), "store.json"),
+        (write("store.json", b"{"), "store.json"),
+        (write("store.json", b"[]"), "store.json"),
+        (edit_meta(format_version=2), "store.json: format version 2"),
+        (edit_meta(dim="3"), "store.json: dim"),
+        (edit_meta(dim=0), "store.json"),
+        (edit_meta(aggregation="max"), "store.json"),
+    ],
+)
+def test_opening_is_strict(
+    path: Path, damage: Callable[[Path], object], named: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(path)
     damage(path)
     with pytest.raises(InputError, match=named):
@@ -144,15 +168,16 @@ def test_opening_is_strict(path: Path, damage: Callable[[Path], object], named: 
 
 @settings(deadline=None, max_examples=150, derandomize=True)
 @given(place=st.integers(0, 127), byte=st.integers(0, 255))
-def test_a_damaged_header_is_an_input_error_or_harmless(tmp_path_factory: pytest.TempPathFactory, place: int,
-                                                        byte: int) -> None:
+def test_a_damaged_header_is_an_input_error_or_harmless(
+    tmp_path_factory: pytest.TempPathFactory, place: int, byte: int
+) -> None:
     path = tmp_path_factory.getbasetemp() / "header"
     if not path.exists():
         fill(path)
     file = path / "features.npy"
     good = file.read_bytes()
     try:
-        file.write_bytes(good[:place] + bytes([byte]) + good[place + 1:])
+        file.write_bytes(good[:place] + bytes([byte]) + good[place + 1 :])
         assert open_store(path).features.shape == (5, 6)
     except InputError:
         pass
@@ -173,7 +198,11 @@ def fill_shards(path: Path, total: int = 3) -> None:
     clips = tuple(f"c{i}" for i in range(10))
     for index in range(total):
         spec = StoreSpec(**{**vars(SPEC), "num_shards": total, "shard_index": index})
-        fill(path / shard_name(index, total), spec, clips[index * 10 // total:(index + 1) * 10 // total])
+        fill(
+            path / shard_name(index, total),
+            spec,
+            clips[index * 10 // total : (index + 1) * 10 // total],
+        )
 
 
 def test_shards_open_as_one(tmp_path: Path) -> None:
@@ -187,8 +216,10 @@ def test_shards_open_as_one(tmp_path: Path) -> None:
     np.testing.assert_array_equal(np.asarray(store.features), whole)
     for index in (0, -1, 5, slice(2, 8), slice(None, None, -1), [7, 0, 3, 3], whole[:, 0] > 0):
         np.testing.assert_array_equal(store.features[index], whole[index])
-    np.testing.assert_array_equal(store.rows("features_framenorm", [9, 1]),
-                                  [parts[2].features_framenorm[3], parts[0].features_framenorm[1]])
+    np.testing.assert_array_equal(
+        store.rows("features_framenorm", [9, 1]),
+        [parts[2].features_framenorm[3], parts[0].features_framenorm[1]],
+    )
     assert store.status.tolist() == [status for part in parts for status in part.status]
     np.testing.assert_array_equal(store.clip_frames(8), parts[2].clip_frames(2))
     assert len(store.meta["checksums"]) == 18
@@ -219,16 +250,27 @@ class Crash(BaseException):
     pass
 
 
-def test_a_crash_before_any_write_resumes_to_the_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The machine stops at the k-th write, sync, truncation or renaming, for every k until none is left."""
+def test_a_crash_before_any_write_resumes_to_the_same_bytes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The machine stops at the k-th write, sync, truncation or renaming, for every k until none is
+    left.
+    """
     fill(tmp_path / "undisturbed")
     expected = contents(tmp_path / "undisturbed")
     assert verify(tmp_path / "undisturbed").problems == ()
-    names = [(os, "pwrite"), (os, "fsync"), (os, "truncate"), (os, "posix_fallocate"), (Path, "replace")]
+    names = [
+        (os, "pwrite"),
+        (os, "fsync"),
+        (os, "truncate"),
+        (os, "posix_fallocate"),
+        (Path, "replace"),
+    ]
     calls = 0
     for limit in range(1000):
         path, count = tmp_path / str(limit), 0
         with monkeypatch.context() as patch:
+
             def stop_at(function: Callable[..., object]) -> Callable[..., object]:
                 def counted(*args: object) -> object:
                     nonlocal count
@@ -236,7 +278,9 @@ def test_a_crash_before_any_write_resumes_to_the_same_bytes(tmp_path: Path, monk
                     if count > limit:  # noqa: B023
                         raise Crash
                     return function(*args)
+
                 return counted
+
             for owner, name in names:
                 patch.setattr(owner, name, stop_at(getattr(owner, name)))
             # a process that is killed cleans nothing up
@@ -260,7 +304,9 @@ def test_a_crash_before_any_write_resumes_to_the_same_bytes(tmp_path: Path, monk
 
 def test_short_writes_are_completed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = os.pwrite
-    monkeypatch.setattr(os, "pwrite", lambda file, data, offset: whole(file, bytes(data[:5]), offset))
+    monkeypatch.setattr(
+        os, "pwrite", lambda file, data, offset: whole(file, bytes(data[:5]), offset)
+    )
     fill(tmp_path / "store")
     monkeypatch.undo()
     fill(tmp_path / "other")
@@ -282,19 +328,29 @@ def test_failed_rows_are_tried_again_on_request_only(path: Path) -> None:
     assert (path / "failures.csv").read_text() == "clip_id,reason\n"
 
 
-@pytest.mark.parametrize(("change", "named"), [
-    ({"embedding": "other"}, "embedding 'toy'"), ({"dim": 4}, "dim 3"), ({"keep_frames": False}, "keep_frames"),
-    ({"provenance": {"package": "tests", "version": "2"}}, "provenance version None"),
-    ({"clips_sha256": "1" * 64}, "another manifest"),
-])
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"embedding": "other"}, "embedding 'toy'"),
+        ({"dim": 4}, "dim 3"),
+        ({"keep_frames": False}, "keep_frames"),
+        ({"provenance": {"package": "tests", "version": "2"}}, "provenance version None"),
+        ({"clips_sha256": "1" * 64}, "another manifest"),
+    ],
+)
 def test_another_spec_is_refused(path: Path, change: dict[str, object], named: str) -> None:
     before = contents(path)
-    with pytest.raises(InputError, match=named), StoreWriter(path, StoreSpec(**{**vars(SPEC), **change}), CLIPS):
+    with (
+        pytest.raises(InputError, match=named),
+        StoreWriter(path, StoreSpec(**{**vars(SPEC), **change}), CLIPS),
+    ):
         pass
     assert contents(path) == before
 
 
-@pytest.mark.parametrize(("clips", "named"), [(CLIPS[:4], "5 clips → 4"), (("a", "b", "x", "d", "e"), "'c' → 'x'")])
+@pytest.mark.parametrize(
+    ("clips", "named"), [(CLIPS[:4], "5 clips → 4"), (("a", "b", "x", "d", "e"), "'c' → 'x'")]
+)
 def test_other_clips_are_refused(path: Path, clips: tuple[str, ...], named: str) -> None:
     with pytest.raises(InputError, match=named), StoreWriter(path, SPEC, clips):
         pass
@@ -307,12 +363,13 @@ def test_a_directory_of_something_else_is_left_alone(tmp_path: Path) -> None:
     assert [file.name for file in tmp_path.iterdir()] == ["thesis.tex"]
 
 
-
-
 def test_a_second_writer_is_refused_and_a_killed_one_does_not_block(tmp_path: Path) -> None:
     path = tmp_path / "store"
-    code = (f"import sys, time; sys.path[:0] = {sys.path!r}; import test_store as t; "
-            f"w = t.StoreWriter({str(path)!r}, t.SPEC, t.CLIPS).__enter__(); print('in', flush=True); time.sleep(60)")
+    code = (
+        f"import sys, time; sys.path[:0] = {sys.path!r}; import test_store as t; "
+        f"w = t.StoreWriter({str(path)!r}, t.SPEC, t.CLIPS).__enter__(); print('in', flush=True); "
+        f"time.sleep(60)"
+    )
     holder = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
     try:
         assert holder.stdout is not None
@@ -326,11 +383,16 @@ def test_a_second_writer_is_refused_and_a_killed_one_does_not_block(tmp_path: Pa
     assert verify(path).problems == ()
 
 
-def test_a_full_disk_at_creation_leaves_nothing_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_at_creation_leaves_nothing_and_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def full(*args: object) -> None:
         raise OSError(28, "No space left on device")
+
     monkeypatch.setattr(os, "posix_fallocate", full)
-    with pytest.raises(InputError, match=r"store: the disk is full; make room and run the same command again$"):
+    with pytest.raises(
+        InputError, match=r"store: the disk is full; make room and run the same command again$"
+    ):
         fill(tmp_path / "store")
     assert not list((tmp_path / "store").glob("*.npy"))
     monkeypatch.undo()
@@ -338,7 +400,9 @@ def test_a_full_disk_at_creation_leaves_nothing_and_says_so(tmp_path: Path, monk
     assert verify(tmp_path / "store").problems == ()
 
 
-def test_rows_are_committed_in_time_without_being_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rows_are_committed_in_time_without_being_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(store_writer, "COMMIT_SECONDS", 0.0)
     with StoreWriter(tmp_path, SPEC, CLIPS) as writer:
         writer.write(0, *values(0))
@@ -346,4 +410,6 @@ def test_rows_are_committed_in_time_without_being_told(tmp_path: Path, monkeypat
 
 
 def test_headers_have_room_for_growth() -> None:
-    assert {len(store_files.npy_header(np.float16, (frames, 1024))) for frames in (0, 1, 10**12)} == {128}
+    assert {
+        len(store_files.npy_header(np.float16, (frames, 1024))) for frames in (0, 1, 10**12)
+    } == {128}

@@ -1,4 +1,6 @@
-"""Weights files in, the cache out, without torch; PyTorch files are read in tests/parity/test_parity_weights.py."""
+"""Weights files in, the cache out, without torch; PyTorch files are read in
+tests/parity/test_parity_weights.py.
+"""
 
 import gzip
 import json
@@ -18,12 +20,12 @@ import test_download
 from flax.traverse_util import flatten_dict
 from safetensors.numpy import load_file, save_file
 
-from extract import weights, weights_formats
-from extract.embeddings import _openl3_frontend, build, openl3, passt, vggish
+from extract import weights
+from extract.embeddings import _openl3_frontend, build, openl3, passt, vggish, weights_formats
 from extract.embeddings._pretrained import to_published
+from extract.embeddings.weights_formats import cache_file, read_weights, write_weights
 from extract.errors import InputError
 from extract.weights import Config, Published, convert
-from extract.weights_formats import cache_file, read_weights, write_weights
 
 server = test_download.server
 KEY = ("openl3", "openl3")
@@ -45,7 +47,9 @@ def assert_equal_trees(actual: Any, expected: Any) -> None:
 
 
 def write_keras(path: Path, tensors: Mapping[str, np.ndarray], offset: int = 0) -> None:
-    """A legacy Keras weights file as OpenL3 publishes; layer numbers begin at offset + 1, as in a longer session."""
+    """A legacy Keras weights file as OpenL3 publishes; layer numbers begin at offset + 1, as in a
+    longer session.
+    """
     layers: dict[str, list[str]] = {"input_1": [], "melspectrogram": []}
     for name in tensors:
         layer, leaf = name.split("/")
@@ -76,7 +80,9 @@ def published(tensors: dict[str, np.ndarray], tmp_path_factory: pytest.TempPathF
 
 
 @pytest.mark.parametrize("offset", [0, 7])
-def test_keras_files(offset: int, params: dict[str, Any], tensors: dict[str, np.ndarray], tmp_path: Path) -> None:
+def test_keras_files(
+    offset: int, params: dict[str, Any], tensors: dict[str, np.ndarray], tmp_path: Path
+) -> None:
     path = tmp_path / "weights.h5"
     write_keras(path, tensors, offset)
     assert_equal_trees(openl3.load_params(path), params)
@@ -86,7 +92,9 @@ def test_keras_files(offset: int, params: dict[str, Any], tensors: dict[str, np.
     assert read_weights(packed)[1] == {"weights.h5.gz": weights_formats.sha256_of(packed)}
 
 
-def test_safetensors_files(params: dict[str, Any], tensors: dict[str, np.ndarray], tmp_path: Path) -> None:
+def test_safetensors_files(
+    params: dict[str, Any], tensors: dict[str, np.ndarray], tmp_path: Path
+) -> None:
     path = tmp_path / "cache" / "weights.safetensors"
     write_weights(path, tensors, {"published.h5.gz": "abc"})
     assert_equal_trees(openl3.load_params(path), params)
@@ -104,47 +112,72 @@ def test_torchopenl3_through_the_cache(tmp_path: Path) -> None:
     params = openl3.init_params(jax.random.key(3), "torchopenl3")
     kernels = _openl3_frontend.dft_kernels()
     for factor in (1, 2):
-        with_dft = params | {"frontend": params["frontend"] | {
-            part: (factor * kernel).astype(np.float32)[:, None]
-            for part, kernel in zip(("dft_real", "dft_imag"), kernels, strict=True)}}
+        with_dft = params | {
+            "frontend": params["frontend"]
+            | {
+                part: (factor * kernel).astype(np.float32)[:, None]
+                for part, kernel in zip(("dft_real", "dft_imag"), kernels, strict=True)
+            }
+        }
         local = tmp_path / f"{factor}.safetensors"
         write_weights(local, to_published(with_dft, openl3.layout("torchopenl3")), {})
         target = convert(Config("openl3", "torchopenl3", str(tmp_path), weights=str(local)))
         assert_equal_trees(openl3.load_params(target), params if factor == 1 else with_dft)
 
 
-def test_float64_becomes_float32(tensors: dict[str, np.ndarray], params: dict[str, Any], tmp_path: Path) -> None:
-    write_keras(tmp_path / "w.h5", {name: tensor.astype(np.float64) for name, tensor in tensors.items()})
+def test_float64_becomes_float32(
+    tensors: dict[str, np.ndarray], params: dict[str, Any], tmp_path: Path
+) -> None:
+    write_keras(
+        tmp_path / "w.h5", {name: tensor.astype(np.float64) for name, tensor in tensors.items()}
+    )
     assert_equal_trees(openl3.load_params(tmp_path / "w.h5"), params)
 
 
 @pytest.mark.parametrize("suffix", ["h5", "h5.gz", "safetensors"])
 @pytest.mark.parametrize("share", [0.0, 0.3, 0.999])
-def test_truncated_files_are_refused(suffix: str, share: float, published: bytes, tensors: dict[str, np.ndarray],
-                                     tmp_path: Path) -> None:
+def test_truncated_files_are_refused(
+    suffix: str, share: float, published: bytes, tensors: dict[str, np.ndarray], tmp_path: Path
+) -> None:
     path = tmp_path / f"weights.{suffix}"
     if suffix == "safetensors":
         write_weights(path, tensors, {})
         whole = path.read_bytes()
     else:
         whole = published if suffix == "h5.gz" else gzip.decompress(published)
-    path.write_bytes(whole[:int(share * len(whole))])
+    path.write_bytes(whole[: int(share * len(whole))])
     with pytest.raises(InputError, match=rf"weights\.{suffix}: "):
         openl3.load_params(path)
 
 
-def test_other_models_and_shapes_are_refused(tensors: dict[str, np.ndarray], tmp_path: Path) -> None:
+def test_other_models_and_shapes_are_refused(
+    tensors: dict[str, np.ndarray], tmp_path: Path
+) -> None:
     path = tmp_path / "w.safetensors"
-    for change, named in (({"conv2d_1/kernel": np.zeros((3, 3, 1, 32))}, r"'conv2d_1/kernel' has shape \[3, 3, 1, 32"),
-                          ({"conv2d_1/kernel": None}, "'conv2d_1/kernel' is missing"),
-                          ({"speclayer.mel_basis": np.zeros((1, 1))}, "is missing")):
-        write_weights(path, {name: tensor for name, tensor in (tensors | change).items() if tensor is not None}, {})
+    for change, named in (
+        (
+            {"conv2d_1/kernel": np.zeros((3, 3, 1, 32))},
+            r"'conv2d_1/kernel' has shape \[3, 3, 1, 32",
+        ),
+        ({"conv2d_1/kernel": None}, "'conv2d_1/kernel' is missing"),
+        ({"speclayer.mel_basis": np.zeros((1, 1))}, "is missing"),
+    ):
+        write_weights(
+            path,
+            {name: tensor for name, tensor in (tensors | change).items() if tensor is not None},
+            {},
+        )
         with pytest.raises(InputError, match=named):
             openl3.load_params(path)
     write_weights(path, tensors, {})
-    with pytest.raises(InputError, match="variant openl3, not torchopenl3; choose with --openl3_variant"):
+    with pytest.raises(
+        InputError, match="variant openl3, not torchopenl3; choose with --openl3_variant"
+    ):
         build("openl3", variant="torchopenl3", weights=str(path))
-    for name, named in (("none.h5", "no such weights file"), ("w.npz", "weights are read from .safetensors, .pth")):
+    for name, named in (
+        ("none.h5", "no such weights file"),
+        ("w.npz", "weights are read from .safetensors, .pth"),
+    ):
         if name.startswith("w"):
             (tmp_path / name).write_bytes(b"")
         with pytest.raises(InputError, match=named):
@@ -153,10 +186,16 @@ def test_other_models_and_shapes_are_refused(tensors: dict[str, np.ndarray], tmp
 
 def zeros_of(model: str) -> dict[str, np.ndarray]:
     """Tensors as the model publishes them, of no memory."""
-    module, options = {"openl3": (openl3, ("openl3",)), "torchopenl3": (openl3, ("torchopenl3",)),
-                       "passt": (passt, ()), "vggish": (vggish, ())}[model]
-    flat = {"/".join(path): np.broadcast_to(np.float32(0), leaf.shape)
-            for path, leaf in flatten_dict(dict(module._shapes())).items()}
+    module, options = {
+        "openl3": (openl3, ("openl3",)),
+        "torchopenl3": (openl3, ("torchopenl3",)),
+        "passt": (passt, ()),
+        "vggish": (vggish, ()),
+    }[model]
+    flat = {
+        "/".join(path): np.broadcast_to(np.float32(0), leaf.shape)
+        for path, leaf in flatten_dict(dict(module._shapes())).items()
+    }
     if model == "torchopenl3":
         flat["frontend/mel"] = np.zeros((128, 1025), np.float32)
     return weights_formats.to_published(flat, module.layout(*options))
@@ -169,14 +208,18 @@ def test_every_model_refuses_every_other_models_tensors(model: Any, theirs: str)
     if model.NAME in theirs:
         assert model.from_tensors(tensors, "w")
         return
-    with pytest.raises(InputError, match=r"^w: tensor .* is missing; is this the weights file of another model\?"):
+    with pytest.raises(
+        InputError, match=r"^w: tensor .* is missing; is this the weights file of another model\?"
+    ):
         model.from_tensors(tensors, "w")
 
 
 @pytest.mark.parametrize("shape", [(), (3,), (1, 3, 3, 1, 64)])
 def test_tensors_of_another_rank_are_refused(shape: tuple[int, ...]) -> None:
     with pytest.raises(InputError, match=r"'features\.0\.weight' has shape"):
-        vggish.from_tensors(zeros_of("vggish") | {"features.0.weight": np.zeros(shape, np.float32)}, "w")
+        vggish.from_tensors(
+            zeros_of("vggish") | {"features.0.weight": np.zeros(shape, np.float32)}, "w"
+        )
 
 
 def damage_keras(path: Path, how: str) -> None:
@@ -200,24 +243,40 @@ def damage_keras(path: Path, how: str) -> None:
                 file[weight] = h5py.SoftLink("/nowhere")
 
 
-@pytest.mark.parametrize("how", ["layer_names are numbers", "layer_names is a number", "names are not UTF-8", "text",
-                                 "complex", "a group", "a link to nowhere"])
+@pytest.mark.parametrize(
+    "how",
+    [
+        "layer_names are numbers",
+        "layer_names is a number",
+        "names are not UTF-8",
+        "text",
+        "complex",
+        "a group",
+        "a link to nowhere",
+    ],
+)
 @pytest.mark.parametrize("packed", [False, True])
-def test_damaged_keras_files(how: str, packed: bool, tensors: dict[str, np.ndarray], tmp_path: Path) -> None:
+def test_damaged_keras_files(
+    how: str, packed: bool, tensors: dict[str, np.ndarray], tmp_path: Path
+) -> None:
     path = tmp_path / "w.h5"
     write_keras(path, tensors)
     damage_keras(path, how)
     if packed:
         path = tmp_path / "w.h5.gz"
         path.write_bytes(gzip.compress((tmp_path / "w.h5").read_bytes(), 1))
-    with pytest.raises(InputError, match=r"w\.h5(\.gz)?: not a readable Keras weights file") as caught:
+    with pytest.raises(
+        InputError, match=r"w\.h5(\.gz)?: not a readable Keras weights file"
+    ) as caught:
         read_weights(path)
     assert "\n" not in str(caught.value)
 
 
 def test_a_gzip_file_damaged_inside(published: bytes, tmp_path: Path) -> None:
     for place in (12, 100, len(published) // 2):
-        (tmp_path / "w.h5.gz").write_bytes(published[:place] + b"\xff" * 50 + published[place + 50:])
+        (tmp_path / "w.h5.gz").write_bytes(
+            published[:place] + b"\xff" * 50 + published[place + 50 :]
+        )
         with pytest.raises(InputError, match=r"w\.h5\.gz: damaged gzip file"):
             read_weights(tmp_path / "w.h5.gz")
 
@@ -233,7 +292,9 @@ def test_odd_safetensors_files(dtype: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("files", ["not JSON", "[1, 2]", "3"])
 def test_odd_metadata(files: str, tmp_path: Path) -> None:
     save_file({"x": np.zeros(3, np.float32)}, tmp_path / "w.safetensors", {"files": files})
-    with pytest.raises(InputError, match=r"w\.safetensors: its metadata 'files' is not a JSON object"):
+    with pytest.raises(
+        InputError, match=r"w\.safetensors: its metadata 'files' is not a JSON object"
+    ):
         read_weights(tmp_path / "w.safetensors")
 
 
@@ -246,10 +307,18 @@ def test_what_may_not_be_read_says_so(name: str, tmp_path: Path) -> None:
 
 
 def test_a_full_disk_names_the_file(tmp_path: Path) -> None:
-    code = ("import resource, sys, numpy as np; from extract.weights_formats import write_weights; "
-            "from extract.errors import run; resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000)); "
-            "path = sys.argv.pop(); run(lambda: write_weights(path, {'x': np.zeros(10000, np.float32)}, {}))")
-    done = subprocess.run([sys.executable, "-c", code, str(tmp_path / "w.safetensors")], capture_output=True, text=True)
+    code = (
+        "import resource, sys, numpy as np; from extract.embeddings.weights_formats import "
+        "write_weights; "
+        "from extract.errors import run; resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000)); "
+        "path = sys.argv.pop(); run(lambda: write_weights(path, "
+        "{'x': np.zeros(10000, np.float32)}, {}))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "w.safetensors")],
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 2
     assert f"{tmp_path / 'w.safetensors'}: the disk is full" in done.stderr
     assert "run the same command again" in done.stderr
@@ -258,7 +327,9 @@ def test_a_full_disk_names_the_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["w.pth", "w.pt", "w.pth.tar"])
-def test_without_torch_the_extra_is_named(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_torch_the_extra_is_named(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(sys.modules, "torch", None)
     (tmp_path / name).write_bytes(b"x")
     with pytest.raises(InputError, match=r"pip install 'fsprobe\[convert\]'"):
@@ -267,11 +338,18 @@ def test_without_torch_the_extra_is_named(name: str, tmp_path: Path, monkeypatch
         convert(Config("passt", cache_dir=str(tmp_path), base_url="http://127.0.0.1:9"))
 
 
-@pytest.mark.parametrize(("name", "variant", "extra", "module"), [
-    ("vggish", None, "vggish", "torchvggish"), ("openl3", "openl3", "openl3", "openl3"),
-    ("openl3", "torchopenl3", "torchopenl3", "torchopenl3"), ("passt", None, "passt", "hear21passt")])
-def test_without_a_package_the_extra_is_named(name: str, variant: str | None, extra: str, module: str,
-                                              monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("name", "variant", "extra", "module"),
+    [
+        ("vggish", None, "vggish", "torchvggish"),
+        ("openl3", "openl3", "openl3", "openl3"),
+        ("openl3", "torchopenl3", "torchopenl3", "torchopenl3"),
+        ("passt", None, "passt", "hear21passt"),
+    ],
+)
+def test_without_a_package_the_extra_is_named(
+    name: str, variant: str | None, extra: str, module: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     _openl3_frontend.mel_filters("torchopenl3")  # librosa, which asks sys.modules for torch
     for missing in ("torch", "tensorflow", module):
         monkeypatch.setitem(sys.modules, missing, None)
@@ -300,8 +378,9 @@ def test_download_convert_use(mirror: Any, params: dict[str, Any], tmp_path: Pat
     assert not set(load_file(target)) - set(to_published(params, openl3.layout("openl3")))
 
 
-def test_a_broken_download_goes_on(mirror: Any, params: dict[str, Any], tmp_path: Path,
-                                   monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_broken_download_goes_on(
+    mirror: Any, params: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("time.sleep", lambda seconds: None)
     mirror.cut = [1_000_000, 2_000_000]
     target = convert(Config("openl3", "openl3", str(tmp_path), base_url=mirror.url))
@@ -309,19 +388,30 @@ def test_a_broken_download_goes_on(mirror: Any, params: dict[str, Any], tmp_path
     assert_equal_trees(openl3.load_params(target), params)
 
 
-def test_a_wrong_hash_is_refused(mirror: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_wrong_hash_is_refused(
+    mirror: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     wrong = Published(mirror.url, weights.PUBLISHED[KEY][0].name, "0123abcd")
     monkeypatch.setitem(weights.PUBLISHED, KEY, (wrong,))
     with pytest.raises(InputError, match="instead of 0123abcd; the download was removed"):
         convert(Config("openl3", "openl3", str(tmp_path)))
-    assert not [path for path in tmp_path.rglob("*") if path.is_file() and not path.name.endswith(".lock")]
+    assert not [
+        path for path in tmp_path.rglob("*") if path.is_file() and not path.name.endswith(".lock")
+    ]
 
 
-def test_garbage_is_no_dead_end(server: Any, published: bytes, params: dict[str, Any], tmp_path: Path) -> None:
+def test_garbage_is_no_dead_end(
+    server: Any, published: bytes, params: dict[str, Any], tmp_path: Path
+) -> None:
     """A captive portal's page, say: no hash of this file is published."""
-    config, name = Config("openl3", "openl3", str(tmp_path), base_url=server.url), weights.PUBLISHED[KEY][0].name
+    config, name = (
+        Config("openl3", "openl3", str(tmp_path), base_url=server.url),
+        weights.PUBLISHED[KEY][0].name,
+    )
     server.files["/" + name] = b"<html>log in first</html>"
-    with pytest.raises(InputError, match=r"damaged gzip file .*the download was removed: run again"):
+    with pytest.raises(
+        InputError, match=r"damaged gzip file .*the download was removed: run again"
+    ):
         convert(config)
     server.files["/" + name] = published
     assert_equal_trees(openl3.load_params(convert(config)), params)
@@ -331,7 +421,9 @@ def test_garbage_is_no_dead_end(server: Any, published: bytes, params: dict[str,
     assert (tmp_path / "downloads" / name).read_bytes() == b"somebody's"
 
 
-def test_a_damaged_file_leaves_the_cache_alone(mirror: Any, published: bytes, tmp_path: Path) -> None:
+def test_a_damaged_file_leaves_the_cache_alone(
+    mirror: Any, published: bytes, tmp_path: Path
+) -> None:
     target = cache_file("openl3", "openl3", tmp_path)
     target.write_bytes(b"before")
     local = tmp_path / "local.h5.gz"
@@ -344,13 +436,23 @@ def test_a_damaged_file_leaves_the_cache_alone(mirror: Any, published: bytes, tm
 def test_the_command(published: bytes, tmp_path: Path) -> None:
     local = tmp_path / "mine.h5.gz"
     local.write_bytes(published)
-    command = [sys.executable, "-m", "extract.weights", "--embedding=openl3", f"--cache_dir={tmp_path}"]
-    done = subprocess.run([*command, f"--weights={local}"], capture_output=True, text=True, check=True)
+    command = [
+        sys.executable,
+        "-m",
+        "extract.weights",
+        "--embedding=openl3",
+        f"--cache_dir={tmp_path}",
+    ]
+    done = subprocess.run(
+        [*command, f"--weights={local}"], capture_output=True, text=True, check=True
+    )
     assert done.stdout.strip() == str(cache_file("openl3", "openl3", tmp_path))
-    for more, named in ((["--weights=none.h5"], "none.h5: no such weights file"),
-                        (["--base_url=ftp://x"], "not an http or https address"),
-                        (["--openl3_variant=other"], "openl3_variant"),
-                        ([f"--weights={local}", "--base_url=http://x"], "give one of them")):
+    for more, named in (
+        (["--weights=none.h5"], "none.h5: no such weights file"),
+        (["--base_url=ftp://x"], "not an http or https address"),
+        (["--openl3_variant=other"], "openl3_variant"),
+        ([f"--weights={local}", "--base_url=http://x"], "give one of them"),
+    ):
         wrong = subprocess.run([*command, *more], capture_output=True, text=True)
         assert wrong.returncode == 2
         assert named in wrong.stderr
@@ -359,12 +461,18 @@ def test_the_command(published: bytes, tmp_path: Path) -> None:
 
 def test_the_embedding_must_be_named() -> None:
     done = subprocess.run([sys.executable, "-m", "extract.weights"], capture_output=True, text=True)
-    assert (done.returncode, done.stderr) == (2, "extract.weights: --embedding is missing; see --help\n")
+    assert (done.returncode, done.stderr) == (
+        2,
+        "extract.weights: --embedding is missing; see --help\n",
+    )
 
 
 def test_missing_weights_name_the_command(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"python -m extract.weights --embedding=openl3 --openl3_variant=openl3 "
-                                         r"--cache_dir="):
+    with pytest.raises(
+        InputError,
+        match=r"python -m extract.weights --embedding=openl3 --openl3_variant=openl3 "
+        r"--cache_dir=",
+    ):
         build("openl3", cache_dir=str(tmp_path))
     with pytest.raises(InputError, match="exclude each other"):
         build("passt", weights="w.pt", random_weights=0)

@@ -6,8 +6,15 @@ import numpy as np
 import pytest
 
 from extract.errors import InputError
-from fsprobe.features import load_features, load_standardized, missing_clips, open_stores, tag_labels, tag_pool
-from tests import tiny
+from fsprobe.features import (
+    load_features,
+    load_standardized,
+    missing_clips,
+    open_stores,
+    tag_labels,
+    tag_pool,
+)
+from tests.support import tiny
 
 
 @pytest.fixture
@@ -38,14 +45,21 @@ def test_combined_concatenates_standardised_rows_in_order(data):
 def test_standardised_by_all_training_clips_or_by_frame(data):
     clips, paths = data
     stores = open_stores(paths)
-    used = clips.take(range(0, len(clips), 2))  # what some grid needs; the statistics are of all training clips
+    used = clips.take(
+        range(0, len(clips), 2)
+    )  # what some grid needs; the statistics are of all training clips
     train = tiny.features(clips)[[split == "train" for split in clips.splits]].astype(np.float64)
     expected = (tiny.features(clips)[::2] - train.mean(axis=0)) / train.std(axis=0)
-    np.testing.assert_allclose(load_standardized(stores, clips, used, "good", "train"), expected, atol=1e-5)
-    np.testing.assert_array_equal(load_standardized(stores, clips, used, "good", "frame"),
-                                  load_features(stores, used, "good", framenorm=True))
-    np.testing.assert_array_equal(load_standardized(stores, clips, used, "good", "none"),
-                                  load_features(stores, used, "good"))
+    np.testing.assert_allclose(
+        load_standardized(stores, clips, used, "good", "train"), expected, atol=1e-5
+    )
+    np.testing.assert_array_equal(
+        load_standardized(stores, clips, used, "good", "frame"),
+        load_features(stores, used, "good", framenorm=True),
+    )
+    np.testing.assert_array_equal(
+        load_standardized(stores, clips, used, "good", "none"), load_features(stores, used, "good")
+    )
 
 
 def test_a_constant_dimension_becomes_zero(tmp_path):
@@ -60,13 +74,17 @@ def test_a_constant_dimension_becomes_zero(tmp_path):
 
 def test_a_manifest_by_its_path(data, tmp_path):
     clips, stores = data
-    np.testing.assert_array_equal(load_features(stores, tmp_path / "manifest.csv", "good"),
-                                  load_features(stores, clips, "good"))
+    np.testing.assert_array_equal(
+        load_features(stores, tmp_path / "manifest.csv", "good"),
+        load_features(stores, clips, "good"),
+    )
 
 
 def test_clips_without_a_split_are_not_looked_for(data):
     clips, stores = data
-    unknown = replace(clips, clip_ids=("elsewhere", *clips.clip_ids[1:]), splits=("", *clips.splits[1:]))
+    unknown = replace(
+        clips, clip_ids=("elsewhere", *clips.clip_ids[1:]), splits=("", *clips.splits[1:])
+    )
     got = load_features(stores, unknown, "good")
     assert np.isnan(got[0]).all() and np.isfinite(got[1:]).all()
 
@@ -77,7 +95,9 @@ def test_absent_and_unfinished_clips(data, tmp_path):
     status[3] = 2
     tiny.write_store(tmp_path / "short", clips.clip_ids[:-1], tiny.features(clips)[:-1], status)
     stores["short"] = tmp_path / "short"
-    with pytest.raises(InputError, match=r"'short'.*clip 'c003' has no finished row in it \(2 such clips of 120\)"):
+    with pytest.raises(
+        InputError, match=r"'short'.*clip 'c003' has no finished row in it \(2 such clips of 120\)"
+    ):
         load_features(stores, clips, "short")
     assert missing_clips(open_stores(stores), clips) == {"c003": "short", "c119": "short"}
 
@@ -94,7 +114,9 @@ def test_not_finite(data, tmp_path, value):
 
 def test_names(data):
     clips, stores = data
-    with pytest.raises(InputError, match="unknown embedding 'best'; there are good, poor, combined"):
+    with pytest.raises(
+        InputError, match="unknown embedding 'best'; there are good, poor, combined"
+    ):
         load_features(stores, clips, "best")
     with pytest.raises(InputError, match="'combined' is taken"):
         open_stores({"combined": stores["good"]})

@@ -17,16 +17,25 @@ from fsprobe.metrics import average_precision, both, roc_auc
 TOLERANCE = 1e-6
 
 KINDS = [  # sizes are few, so that compilations are
-    st.floats(width=32, allow_nan=False, allow_infinity=False), st.integers(-3, 3), st.just(0.25),
-    st.sampled_from([0.0, -0.0, *(float(np.float32(x)) for x in (1e-45, -1e-45, 3e-45))])]  # subnormals
-ARRAYS = st.one_of([hnp.arrays(np.float32, size, elements=kind) for size in (1, 2, 7, 60) for kind in KINDS])
+    st.floats(width=32, allow_nan=False, allow_infinity=False),
+    st.integers(-3, 3),
+    st.just(0.25),
+    st.sampled_from([0.0, -0.0, *(float(np.float32(x)) for x in (1e-45, -1e-45, 3e-45))]),
+]  # subnormals
+ARRAYS = st.one_of(
+    [hnp.arrays(np.float32, size, elements=kind) for size in (1, 2, 7, 60) for kind in KINDS]
+)
 
 
 @st.composite
 def scored_clips(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray]:
     scores = draw(ARRAYS)
     size = len(scores)
-    labels = draw(st.one_of(hnp.arrays(bool, size), st.just(np.ones(size, bool)), st.just(np.zeros(size, bool))))
+    labels = draw(
+        st.one_of(
+            hnp.arrays(bool, size), st.just(np.ones(size, bool)), st.just(np.zeros(size, bool))
+        )
+    )
     return scores, labels
 
 
@@ -66,7 +75,10 @@ def test_many_rows_are_the_rows_one_by_one():
     scores = rng.integers(0, 50, (3, 4, 200)).astype(np.float32)
     labels = rng.random((3, 4, 200)) < 0.1
     labels[1, 2] = False
-    for metric, reference in ((average_precision, average_precision_score), (roc_auc, roc_auc_score)):
+    for metric, reference in (
+        (average_precision, average_precision_score),
+        (roc_auc, roc_auc_score),
+    ):
         got = np.asarray(metric(scores, labels))
         assert got.shape == (3, 4)
         for row in np.ndindex(3, 4):
@@ -77,7 +89,10 @@ def test_many_rows_are_the_rows_one_by_one():
 def test_at_the_size_of_magnatagatune():
     rng = np.random.default_rng(1)
     prevalence = np.array([0.001, 0.01, 0.07, 0.5, 0.95])[:, None]
-    scores, labels = rng.standard_normal((5, 4332)).astype(np.float32), rng.random((5, 4332)) < prevalence
+    scores, labels = (
+        rng.standard_normal((5, 4332)).astype(np.float32),
+        rng.random((5, 4332)) < prevalence,
+    )
     scores[labels] += 0.7
     scores = np.round(scores, 2)  # ties
     expected = [average_precision_score(y, s) for y, s in zip(labels, scores, strict=True)]
@@ -89,11 +104,17 @@ def test_at_the_size_of_magnatagatune():
 def test_double_precision_scores_make_no_new_ties():
     scores = 1.0 + np.arange(4) * 1e-12  # all equal as float32
     assert roc_auc(scores, [0, 0, 1, 1]) == 1
-    assert average_precision(scores, [0, 1, 0, 1]) == pytest.approx(average_precision_score([0, 1, 0, 1], scores))
+    assert average_precision(scores, [0, 1, 0, 1]) == pytest.approx(
+        average_precision_score([0, 1, 0, 1], scores)
+    )
 
 
 @settings(max_examples=50, deadline=None)
-@given(st.permutations(range(12)), hnp.arrays(bool, 12), hnp.arrays(np.float32, 12, elements=st.integers(0, 4)))
+@given(
+    st.permutations(range(12)),
+    hnp.arrays(bool, 12),
+    hnp.arrays(np.float32, 12, elements=st.integers(0, 4)),
+)
 def test_order_of_clips_and_monotone_maps_change_nothing(order, labels, scores):
     for metric in (average_precision, roc_auc):
         expected = np.asarray(metric(scores, labels))
@@ -107,7 +128,11 @@ def test_diverged_scores_have_no_metric():
 
 
 @settings(max_examples=100, deadline=None)
-@given(hnp.arrays(np.float32, 40, elements=st.integers(-3, 3)), hnp.arrays(bool, 40), hnp.arrays(bool, 40))
+@given(
+    hnp.arrays(np.float32, 40, elements=st.integers(-3, 3)),
+    hnp.arrays(bool, 40),
+    hnp.arrays(bool, 40),
+)
 def test_only_counted_clips_take_part(scores, labels, counted):
     mine = [float(value) for value in jax.jit(both)(scores, labels, counted)]
     scores, labels = scores[counted], labels[counted]
@@ -119,8 +144,13 @@ def test_only_counted_clips_take_part(scores, labels, counted):
 
 
 def test_jit_and_shape_errors():
-    scores, labels = np.random.default_rng(0).random((2, 30), np.float32), np.arange(60).reshape(2, 30) % 3 == 0
-    np.testing.assert_allclose(jax.jit(average_precision)(scores, labels), average_precision(scores, labels))
+    scores, labels = (
+        np.random.default_rng(0).random((2, 30), np.float32),
+        np.arange(60).reshape(2, 30) % 3 == 0,
+    )
+    np.testing.assert_allclose(
+        jax.jit(average_precision)(scores, labels), average_precision(scores, labels)
+    )
     with pytest.raises(ValueError, match="differ in shape"):
         roc_auc(scores, labels[:1])
 

@@ -1,7 +1,9 @@
-"""The HTML report in headless Chromium: no console errors, no network requests, no horizontal scrolling.
+"""The HTML report in headless Chromium: no console errors, no network requests, no horizontal
+scrolling.
 
-Chromium is driven over its DevTools protocol by a pipe (NUL-ended JSON on file descriptors 3 and 4), so nothing but
-the browser is needed. Where none is installed these tests are skipped. FSPROBE_SCREENSHOTS=DIR keeps pictures.
+Chromium is driven over its DevTools protocol by a pipe (NUL-ended JSON on file descriptors 3 and
+4), so nothing but the browser is needed. Where none is installed these tests are skipped.
+FSPROBE_SCREENSHOTS=DIR keeps pictures.
 """
 
 import base64
@@ -15,27 +17,44 @@ from pathlib import Path
 
 import pytest
 
-from fsprobe.pages import report, write
-from fsprobe.study_files import labels, open_study
-from tests import fake_results
+from fsprobe.reporting.page import report, write
+from fsprobe.reporting.reading import labels, open_study
+from tests.support import fake_results
 
-BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
+BROWSER = next(
+    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))),
+    None,
+)
 pytestmark = pytest.mark.skipif(BROWSER is None, reason="no Chromium on the PATH")
-FLAGS = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-         "--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage",
-         "--remote-debugging-pipe")
+FLAGS = (
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--disable-dev-shm-usage",
+    "--remote-debugging-pipe",
+)
 
 
 class Browser:
-    """A headless Chromium with an empty profile; `events` are the protocol's notifications so far."""
+    """A headless Chromium with an empty profile; `events` are the protocol's notifications so
+    far.
+    """
 
     def __init__(self, profile: Path):
         ours_in, theirs_out = os.pipe()
         theirs_in, ours_out = os.pipe()
         command = f'exec "$0" "$@" 3<&{theirs_in} 4>&{theirs_out}'
-        self.process = subprocess.Popen(["bash", "-c", command, BROWSER, *FLAGS, f"--user-data-dir={profile}"],
-                                        pass_fds=(theirs_in, theirs_out), stdout=subprocess.DEVNULL,
-                                        stderr=subprocess.DEVNULL)
+        self.process = subprocess.Popen(
+            ["bash", "-c", command, BROWSER, *FLAGS, f"--user-data-dir={profile}"],
+            pass_fds=(theirs_in, theirs_out),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
         os.close(theirs_in)
         os.close(theirs_out)
         self.read_fd, self.write_fd = ours_in, ours_out
@@ -44,7 +63,9 @@ class Browser:
     def call(self, method, session=None, **params):
         """Send a command and wait for its answer."""
         self.number += 1
-        message = {"id": self.number, "method": method, "params": params} | ({"sessionId": session} if session else {})
+        message = {"id": self.number, "method": method, "params": params} | (
+            {"sessionId": session} if session else {}
+        )
         os.write(self.write_fd, json.dumps(message).encode() + b"\0")
         while True:
             answer = self._receive()
@@ -86,39 +107,72 @@ def browser(tmp_path):
 def pages(tmp_path_factory) -> dict[str, Path]:
     """A full report of one folder and one of two, with names that could break a page."""
     root = tmp_path_factory.mktemp("pages")
-    one = fake_results.write(root / "one", n_way=(2, 50), num_tags=60, num_seeds=3, tags="all", unscored=("t3",),
-                             rename={"t1": "<b>wide</b>" * 12, "t2": "unbreakable" * 15})
-    two = fake_results.write(root / "a_rather_long_folder_name_for_a_phone", num_seeds=3, k_shot=(1, "full"),
-                             test_clips="tagged")
+    one = fake_results.write(
+        root / "one",
+        n_way=(2, 50),
+        num_tags=60,
+        num_seeds=3,
+        tags="all",
+        unscored=("t3",),
+        rename={"t1": "<b>wide</b>" * 12, "t2": "unbreakable" * 15},
+    )
+    two = fake_results.write(
+        root / "a_rather_long_folder_name_for_a_phone",
+        num_seeds=3,
+        k_shot=(1, "full"),
+        test_clips="tagged",
+    )
     for name, paths in (("one", [one]), ("both", [one, two])):
-        studies = [open_study(path, label) for path, label in zip(paths, labels([*map(str, paths)]), strict=True)]
+        studies = [
+            open_study(path, label)
+            for path, label in zip(paths, labels([*map(str, paths)]), strict=True)
+        ]
         write(report(studies), root / "out" / name)
     return {name: root / "out" / name / "report.html" for name in ("one", "both")}
 
 
 def visit(browser: Browser, page: Path, width: int):
-    """Open a page; return (a function that evaluates JavaScript on it, requests beyond data:, complaints)."""
+    """Open a page; return (a function that evaluates JavaScript on it, requests beyond data:,
+    complaints).
+    """
     target = browser.call("Target.createTarget", url="about:blank")["targetId"]
     session = browser.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
     for domain in ("Page", "Network", "Log", "Runtime"):
         browser.call(f"{domain}.enable", session)
-    browser.call("Emulation.setDeviceMetricsOverride", session, width=width, height=800, deviceScaleFactor=1,
-                 mobile=width < 600)
+    browser.call(
+        "Emulation.setDeviceMetricsOverride",
+        session,
+        width=width,
+        height=800,
+        deviceScaleFactor=1,
+        mobile=width < 600,
+    )
     browser.events.clear()
     browser.call("Page.navigate", session, url=page.as_uri())
     browser.wait_for("Page.loadEventFired")
 
     def evaluate(expression):
-        return browser.call("Runtime.evaluate", session, expression=expression, returnByValue=True)["result"]["value"]
+        return browser.call("Runtime.evaluate", session, expression=expression, returnByValue=True)[
+            "result"
+        ]["value"]
 
     if folder := os.environ.get("FSPROBE_SCREENSHOTS"):
         shot = browser.call("Page.captureScreenshot", session, captureBeyondViewport=True)
-        (Path(folder) / f"{page.parent.name}_{width}.png").write_bytes(base64.b64decode(shot["data"]))
+        (Path(folder) / f"{page.parent.name}_{width}.png").write_bytes(
+            base64.b64decode(shot["data"])
+        )
     evaluate("document.readyState")  # a round trip: what the page did before is in the events now
-    requests = [event["params"]["request"]["url"] for event in browser.events
-                if event.get("method") == "Network.requestWillBeSent"]
-    complaints = [event for event in browser.events if event.get("method") in (
-        "Log.entryAdded", "Runtime.consoleAPICalled", "Runtime.exceptionThrown")]
+    requests = [
+        event["params"]["request"]["url"]
+        for event in browser.events
+        if event.get("method") == "Network.requestWillBeSent"
+    ]
+    complaints = [
+        event
+        for event in browser.events
+        if event.get("method")
+        in ("Log.entryAdded", "Runtime.consoleAPICalled", "Runtime.exceptionThrown")
+    ]
     return evaluate, [url for url in requests if not url.startswith("data:")], complaints
 
 
@@ -128,7 +182,9 @@ def test_page_opens_clean(browser, pages, name, width):
     evaluate, requests, complaints = visit(browser, pages[name], width)
     assert evaluate("window.innerWidth") == width
     assert evaluate("document.documentElement.scrollWidth") <= width
-    assert evaluate("[...document.images].every(i => i.complete && i.naturalWidth > 0 && i.alt.length > 20)")
+    assert evaluate(
+        "[...document.images].every(i => i.complete && i.naturalWidth > 0 && i.alt.length > 20)"
+    )
     assert evaluate("document.images.length") >= 9
     assert evaluate("document.querySelectorAll('main > *').length") > 30
     assert requests == [pages[name].as_uri()]
@@ -137,8 +193,10 @@ def test_page_opens_clean(browser, pages, name, width):
 
 def test_a_page_that_is_not_clean_is_noticed(browser, tmp_path):
     page = tmp_path / "bad.html"
-    page.write_text("<!DOCTYPE html><meta name=viewport content='width=device-width'><img src='missing.png'>"
-                    "<div style='width:900px'>wide</div><script>console.error('oh'); nothing()</script>")
+    page.write_text(
+        "<!DOCTYPE html><meta name=viewport content='width=device-width'><img src='missing.png'>"
+        "<div style='width:900px'>wide</div><script>console.error('oh'); nothing()</script>"
+    )
     evaluate, requests, complaints = visit(browser, page, 400)
     assert evaluate("document.documentElement.scrollWidth") > 400
     assert len(requests) == 2 and len(complaints) >= 3

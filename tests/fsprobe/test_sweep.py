@@ -16,16 +16,26 @@ import pytest
 
 from extract.errors import InputError
 from extract.manifest import Manifest, read_manifest, write_manifest
-from fsprobe import features, processes, vectorize
+from fsprobe import features
+from fsprobe.batch import lanes as vectorize
+from fsprobe.batch import processes
 from fsprobe.config import GridConfig, SolverConfig, SweepConfig
-from fsprobe.results import read_per_tag, read_probes
-from fsprobe.rows import SolverRow, read_rows
+from fsprobe.study.results import read_per_tag, read_probes
+from fsprobe.study.tables import SolverRow, read_rows
 from fsprobe.sweep import sweep
-from tests import tiny
+from tests.support import tiny
 
-ROOT = Path(__file__).parents[1]
-GRID = ["--n_way=2", "--n_way=5", "--k_shot=1", "--k_shot=3", "--k_shot=full", "--num_seeds=3", "--max_epochs=30",
-        "--learning_rate=0.01"]
+ROOT = Path(__file__).parents[2]
+GRID = [
+    "--n_way=2",
+    "--n_way=5",
+    "--k_shot=1",
+    "--k_shot=3",
+    "--k_shot=full",
+    "--num_seeds=3",
+    "--max_epochs=30",
+    "--learning_rate=0.01",
+]
 
 
 @pytest.fixture
@@ -35,20 +45,35 @@ def data(tmp_path) -> Path:
 
 
 def command(data: Path, *flags: str) -> list[str]:
-    return [sys.executable, "-m", "fsprobe.sweep", f"--manifest={data / 'manifest.csv'}",
-            f"--store=good={data / 'good'}", f"--store=poor={data / 'poor'}", f"--out={data / 'out'}", *flags]
+    return [
+        sys.executable,
+        "-m",
+        "fsprobe.sweep",
+        f"--manifest={data / 'manifest.csv'}",
+        f"--store=good={data / 'good'}",
+        f"--store=poor={data / 'poor'}",
+        f"--out={data / 'out'}",
+        *flags,
+    ]
 
 
 def run(data: Path, *flags: str) -> subprocess.CompletedProcess[str]:
     env = {"JAX_COMPILATION_CACHE_DIR": str(data.parent / "jax-cache")} | os.environ
-    return subprocess.run(command(data, *flags), cwd=ROOT, capture_output=True, text=True, env=env, timeout=300)
+    return subprocess.run(
+        command(data, *flags), cwd=ROOT, capture_output=True, text=True, env=env, timeout=300
+    )
 
 
 def config(data: Path, **grid: object) -> SweepConfig:
     defaults: dict[str, object] = {"n_way": (2, 5), "k_shot": (1, 3), "num_seeds": 2}
-    return SweepConfig(str(data / "manifest.csv"), (("good", str(data / "good")), ("poor", str(data / "poor"))),
-                       ("good", "combined"), str(data / "out"), grid=GridConfig(**defaults | grid),  # type: ignore[arg-type]
-                       solver=SolverConfig(learning_rate=0.01, max_epochs=20))
+    return SweepConfig(
+        str(data / "manifest.csv"),
+        (("good", str(data / "good")), ("poor", str(data / "poor"))),
+        ("good", "combined"),
+        str(data / "out"),
+        grid=GridConfig(**defaults | grid),  # type: ignore[arg-type]
+        solver=SolverConfig(learning_rate=0.01, max_epochs=20),
+    )
 
 
 def test_from_files_to_table_and_again(data):
@@ -56,20 +81,33 @@ def test_from_files_to_table_and_again(data):
     assert first.returncode == 0, first.stderr
     rows = read_probes(data / "out")
     assert [(row.embedding, row.n_way, row.k_shot, row.seed) for row in rows] == [
-        (embedding, n_way, k_shot, seed) for embedding in ("good", "poor", "combined")
-        for n_way in (2, 5) for k_shot in (1, 3, "full") for seed in range(3)]
+        (embedding, n_way, k_shot, seed)
+        for embedding in ("good", "poor", "combined")
+        for n_way in (2, 5)
+        for k_shot in (1, 3, "full")
+        for seed in range(3)
+    ]
     assert {row.num_train for row in rows if row.k_shot == "full"} == {60}
     assert all(row.num_train == row.n_way * row.k_shot for row in rows if row.k_shot != "full")
-    mean = {name: np.mean([row.mAP for row in rows if row.embedding == name and row.k_shot == "full"])
-            for name in ("good", "poor")}
+    mean = {
+        name: np.mean([row.mAP for row in rows if row.embedding == name and row.k_shot == "full"])
+        for name in ("good", "poor")
+    }
     chance = np.mean([row.chance_mAP for row in rows])
     assert mean["good"] > mean["poor"] + 0.05 > chance + 0.05, "better features must tag better"
     assert "good: mean ± standard deviation over 3 seeds" in first.stdout
     assert all(f"K={k_shot}" in first.stdout for k_shot in (1, 3, "full")) and "N=5" in first.stdout
     meta = json.loads((data / "out" / "run.json").read_text())
-    assert meta["complete"] and meta["flags"]["n_way"] == [2, 5] and len(meta["configuration"]["stores"]) == 2
+    assert (
+        meta["complete"]
+        and meta["flags"]["n_way"] == [2, 5]
+        and len(meta["configuration"]["stores"]) == 2
+    )
 
-    files = {name: (data / "out" / name).read_bytes() for name in ("probes.csv", "per_tag.csv", "episodes.csv")}
+    files = {
+        name: (data / "out" / name).read_bytes()
+        for name in ("probes.csv", "per_tag.csv", "episodes.csv")
+    }
     second = run(data, *GRID)
     assert second.returncode == 0 and "holds 54 of 54 probes already" in second.stderr
     assert {name: (data / "out" / name).read_bytes() for name in files} == files
@@ -79,14 +117,22 @@ def test_from_files_to_table_and_again(data):
 def test_episodes_file_says_what_was_used(data):
     rows = sweep(config(data))
     clips = read_manifest(data / "manifest.csv")
-    about = {clip: (split, tags) for clip, split, tags in zip(clips.clip_ids, clips.splits, clips.tags, strict=True)}
-    lines = [line.split(",") for line in (data / "out" / "episodes.csv").read_text().splitlines()[1:]]
+    about = {
+        clip: (split, tags)
+        for clip, split, tags in zip(clips.clip_ids, clips.splits, clips.tags, strict=True)
+    }
+    lines = [
+        line.split(",") for line in (data / "out" / "episodes.csv").read_text().splitlines()[1:]
+    ]
     assert len(lines) == 2 * 5 * 3
     for seed, _, tag, _, clip in lines:
         assert about[clip][0] == "train" and tag in about[clip][1], (seed, clip)
     for row in rows:
-        used = {clip for seed, position, _, shot, clip in lines
-                if int(seed) == row.seed and int(position) < row.n_way and int(shot) < row.k_shot}
+        used = {
+            clip
+            for seed, position, _, shot, clip in lines
+            if int(seed) == row.seed and int(position) < row.n_way and int(shot) < row.k_shot
+        }
         assert len(used) == row.num_train == row.n_way * row.k_shot
     tags = {(int(seed), tag) for seed, _, tag, _, _ in lines}
     assert {(row.seed, row.tag) for row in read_per_tag(data / "out") if row.n_way == 5} == tags
@@ -99,29 +145,44 @@ def test_means_are_those_of_the_tags(data):
         mine = [tag for tag in tags if tag.key == row.key]
         assert len(mine) == row.n_way
         assert row.mAP == pytest.approx(np.mean([tag.average_precision for tag in mine]), abs=1e-6)
-        assert row.chance_mAP == pytest.approx(np.mean([tag.test_positives for tag in mine]) / 40, abs=1e-6)
+        assert row.chance_mAP == pytest.approx(
+            np.mean([tag.test_positives for tag in mine]) / 40, abs=1e-6
+        )
 
 
 def test_order_of_rows_in_the_manifest_changes_nothing(data):
     expected = sweep(config(data))
     clips = read_manifest(data / "manifest.csv")
-    write_manifest(data / "manifest.csv", clips.take(np.random.default_rng(0).permutation(len(clips)).tolist()))
+    write_manifest(
+        data / "manifest.csv", clips.take(np.random.default_rng(0).permutation(len(clips)).tolist())
+    )
     assert sweep(replace(config(data), out=str(data / "shuffled"))) == expected
-    assert (data / "out" / "episodes.csv").read_bytes() == (data / "shuffled" / "episodes.csv").read_bytes()
+    assert (data / "out" / "episodes.csv").read_bytes() == (
+        data / "shuffled" / "episodes.csv"
+    ).read_bytes()
 
 
-# converged probes stop within 1e-6 of the least objective, and other neighbours centre the clips otherwise
-@pytest.mark.parametrize(("solver", "tolerance"), [({}, 1e-5), ({"name": "lbfgs"}, 5e-4),
-                                                   ({"name": "lbfgs", "l2": 1e-3}, 5e-4)])
+# converged probes stop within 1e-6 of the least objective, and other neighbours centre the clips
+# otherwise
+@pytest.mark.parametrize(
+    ("solver", "tolerance"),
+    [({}, 1e-5), ({"name": "lbfgs"}, 5e-4), ({"name": "lbfgs", "l2": 1e-3}, 5e-4)],
+)
 def test_a_probe_does_not_depend_on_the_rest_of_the_grid(data, solver, tolerance):
     every = config(data, n_way=(1, 2, 4, 5), k_shot=(3,), num_seeds=3)
     every = replace(every, solver=replace(every.solver, **solver), embeddings=("good",))
     whole = {row.key: row for row in sweep(every)}
-    for row in sweep(replace(every, grid=replace(every.grid, n_way=(4,), seed=1, num_seeds=1), out=str(data / "part"))):
+    for row in sweep(
+        replace(
+            every, grid=replace(every.grid, n_way=(4,), seed=1, num_seeds=1), out=str(data / "part")
+        )
+    ):
         assert row.mAP == pytest.approx(whole[row.key].mAP, abs=tolerance)
         assert row.val_loss == pytest.approx(whole[row.key].val_loss, abs=tolerance)
-    strengths = [{row.key: row.l2 for row in read_rows(Path(out) / "solver.csv", SolverRow)}
-                 for out in (every.out, data / "part")]
+    strengths = [
+        {row.key: row.l2 for row in read_rows(Path(out) / "solver.csv", SolverRow)}
+        for out in (every.out, data / "part")
+    ]
     assert all(l2 == pytest.approx(strengths[0][key], rel=1e-5) for key, l2 in strengths[1].items())
 
 
@@ -138,36 +199,88 @@ def edit(file: Path, old: str, new: str) -> None:
 
 
 def no_split(name: str):
-    return lambda data: change(data, splits=tuple(split.replace(name, "") for split in
-                                                  read_manifest(data / "manifest.csv").splits))
+    return lambda data: change(
+        data,
+        splits=tuple(
+            split.replace(name, "") for split in read_manifest(data / "manifest.csv").splits
+        ),
+    )
 
 
 BAD_INPUT = {
-    "no column": (lambda data: edit(data / "manifest.csv", "tags", "labels"), [], "column 'tags' is missing"),
-    "twice a clip": (lambda data: edit(data / "manifest.csv", "c001", "c000"), [], "clip_id 'c000' stands already"),
-    "no manifest": (lambda data: (data / "manifest.csv").unlink(), [], "manifest.csv: No such file"),
-    "truncated": (lambda data: os.truncate(data / "good" / "features.npy", 3000), [], "good/features.npy"),
-    "short store": (lambda data: (data / "good" / "clip_ids.txt").write_text("c000\n"), [], "good/features.npy"),
-    "objects": (lambda data: np.save(data / "good" / "features.npy", np.array([{}] * 120), allow_pickle=True),
-                [], "good/features.npy"),
-    "absent clip": (lambda data: edit(data / "good" / "clip_ids.txt", "c007", "c999"), [], "clip 'c007' is not in it"),
+    "no column": (
+        lambda data: edit(data / "manifest.csv", "tags", "labels"),
+        [],
+        "column 'tags' is missing",
+    ),
+    "twice a clip": (
+        lambda data: edit(data / "manifest.csv", "c001", "c000"),
+        [],
+        "clip_id 'c000' stands already",
+    ),
+    "no manifest": (
+        lambda data: (data / "manifest.csv").unlink(),
+        [],
+        "manifest.csv: No such file",
+    ),
+    "truncated": (
+        lambda data: os.truncate(data / "good" / "features.npy", 3000),
+        [],
+        "good/features.npy",
+    ),
+    "short store": (
+        lambda data: (data / "good" / "clip_ids.txt").write_text("c000\n"),
+        [],
+        "good/features.npy",
+    ),
+    "objects": (
+        lambda data: np.save(
+            data / "good" / "features.npy", np.array([{}] * 120), allow_pickle=True
+        ),
+        [],
+        "good/features.npy",
+    ),
+    "absent clip": (
+        lambda data: edit(data / "good" / "clip_ids.txt", "c007", "c999"),
+        [],
+        "clip 'c007' is not in it",
+    ),
     "no validation": (no_split("valid"), [], "manifest.csv: no valid clip"),
     "no test": (no_split("test"), [], "manifest.csv: no test clip"),
     "scarce": (None, ["--k_shot=40"], "40 are needed; lower --k_shot, or pass --on_scarce=fewer"),
-    "not UTF-8": (lambda data: (data / "t.txt").write_bytes(b"caf\xe9"), ["--tags=file:{data}/t.txt"], "not UTF-8"),
+    "not UTF-8": (
+        lambda data: (data / "t.txt").write_bytes(b"caf\xe9"),
+        ["--tags=file:{data}/t.txt"],
+        "not UTF-8",
+    ),
     "no tags file": (None, ["--tags=file:{data}/no.txt"], "--tags=file:"),
     "no number": (None, ["--learning_rate=nan"], "--learning_rate=nan: use a finite number"),
     "no memory": (None, ["--device_memory_gb=inf"], "--device_memory_gb=inf: use a finite number"),
     "huge batch": (None, ["--batch_size=99999999999"], "batch_size"),
     "odd l2": (None, ["--solver=lbfgs", "--l2=0"], "--l2=0: use a positive number"),
-    "hidden lbfgs": (None, ["--solver=lbfgs", "--hidden=4"], "only --solver=adam trains a hidden layer"),
+    "hidden lbfgs": (
+        None,
+        ["--solver=lbfgs", "--hidden=4"],
+        "only --solver=adam trains a hidden layer",
+    ),
     "hidden norms": (None, ["--hidden=4", "--weight_norms"], "has no weight per feature and tag"),
     "odd name": (None, ["--store=../x=y"], "a name is letters"),
-    "indented comment": (lambda data: (data / "f.cfg").write_text("  # half the grid\n"), ["--flagfile={data}/f.cfg"],
-                         "must begin its line"),
+    "indented comment": (
+        lambda data: (data / "f.cfg").write_text("  # half the grid\n"),
+        ["--flagfile={data}/f.cfg"],
+        "must begin its line",
+    ),
     "N above pool": (None, ["--n_way=7"], "--n_way=7 is above the pool of 6 tags"),
-    "unknown embedding": (None, ["--embedding=best"], "--embedding=best: unknown; there are good, poor, combined"),
-    "unknown tag": (lambda data: (data / "t.txt").write_text("t77"), ["--tags=file:{data}/t.txt"], "tag 't77'"),
+    "unknown embedding": (
+        None,
+        ["--embedding=best"],
+        "--embedding=best: unknown; there are good, poor, combined",
+    ),
+    "unknown tag": (
+        lambda data: (data / "t.txt").write_text("t77"),
+        ["--tags=file:{data}/t.txt"],
+        "tag 't77'",
+    ),
     "odd K": (None, ["--k_shot=some"], "--k_shot=some"),
     "odd store": (None, ["--store=x"], "--store=x: write it as"),
     "twice a store": (None, ["--store=good=y"], "'good' is given twice"),
@@ -202,7 +315,9 @@ def test_later_values_are_read_in_their_turn_and_spoil_no_earlier_row(data):
     array[3, 0] = np.nan
     np.save(data / "poor" / "features.npy", array)
     result = run(data, "--n_way=2", "--k_shot=1", "--num_seeds=2")
-    assert result.returncode == 2 and result.stderr.splitlines()[-1].startswith("fsprobe.sweep: store 'poor'")
+    assert result.returncode == 2 and result.stderr.splitlines()[-1].startswith(
+        "fsprobe.sweep: store 'poor'"
+    )
     assert {row.embedding for row in read_probes(data / "out")} == {"good"}
 
 
@@ -236,15 +351,30 @@ def test_features_that_no_device_holds_are_the_users(data, monkeypatch):
 def test_missing_drop_uses_the_same_clips_for_every_embedding_and_keeps_the_tags(data):
     sweep(config(data, n_way=(5,), k_shot=(3,), num_seeds=1))
     edit(data / "poor" / "clip_ids.txt", "c004", "c999")  # a test clip
-    result = run(data, "--n_way=5", "--k_shot=3", "--num_seeds=1", "--max_epochs=2", "--missing=drop",
-                 f"--out={data / 'less'}")
-    assert result.returncode == 0 and "1 clips dropped" in result.stderr and "'c004'" in result.stderr
+    result = run(
+        data,
+        "--n_way=5",
+        "--k_shot=3",
+        "--num_seeds=1",
+        "--max_epochs=2",
+        "--missing=drop",
+        f"--out={data / 'less'}",
+    )
+    assert (
+        result.returncode == 0 and "1 clips dropped" in result.stderr and "'c004'" in result.stderr
+    )
     counts = {}
     for row in read_per_tag(data / "less"):
         counts.setdefault((row.seed, row.tag), set()).add(row.test_positives)
     assert all(len(values) == 1 for values in counts.values())
-    order = [{line.split(",")[2]: line.split(",")[1] for line in (data / name / "episodes.csv").read_text().splitlines()
-              if line.startswith("0,")} for name in ("out", "less")]
+    order = [
+        {
+            line.split(",")[2]: line.split(",")[1]
+            for line in (data / name / "episodes.csv").read_text().splitlines()
+            if line.startswith("0,")
+        }
+        for name in ("out", "less")
+    ]
     assert order[0] == order[1], "tags are ranked, and drawn, over every clip of the manifest"
 
 
@@ -255,23 +385,42 @@ def test_compiled_programs_do_not_pile_up(data):
 
 
 def test_fewer_says_how_scarce(data):
-    result = run(data, "--n_way=6", "--k_shot=40", "--num_seeds=1", "--max_epochs=2", "--on_scarce=fewer",
-                 "--embedding=good")
+    result = run(
+        data,
+        "--n_way=6",
+        "--k_shot=40",
+        "--num_seeds=1",
+        "--max_epochs=2",
+        "--on_scarce=fewer",
+        "--embedding=good",
+    )
     assert result.returncode == 0, result.stderr
     assert "supports have fewer than K = 40 clips; the smallest is of 't" in result.stderr
 
 
 def test_a_tag_without_test_positives_is_empty_counted_and_out_of_the_mean(data):
     clips = read_manifest(data / "manifest.csv")
-    change(data, tags=tuple(tuple(tag for tag in tags if tag != "t1" or split != "test")
-                            for tags, split in zip(clips.tags, clips.splits, strict=True)))
-    result = run(data, "--n_way=6", "--k_shot=2", "--num_seeds=1", "--max_epochs=5", "--embedding=good")
+    change(
+        data,
+        tags=tuple(
+            tuple(tag for tag in tags if tag != "t1" or split != "test")
+            for tags, split in zip(clips.tags, clips.splits, strict=True)
+        ),
+    )
+    result = run(
+        data, "--n_way=6", "--k_shot=2", "--num_seeds=1", "--max_epochs=5", "--embedding=good"
+    )
     assert result.returncode == 0, result.stderr
-    assert "1 of 6 tags have no positive or no negative test clip" in result.stderr and "(t1)" in result.stderr
+    assert (
+        "1 of 6 tags have no positive or no negative test clip" in result.stderr
+        and "(t1)" in result.stderr
+    )
     tags = read_per_tag(data / "out")
     empty = [row for row in tags if np.isnan(row.average_precision)]
-    assert [(row.tag, row.test_positives) for row in empty] == [("t1", 0)] and np.isnan(empty[0].roc_auc)
-    probe, = read_probes(data / "out")
+    assert [(row.tag, row.test_positives) for row in empty] == [("t1", 0)] and np.isnan(
+        empty[0].roc_auc
+    )
+    (probe,) = read_probes(data / "out")
     assert probe.mAP == pytest.approx(np.nanmean([row.average_precision for row in tags]), abs=1e-6)
 
 
@@ -279,7 +428,11 @@ def test_another_configuration_in_the_same_directory(data):
     sweep(config(data))
     before = (data / "out" / "probes.csv").read_bytes()
     result = run(data, "--n_way=2", "--k_shot=1")
-    assert result.returncode == 2 and "another configuration" in result.stderr and result.stderr.count("\n") == 1
+    assert (
+        result.returncode == 2
+        and "another configuration" in result.stderr
+        and result.stderr.count("\n") == 1
+    )
     assert (data / "out" / "probes.csv").read_bytes() == before
 
 
@@ -293,8 +446,18 @@ def test_a_damaged_directory_is_made_whole(data):
     sweep(config(data))
     assert {path.name: path.read_bytes() for path in (data / "out").glob("*.csv")} == files
     edit(data / "out" / "probes.csv", "good,adam,2,1,0", "good,adam,9,1,0")
-    result = run(data, "--n_way=2", "--n_way=5", "--k_shot=1", "--k_shot=3", "--num_seeds=2", "--learning_rate=0.01",
-                 "--max_epochs=20", "--embedding=good", "--embedding=combined")
+    result = run(
+        data,
+        "--n_way=2",
+        "--n_way=5",
+        "--k_shot=1",
+        "--k_shot=3",
+        "--num_seeds=2",
+        "--learning_rate=0.01",
+        "--max_epochs=20",
+        "--embedding=good",
+        "--embedding=combined",
+    )
     assert result.returncode == 2 and "is not of this configuration" in result.stderr
 
 
@@ -302,51 +465,95 @@ def test_a_store_that_changed_is_not_resumed(data):
     flags = ["--n_way=2", "--k_shot=1", "--num_seeds=1", "--max_epochs=2", "--embedding=good"]
     array = np.load(data / "good" / "features.npy")
     digest = hashlib.sha256((data / "good" / "features.npy").read_bytes()).hexdigest()
-    edit(data / "good" / "store.json", '"checksums": {}', f'"checksums": {{"features.npy": "{digest}"}}')
+    edit(
+        data / "good" / "store.json",
+        '"checksums": {}',
+        f'"checksums": {{"features.npy": "{digest}"}}',
+    )
     assert run(data, *flags).returncode == 0
     assert run(data, *flags).returncode == 0
     np.save(data / "good" / "features.npy", array[::-1])
     result = run(data, *flags)
-    assert result.returncode == 2 and "not what it was when the store was completed" in result.stderr
+    assert (
+        result.returncode == 2 and "not what it was when the store was completed" in result.stderr
+    )
 
 
 def test_a_probe_that_diverges_has_no_metric(data):
-    result = run(data, "--n_way=2", "--k_shot=1", "--num_seeds=1", "--max_epochs=5", "--learning_rate=1e38",
-                 "--embedding=good")
+    result = run(
+        data,
+        "--n_way=2",
+        "--k_shot=1",
+        "--num_seeds=1",
+        "--max_epochs=5",
+        "--learning_rate=1e38",
+        "--embedding=good",
+    )
     assert result.returncode == 0, result.stderr
     assert "1 probes never had a finite validation loss" in result.stderr
     assert [row.mAP for row in read_probes(data / "out")] == [pytest.approx(np.nan, nan_ok=True)]
 
 
 def test_converged_probes_from_files_to_table(data):
-    result = run(data, "--n_way=1", "--n_way=4", "--k_shot=2", "--k_shot=full", "--num_seeds=2", "--solver=lbfgs",
-                 "--weight_norms", "--standardize=train")
+    result = run(
+        data,
+        "--n_way=1",
+        "--n_way=4",
+        "--k_shot=2",
+        "--k_shot=full",
+        "--num_seeds=2",
+        "--solver=lbfgs",
+        "--weight_norms",
+        "--standardize=train",
+    )
     assert result.returncode == 0, result.stderr
     rows = read_rows(data / "out" / "solver.csv", SolverRow)
-    assert [row.key for row in rows] == [row.key for row in read_probes(data / "out")] and len(rows) == 24
+    assert [row.key for row in rows] == [row.key for row in read_probes(data / "out")] and len(
+        rows
+    ) == 24
     assert all(row.l2 > 0 and row.gradient_norm < 1e-2 for row in rows)
-    assert np.isfinite(np.load(data / "out" / "weight_norms" / "combined.npy", allow_pickle=False)).all()
-    good, poor = (np.mean([row.mAP for row in read_probes(data / "out") if row.embedding == name and row.n_way == 4])
-                  for name in ("good", "poor"))
+    assert np.isfinite(
+        np.load(data / "out" / "weight_norms" / "combined.npy", allow_pickle=False)
+    ).all()
+    good, poor = (
+        np.mean(
+            [
+                row.mAP
+                for row in read_probes(data / "out")
+                if row.embedding == name and row.n_way == 4
+            ]
+        )
+        for name in ("good", "poor")
+    )
     assert good > poor
 
 
 @pytest.mark.parametrize("solver", ["adam", "lbfgs"])
 def test_tagged_test_clips(data, solver):
     how = SolverConfig(solver, learning_rate=0.01, max_epochs=9)
-    tagged_only, everything = (replace(config(data, test_clips=clips), solver=how, embeddings=("good",))
-                               for clips in ("tagged", "all"))
+    tagged_only, everything = (
+        replace(config(data, test_clips=clips), solver=how, embeddings=("good",))
+        for clips in ("tagged", "all")
+    )
     rows = sweep(tagged_only)
     tagged = {(row.key, row.tag): row for row in read_per_tag(data / "out")}
     clips = read_manifest(data / "manifest.csv")
     for row in rows:
         tags = {tag for key, tag in tagged if key == row.key}
-        mine = [set(clip) & tags for clip, split in zip(clips.tags, clips.splits, strict=True) if split == "test"]
+        mine = [
+            set(clip) & tags
+            for clip, split in zip(clips.tags, clips.splits, strict=True)
+            if split == "test"
+        ]
         counted = [clip for clip in mine if clip]
         assert 0 < len(counted) < len(mine)
-        assert row.chance_mAP == pytest.approx(sum(map(len, counted)) / len(counted) / len(tags), abs=1e-6)
+        assert row.chance_mAP == pytest.approx(
+            sum(map(len, counted)) / len(counted) / len(tags), abs=1e-6
+        )
     whole = {row.key: row.mAP for row in sweep(replace(everything, out=str(data / "all")))}
-    assert all(row.mAP >= whole[row.key] - 1e-6 for row in rows), "fewer negatives, and never a lower precision"
+    assert all(row.mAP >= whole[row.key] - 1e-6 for row in rows), (
+        "fewer negatives, and never a lower precision"
+    )
 
 
 def test_smallest_sweep(data):
@@ -355,6 +562,8 @@ def test_smallest_sweep(data):
 
 
 def test_help_teaches():
-    result = subprocess.run([sys.executable, "-m", "fsprobe.sweep", "--help"], cwd=ROOT, capture_output=True, text=True)
+    result = subprocess.run(
+        [sys.executable, "-m", "fsprobe.sweep", "--help"], cwd=ROOT, capture_output=True, text=True
+    )
     assert result.returncode == 0 and "python -m fsprobe.sweep --manifest" in result.stdout
     assert "--k_shot" in result.stdout and "--restore_best" in result.stdout.replace("[no]", "")

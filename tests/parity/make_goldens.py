@@ -2,7 +2,8 @@
 
     PYTHONPATH=tests .venv-parity/bin/python tests/parity/make_goldens.py
 
-Weights and audio come from seeded generators (tests/golden.py), so only what the packages compute is stored.
+Weights and audio come from seeded generators (tests/golden.py), so only what the packages compute
+is stored.
 """
 
 import contextlib
@@ -27,7 +28,10 @@ def make_vggish() -> Arrays:
     from torchvggish import vggish_input
 
     log_mel = vggish_input.waveform_to_examples(audio, vggish.SAMPLE_RATE)[:, 0].detach().numpy()
-    return {"log_mel": log_mel[:, ::8].astype(np.float32), "frames": clip_frames(audio).astype(np.uint8)}
+    return {
+        "log_mel": log_mel[:, ::8].astype(np.float32),
+        "frames": clip_frames(audio).astype(np.uint8),
+    }
 
 
 def make_openl3(variant: str) -> Arrays:
@@ -45,16 +49,26 @@ def make_passt() -> Arrays:
     import torch
     from hear21passt import base30sec
 
-    with contextlib.redirect_stdout(io.StringIO()), mock.patch.object(base30sec, "get_model_passt"), torch.no_grad():
+    with (
+        contextlib.redirect_stdout(io.StringIO()),
+        mock.patch.object(base30sec, "get_model_passt"),
+        torch.no_grad(),
+    ):
         mel = base30sec.get_basic_model(mode="embed_only").mel.eval()
         log_mel = mel(torch.tensor(audio)[None])[0].numpy()
-    return {"frames": timestamp(audio[:round(PASST_SECONDS * passt.SAMPLE_RATE)]), "scene": scene(audio),
-            "log_mel": log_mel[:, ::10]}
+    return {
+        "frames": timestamp(audio[: round(PASST_SECONDS * passt.SAMPLE_RATE)]),
+        "scene": scene(audio),
+        "log_mel": log_mel[:, ::10],
+    }
 
 
 MAKERS: dict[str, Callable[[], Arrays]] = {
-    "vggish": make_vggish, "openl3": lambda: make_openl3("openl3"),
-    "torchopenl3": lambda: make_openl3("torchopenl3"), "passt": make_passt}
+    "vggish": make_vggish,
+    "openl3": lambda: make_openl3("openl3"),
+    "torchopenl3": lambda: make_openl3("torchopenl3"),
+    "passt": make_passt,
+}
 
 
 def main() -> None:

@@ -9,13 +9,20 @@ import numpy as np
 import pytest
 from signals import SYNTHETIC
 
-from extract.audio import decode
+from extract.audio.decoding import decode
 from extract.errors import InputError
 
-RECORDINGS = ("drum_bass.ogg", "joram-moments_of_clarity-08-solipsism-59-88.mp3", "solo_trumpet.ogg", "vibe_ace.ogg")
+RECORDINGS = (
+    "drum_bass.ogg",
+    "joram-moments_of_clarity-08-solipsism-59-88.mp3",
+    "solo_trumpet.ogg",
+    "vibe_ace.ogg",
+)
 CLIPS = (*SYNTHETIC, *RECORDINGS)
 REQUIRED = os.environ.get("FSPROBE_PARITY") == "required"
-SECONDS = float(os.environ.get("FSPROBE_PARITY_SECONDS", "4"))  # of every clip; 30 takes the recordings whole
+SECONDS = float(
+    os.environ.get("FSPROBE_PARITY_SECONDS", "4")
+)  # of every clip; 30 takes the recordings whole
 
 
 def clip(name: str, rate: int, seconds: float, request: pytest.FixtureRequest) -> np.ndarray:
@@ -27,11 +34,13 @@ def clip(name: str, rate: int, seconds: float, request: pytest.FixtureRequest) -
         if REQUIRED:
             pytest.fail(str(skipped))
         raise
-    return decode(folder / "audio" / name, rate)[:round(rate * seconds)]
+    return decode(folder / "audio" / name, rate)[: round(rate * seconds)]
 
 
 def installed(function: Callable[..., Any], *args: Any) -> Any:
-    """function(*args); skips, with what is missing, where that is a package (unless FSPROBE_PARITY=required)."""
+    """function(*args); skips, with what is missing, where that is a package (unless
+    FSPROBE_PARITY=required).
+    """
     try:
         return function(*args)
     except InputError as error:
@@ -41,12 +50,16 @@ def installed(function: Callable[..., Any], *args: Any) -> Any:
 
 
 def assert_agree(actual: Any, expected: Any, tolerance: float = 1e-3) -> None:
-    """Equal shapes, finite, and max |difference| at most `tolerance` of the largest expected magnitude."""
+    """Equal shapes, finite, and max |difference| at most `tolerance` of the largest expected
+    magnitude.
+    """
     actual, expected = np.asarray(actual), np.asarray(expected)
     assert actual.shape == expected.shape
     assert actual.dtype == expected.dtype == np.float32
     assert np.isfinite(expected).all()
     scale = np.abs(expected).max() or 1.0
     difference = np.abs(actual - expected).max() / scale
-    print(f"max |difference| {difference:.1e} of scale {scale:.4g}, {len(actual)} rows")  # pytest -s -v shows it
+    print(
+        f"max |difference| {difference:.1e} of scale {scale:.4g}, {len(actual)} rows"
+    )  # pytest -s -v shows it
     assert difference <= tolerance

@@ -15,5 +15,8 @@ def test_goldens_are_current(name: str) -> None:
     assert made.keys() == kept.keys()
     for key, array in kept.items():
         # another CPU sums in another order, and may round a quantised value the other way
-        np.testing.assert_allclose(made[key].astype(np.float32), array.astype(np.float32),
-                                   atol=1 if array.dtype == np.uint8 else 1e-4 * np.abs(array).max())
+        np.testing.assert_allclose(
+            made[key].astype(np.float32),
+            array.astype(np.float32),
+            atol=1 if array.dtype == np.uint8 else 1e-4 * np.abs(array).max(),
+        )

@@ -29,17 +29,23 @@ def params() -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def package(params: dict[str, Any]) -> Callable[[passt.Config], Callable[[np.ndarray], np.ndarray]]:
     tensors = to_published(params, passt.layout())
-    return lambda config: installed(packages.passt, tensors, config.window, config.hop, config.mode)[0]
+    return lambda config: installed(
+        packages.passt, tensors, config.window, config.hop, config.mode
+    )[0]
 
 
 @pytest.mark.parametrize("name", CLIPS)
-def test_timestamps(name: str, params: dict[str, Any], package: Callable, request: pytest.FixtureRequest) -> None:
+def test_timestamps(
+    name: str, params: dict[str, Any], package: Callable, request: pytest.FixtureRequest
+) -> None:
     audio = clip(name, RATE, SECONDS / 2, request)
     assert_agree(passt.frames(params, audio[None])[0], package(DEFAULT)(audio))
 
 
 @pytest.mark.parametrize("name", CLIPS)
-def test_scenes(name: str, params: dict[str, Any], package: Callable, request: pytest.FixtureRequest) -> None:
+def test_scenes(
+    name: str, params: dict[str, Any], package: Callable, request: pytest.FixtureRequest
+) -> None:
     config = passt.Config(mode="scene")
     audio = clip(name, RATE, SECONDS, request)
     expected = package(config)(audio)
@@ -59,15 +65,30 @@ def test_front_end(name: str, package: Callable, request: pytest.FixtureRequest)
     from hear21passt.base30sec import AugmentMelSTFT
 
     with contextlib.redirect_stdout(io.StringIO()):
-        mel = AugmentMelSTFT(n_mels=128, sr=32000, win_length=800, hopsize=320, n_fft=1024, freqm=48, timem=192,
-                             htk=False, fmin=0.0, fmax=None, norm=1, fmin_aug_range=10, fmax_aug_range=2000).eval()
+        mel = AugmentMelSTFT(
+            n_mels=128,
+            sr=32000,
+            win_length=800,
+            hopsize=320,
+            n_fft=1024,
+            freqm=48,
+            timem=192,
+            htk=False,
+            fmin=0.0,
+            fmax=None,
+            norm=1,
+            fmin_aug_range=10,
+            fmax_aug_range=2000,
+        ).eval()
     audio = clip(name, RATE, SECONDS, request)
     with torch.no_grad():
         expected = mel(torch.tensor(audio)[None]).numpy()
     assert_agree(jax.jit(log_mel)(audio[None]), expected)
 
 
-@pytest.mark.parametrize("config", [passt.Config(window=0.5, hop=0.25), passt.Config(window=0.1501, hop=0.3333)])
+@pytest.mark.parametrize(
+    "config", [passt.Config(window=0.5, hop=0.25), passt.Config(window=0.1501, hop=0.3333)]
+)
 def test_other_windows(config: passt.Config, params: dict[str, Any], package: Callable) -> None:
     audio = noise(RATE, 1.01)
     assert_agree(passt.frames(params, audio[None], config)[0], package(config)(audio))
@@ -83,15 +104,18 @@ def test_lengths(samples: int, params: dict[str, Any], package: Callable) -> Non
 
 
 @pytest.mark.parametrize("zipped", [False, True], ids=["old", "zip"])
-def test_both_load_the_published_file(zipped: bool, package: Callable, tmp_path: Path,
-                                      monkeypatch: pytest.MonkeyPatch) -> None:
+def test_both_load_the_published_file(
+    zipped: bool, package: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     package(DEFAULT)
     import torch
     from hear21passt import base30sec
     from hear21passt.models.passt import get_model
 
     path = tmp_path / "passt-s-f128-30sec-p16-s10-ap.473-swa.pt"
-    monkeypatch.setattr("hear21passt.models.helpers.vit_helpers.download_cached_file", lambda url, **_: str(path))
+    monkeypatch.setattr(
+        "hear21passt.models.helpers.vit_helpers.download_cached_file", lambda url, **_: str(path)
+    )
     with contextlib.redirect_stdout(io.StringIO()):
         torch.manual_seed(0)
         state = get_model(arch="passt_30sec", input_tdim=3000, pretrained=False).state_dict()

@@ -40,19 +40,29 @@ def package(tensors: dict[str, np.ndarray]) -> Callable[[np.ndarray], np.ndarray
 def examples(audio: np.ndarray) -> Any:
     from torchvggish import vggish_input
 
-    return vggish_input.waveform_to_examples(audio, RATE).detach().float()  # made with requires_grad
+    return (
+        vggish_input.waveform_to_examples(audio, RATE).detach().float()
+    )  # made with requires_grad
 
 
 def assert_quantised_alike(actual: Any, expected: np.ndarray) -> None:
     difference = np.abs(np.asarray(actual) - expected)
-    print(f"{(difference > 0).mean():.2%} of {difference.size} values differ, by at most {difference.max():g}")
+    print(
+        f"{(difference > 0).mean():.2%} of {difference.size} values differ, by at most "
+        f"{difference.max():g}"
+    )
     assert difference.max() <= 1
     assert (difference > 0).sum() <= max(1, 0.01 * difference.size)
 
 
 @pytest.mark.parametrize("name", CLIPS)
-def test_front_end_and_embeddings(name: str, params: dict[str, Any], tensors: dict[str, np.ndarray],
-                                  package: Callable, request: pytest.FixtureRequest) -> None:
+def test_front_end_and_embeddings(
+    name: str,
+    params: dict[str, Any],
+    tensors: dict[str, np.ndarray],
+    package: Callable,
+    request: pytest.FixtureRequest,
+) -> None:
     import torch
     from torchvggish import torchvggish
 
@@ -60,16 +70,22 @@ def test_front_end_and_embeddings(name: str, params: dict[str, Any], tensors: di
     windows = vggish.windows(audio)
     assert_agree(vggish.log_mel(windows), examples(audio)[:, 0].numpy())
     network = torchvggish._vgg().eval()
-    network.load_state_dict({key: torch.tensor(value) for key, value in tensors.items() if not key.startswith("pca")})
+    network.load_state_dict(
+        {key: torch.tensor(value) for key, value in tensors.items() if not key.startswith("pca")}
+    )
     with torch.no_grad():
-        assert_agree(jax.jit(vggish.network_output)(params, windows), network(examples(audio)).numpy())
+        assert_agree(
+            jax.jit(vggish.network_output)(params, windows), network(examples(audio)).numpy()
+        )
     expected = package(audio)
     if name == "noise":  # not all of them at the stops
         assert ((expected > 0) & (expected < 255)).mean() > 0.5
     assert_quantised_alike(vggish.frames(params, audio[None])[0], expected)
 
 
-@pytest.mark.parametrize("samples", [vggish.WINDOW, vggish.WINDOW + vggish.HOP - 1, vggish.WINDOW + vggish.HOP])
+@pytest.mark.parametrize(
+    "samples", [vggish.WINDOW, vggish.WINDOW + vggish.HOP - 1, vggish.WINDOW + vggish.HOP]
+)
 def test_lengths(samples: int, params: dict[str, Any], package: Callable) -> None:
     audio = noise(RATE, samples / RATE)
     expected = package(audio)  # of one example, which the package squeezes
@@ -78,23 +94,38 @@ def test_lengths(samples: int, params: dict[str, Any], package: Callable) -> Non
 
 
 @pytest.mark.parametrize("zipped", [False, True], ids=["old", "zip"])
-def test_both_load_the_published_files(zipped: bool, tensors: dict[str, np.ndarray], package: Callable, tmp_path: Path,
-                                       monkeypatch: pytest.MonkeyPatch) -> None:
-    """The package's own constructor and `load_params` take the same two files; the published PCA's is NumPy's."""
+def test_both_load_the_published_files(
+    zipped: bool,
+    tensors: dict[str, np.ndarray],
+    package: Callable,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The package's own constructor and `load_params` take the same two files; the published PCA's
+    is NumPy's.
+    """
     import torch
     from torchvggish import torchvggish
 
-    files = {torchvggish.VGGISH_WEIGHTS: {key: torch.tensor(value) for key, value in tensors.items()
-                                          if not key.startswith("pca")},
-             torchvggish.PCA_PARAMS: {key: value.astype(np.float64) for key, value in tensors.items()
-                                      if key.startswith("pca")}}
+    files = {
+        torchvggish.VGGISH_WEIGHTS: {
+            key: torch.tensor(value) for key, value in tensors.items() if not key.startswith("pca")
+        },
+        torchvggish.PCA_PARAMS: {
+            key: value.astype(np.float64) for key, value in tensors.items() if key.startswith("pca")
+        },
+    }
     for url, content in files.items():
         path = tmp_path / url.rsplit("/", 1)[-1]
         torch.save(content, path, _use_new_zipfile_serialization=zipped)
         if not zipped:  # names as NumPy 1 wrote them
-            path.write_bytes(path.read_bytes().replace(b"numpy._core.multiarray", b"numpy.core.multiarray"))
-    monkeypatch.setattr("torch.hub.load_state_dict_from_url",
-                        lambda url, **_: torch.load(tmp_path / url.rsplit("/", 1)[-1], weights_only=False))
+            path.write_bytes(
+                path.read_bytes().replace(b"numpy._core.multiarray", b"numpy.core.multiarray")
+            )
+    monkeypatch.setattr(
+        "torch.hub.load_state_dict_from_url",
+        lambda url, **_: torch.load(tmp_path / url.rsplit("/", 1)[-1], weights_only=False),
+    )
     model = torchvggish.vggish(postprocess=True).eval()
     audio = noise(RATE, 3)
     with torch.no_grad():

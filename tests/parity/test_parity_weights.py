@@ -1,4 +1,6 @@
-"""PyTorch weights files, as torch writes them: the formats that are published, and what must never be loaded."""
+"""PyTorch weights files, as torch writes them: the formats that are published, and what must never
+be loaded.
+"""
 
 import os
 import pickle
@@ -14,9 +16,9 @@ import test_download
 
 from extract.embeddings import build, openl3, vggish
 from extract.embeddings._pretrained import to_published
+from extract.embeddings.weights_formats import cache_file, read_weights
 from extract.errors import InputError
 from extract.weights import PUBLISHED, Config, convert
-from extract.weights_formats import cache_file, read_weights
 
 if os.environ.get("FSPROBE_PARITY") == "required":
     import torch
@@ -35,8 +37,14 @@ def params() -> dict[str, Any]:
 
 def write_vggish(folder: Path, params: dict[str, Any], zipped: bool = True) -> None:
     tensors = to_published(params, vggish.layout())
-    network = {name: torch.tensor(tensor) for name, tensor in tensors.items() if not name.startswith("pca")}
-    pca = {name: tensor.astype(np.float64) for name, tensor in tensors.items() if name.startswith("pca")}
+    network = {
+        name: torch.tensor(tensor) for name, tensor in tensors.items() if not name.startswith("pca")
+    }
+    pca = {
+        name: tensor.astype(np.float64)
+        for name, tensor in tensors.items()
+        if name.startswith("pca")
+    }
     for name, state in ((VGGISH, network), (PCA, pca)):
         torch.save(state, folder / name, _use_new_zipfile_serialization=zipped)
 
@@ -44,23 +52,35 @@ def write_vggish(folder: Path, params: dict[str, Any], zipped: bool = True) -> N
 @pytest.mark.parametrize("zipped", [False, True], ids=["old", "zip"])
 def test_local_files_convert_and_run(zipped: bool, params: dict[str, Any], tmp_path: Path) -> None:
     write_vggish(tmp_path, params, zipped)
-    command = [sys.executable, "-m", "extract.weights", "--embedding=vggish", f"--weights={tmp_path / VGGISH}",
-               f"--cache_dir={tmp_path / 'cache'}"]
+    command = [
+        sys.executable,
+        "-m",
+        "extract.weights",
+        "--embedding=vggish",
+        f"--weights={tmp_path / VGGISH}",
+        f"--cache_dir={tmp_path / 'cache'}",
+    ]
     subprocess.run(command, check=True, capture_output=True, cwd=Path(__file__).parents[2])
     for source in ({"cache_dir": tmp_path / "cache"}, {"weights": tmp_path / VGGISH}):
         embedding = build("vggish", **source)
         jax.tree.map(np.testing.assert_array_equal, embedding.params, params)
         assert set(embedding.provenance["weights"]) == {VGGISH, PCA}
     (tmp_path / PCA).unlink()
-    with pytest.raises(InputError, match=r"its second file vggish_pca_params\*.pth must lie in the same folder"):
+    with pytest.raises(
+        InputError, match=r"its second file vggish_pca_params\*.pth must lie in the same folder"
+    ):
         vggish.load_params(tmp_path / VGGISH)
 
 
-def test_a_download_with_another_hash_is_refused(server: Any, params: dict[str, Any], tmp_path: Path) -> None:
+def test_a_download_with_another_hash_is_refused(
+    server: Any, params: dict[str, Any], tmp_path: Path
+) -> None:
     """VGGish's hashes are published, and random weights do not have them."""
     write_vggish(tmp_path, params)
     server.files = {f"/{name}": (tmp_path / name).read_bytes() for name in (VGGISH, PCA)}
-    with pytest.raises(InputError, match=r"SHA-256 .* instead of 10086976; the download was removed"):
+    with pytest.raises(
+        InputError, match=r"SHA-256 .* instead of 10086976; the download was removed"
+    ):
         convert(Config("vggish", cache_dir=str(tmp_path / "cache"), base_url=server.url))
     assert not cache_file("vggish", "", tmp_path / "cache").exists()
 
@@ -75,7 +95,10 @@ def test_a_download_of_pth_tar(server: Any, tmp_path: Path) -> None:
     target = convert(Config("openl3", "torchopenl3", str(tmp_path), base_url=server.url))
     assert server.log == [None, "bytes=1000000-"]
     assert set(openl3.load_params(target)) == {"params", "batch_stats", "frontend"}
-    assert build("openl3", variant="torchopenl3", cache_dir=str(tmp_path)).provenance["variant"] == "torchopenl3"
+    assert (
+        build("openl3", variant="torchopenl3", cache_dir=str(tmp_path)).provenance["variant"]
+        == "torchopenl3"
+    )
 
 
 class Malicious:
@@ -97,7 +120,9 @@ def test_code_is_never_run(how: str, suffix: str, tmp_path: Path) -> None:
         path.write_bytes(pickle.dumps(state["evil"]))
     else:
         torch.save(state, path, _use_new_zipfile_serialization=how == "zip")
-    with pytest.raises(InputError, match=r"w\.\S+: damaged, or not a PyTorch file of weights only") as caught:
+    with pytest.raises(
+        InputError, match=r"w\.\S+: damaged, or not a PyTorch file of weights only"
+    ) as caught:
         read_weights(path)
     assert "\n" not in str(caught.value)
     assert not trap.exists()
@@ -110,7 +135,7 @@ def test_code_is_never_run(how: str, suffix: str, tmp_path: Path) -> None:
 def test_truncated_files_are_refused(zipped: bool, share: float, tmp_path: Path) -> None:
     path = tmp_path / "w.pth"
     torch.save({"x": torch.zeros(10_000)}, path, _use_new_zipfile_serialization=zipped)
-    path.write_bytes(path.read_bytes()[:int(share * path.stat().st_size)])
+    path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
     with pytest.raises(InputError, match="damaged"):
         read_weights(path)
 
@@ -129,17 +154,23 @@ def test_bfloat16_is_read(tmp_path: Path) -> None:
     assert {tensor.dtype for tensor in tensors.values()} == {np.dtype(np.float32)}
 
 
-ODD = {"sparse": lambda: torch.eye(3).to_sparse(), "meta": lambda: torch.zeros(3, device="meta"),
-       "complex": lambda: torch.zeros(3, dtype=torch.complex64), "complex array": lambda: np.zeros(3, np.complex64),
-       "quantised": lambda: torch.quantize_per_tensor(torch.ones(3), 0.1, 0, torch.qint8)}
+ODD = {
+    "sparse": lambda: torch.eye(3).to_sparse(),
+    "meta": lambda: torch.zeros(3, device="meta"),
+    "complex": lambda: torch.zeros(3, dtype=torch.complex64),
+    "complex array": lambda: np.zeros(3, np.complex64),
+    "quantised": lambda: torch.quantize_per_tensor(torch.ones(3), 0.1, 0, torch.qint8),
+}
 
 
 @pytest.mark.parametrize("kind", ODD)
 @pytest.mark.filterwarnings("ignore")
 def test_tensors_that_are_no_plain_arrays_are_refused(kind: str, tmp_path: Path) -> None:
     torch.save({"good": torch.zeros(2), "odd": ODD[kind]()}, tmp_path / "w.pt")
-    with pytest.raises(InputError, match=r"w\.pt: (tensor 'odd' is not a plain array|damaged, or not a PyTorch file)") \
-            as caught:
+    with pytest.raises(
+        InputError,
+        match=r"w\.pt: (tensor 'odd' is not a plain array|damaged, or not a PyTorch file)",
+    ) as caught:
         read_weights(tmp_path / "w.pt")
     assert "\n" not in str(caught.value)
     assert "weights_only" not in str(caught.value)
@@ -148,8 +179,14 @@ def test_tensors_that_are_no_plain_arrays_are_refused(kind: str, tmp_path: Path)
 @pytest.mark.filterwarnings("ignore")
 def test_torchscript_is_refused_in_one_line(tmp_path: Path) -> None:
     torch.jit.script(torch.nn.Linear(2, 2)).save(str(tmp_path / "w.pt"))
-    command = [sys.executable, "-m", "extract.weights", "--embedding=passt", f"--weights={tmp_path / 'w.pt'}",
-               f"--cache_dir={tmp_path}"]
+    command = [
+        sys.executable,
+        "-m",
+        "extract.weights",
+        "--embedding=passt",
+        f"--weights={tmp_path / 'w.pt'}",
+        f"--cache_dir={tmp_path}",
+    ]
     done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[2])
     assert done.returncode == 2
     assert "a TorchScript archive" in done.stderr
@@ -157,7 +194,9 @@ def test_torchscript_is_refused_in_one_line(tmp_path: Path) -> None:
 
 
 def test_torchs_advice_is_not_passed_on(tmp_path: Path) -> None:
-    for number, content in enumerate((b"", b"PK\x03\x04junk", b"\x80\x02junk", b"{", pickle.dumps(print), bytes(1000))):
+    for number, content in enumerate(
+        (b"", b"PK\x03\x04junk", b"\x80\x02junk", b"{", pickle.dumps(print), bytes(1000))
+    ):
         path = tmp_path / f"{number}.pt"
         path.write_bytes(content)
         with pytest.raises(InputError, match="damaged, or not a PyTorch file") as caught:

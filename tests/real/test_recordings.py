@@ -6,17 +6,19 @@ import numpy as np
 import pytest
 import soundfile
 
-from extract.audio import decode
+from extract.audio.decoding import decode
 from extract.embeddings import build
 from extract.manifest import Manifest
-from extract.pipeline import RunConfig, extract_clips
+from extract.pipeline.extract_clips import RunConfig, extract_clips
+from extract.storage.check import verify
 from extract.store import open_store
-from extract.store_check import verify
 
 
 @pytest.fixture
 def recordings(real_data: Path) -> list[Path]:
-    files = sorted(file for file in (real_data / "audio").iterdir() if file.suffix in (".mp3", ".ogg"))
+    files = sorted(
+        file for file in (real_data / "audio").iterdir() if file.suffix in (".mp3", ".ogg")
+    )
     assert len(files) == 4
     return files
 
@@ -46,12 +48,15 @@ def test_logmel_of_a_folder_with_a_broken_file(recordings: list[Path], tmp_path:
     (audio / "empty.mp3").write_bytes(b"")
     names = tuple(sorted(file.name for file in audio.iterdir()))
     manifest = Manifest(names, names, ("train",) * 6, ((),) * 6)
-    summary = extract_clips(manifest, audio, build("logmel"), tmp_path / "s",
-                            RunConfig(num_workers=2, keep_frames=True))
+    summary = extract_clips(
+        manifest, audio, build("logmel"), tmp_path / "s", RunConfig(num_workers=2, keep_frames=True)
+    )
     assert (summary.done, summary.failed) == (5, 1)
     assert verify(tmp_path / "s").problems == ()
     store = open_store(tmp_path / "s")
-    assert (tmp_path / "s" / "failures.csv").read_text() == "clip_id,reason\nempty.mp3,empty file (0 bytes)\n"
+    assert (
+        tmp_path / "s" / "failures.csv"
+    ).read_text() == "clip_id,reason\nempty.mp3,empty file (0 bytes)\n"
     rows = store.rows("features", [names.index(file.name) for file in recordings])
     assert (rows[:, 128:220] > 0.5).all()  # dB: music moves in every band that the mp3 has
     assert np.linalg.norm(rows[0] - rows[1]) > 10

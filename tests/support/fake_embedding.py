@@ -1,6 +1,7 @@
-"""An Embedding by windows, small enough for tests, and a run with it as a process that a test may kill.
+"""An Embedding by windows, small enough for tests, and a run with it as a process that a test may
+kill.
 
-    python tests/fake_embedding.py MANIFEST AUDIO_ROOT STORE [seconds to sleep per clip]
+python tests/fake_embedding.py MANIFEST AUDIO_ROOT STORE [seconds to sleep per clip]
 """
 
 import sys
@@ -25,17 +26,29 @@ def build(batch_size: int = 16) -> Embedding:
         spectrum = jnp.log(jnp.abs(jnp.fft.rfft(batch)) + 1e-3)
         return jnp.tanh(spectrum @ params) * jnp.std(batch, axis=1, keepdims=True)
 
-    weights = np.random.default_rng(0).standard_normal((WINDOW // 2 + 1, DIM)).astype(np.float32) / 10
-    return Embedding(name="fake", sample_rate=RATE, dim=DIM, window=WINDOW / RATE, hop=HOP / RATE, windows=windows,
-                     embed=embed, params=weights, batch_size=batch_size, provenance={"package": "tests"})
+    weights = (
+        np.random.default_rng(0).standard_normal((WINDOW // 2 + 1, DIM)).astype(np.float32) / 10
+    )
+    return Embedding(
+        name="fake",
+        sample_rate=RATE,
+        dim=DIM,
+        window=WINDOW / RATE,
+        hop=HOP / RATE,
+        windows=windows,
+        embed=embed,
+        params=weights,
+        batch_size=batch_size,
+        provenance={"package": "tests"},
+    )
 
 
 def main() -> None:
     from dataclasses import replace
 
-    from extract import store_writer
     from extract.manifest import read_manifest
-    from extract.pipeline import RunConfig, extract_clips
+    from extract.pipeline.extract_clips import RunConfig, extract_clips
+    from extract.storage import writer as store_writer
 
     pause = float(sys.argv[4]) if len(sys.argv) > 4 else 0.0
 
@@ -44,8 +57,13 @@ def main() -> None:
         return windows(audio)
 
     store_writer.COMMIT_SECONDS = 0.02
-    extract_clips(read_manifest(sys.argv[1]), sys.argv[2], replace(build(), windows=slow_windows), sys.argv[3],
-                  RunConfig(num_workers=2, keep_frames=True))
+    extract_clips(
+        read_manifest(sys.argv[1]),
+        sys.argv[2],
+        replace(build(), windows=slow_windows),
+        sys.argv[3],
+        RunConfig(num_workers=2, keep_frames=True),
+    )
 
 
 if __name__ == "__main__":

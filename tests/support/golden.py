@@ -1,4 +1,6 @@
-"""Arrays that the models' packages computed once (tests/parity/make_goldens.py), for tests that need no package."""
+"""Arrays that the models' packages computed once (tests/parity/make_goldens.py), for tests that
+need no package.
+"""
 
 from pathlib import Path
 from typing import Any
@@ -30,7 +32,9 @@ def load(name: str) -> dict[str, np.ndarray]:
 
 
 def assert_agree(actual: Any, expected: np.ndarray, tolerance: float = 1e-4) -> None:
-    """max |difference| ≤ tolerance · max |expected|. Float32 sums in another order differ by some 1e-6."""
+    """max |difference| ≤ tolerance · max |expected|. Float32 sums in another order differ by some
+    1e-6.
+    """
     actual = np.asarray(actual)
     assert actual.shape == expected.shape
     assert actual.dtype == np.float32

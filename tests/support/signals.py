@@ -1,4 +1,6 @@
-"""Signals that the tests of the pretrained models feed them: float32 `[sample]`, the same on every machine."""
+"""Signals that the tests of the pretrained models feed them: float32 `[sample]`, the same on every
+machine.
+"""
 
 import numpy as np
 
@@ -9,9 +11,13 @@ def noise(rate: int, seconds: float, seed: int = 0) -> np.ndarray:
 
 
 def tones(rate: int, seconds: float) -> np.ndarray:
-    """Three steady sines: nothing but rounding errors between them, which a logarithm makes visible."""
+    """Three steady sines: nothing but rounding errors between them, which a logarithm makes
+    visible.
+    """
     time = np.arange(round(rate * seconds)) / rate
-    return sum(0.2 * np.sin(2 * np.pi * frequency * time) for frequency in (220, 1000, 3520)).astype(np.float32)
+    return sum(
+        0.2 * np.sin(2 * np.pi * frequency * time) for frequency in (220, 1000, 3520)
+    ).astype(np.float32)
 
 
 def silence(rate: int, seconds: float) -> np.ndarray:

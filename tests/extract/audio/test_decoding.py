@@ -11,12 +11,14 @@ import soxr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from extract import audio
-from extract.audio import AudioError, decode
+from extract.audio import decoding as audio
+from extract.audio.decoding import AudioError, decode
 
 
 def tone(seconds: float, rate: int, hertz: float = 440.0) -> np.ndarray:
-    return (0.5 * np.sin(2 * np.pi * hertz * np.arange(round(seconds * rate)) / rate)).astype(np.float32)
+    return (0.5 * np.sin(2 * np.pi * hertz * np.arange(round(seconds * rate)) / rate)).astype(
+        np.float32
+    )
 
 
 def write(path: Path, samples: np.ndarray, rate: int, **options: str) -> Path:
@@ -26,7 +28,9 @@ def write(path: Path, samples: np.ndarray, rate: int, **options: str) -> Path:
 
 @pytest.mark.parametrize("channels", [1, 2, 6])
 @pytest.mark.parametrize("rate", [8_000, 11_025, 44_100, 192_000])
-def test_any_rate_and_any_number_of_channels_become_the_same_tone(tmp_path: Path, rate: int, channels: int) -> None:
+def test_any_rate_and_any_number_of_channels_become_the_same_tone(
+    tmp_path: Path, rate: int, channels: int
+) -> None:
     source = np.repeat(tone(0.48, rate)[:, None], channels, axis=1)
     got = decode(write(tmp_path / "a.wav", source, rate, subtype="FLOAT"), 16_000)
     assert got.dtype == np.float32
@@ -45,15 +49,22 @@ def test_formats(tmp_path: Path, extension: str) -> None:
 
 def test_down_mix_is_the_mean(tmp_path: Path) -> None:
     left = tone(0.1, 16_000)
-    silent = decode(write(tmp_path / "a.wav", np.stack([left, -left], axis=1), 16_000, subtype="FLOAT"), 16_000)
+    silent = decode(
+        write(tmp_path / "a.wav", np.stack([left, -left], axis=1), 16_000, subtype="FLOAT"), 16_000
+    )
     assert not silent.any()
-    half = decode(write(tmp_path / "b.wav", np.stack([left, 0 * left], axis=1), 16_000, subtype="FLOAT"), 16_000)
+    half = decode(
+        write(tmp_path / "b.wav", np.stack([left, 0 * left], axis=1), 16_000, subtype="FLOAT"),
+        16_000,
+    )
     np.testing.assert_array_equal(half, left / 2)
 
 
 def test_scale_offset_and_silence_stay(tmp_path: Path) -> None:
     loud = np.full(1000, 3.0, np.float32)  # beyond full scale, as a floating-point file may be
-    np.testing.assert_array_equal(decode(write(tmp_path / "a.wav", loud, 8000, subtype="FLOAT"), 8000), loud)
+    np.testing.assert_array_equal(
+        decode(write(tmp_path / "a.wav", loud, 8000, subtype="FLOAT"), 8000), loud
+    )
     offset = decode(write(tmp_path / "b.wav", np.full(48_000, 0.25), 48_000), 16_000)
     np.testing.assert_allclose(offset[500:-500], 0.25, atol=1e-4)  # 16-bit steps are 3e-5
     assert not decode(write(tmp_path / "c.wav", np.zeros(48_000), 48_000), 16_000).any()
@@ -72,7 +83,9 @@ def test_blocks_do_not_show(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     np.testing.assert_array_equal(decode(path, 32_000), at_once)
 
 
-def test_a_long_clip_goes_through_a_scratch_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_long_clip_goes_through_a_scratch_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = write(tmp_path / "a.wav", tone(1, 22_050), 22_050)
     in_memory = decode(path, 16_000)
     monkeypatch.setattr(audio, "_BLOCK", 1000)
@@ -83,13 +96,19 @@ def test_a_long_clip_goes_through_a_scratch_file(tmp_path: Path, monkeypatch: py
     np.testing.assert_array_equal(mapped, in_memory)
 
 
-@pytest.mark.parametrize(("content", "reason"), [
-    (b"", "empty file"),
-    (b"just text, not audio\n" * 100, "no decoder reads it"),
-    (bytes(5000), "no decoder reads it"),
-    (b"RIFF\x24\x00\x00\x00WAVEfmt ", "no decoder reads it"),
-    (b"\x00\x00\x00\x18ftypmp42\x00\x00\x00\x00" + bytes(3000), "no decoder reads it"),  # a video's first bytes
-])
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"", "empty file"),
+        (b"just text, not audio\n" * 100, "no decoder reads it"),
+        (bytes(5000), "no decoder reads it"),
+        (b"RIFF\x24\x00\x00\x00WAVEfmt ", "no decoder reads it"),
+        (
+            b"\x00\x00\x00\x18ftypmp42\x00\x00\x00\x00" + bytes(3000),
+            "no decoder reads it",
+        ),  # a video's first bytes
+    ],
+)
 @pytest.mark.parametrize("extension", ["wav", "mp3", "mp4"])
 def test_what_is_no_audio(tmp_path: Path, content: bytes, reason: str, extension: str) -> None:
     path = tmp_path / f"a.{extension}"
@@ -110,7 +129,9 @@ def test_missing_file_directory_no_samples_nan_and_odd_rates(tmp_path: Path) -> 
         decode(write(tmp_path / "a.wav", np.zeros(0), 16_000), 16_000)
     for bad in (np.nan, np.inf):
         with pytest.raises(AudioError, match="NaN or Inf"):
-            decode(write(tmp_path / "b.wav", np.array([0, bad, 0]), 16_000, subtype="FLOAT"), 16_000)
+            decode(
+                write(tmp_path / "b.wav", np.array([0, bad, 0]), 16_000, subtype="FLOAT"), 16_000
+            )
     with pytest.raises(AudioError, match="sample rate 10 Hz"):
         decode(write(tmp_path / "c.wav", np.zeros(100), 10), 16_000)
 
@@ -121,7 +142,7 @@ def test_a_truncated_file_gives_what_is_left(tmp_path: Path, extension: str) -> 
     whole = write(tmp_path / f"a.{extension}", noise, 16_000)
     full = decode(whole, 16_000)
     part = tmp_path / f"b.{extension}"
-    part.write_bytes(whole.read_bytes()[:whole.stat().st_size * 2 // 3])
+    part.write_bytes(whole.read_bytes()[: whole.stat().st_size * 2 // 3])
     left = decode(part, 16_000)
     assert 16_000 < len(left) < len(full)
     np.testing.assert_allclose(left[:14_000], full[:14_000], atol=1e-6)
@@ -129,7 +150,7 @@ def test_a_truncated_file_gives_what_is_left(tmp_path: Path, extension: str) -> 
 
 def test_a_truncated_flac_is_an_error(tmp_path: Path) -> None:
     whole = write(tmp_path / "a.flac", np.random.default_rng(0).uniform(-1, 1, 64_000), 16_000)
-    whole.write_bytes(whole.read_bytes()[:whole.stat().st_size // 2])
+    whole.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
     with pytest.raises(AudioError):
         decode(whole, 16_000)
 
@@ -154,9 +175,15 @@ def test_damage_anywhere_is_an_array_or_a_reason(tmp_path: Path) -> None:
 
 
 @settings(deadline=None, max_examples=30)
-@given(channels=st.integers(1, 6), sizes=st.lists(st.integers(0, 40), max_size=12), seed=st.integers(0, 99))
+@given(
+    channels=st.integers(1, 6),
+    sizes=st.lists(st.integers(0, 40), max_size=12),
+    seed=st.integers(0, 99),
+)
 def test_pcm_buffers_may_end_inside_a_sample(channels: int, sizes: list[int], seed: int) -> None:
-    samples = np.random.default_rng(seed).integers(-2**15, 2**15, (sum(sizes) // (2 * channels), channels), np.int16)
+    samples = np.random.default_rng(seed).integers(
+        -(2**15), 2**15, (sum(sizes) // (2 * channels), channels), np.int16
+    )
     data = samples.astype("<i2").tobytes()
     cuts = np.cumsum([0, *sizes])
     blocks = list(audio._pcm16_blocks((data[a:b] for a, b in itertools.pairwise(cuts)), channels))
@@ -172,9 +199,14 @@ cat {pcm}
 """
 
 
-def test_video_goes_through_ffmpeg_where_there_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A stand-in speaks ffmpeg's part, so that the way through audioread is tested where ffmpeg is not installed."""
+def test_video_goes_through_ffmpeg_where_there_is_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stand-in speaks ffmpeg's part, so that the way through audioread is tested where ffmpeg is
+    not installed.
+    """
     import audioread
+
     video = tmp_path / "a.mp4"
     video.write_bytes(b"\x00\x00\x00\x18ftypmp42\x00\x00\x00\x00" + bytes(3000))
     pcm = (32767 * np.repeat(tone(1, 8000)[:, None], 2, axis=1)).astype("<i2")
@@ -194,8 +226,23 @@ def test_video_goes_through_ffmpeg_where_there_is_one(tmp_path: Path, monkeypatc
 @pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="ffmpeg is not installed")
 def test_a_real_video(tmp_path: Path) -> None:
     write(tmp_path / "a.wav", tone(1, 44_100), 44_100)
-    subprocess.run(["ffmpeg", "-loglevel", "error", "-f", "lavfi", "-i", "color=black:s=32x32:d=1",
-                    "-i", tmp_path / "a.wav", "-c:a", "aac", tmp_path / "a.mp4"], check=True)
+    subprocess.run(
+        [
+            "ffmpeg",
+            "-loglevel",
+            "error",
+            "-f",
+            "lavfi",
+            "-i",
+            "color=black:s=32x32:d=1",
+            "-i",
+            tmp_path / "a.wav",
+            "-c:a",
+            "aac",
+            tmp_path / "a.mp4",
+        ],
+        check=True,
+    )
     got = decode(tmp_path / "a.mp4", 16_000)
     assert np.argmax(np.abs(np.fft.rfft(got[4000:12000] * np.hanning(8000)))) == 220
 

@@ -1,4 +1,6 @@
-"""extract.demo: a corpus that is the same wherever it is made, with tags that can be heard."""
+"""extract.datasets.demo: a corpus that is the same wherever it is made, with tags that can be
+heard.
+"""
 
 import collections
 import io
@@ -8,15 +10,25 @@ import wave
 import numpy as np
 import pytest
 
-from extract.demo import FACTORS, LENGTH, DemoConfig, demo_manifest, encode_wav, synthesise, write_demo
+from extract.datasets.demo import (
+    FACTORS,
+    LENGTH,
+    DemoConfig,
+    demo_manifest,
+    encode_wav,
+    synthesise,
+    write_demo,
+)
+from extract.datasets.synth import INSTRUMENTS, SAMPLE_RATE, Note
 from extract.errors import InputError
-from extract.synth import INSTRUMENTS, SAMPLE_RATE, Note
 
 SMALL = DemoConfig(num_clips=20)
 
 
 def files(root):
-    return {str(path.relative_to(root)): path.read_bytes() for path in root.rglob("*") if path.is_file()}
+    return {
+        str(path.relative_to(root)): path.read_bytes() for path in root.rglob("*") if path.is_file()
+    }
 
 
 def test_bytes_depend_on_the_seed_alone(tmp_path):
@@ -44,7 +56,11 @@ def test_audio_is_what_the_manifest_promises(tmp_path):
     manifest = write_demo(SMALL, tmp_path)
     for path in manifest.paths:
         with wave.open(str(tmp_path / path)) as file:
-            assert (file.getnchannels(), file.getsampwidth(), file.getframerate()) == (1, 2, SAMPLE_RATE)
+            assert (file.getnchannels(), file.getsampwidth(), file.getframerate()) == (
+                1,
+                2,
+                SAMPLE_RATE,
+            )
             assert file.getnframes() == LENGTH >= 4 * SAMPLE_RATE
             samples = np.frombuffer(file.readframes(LENGTH), "<i2")
         assert np.abs(samples).max() > 100
@@ -54,8 +70,15 @@ def test_audio_is_what_the_manifest_promises(tmp_path):
 def test_long_tail_with_enough_positives_in_every_split(seed):
     manifest = demo_manifest(DemoConfig(seed=seed))
     assert len(manifest) >= 600
-    counts = {split: collections.Counter(tag for own, tags in zip(manifest.splits, manifest.tags, strict=True)
-                                         if own == split for tag in tags) for split in ("train", "valid", "test")}
+    counts = {
+        split: collections.Counter(
+            tag
+            for own, tags in zip(manifest.splits, manifest.tags, strict=True)
+            if own == split
+            for tag in tags
+        )
+        for split in ("train", "valid", "test")
+    }
     total = sum(counts.values(), collections.Counter())
     assert len(total) >= 20
     assert max(total.values()) > 4 * min(total.values())
@@ -76,7 +99,8 @@ def test_seeds_differ_and_exclusive_tags_exclude():
 
 @pytest.mark.parametrize("name", [name for name in INSTRUMENTS if name != "drums"])
 def test_instruments_play_the_pitch_they_are_given(name):
-    # 220 Hz for 2 s: of the semitones around it, 220 Hz must be the strongest. Vibrato and strings of whole-sample
+    # 220 Hz for 2 s: of the semitones around it, 220 Hz must be the strongest. Vibrato and strings
+    # of whole-sample
     # period stay within 5 Hz, the next semitones are 12 Hz away.
     note = Note(0, 2 * SAMPLE_RATE, 57)
     sound = INSTRUMENTS[name]([note], note.length, np.random.default_rng(0))
@@ -84,13 +108,18 @@ def test_instruments_play_the_pitch_they_are_given(name):
     assert 0.1 < np.abs(sound).max() < 12
     power = np.abs(np.fft.rfft(sound * np.hanning(len(sound)))) ** 2
     frequency = np.fft.rfftfreq(len(sound), 1 / SAMPLE_RATE)
-    levels = [power[np.abs(frequency - 220 * 2 ** (step / 12)) < 5].max() for step in (-2, -1, 0, 1, 2)]
+    levels = [
+        power[np.abs(frequency - 220 * 2 ** (step / 12)) < 5].max() for step in (-2, -1, 0, 1, 2)
+    ]
     assert levels[2] > 4 * max(levels[:2] + levels[3:])
 
 
 def test_loud_is_louder_than_quiet():
     def levels(tag):
-        return [np.sqrt(np.mean(synthesise(("drums", tag), np.random.default_rng(i)) ** 2)) for i in range(4)]
+        return [
+            np.sqrt(np.mean(synthesise(("drums", tag), np.random.default_rng(i)) ** 2))
+            for i in range(4)
+        ]
 
     assert min(levels("loud")) > 5 * max(levels("quiet"))
 

@@ -9,8 +9,12 @@ from extract.embeddings import build, logmel
 
 def test_equals_librosa() -> None:
     audio = np.random.default_rng(0).standard_normal(60_000).astype(np.float32)
-    expected = librosa.power_to_db(librosa.feature.melspectrogram(y=audio, sr=logmel.SAMPLE_RATE), top_db=None).T
-    np.testing.assert_allclose(logmel.frames(audio), expected, atol=1e-4)  # dB; the same sums in other blocks
+    expected = librosa.power_to_db(
+        librosa.feature.melspectrogram(y=audio, sr=logmel.SAMPLE_RATE), top_db=None
+    ).T
+    np.testing.assert_allclose(
+        logmel.frames(audio), expected, atol=1e-4
+    )  # dB; the same sums in other blocks
 
 
 @pytest.mark.parametrize("block", [1, 7])

@@ -23,7 +23,9 @@ def params() -> dict[str, Any]:
 @pytest.mark.parametrize("variant", openl3.VARIANTS)
 def test_equals_the_package(variant: str) -> None:
     expected = golden.load(variant)["frames"]
-    frames = openl3.frames(openl3.init_params(jax.random.key(0), variant), golden.audio(RATE, 0.65)[None])
+    frames = openl3.frames(
+        openl3.init_params(jax.random.key(0), variant), golden.audio(RATE, 0.65)[None]
+    )
     golden.assert_agree(frames[0], expected)
 
 
@@ -32,10 +34,23 @@ def test_the_variants_differ() -> None:
     assert np.abs(one - other).max() > 0.01 * np.abs(one).max()
 
 
-@pytest.mark.parametrize(("samples", "count"), [(1, 1), (24_000, 1), (24_001, 2), (28_800, 2), (28_801, 3),
-                                                (47_999, 6), (48_000, 6), (1_396_800, 287)])
+@pytest.mark.parametrize(
+    ("samples", "count"),
+    [
+        (1, 1),
+        (24_000, 1),
+        (24_001, 2),
+        (28_800, 2),
+        (28_801, 3),
+        (47_999, 6),
+        (48_000, 6),
+        (1_396_800, 287),
+    ],
+)
 def test_lengths(samples: int, count: int, params: dict[str, Any]) -> None:
-    shape = jax.eval_shape(openl3.frames, params, jax.ShapeDtypeStruct((2, samples), np.float32)).shape
+    shape = jax.eval_shape(
+        openl3.frames, params, jax.ShapeDtypeStruct((2, samples), np.float32)
+    ).shape
     assert shape == (2, count, openl3.DIM)
     assert openl3.windows(np.zeros(samples, np.float32)).shape == (count, openl3.WINDOW)
     assert openl3.frame_times(samples).shape == (count,)
@@ -53,7 +68,10 @@ def test_frames_are_the_windows_of_a_run(params: dict[str, Any]) -> None:
     assert (embedding.name, embedding.dim, embedding.sample_rate) == (openl3.NAME, openl3.DIM, RATE)
     assert (embedding.window, embedding.hop) == (1.0, 0.1)
     assert embedding.provenance["variant"] == "openl3"
-    assert build("openl3", variant="torchopenl3", random_weights=0).provenance["variant"] == "torchopenl3"
+    assert (
+        build("openl3", variant="torchopenl3", random_weights=0).provenance["variant"]
+        == "torchopenl3"
+    )
     assert embedding.windows is not None
     assert embedding.embed is not None
     actual = jax.jit(embedding.embed)(params, embedding.windows(golden.audio(RATE, 0.65)))
@@ -71,8 +89,10 @@ def test_silence_is_all_maximum() -> None:
 
 def test_dft_matrices_of_a_weights_file() -> None:
     """Those that hold a DFT are replaced by an FFT, which gives the same; others stay."""
-    kernels = {part: kernel.astype(np.float32)[:, None]
-               for part, kernel in zip(("dft_real", "dft_imag"), dft_kernels(), strict=True)}
+    kernels = {
+        part: kernel.astype(np.float32)[:, None]
+        for part, kernel in zip(("dft_real", "dft_imag"), dft_kernels(), strict=True)
+    }
     mel = openl3.init_params(jax.random.key(0), "torchopenl3")["frontend"]["mel"]
     window = golden.audio(RATE, 1)[None]
     by_kernels = np.asarray(log_mel(window, {"mel": mel, **kernels}))

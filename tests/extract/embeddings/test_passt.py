@@ -22,25 +22,38 @@ def params() -> dict[str, Any]:
 
 
 def test_the_front_end_equals_the_package() -> None:
-    golden.assert_agree(log_mel(golden.audio(RATE, 1)[None])[0, :, ::10], golden.load("passt")["log_mel"])
+    golden.assert_agree(
+        log_mel(golden.audio(RATE, 1)[None])[0, :, ::10], golden.load("passt")["log_mel"]
+    )
 
 
-def test_timestamps_equal_the_package_and_clips_of_a_batch_do_not_touch(params: dict[str, Any]) -> None:
+def test_timestamps_equal_the_package_and_clips_of_a_batch_do_not_touch(
+    params: dict[str, Any],
+) -> None:
     frames = passt.frames(params, np.stack([silence(RATE, 0.3), golden.audio(RATE, 0.3)]))
     golden.assert_agree(frames[1], golden.load("passt")["frames"])
-    np.testing.assert_allclose(frames[0], np.broadcast_to(frames[0, :1], frames[0].shape), atol=1e-4)
+    np.testing.assert_allclose(
+        frames[0], np.broadcast_to(frames[0, :1], frames[0].shape), atol=1e-4
+    )
 
 
 def test_scenes_equal_the_package_masked_or_not(params: dict[str, Any]) -> None:
     audio = golden.audio(RATE, 1)
     golden.assert_agree(passt.frames(params, audio[None], SCENE)[0], golden.load("passt")["scene"])
     golden.assert_agree(passt.scene_frames(params, audio), golden.load("passt")["scene"])
-    golden.assert_agree(passt.scene(params, np.pad(audio, (0, RATE))[None], len(audio)), golden.load("passt")["scene"])
+    golden.assert_agree(
+        passt.scene(params, np.pad(audio, (0, RATE))[None], len(audio)),
+        golden.load("passt")["scene"],
+    )
 
 
-@pytest.mark.parametrize(("samples", "count"), [(1, 2), (2560, 2), (2561, 2), (3199, 2), (3200, 3), (931_200, 583)])
+@pytest.mark.parametrize(
+    ("samples", "count"), [(1, 2), (2560, 2), (2561, 2), (3199, 2), (3200, 3), (931_200, 583)]
+)
 def test_lengths(samples: int, count: int, params: dict[str, Any]) -> None:
-    shape = jax.eval_shape(passt.frames, params, jax.ShapeDtypeStruct((2, samples), np.float32)).shape
+    shape = jax.eval_shape(
+        passt.frames, params, jax.ShapeDtypeStruct((2, samples), np.float32)
+    ).shape
     windows = build("passt", random_weights=0).windows if samples in (1, 3200) else None
     assert shape == (2, count, passt.DIM)
     assert passt.frame_times(samples).shape == (count,)
@@ -51,7 +64,11 @@ def test_lengths(samples: int, count: int, params: dict[str, Any]) -> None:
 @pytest.mark.parametrize("samples", [1, 4801, 30 * RATE, 30 * RATE + 1])
 def test_a_clip_is_one_scene(samples: int, params: dict[str, Any]) -> None:
     audio = jax.ShapeDtypeStruct((2, samples), np.float32)
-    assert jax.eval_shape(lambda p, x: passt.frames(p, x, SCENE), params, audio).shape == (2, 1, passt.DIM)
+    assert jax.eval_shape(lambda p, x: passt.frames(p, x, SCENE), params, audio).shape == (
+        2,
+        1,
+        passt.DIM,
+    )
     np.testing.assert_allclose(passt.frame_times(samples, SCENE), [samples / 2 / RATE])
 
 
@@ -70,10 +87,17 @@ def test_a_run_embeds_what_frames_does(params: dict[str, Any]) -> None:
     assert scene.clip_frames(np.ones(1, np.float32)).shape == (1, passt.DIM)
 
 
-@pytest.mark.parametrize(("options", "named"), [
-    ({"window": 0.1}, r"window 0.1 s is not between 0.1500 and 30 s"), ({"window": 31.0}, "window 31"),
-    ({"window": float("nan")}, "finite"), ({"hop": float("inf")}, "finite"), ({"hop": 0.0}, "hop 0.0 s"),
-    ({"mode": "song"}, "'song'; there are timestamp, scene")])
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        ({"window": 0.1}, r"window 0.1 s is not between 0.1500 and 30 s"),
+        ({"window": 31.0}, "window 31"),
+        ({"window": float("nan")}, "finite"),
+        ({"hop": float("inf")}, "finite"),
+        ({"hop": 0.0}, "hop 0.0 s"),
+        ({"mode": "song"}, "'song'; there are timestamp, scene"),
+    ],
+)
 def test_bad_options_are_named(options: dict[str, Any], named: str) -> None:
     with pytest.raises(InputError, match=named):
         passt.Config(**options)

@@ -29,10 +29,14 @@ def test_equals_the_package(params: dict[str, Any]) -> None:
     assert (difference > 0).mean() <= 0.01
 
 
-@pytest.mark.parametrize(("samples", "count"), [(1, 1), (15_599, 1), (15_600, 1), (30_959, 1), (30_960, 2),
-                                                (465_600, 30)])
+@pytest.mark.parametrize(
+    ("samples", "count"),
+    [(1, 1), (15_599, 1), (15_600, 1), (30_959, 1), (30_960, 2), (465_600, 30)],
+)
 def test_lengths(samples: int, count: int, params: dict[str, Any]) -> None:
-    shape = jax.eval_shape(vggish.frames, params, jax.ShapeDtypeStruct((3, samples), np.float32)).shape
+    shape = jax.eval_shape(
+        vggish.frames, params, jax.ShapeDtypeStruct((3, samples), np.float32)
+    ).shape
     assert shape == (3, count, vggish.DIM)
     assert vggish.windows(np.zeros(samples, np.float32)).shape == (count, vggish.WINDOW)
     assert vggish.frame_times(samples).shape == (count,)

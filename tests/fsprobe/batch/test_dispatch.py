@@ -1,4 +1,5 @@
-"""Portions that fit: the memory plan, what it does to the rows (nothing), and running out of memory all the same.
+"""Portions that fit: the memory plan, what it does to the rows (nothing), and running out of memory
+all the same.
 
 Tolerance 1e-5, as in test_vectorize. Probes that were left out as done change no bit.
 """
@@ -11,13 +12,17 @@ import numpy as np
 import pytest
 
 from extract.errors import InputError
-from fsprobe import gram, memory, solvers, training, vectorize
+from fsprobe.batch import dispatch as training
+from fsprobe.batch import lanes as vectorize
+from fsprobe.batch import memory
+from fsprobe.batch.dispatch import plan
+from fsprobe.batch.lanes import Chunk, Outcome, ProbeSpec, device_mesh
+from fsprobe.batch.memory import Sizes
 from fsprobe.config import SolverConfig
-from fsprobe.converged import Settings
-from fsprobe.memory import Sizes
-from fsprobe.probe import Data
-from fsprobe.training import plan
-from fsprobe.vectorize import Chunk, Outcome, ProbeSpec, device_mesh
+from fsprobe.heads import adam as solvers
+from fsprobe.heads import dual as gram
+from fsprobe.heads.head import Data
+from fsprobe.heads.strengths import Settings
 
 ADAM = SolverConfig(learning_rate=0.01, max_epochs=12)
 LBFGS = SolverConfig(name="lbfgs")
@@ -30,15 +35,25 @@ def data() -> Data:
     parts = []
     for n in (200, 30, 80):
         labels = rng.random((n, 8)) < 0.3
-        parts += [jnp.array(labels @ mix + rng.standard_normal((n, 40)), jnp.float32), jnp.array(labels)]
+        parts += [
+            jnp.array(labels @ mix + rng.standard_normal((n, 40)), jnp.float32),
+            jnp.array(labels),
+        ]
     return Data(*parts)
 
 
 def specs() -> list[ProbeSpec]:
     rng = np.random.default_rng(1)
-    return [ProbeSpec((seed, i), seed, np.arange(200) if clips == 200 else rng.permutation(200)[:clips],
-                      rng.permutation(8)[:5])
-            for seed in range(6) for i, clips in enumerate((6, 7, 200))]
+    return [
+        ProbeSpec(
+            (seed, i),
+            seed,
+            np.arange(200) if clips == 200 else rng.permutation(200)[:clips],
+            rng.permutation(8)[:5],
+        )
+        for seed in range(6)
+        for i, clips in enumerate((6, 7, 200))
+    ]
 
 
 def train(data: Data, config: SolverConfig, **flags: object) -> dict[object, Outcome]:
@@ -67,20 +82,27 @@ def test_done_probes_change_no_bit_of_the_others(data, config):
     assert rest.keys() == everything.keys() - done
     for key, outcome in rest.items():
         np.testing.assert_array_equal(outcome.average_precision, everything[key].average_precision)
-        assert (outcome.val_loss, outcome.epochs) == (everything[key].val_loss, everything[key].epochs)
+        assert (outcome.val_loss, outcome.epochs) == (
+            everything[key].val_loss,
+            everything[key].epochs,
+        )
 
 
 def test_the_smallest_room_gives_the_same_rows(data):
     whole, small = train(data, ADAM), train(data, ADAM, room=room_of(data, ADAM))
     assert whole.keys() == small.keys()
     for key, outcome in small.items():
-        np.testing.assert_allclose(outcome.average_precision, whole[key].average_precision, atol=1e-5)
+        np.testing.assert_allclose(
+            outcome.average_precision, whole[key].average_precision, atol=1e-5
+        )
         assert outcome.val_loss == pytest.approx(whole[key].val_loss, abs=1e-5)
 
 
 @pytest.mark.parametrize("config", [ADAM, LBFGS])
 def test_less_than_one_probe_is_refused_by_flag(data, config):
-    with pytest.raises(InputError, match=r"--device_memory_gb: .* needs .* MB beside .* MB of features"):
+    with pytest.raises(
+        InputError, match=r"--device_memory_gb: .* needs .* MB beside .* MB of features"
+    ):
         plan(specs(), Sizes.of(data), config, device_mesh(), room_of(data, config) - 1)
 
 
@@ -101,12 +123,21 @@ def test_the_plan_fills_the_room_and_says_so(data):
 def asked_for(step: Any, static: tuple[object, ...], *arrays: Any) -> int:
     """Bytes of a step's own arguments (arrays; not the shared data), results and scratch space."""
     used = step.lower(*arrays, *static).compile().memory_analysis()
-    own = sum(leaf.nbytes for leaf in jax.tree.leaves([part for part in arrays if not isinstance(part, Data)]))
+    own = sum(
+        leaf.nbytes
+        for leaf in jax.tree.leaves([part for part in arrays if not isinstance(part, Data)])
+    )
     return own + used.output_size_in_bytes - used.alias_size_in_bytes + used.temp_size_in_bytes
 
 
 def zeros(sizes: Sizes) -> Data:
-    return Data(*(array for n in sizes[:3] for array in (jnp.zeros((n, sizes.dim)), jnp.zeros((n, 50), bool))))
+    return Data(
+        *(
+            array
+            for n in sizes[:3]
+            for array in (jnp.zeros((n, sizes.dim)), jnp.zeros((n, 50), bool))
+        )
+    )
 
 
 ONE = jax.sharding.Mesh(jax.devices()[:1], ("probe",))
@@ -118,13 +149,22 @@ def test_the_estimate_is_what_xla_asks_for(shape, lanes, every):
     """At least that, and at most four times as much."""
     dim, n_tags, n_clips = shape
     sizes, count, solver = Sizes(1500, 500, 2000, dim, 50), 4, solvers.adam(ADAM, every)
-    arrays, chunk = zeros(sizes), Chunk(n_tags, n_clips, lanes, (ProbeSpec(0, 0, np.arange(n_clips),
-                                                                           np.arange(n_tags)),) * count)
+    arrays, chunk = (
+        zeros(sizes),
+        Chunk(
+            n_tags,
+            n_clips,
+            lanes,
+            (ProbeSpec(0, 0, np.arange(n_clips), np.arange(n_tags)),) * count,
+        ),
+    )
     tasks = vectorize._stack(chunk, ONE, np.arange(count))
     state = vectorize._init(tasks, arrays, solver, ONE, lanes)
     need = memory.adam(sizes, n_tags, n_clips, 0, 8, every)
-    taken = max(asked_for(vectorize._advance, (solver, ONE, lanes), state, tasks, arrays, jnp.int32(1)),
-                asked_for(vectorize._test, (solver, ONE, lanes, False, False), state, tasks, arrays))
+    taken = max(
+        asked_for(vectorize._advance, (solver, ONE, lanes), state, tasks, arrays, jnp.int32(1)),
+        asked_for(vectorize._test, (solver, ONE, lanes, False, False), state, tasks, arrays),
+    )
     assert taken <= count * need.kept + lanes * need.busy <= 4 * taken
 
 
@@ -133,16 +173,22 @@ def test_the_estimate_of_a_gram_matrix_is_too(shape):
     dim, n_tags, room = shape
     sizes, lanes, settings = Sizes(1500, 500, 2000, dim, 50), 2, Settings(None, False, False)
     arrays, seeds = zeros(sizes), range(lanes)
-    tasks = gram._tasks([[ProbeSpec(0, seed, np.arange(room), np.arange(n_tags))] for seed in seeds],
-                        {seed: np.arange(room) for seed in seeds}, (lanes, 1, room, n_tags))
+    tasks = gram._tasks(
+        [[ProbeSpec(0, seed, np.arange(room), np.arange(n_tags))] for seed in seeds],
+        {seed: np.arange(room) for seed in seeds},
+        (lanes, 1, room, n_tags),
+    )
     grams = gram._grams(np.zeros((lanes, room), np.int32), arrays, ONE, lanes)
     need = memory.gram(sizes, room, {room: n_tags}, 11, False)
-    taken = asked_for(gram._solve_cells, (ONE, lanes), jax.tree.map(jnp.asarray, tasks), grams, arrays, settings)
+    taken = asked_for(
+        gram._solve_cells, (ONE, lanes), jax.tree.map(jnp.asarray, tasks), grams, arrays, settings
+    )
     assert taken <= lanes * sum(need) <= 4 * taken
 
 
-@pytest.mark.parametrize("error", [MemoryError,
-                                   lambda: jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory")])
+@pytest.mark.parametrize(
+    "error", [MemoryError, lambda: jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory")]
+)
 def test_out_of_memory_halves_and_goes_on(data, error, monkeypatch):
     whole, notes, ticks, real = train(data, ADAM), [], [], vectorize.train
 
@@ -155,10 +201,14 @@ def test_out_of_memory_halves_and_goes_on(data, error, monkeypatch):
     monkeypatch.setattr(vectorize, "train", small)
     outcomes = train(data, ADAM, note=notes.append, tick=ticks.append)
     halved = [text for text in notes if "out of memory: going on" in text]
-    assert halved and len(notes) == len(halved) + 2 * (len(halved) + 1), "two buckets, in every plan"
+    assert halved and len(notes) == len(halved) + 2 * (len(halved) + 1), (
+        "two buckets, in every plan"
+    )
     assert sum(ticks) == pytest.approx(len(specs()))
     for key, outcome in outcomes.items():
-        np.testing.assert_allclose(outcome.average_precision, whole[key].average_precision, atol=1e-5)
+        np.testing.assert_allclose(
+            outcome.average_precision, whole[key].average_precision, atol=1e-5
+        )
 
 
 @pytest.mark.parametrize("config", [ADAM, LBFGS])
@@ -174,7 +224,9 @@ def test_out_of_memory_with_one_probe_is_the_users(data, config, monkeypatch):
 
 @pytest.mark.parametrize("config", [ADAM, LBFGS])
 def test_what_is_finished_comes_before_a_tick_that_stops(data, config):
-    """A tick in the middle of a chunk may stop it; one that follows its end must not take its outcomes away."""
+    """A tick in the middle of a chunk may stop it; one that follows its end must not take its
+    outcomes away.
+    """
     finished, told = [], []
 
     def stop(probes):

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
-from fsprobe.results import read_probes
-from tests import tiny
 from tests.test_devices import ROOT, SOLVERS, assert_same_rows, command, environment, sweep
+
+from fsprobe.study.results import read_probes
+from tests.support import tiny
 
 LARGE = int(os.environ.get("FSPROBE_KILLS", "0")) >= 20
 LONG = ["--max_epochs=20000", "--patience=20000", "--learning_rate=1e-6"]
@@ -31,10 +31,22 @@ def data(tmp_path_factory) -> Path:
 
 def start_under_slurm(data: Path, out: str, *flags: str) -> list[subprocess.Popen[str]]:
     """By the variables that srun sets; JAX derives the port from the job's number."""
-    job = {"SLURM_JOB_ID": str(random.randrange(4096)), "SLURM_STEP_NODELIST": "localhost", "SLURM_NTASKS": "2"}
-    return [subprocess.Popen([*command(data, out, *flags), "--distributed"], cwd=ROOT, text=True,
-                             env=environment(data, 2) | job | {"SLURM_PROCID": str(i), "SLURM_LOCALID": str(i)},
-                             stdout=subprocess.PIPE, stderr=subprocess.PIPE) for i in range(2)]
+    job = {
+        "SLURM_JOB_ID": str(random.randrange(4096)),
+        "SLURM_STEP_NODELIST": "localhost",
+        "SLURM_NTASKS": "2",
+    }
+    return [
+        subprocess.Popen(
+            [*command(data, out, *flags), "--distributed"],
+            cwd=ROOT,
+            text=True,
+            env=environment(data, 2) | job | {"SLURM_PROCID": str(i), "SLURM_LOCALID": str(i)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        for i in range(2)
+    ]
 
 
 def free_port() -> int:
@@ -44,16 +56,39 @@ def free_port() -> int:
         return port
 
 
-def start(data: Path, out: str, *flags: str, size_limit: int | None = None,
-          second: list[str] | None = None, swap: tuple[str, str] = ("", "")) -> list[subprocess.Popen[str]]:
-    """second: what the second process runs instead of `-m fsprobe.sweep`. swap: a piece of its flags, and another."""
+def start(
+    data: Path,
+    out: str,
+    *flags: str,
+    size_limit: int | None = None,
+    second: list[str] | None = None,
+    swap: tuple[str, str] = ("", ""),
+) -> list[subprocess.Popen[str]]:
+    """second: what the second process runs instead of `-m fsprobe.sweep`. swap: a piece of its
+    flags, and another.
+    """
     port = free_port()
     limit = (["prlimit", f"--fsize={size_limit}"], []) if size_limit else ([], [])
     python, *module = command(data, out, *flags)
     modules = (module, [flag.replace(*swap) for flag in [*(second or module[:2]), *module[2:]]])
-    return [subprocess.Popen([*limit[i], python, *modules[i], f"--coordinator=127.0.0.1:{port}",
-                              "--num_processes=2", f"--process_id={i}"], cwd=ROOT, env=environment(data, 2), text=True,
-                             stdout=subprocess.PIPE, stderr=subprocess.PIPE) for i in range(2)]
+    return [
+        subprocess.Popen(
+            [
+                *limit[i],
+                python,
+                *modules[i],
+                f"--coordinator=127.0.0.1:{port}",
+                "--num_processes=2",
+                f"--process_id={i}",
+            ],
+            cwd=ROOT,
+            env=environment(data, 2),
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        for i in range(2)
+    ]
 
 
 def end(processes: list[subprocess.Popen[str]], seconds: float = 120) -> list[tuple[int, str, str]]:
@@ -78,25 +113,36 @@ def test_the_rows_of_one_process(data, solver):
     one = sweep(data, f"{solver[0]}-one", *solver)
     (code, said, errors), (other, silent, others) = end(start(data, f"{solver[0]}-two", *solver))
     assert (code, other) == (0, 0), errors + others
-    assert "probes in" in said and "probes in" not in silent and "MB" in errors and "MB" not in others
+    assert (
+        "probes in" in said and "probes in" not in silent and "MB" in errors and "MB" not in others
+    )
     assert_same_rows(data / f"{solver[0]}-two", one)
 
 
 def test_other_files_are_not_swept_together(data):
     others = data / "others" / "poor"
-    tiny.write_store(others, tiny.manifest().clip_ids, tiny.features(tiny.manifest(), dim=5, seed=7))
+    tiny.write_store(
+        others, tiny.manifest().clip_ids, tiny.features(tiny.manifest(), dim=5, seed=7)
+    )
     swap = (f"poor={data / 'poor'}", f"poor={others}")
     (code, _, errors), (other, _, message) = end(start(data, "mixed", swap=swap))
-    assert (code, other) == (2, 2) and "process 1: flags, manifest or stores differ from those of process 0" in message
+    assert (code, other) == (
+        2,
+        2,
+    ) and "process 1: flags, manifest or stores differ from those of process 0" in message
     assert message.count("\n") == 1 and not errors and not (data / "mixed").exists()
 
 
 def test_unequal_devices_are_refused(data):
-    three = ("import os, runpy\n"
-             "os.environ['XLA_FLAGS'] = '--xla_force_host_platform_device_count=3'\n"
-             "runpy.run_module('fsprobe.sweep', run_name='__main__', alter_sys=True)")
+    three = (
+        "import os, runpy\n"
+        "os.environ['XLA_FLAGS'] = '--xla_force_host_platform_device_count=3'\n"
+        "runpy.run_module('fsprobe.sweep', run_name='__main__', alter_sys=True)"
+    )
     for code, _, errors in end(start(data, "unequal", second=["-c", three])):
-        assert code == 2 and "processes 0 to 1 have 2, 3 devices" in errors and errors.count("\n") == 1, errors
+        assert (
+            code == 2 and "processes 0 to 1 have 2, 3 devices" in errors and errors.count("\n") == 1
+        ), errors
 
 
 def test_what_is_done_is_known_to_both(data):
@@ -119,44 +165,60 @@ def test_a_signal_to_either_stops_both(data, told):
 @pytest.mark.parametrize("where", ["_init", "_advance"])
 def test_out_of_memory_on_the_second_halves_both(data, where):
     """The second process runs out of memory once: `where` begins with its first chunk."""
-    once = ("import jax, runpy; from fsprobe import vectorize\n"
-            f"real = vectorize.{where}\n"
-            "def starved(*args, **more):\n"
-            f"    vectorize.{where} = real\n"
-            "    raise jax.errors.JaxRuntimeError('RESOURCE_EXHAUSTED: Out of memory')\n"
-            f"vectorize.{where} = starved\n"
-            "runpy.run_module('fsprobe.sweep', run_name='__main__', alter_sys=True)")
-    (code, _, errors), (other, _, others) = end(start(data, f"memory{where}", "--solver=adam", second=["-c", once]))
+    once = (
+        "import jax, runpy; from fsprobe import vectorize\n"
+        f"real = vectorize.{where}\n"
+        "def starved(*args, **more):\n"
+        f"    vectorize.{where} = real\n"
+        "    raise jax.errors.JaxRuntimeError('RESOURCE_EXHAUSTED: Out of memory')\n"
+        f"vectorize.{where} = starved\n"
+        "runpy.run_module('fsprobe.sweep', run_name='__main__', alter_sys=True)"
+    )
+    (code, _, errors), (other, _, others) = end(
+        start(data, f"memory{where}", "--solver=adam", second=["-c", once])
+    )
     assert (code, other) == (0, 0), errors + others
-    assert "out of memory: going on with chunks of 1/2 the size" in errors and "out of memory" not in others
+    assert (
+        "out of memory: going on with chunks of 1/2 the size" in errors
+        and "out of memory" not in others
+    )
     assert_same_rows(data / f"memory{where}", sweep(data, f"memory{where}-one", "--solver=adam"))
 
 
 def test_bad_values_of_a_later_embedding_end_both_in_a_line(data):
     """The second process is slower to find them; started again, it sees no folder of results."""
-    tiny.write_store(data / "bad", tiny.manifest().clip_ids, tiny.features(tiny.manifest(), dim=5, seed=7))
+    tiny.write_store(
+        data / "bad", tiny.manifest().clip_ids, tiny.features(tiny.manifest(), dim=5, seed=7)
+    )
     array = np.load(data / "bad" / "features.npy")
     array[3, 0] = np.nan
     np.save(data / "bad" / "features.npy", array)
-    late = ("import runpy, time; from fsprobe import features\n"
-            "real = features.load_standardized\n"
-            "def load(*args):\n"
-            "    time.sleep(1)\n"
-            "    return real(*args)\n"
-            "features.load_standardized = load\n"
-            "runpy.run_module('fsprobe.sweep', run_name='__main__', alter_sys=True)")
+    late = (
+        "import runpy, time; from fsprobe import features\n"
+        "real = features.load_standardized\n"
+        "def load(*args):\n"
+        "    time.sleep(1)\n"
+        "    return real(*args)\n"
+        "features.load_standardized = load\n"
+        "runpy.run_module('fsprobe.sweep', run_name='__main__', alter_sys=True)"
+    )
     flags = ("--solver=adam", f"--store=bad={data / 'bad'}")
     for swap in (("", ""), (f"{data / 'spoilt'}", f"{data / 'elsewhere'}")):
         results = end(start(data, "spoilt", *flags, second=["-c", late], swap=swap))
         assert [code for code, _, _ in results] == [2, 2], results
-        assert all("store 'bad'" in errors.splitlines()[-1] and "Traceback" not in errors for _, _, errors in results)
+        assert all(
+            "store 'bad'" in errors.splitlines()[-1] and "Traceback" not in errors
+            for _, _, errors in results
+        )
     assert {row.embedding for row in read_probes(data / "spoilt")} == {"poor"}
 
 
 def test_a_full_disk_on_the_first_stops_both(data):
     results = end(start(data, "full", "--num_seeds=40", size_limit=5000))
     assert [code for code, _, _ in results] == [2, 2], results
-    assert "make room and rerun" in results[0][2] and "Traceback" not in results[0][2] + results[1][2]
+    assert (
+        "make room and rerun" in results[0][2] and "Traceback" not in results[0][2] + results[1][2]
+    )
 
 
 @pytest.mark.skipif(not LARGE, reason="waits for heartbeats: FSPROBE_KILLS=20")
@@ -172,8 +234,14 @@ def test_a_process_that_fails_alone_ends_the_other(data):
     processes = start(data, "alone")
     processes[1].kill()
     processes[1].communicate()
-    other = subprocess.Popen([arg.replace("manifest.csv", "none.csv") for arg in processes[1].args], cwd=ROOT,
-                             env=environment(data, 2), text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    other = subprocess.Popen(
+        [arg.replace("manifest.csv", "none.csv") for arg in processes[1].args],
+        cwd=ROOT,
+        env=environment(data, 2),
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
     results = end([processes[0], other])
     assert results[1][0] == 2 and "none.csv: No such file" in results[1][2]
     assert results[0][0] != 0
@@ -190,25 +258,50 @@ def test_who_waits_for_the_others_can_be_told_to_stop(data, signum):
 
 
 def test_who_waits_in_vain_says_so(data):
-    hasty = ("import runpy; from fsprobe import processes\n"
-             "processes._INITIALIZE = 8\n"
-             "runpy.run_module('fsprobe.sweep', run_name='__main__', alter_sys=True)")
-    python, _, _, *flags = command(data, "vain", f"--coordinator=127.0.0.1:{free_port()}", "--num_processes=2")
-    result = subprocess.run([python, "-c", hasty, *flags], cwd=ROOT, env=environment(data, 1), text=True,
-                            capture_output=True, timeout=60)
-    assert result.returncode == 2 and ": the other processes have not come within 8 s" in result.stderr
+    hasty = (
+        "import runpy; from fsprobe import processes\n"
+        "processes._INITIALIZE = 8\n"
+        "runpy.run_module('fsprobe.sweep', run_name='__main__', alter_sys=True)"
+    )
+    python, _, _, *flags = command(
+        data, "vain", f"--coordinator=127.0.0.1:{free_port()}", "--num_processes=2"
+    )
+    result = subprocess.run(
+        [python, "-c", hasty, *flags],
+        cwd=ROOT,
+        env=environment(data, 1),
+        text=True,
+        capture_output=True,
+        timeout=60,
+    )
+    assert (
+        result.returncode == 2 and ": the other processes have not come within 8 s" in result.stderr
+    )
     assert result.stderr.count("\n") == 1 and not (data / "vain").exists()
 
 
 def test_what_cannot_be_joined_is_one_line(data):
     taken = socket.create_server(("", 0))
-    for flags, message in ((["--distributed"], "--distributed: no cluster was found"),
-                           (["--coordinator=nowhere"], "--coordinator=nowhere: write it as HOST:PORT"),
-                           (["--coordinator=localhost:99999"], "--coordinator=localhost:99999: bind()"),
-                           ([f"--coordinator=localhost:{taken.getsockname()[1]}"], "Address already in use"),
-                           (["--process_id=1", "--num_processes=2"], "--num_processes=2: --coordinator=HOST:PORT must"),
-                           (["--distributed", "--coordinator=a:1"], "leave out --coordinator"),
-                           (["--process_id=2", "--num_processes=2"], "--process_id=2: it must be below")):
-        result = subprocess.run([*command(data, "none"), *flags], cwd=ROOT, env=environment(data, 1), text=True,
-                                capture_output=True, timeout=60)
-        assert result.returncode == 2 and message in result.stderr and result.stderr.count("\n") == 1, result.stderr
+    for flags, message in (
+        (["--distributed"], "--distributed: no cluster was found"),
+        (["--coordinator=nowhere"], "--coordinator=nowhere: write it as HOST:PORT"),
+        (["--coordinator=localhost:99999"], "--coordinator=localhost:99999: bind()"),
+        ([f"--coordinator=localhost:{taken.getsockname()[1]}"], "Address already in use"),
+        (
+            ["--process_id=1", "--num_processes=2"],
+            "--num_processes=2: --coordinator=HOST:PORT must",
+        ),
+        (["--distributed", "--coordinator=a:1"], "leave out --coordinator"),
+        (["--process_id=2", "--num_processes=2"], "--process_id=2: it must be below"),
+    ):
+        result = subprocess.run(
+            [*command(data, "none"), *flags],
+            cwd=ROOT,
+            env=environment(data, 1),
+            text=True,
+            capture_output=True,
+            timeout=60,
+        )
+        assert (
+            result.returncode == 2 and message in result.stderr and result.stderr.count("\n") == 1
+        ), result.stderr

@@ -11,15 +11,32 @@ from hypothesis import strategies as st
 from jax import lax
 
 from fsprobe.config import SolverConfig
-from fsprobe.probe import Progress, bce
-from fsprobe.stopping import epochs_ahead, losses_that_matter, next_progress, progress_after
+from fsprobe.heads.early_stopping import (
+    epochs_ahead,
+    losses_that_matter,
+    next_progress,
+    progress_after,
+)
+from fsprobe.heads.head import Progress, bce
 
-START = Progress(jnp.int32(0), jnp.float32(jnp.inf), jnp.float32(jnp.inf), jnp.int32(0), jnp.bool_(False))
+START = Progress(
+    jnp.int32(0), jnp.float32(jnp.inf), jnp.float32(jnp.inf), jnp.int32(0), jnp.bool_(False)
+)
 
 
 def test_early_stopping_on_a_hand_worked_curve():
     config = SolverConfig(patience=3, max_epochs=100)
-    curve = [0.9, 0.8, 0.85, 0.8, 0.79, 0.9, 0.79, 0.80, 0.1]  # 0.8 again is no improvement; 0.79 at 5; stop at 8
+    curve = [
+        0.9,
+        0.8,
+        0.85,
+        0.8,
+        0.79,
+        0.9,
+        0.79,
+        0.80,
+        0.1,
+    ]  # 0.8 again is no improvement; 0.79 at 5; stop at 8
     progress, seen = START, []
     for loss in curve:
         progress = next_progress(progress, jnp.float32(loss), config)
@@ -40,8 +57,10 @@ def test_a_loss_of_nan_never_improves():
 def test_epochs_ahead_are_those_that_no_loss_can_prevent():
     config = SolverConfig(patience=4, max_epochs=20)
     at = lambda epoch, best: START._replace(epoch=jnp.int32(epoch), best_epoch=jnp.int32(best))  # noqa: E731
-    assert [int(epochs_ahead(at(*now), config, 10)) for now in ((0, 0), (7, 7), (7, 5), (7, 4), (18, 18))] == [
-        4, 4, 2, 1, 2]
+    assert [
+        int(epochs_ahead(at(*now), config, 10))
+        for now in ((0, 0), (7, 7), (7, 5), (7, 4), (18, 18))
+    ] == [4, 4, 2, 1, 2]
     assert int(epochs_ahead(at(0, 0), config, 3)) == 3
 
 
@@ -56,12 +75,16 @@ def plain_loss(x, y, w) -> float:
 
 @partial(jax.jit, static_argnames=("config", "size"))
 def stopped(x, y, weights, config, size):
-    """Progress when training by `weights` `[epoch, dim, tag]` has ended, up to `size` epochs at a time."""
+    """Progress when training by `weights` `[epoch, dim, tag]` has ended, up to `size` epochs at a
+    time.
+    """
     loss = lambda w: bce(x @ w, y, jnp.ones(y.shape, bool))  # noqa: E731
 
     def interval(progress):
         count = epochs_ahead(progress, config, size)
-        trail = lax.dynamic_slice_in_dim(jnp.pad(weights, ((0, size), (0, 0), (0, 0))), progress.epoch, size)
+        trail = lax.dynamic_slice_in_dim(
+            jnp.pad(weights, ((0, size), (0, 0), (0, 0))), progress.epoch, size
+        )
         return progress_after(loss, trail, count, progress, config)
 
     return lax.while_loop(lambda progress: ~progress.done, interval, START)
@@ -69,12 +92,18 @@ def stopped(x, y, weights, config, size):
 
 def validated(x, y, trail, best_loss) -> np.ndarray:
     loss = lambda w: bce(x @ w, jnp.array(y), jnp.ones(y.shape, bool))  # noqa: E731
-    return np.asarray(losses_that_matter(loss, jnp.array(trail), len(trail), jnp.float32(best_loss)))
+    return np.asarray(
+        losses_that_matter(loss, jnp.array(trail), len(trail), jnp.float32(best_loss))
+    )
 
 
 @settings(deadline=None)
-@given(seed=st.integers(0, 2**16), size=st.sampled_from([2, 5, 10]), stride=st.floats(1e-4, 1.0),
-       drift=st.floats(-1.0, 1.0))
+@given(
+    seed=st.integers(0, 2**16),
+    size=st.sampled_from([2, 5, 10]),
+    stride=st.floats(1e-4, 1.0),
+    drift=st.floats(-1.0, 1.0),
+)
 def test_no_improvement_is_missed(seed, size, stride, drift):
     """Random walks with a drift: epochs and best epoch as if each had been validated."""
     x, y, rng = examples(seed)
@@ -82,7 +111,7 @@ def test_no_improvement_is_missed(seed, size, stride, drift):
     steps = stride * (drift * rng.standard_normal((6, 3)) + rng.standard_normal((30, 6, 3)))
     weights = (rng.standard_normal((6, 3)) + steps.cumsum(axis=0)).astype(np.float32)
     every, some = (stopped(x, y, weights, config, size) for size in (1, size))
-    losses = np.array([plain_loss(x, y, w) for w in weights[:int(every.epoch)]])
+    losses = np.array([plain_loss(x, y, w) for w in weights[: int(every.epoch)]])
     if np.partition(losses, 1)[1] > losses.min() * (1 + 1e-5):  # float32 can tell them apart
         assert int(some.best_epoch) == int(every.best_epoch) == losses.argmin() + 1
         assert int(some.epoch) == int(every.epoch)
@@ -98,14 +127,18 @@ def test_downhill_the_last_is_validated_alone_and_uphill_the_nearest_are_not():
     line = lambda t: (start + t[:, None, None] * way).astype(np.float32)  # noqa: E731
     downhill = validated(x, y, line(turn + np.linspace(-4, -0.1, 10)), np.inf)
     assert list(np.isfinite(downhill)) == 9 * [False] + [True]
-    uphill = validated(x, y, line(turn + np.linspace(0.1, 4, 10)), plain_loss(x, y, start + turn * way))
+    uphill = validated(
+        x, y, line(turn + np.linspace(0.1, 4, 10)), plain_loss(x, y, start + turn * way)
+    )
     assert list(np.isfinite(uphill[6:])) == [False, False, False, True]
 
 
 def test_what_rounding_could_hide_is_validated():
     x, y, rng = examples(1)
     trail = np.repeat(rng.standard_normal((1, 6, 3)).astype(np.float32), 10, axis=0)
-    np.testing.assert_allclose(validated(x, y, trail, np.inf), plain_loss(x, y, trail[0]), rtol=1e-6)
+    np.testing.assert_allclose(
+        validated(x, y, trail, np.inf), plain_loss(x, y, trail[0]), rtol=1e-6
+    )
 
 
 @pytest.mark.parametrize("lost", [np.nan, np.inf])
@@ -113,4 +146,6 @@ def test_a_diverged_end_hides_no_earlier_epoch(lost):
     x, y, rng = examples(2)
     trail = rng.standard_normal((4, 6, 3)).astype(np.float32)
     trail[3] = lost
-    np.testing.assert_allclose(validated(x, y, trail, np.inf)[:3], [plain_loss(x, y, w) for w in trail[:3]], rtol=1e-6)
+    np.testing.assert_allclose(
+        validated(x, y, trail, np.inf)[:3], [plain_loss(x, y, w) for w in trail[:3]], rtol=1e-6
+    )

@@ -1,6 +1,7 @@
 """Converged probes against scikit-learn's LogisticRegression, alone and in the grid.
 
-Objectives agree to 1e-5 relative and mAP to 1e-3: float32 resolves an objective to 1e-7 and a ranking to few swaps.
+Objectives agree to 1e-5 relative and mAP to 1e-3: float32 resolves an objective to 1e-7 and a
+ranking to few swaps.
 """
 
 import re
@@ -15,14 +16,19 @@ from jax.sharding import Mesh
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import average_precision_score
 
-from fsprobe import gram, lbfgs, primal, training
+from fsprobe.batch import dispatch as training
+from fsprobe.batch.lanes import Outcome, ProbeSpec, device_mesh
 from fsprobe.config import SolverConfig
-from fsprobe.converged import DUAL_PATH, PRIMAL_PATH, Settings
-from fsprobe.probe import Data
-from fsprobe.vectorize import Outcome, ProbeSpec, device_mesh
+from fsprobe.heads import dual as gram
+from fsprobe.heads import logistic as lbfgs
+from fsprobe.heads import primal
+from fsprobe.heads.head import Data
+from fsprobe.heads.strengths import DUAL_PATH, PRIMAL_PATH, Settings
 
 
-def clips(seed: int, n: int, dim: int, n_tags: int, spread: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
+def clips(
+    seed: int, n: int, dim: int, n_tags: int, spread: float = 1.0
+) -> tuple[np.ndarray, np.ndarray]:
     """Features whose dimensions differ in scale by e^spread, and labels that they tell in part."""
     mix = np.random.default_rng(0).standard_normal((n_tags, dim)) / np.sqrt(dim) * 4
     rng = np.random.default_rng(seed)
@@ -38,9 +44,13 @@ def objective(x: np.ndarray, y: np.ndarray, l2: float, w: np.ndarray, b: float) 
 
 
 def reference(x: np.ndarray, y: np.ndarray, l2: float) -> tuple[np.ndarray, float]:
-    if y.all() or not y.any():  # scikit-learn refuses: no minimum. Ours ranks nothing and keeps the clipped prevalence
+    if (
+        y.all() or not y.any()
+    ):  # scikit-learn refuses: no minimum. Ours ranks nothing and keeps the clipped prevalence
         return np.zeros(x.shape[1]), float(np.log(1.9999 / 0.0001)) * (1 if y.all() else -1)
-    model = LogisticRegression(C=1 / (len(x) * l2), tol=1e-9, max_iter=20000).fit(x.astype(np.float64), y)
+    model = LogisticRegression(C=1 / (len(x) * l2), tol=1e-9, max_iter=20000).fit(
+        x.astype(np.float64), y
+    )
     return model.coef_[0], float(model.intercept_[0])
 
 
@@ -48,14 +58,20 @@ def problem(x: np.ndarray, labels: np.ndarray, dual: bool, padding: int = 0) -> 
     n = len(x)
     x, labels = np.pad(x, ((0, padding), (0, 0))), np.pad(labels, ((0, padding), (0, 0)))
     features = x @ x.T if dual else x
-    return lbfgs.Problem(jnp.asarray(features), jnp.asarray((features if dual else x.T @ x) / n),
-                         jnp.where(jnp.asarray(labels), 1.0, -1.0), jnp.where(jnp.arange(n + padding) < n, 1 / n, 0.0),
-                         dual)
+    return lbfgs.Problem(
+        jnp.asarray(features),
+        jnp.asarray((features if dual else x.T @ x) / n),
+        jnp.where(jnp.asarray(labels), 1.0, -1.0),
+        jnp.where(jnp.arange(n + padding) < n, 1 / n, 0.0),
+        dual,
+    )
 
 
 @pytest.mark.parametrize("spread", [0.0, 1.5])
-@pytest.mark.parametrize(("n", "dim", "dual"), [(10, 64, True), (60, 200, True), (10, 64, False), (60, 200, False),
-                                                (200, 20, False)])  # with more clips than dimensions, never the dual
+@pytest.mark.parametrize(
+    ("n", "dim", "dual"),
+    [(10, 64, True), (60, 200, True), (10, 64, False), (60, 200, False), (200, 20, False)],
+)  # with more clips than dimensions, never the dual
 def test_the_optimum_is_scikit_learns(n, dim, dual, spread):
     x, labels = clips(2, n, dim, 3, spread)
     x -= x.mean(axis=0)
@@ -85,22 +101,28 @@ def test_the_gradient_norm_is_the_gradients():
         norm = np.linalg.norm(np.vstack([x.T @ error + l2 * w, error.sum(axis=0)]), axis=0)
         start = np.linalg.norm(x.T @ (labels.mean(axis=0) - labels) / len(x), axis=0)
         assert (norm < 1e-3 * start).all()
-        np.testing.assert_allclose(fit.gradient_norm, norm, atol=1e-5 * start.max())  # both are all but zero
+        np.testing.assert_allclose(
+            fit.gradient_norm, norm, atol=1e-5 * start.max()
+        )  # both are all but zero
 
 
 @pytest.mark.parametrize("count", [1, 63, 64, 65, 200])
 def test_sums_over_clips(count):
-    left, right = (np.random.default_rng(8).standard_normal((2, count, 5)).astype(np.float32))
+    left, right = np.random.default_rng(8).standard_normal((2, count, 5)).astype(np.float32)
     expected = left.T.astype(np.float64) @ right
-    np.testing.assert_allclose(lbfgs.over_clips(left, right), expected, atol=1e-6 * count)  # a rounding for each clip
+    np.testing.assert_allclose(
+        lbfgs.over_clips(left, right), expected, atol=1e-6 * count
+    )  # a rounding for each clip
 
 
 def test_padding_is_inert_and_a_class_that_is_absent_stays_put():
     x, labels = clips(4, 24, 60, 3)
     labels[:, 2] = True
     l2 = jnp.float32(1.0)
-    tight, loose = (lbfgs.minimise(task, l2, lbfgs.origin(task)) for task in
-                    (problem(x, labels, True), problem(x, labels, True, padding=9)))
+    tight, loose = (
+        lbfgs.minimise(task, l2, lbfgs.origin(task))
+        for task in (problem(x, labels, True), problem(x, labels, True, padding=9))
+    )
     np.testing.assert_allclose(tight.theta[:24], loose.theta[:24], atol=1e-5)
     np.testing.assert_array_equal(loose.theta[24:-1], 0)
     assert not np.asarray(tight.theta[:-1, 2]).any() and np.isnan(tight.gradient_norm[2])
@@ -108,7 +130,11 @@ def test_padding_is_inert_and_a_class_that_is_absent_stays_put():
 
 @pytest.fixture(scope="module")
 def data() -> Data:
-    parts = [array for seed, n in ((5, 1300), (6, 80), (7, 300)) for array in clips(seed, n, 300, 50, 0.5)]
+    parts = [
+        array
+        for seed, n in ((5, 1300), (6, 80), (7, 300))
+        for array in clips(seed, n, 300, 50, 0.5)
+    ]
     mean = parts[0].mean(axis=0)
     return Data(*(jnp.asarray(part - mean if part.dtype == np.float32 else part) for part in parts))
 
@@ -121,13 +147,24 @@ def spec(data: Data, n_way: int, k_shot: int | None, seed: int) -> ProbeSpec:
     for tag in tags if k_shot else ():
         free = np.setdiff1d(np.flatnonzero(labels[:, tag]), taken)
         taken += rng.permutation(free)[:k_shot].tolist()
-    return ProbeSpec((n_way, k_shot, seed), seed, np.array(taken) if k_shot else np.arange(len(labels)), tags,
-                     full=k_shot is None)
+    return ProbeSpec(
+        (n_way, k_shot, seed),
+        seed,
+        np.array(taken) if k_shot else np.arange(len(labels)),
+        tags,
+        full=k_shot is None,
+    )
 
 
-def train(specs: list[ProbeSpec], data: Data, mesh: Mesh, **solver: object) -> dict[object, Outcome]:
+def train(
+    specs: list[ProbeSpec], data: Data, mesh: Mesh, **solver: object
+) -> dict[object, Outcome]:
     config = SolverConfig(name="lbfgs", **solver)  # type: ignore[arg-type]
-    return {outcome.spec.key: outcome for outcomes in training.train(specs, data, config, mesh) for outcome in outcomes}
+    return {
+        outcome.spec.key: outcome
+        for outcomes in training.train(specs, data, config, mesh)
+        for outcome in outcomes
+    }
 
 
 def scikit_learn(spec: ProbeSpec, data: Data, l2: float) -> tuple[float, float]:
@@ -135,7 +172,10 @@ def scikit_learn(spec: ProbeSpec, data: Data, l2: float) -> tuple[float, float]:
     x, valid, test = (np.asarray(part) for part in (data.train, data.valid, data.test))
     precision, losses = [], []
     for tag in spec.tags:
-        labels = [np.asarray(part)[:, tag] for part in (data.train_labels, data.valid_labels, data.test_labels)]
+        labels = [
+            np.asarray(part)[:, tag]
+            for part in (data.train_labels, data.valid_labels, data.test_labels)
+        ]
         w, b = reference(x[spec.support], labels[0][spec.support], l2)
         precision.append(average_precision_score(labels[2], test @ w + b))
         losses.append(objective(valid, labels[1], 0, w, b))
@@ -143,7 +183,11 @@ def scikit_learn(spec: ProbeSpec, data: Data, l2: float) -> tuple[float, float]:
 
 
 def test_in_the_grid_as_scikit_learn_on_the_same_episodes(data):
-    specs = [spec(data, n_way, k_shot, seed=n_way + 1) for n_way in (2, 10, 50) for k_shot in (1, 5, 20, None)]
+    specs = [
+        spec(data, n_way, k_shot, seed=n_way + 1)
+        for n_way in (2, 10, 50)
+        for k_shot in (1, 5, 20, None)
+    ]
     outcomes = train(specs, data, device_mesh(), l2=3.0)
     assert set(outcomes) == {one.key for one in specs}
     for one in specs:
@@ -158,22 +202,32 @@ def test_a_strength_beyond_a_gram_matrix(data):
     outcome = train([one], data, device_mesh(), l2=l2)[one.key]
     precision, loss = scikit_learn(one, data, l2)
     assert np.mean(outcome.average_precision) == pytest.approx(precision, abs=1e-3)
-    assert outcome.val_loss == pytest.approx(loss, rel=5e-3)  # logits of 10 and more, where the support has no say
+    assert outcome.val_loss == pytest.approx(
+        loss, rel=5e-3
+    )  # logits of 10 and more, where the support has no say
 
 
 def test_together_as_alone_on_any_devices(data):
-    specs = [spec(data, n_way, k_shot, seed) for seed in range(3) for n_way, k_shot in ((2, 1), (10, 5), (5, None))]
+    specs = [
+        spec(data, n_way, k_shot, seed)
+        for seed in range(3)
+        for n_way, k_shot in ((2, 1), (10, 5), (5, None))
+    ]
     meshes = [Mesh(np.array(jax.devices()[:count]), ("probe",)) for count in (1, 2)]
     together = [train(specs, data, mesh) for mesh in meshes]
     for one in specs[1:3]:
         alone = train([one], data, meshes[0])[one.key]
         for outcomes in together:
-            np.testing.assert_allclose(outcomes[one.key].average_precision, alone.average_precision, atol=1e-3)
+            np.testing.assert_allclose(
+                outcomes[one.key].average_precision, alone.average_precision, atol=1e-3
+            )
             assert outcomes[one.key].l2 == pytest.approx(alone.l2, rel=1e-5)
             assert outcomes[one.key].val_loss == pytest.approx(alone.val_loss, rel=1e-3)
     for one in specs:
         first, second = (outcomes[one.key] for outcomes in together)
-        assert first.val_loss == (second.val_loss if one.full else pytest.approx(second.val_loss, rel=1e-3))
+        assert first.val_loss == (
+            second.val_loss if one.full else pytest.approx(second.val_loss, rel=1e-3)
+        )
 
 
 def test_no_device_waits_for_another_to_end_its_fits(data):
@@ -181,7 +235,8 @@ def test_no_device_waits_for_another_to_end_its_fits(data):
     count, mesh = data.train.shape[0], Mesh(np.array(jax.devices()[:2]), ("probe",))
     support, tags = (np.arange(size, dtype=np.int32) for size in (count, 50))
     program = jax.make_jaxpr(primal._solve, static_argnums=(5, 6))(
-        support, np.int32(count), tags, data, Settings(None, False, False), mesh, True)
+        support, np.int32(count), tags, data, Settings(None, False, False), mesh, True
+    )
     looped = set(operations(program.jaxpr, False))
     assert ("dot_general", True) in looped and ("all_gather", False) in looped
     together = re.compile("all_|p(sum|max|min|permute|gather)|reduce_scatter")
@@ -201,12 +256,19 @@ def operations(program: Any, looped: bool) -> Iterator[tuple[str, bool]]:
 
 def test_seeds_side_by_side_as_one_by_one(data):
     """As an accelerator runs them."""
-    specs, mesh = [spec(data, 5, 4, seed) for seed in range(3)], Mesh(np.array(jax.devices()[:1]), ("probe",))
+    specs, mesh = (
+        [spec(data, 5, 4, seed) for seed in range(3)],
+        Mesh(np.array(jax.devices()[:1]), ("probe",)),
+    )
     settings = Settings(np.float32(3.0), tagged=False, norms=False)
-    one, four = ([outcome for part in gram.by_seed(specs, data, settings, mesh, lanes) for outcome in part]
-                 for lanes in (1, 4))
+    one, four = (
+        [outcome for part in gram.by_seed(specs, data, settings, mesh, lanes) for outcome in part]
+        for lanes in (1, 4)
+    )
     for mine, theirs in zip(four, one, strict=True):
-        assert mine.spec is theirs.spec and mine.val_loss == pytest.approx(theirs.val_loss, abs=1e-5)
+        assert mine.spec is theirs.spec and mine.val_loss == pytest.approx(
+            theirs.val_loss, abs=1e-5
+        )
         np.testing.assert_allclose(mine.average_precision, theirs.average_precision, atol=1e-5)
 
 
@@ -215,8 +277,11 @@ def test_auto_is_the_strength_of_least_validation_loss(data, k_shot):
     one, path = spec(data, 5, k_shot, 0), PRIMAL_PATH if k_shot is None else DUAL_PATH
     chosen = train([one], data, device_mesh())[one.key]
     support = np.asarray(data.train)[one.support]
-    scale = np.mean(np.sum((support - support.mean(axis=0))**2, axis=1))
-    losses = [train([one], data, device_mesh(), l2=float(ratio * scale))[one.key].val_loss for ratio in path[:12]]
+    scale = np.mean(np.sum((support - support.mean(axis=0)) ** 2, axis=1))
+    losses = [
+        train([one], data, device_mesh(), l2=float(ratio * scale))[one.key].val_loss
+        for ratio in path[:12]
+    ]
     best = int(np.argmin(losses))
     assert 0 < best < len(losses) - 1, "the least must be among the strengths compared"
     assert chosen.val_loss == pytest.approx(losses[best], rel=1e-3)

@@ -1,4 +1,6 @@
-"""fsprobe.figures: the same numbers give the same bytes, every point is drawn, nothing breaks at the edges."""
+"""fsprobe.reporting.plots: the same numbers give the same bytes, every point is drawn, nothing
+breaks at the edges.
+"""
 
 import math
 import os
@@ -9,8 +11,8 @@ import xml.etree.ElementTree as ElementTree
 import numpy as np
 import pytest
 
-from fsprobe import figures
-from fsprobe.statistics import Summary, summarise
+from fsprobe.reporting import plots as figures
+from fsprobe.reporting.statistics import Summary, summarise
 
 NONE, ONE = summarise([]), summarise([0.25])
 
@@ -22,16 +24,29 @@ def some(level: float) -> Summary:
 def every_figure():
     grid = np.array([[0.1, 0.2], [0.3, math.nan]])
     return {
-        "curves": figures.curves({"a": [some(0.2), ONE, some(0.4)], "combined": [NONE, some(0.3), some(0.5)]},
-                                 [1, 5, "full"], "mAP", [0.1, 0.1, 0.1]),
+        "curves": figures.curves(
+            {"a": [some(0.2), ONE, some(0.4)], "combined": [NONE, some(0.3), some(0.5)]},
+            [1, 5, "full"],
+            "mAP",
+            [0.1, 0.1, 0.1],
+        ),
         "shares": figures.shares([("a", some(0.6), 0.5), ("b$_<&>", ONE, 0.5)]),
-        "heatmaps": figures.heatmaps([2, 5], [1, "full"], {"mAP": grid, "ROC-AUC": grid + 0.4, "chance": grid[:1]},
-                                     {"mAP": (0.1, 0.3), "ROC-AUC": (0.5, 0.7), "chance": (0.1, 0.3)}),
-        "tag_counts": figures.tag_counts(["x", "y" * 60], {"train": [9, 3], "valid": [1, 0], "test": [2, 1]}),
+        "heatmaps": figures.heatmaps(
+            [2, 5],
+            [1, "full"],
+            {"mAP": grid, "ROC-AUC": grid + 0.4, "chance": grid[:1]},
+            {"mAP": (0.1, 0.3), "ROC-AUC": (0.5, 0.7), "chance": (0.1, 0.3)},
+        ),
+        "tag_counts": figures.tag_counts(
+            ["x", "y" * 60], {"train": [9, 3], "valid": [1, 0], "test": [2, 1]}
+        ),
         "long_tail": figures.long_tail([(1, 90), (3, 0)], [(2, 30), (60, 4)], 50),
-        "cooccurrence": figures.cooccurrence(["x", "y"], np.array([[math.nan, 0.5], [0.25, math.nan]])),
-        "tag_scatter": figures.tag_scatter({"a": [("x", False, 40, 0.5, 0.8), ("y", True, 3, 0.1, 0.6)]},
-                                           {40: 0.2, 3: 0.01}, 50),
+        "cooccurrence": figures.cooccurrence(
+            ["x", "y"], np.array([[math.nan, 0.5], [0.25, math.nan]])
+        ),
+        "tag_scatter": figures.tag_scatter(
+            {"a": [("x", False, 40, 0.5, 0.8), ("y", True, 3, 0.1, 0.6)]}, {40: 0.2, 3: 0.01}, 50
+        ),
     }
 
 
@@ -46,13 +61,25 @@ def test_png_and_svg_without_dates_scripts_or_links(name):
 
 
 def test_bytes_repeat_whatever_the_hash_seed_and_the_users_settings(tmp_path):
-    (tmp_path / "matplotlibrc").write_text("font.size: 30\nfigure.facecolor: red\nsvg.fonttype: none\n")
-    code = ("import hashlib; from tests.test_figures import every_figure; from fsprobe.figures import render\n"
-            "for name, figure in every_figure().items():\n"
-            "    png, svg = render(figure); print(name, hashlib.sha256(png + svg.encode()).hexdigest())")
-    runs = [subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True,
-                           env=os.environ | {"PYTHONHASHSEED": seed, **more}).stdout
-            for seed, more in (("1", {}), ("2", {"MATPLOTLIBRC": str(tmp_path / "matplotlibrc")}))]
+    (tmp_path / "matplotlibrc").write_text(
+        "font.size: 30\nfigure.facecolor: red\nsvg.fonttype: none\n"
+    )
+    code = (
+        "import hashlib; from tests.test_figures import every_figure; from fsprobe.reporting.plots "
+        "import render\n"
+        "for name, figure in every_figure().items():\n"
+        "    png, svg = render(figure); print(name, hashlib.sha256(png + svg.encode()).hexdigest())"
+    )
+    runs = [
+        subprocess.run(
+            [sys.executable, "-c", code],
+            capture_output=True,
+            text=True,
+            check=True,
+            env=os.environ | {"PYTHONHASHSEED": seed, **more},
+        ).stdout
+        for seed, more in (("1", {}), ("2", {"MATPLOTLIBRC": str(tmp_path / "matplotlibrc")}))
+    ]
     assert runs[0] == runs[1] and len(runs[0].splitlines()) == len(every_figure())
 
 
@@ -60,10 +87,27 @@ def test_every_value_is_drawn_and_no_other():
     axes = every_figure()["curves"].axes[0]
     drawn = {line.get_label() for line in axes.get_lines()}
     assert "chance (prevalence)" in drawn
-    points = [line for container in axes.containers for line in container if hasattr(line, "get_ydata")]
-    assert sorted(y for line in points for y in line.get_ydata() if not math.isnan(y)) == [0.2, 0.25, 0.3, 0.4, 0.5]
+    points = [
+        line for container in axes.containers for line in container if hasattr(line, "get_ydata")
+    ]
+    assert sorted(y for line in points for y in line.get_ydata() if not math.isnan(y)) == [
+        0.2,
+        0.25,
+        0.3,
+        0.4,
+        0.5,
+    ]
     texts = [text.get_text() for axes in every_figure()["heatmaps"].axes for text in axes.texts]
-    assert texts == [".100", ".200", ".300", ".500", ".600", ".700", ".100", ".200"]  # the absent cell stays blank
+    assert texts == [
+        ".100",
+        ".200",
+        ".300",
+        ".500",
+        ".600",
+        ".700",
+        ".100",
+        ".200",
+    ]  # the absent cell stays blank
 
 
 def test_categories_differ_in_more_than_colour():

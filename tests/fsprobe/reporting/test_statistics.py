@@ -1,4 +1,6 @@
-"""fsprobe.statistics: known answers, agreement with SciPy, properties; intervals cover, nulls are not found."""
+"""fsprobe.reporting.statistics: known answers, agreement with SciPy, properties; intervals cover,
+nulls are not found.
+"""
 
 import math
 from itertools import product
@@ -9,7 +11,7 @@ import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fsprobe import statistics
+from fsprobe.reporting import statistics
 
 values = st.floats(-10, 10).map(lambda x: round(x, 4))
 several = st.lists(values, min_size=2, max_size=9)
@@ -24,7 +26,9 @@ def test_summary_of_known_values():
 
 
 def test_absent_values_are_left_out():
-    assert statistics.summarise([math.nan, 1.0, math.nan, 2.0, 3.0]) == statistics.summarise([1.0, 2.0, 3.0])
+    assert statistics.summarise([math.nan, 1.0, math.nan, 2.0, 3.0]) == statistics.summarise(
+        [1.0, 2.0, 3.0]
+    )
     none, one = statistics.summarise([math.nan]), statistics.summarise([0.25])
     assert none.n == 0 and math.isnan(none.mean)
     assert (one.n, one.mean) == (1, 0.25) and math.isnan(one.std) and math.isnan(one.low)
@@ -41,18 +45,25 @@ def test_intervals_hold_the_mean_and_move_with_the_values(x, shift, scale):
     assert low <= x.mean() <= high
     moved = statistics.bootstrap_interval(scale * x + shift)
     if np.std(x) > 1e-3:
-        assert moved == pytest.approx((scale * low + shift, scale * high + shift), rel=1e-6, abs=1e-6 * scale)
+        assert moved == pytest.approx(
+            (scale * low + shift, scale * high + shift), rel=1e-6, abs=1e-6 * scale
+        )
     assert statistics.bootstrap_interval(x) == (low, high)  # no hidden random state
 
 
 @pytest.mark.parametrize("n", [5, 8, 20])
 @pytest.mark.parametrize("draw", ["normal", "beta"])
 def test_intervals_cover_the_truth_about_95_percent_of_the_time(n, draw):
-    """600 trials: a method that covers 95% falls outside 92.3% to 97.3% with probability 0.001 each way; small-sample
-    methods are granted another point (measured over 1500 trials: 94.0% to 96.3%). The percentile interval, which
-    covers 84% at n = 5 and 92% at n = 20, fails at n = 5 and 8."""
+    """600 trials: a method that covers 95% falls outside 92.3% to 97.3% with probability 0.001 each
+    way; small-sample methods are granted another point (measured over 1500 trials: 94.0% to 96.3%).
+    The percentile interval, which covers 84% at n = 5 and 92% at n = 20, fails at n = 5 and 8.
+    """
     rng = np.random.default_rng(n)
-    truth, sample = (0.0, rng.standard_normal) if draw == "normal" else (2 / 7, lambda size: rng.beta(2, 5, size))
+    truth, sample = (
+        (0.0, rng.standard_normal)
+        if draw == "normal"
+        else (2 / 7, lambda size: rng.beta(2, 5, size))
+    )
     covered = 0
     for _ in range(600):
         low, high = statistics.bootstrap_interval(sample(n))
@@ -62,7 +73,10 @@ def test_intervals_cover_the_truth_about_95_percent_of_the_time(n, draw):
 
 @given(several)
 def test_permutation_test_is_the_share_of_all_sign_flips(d):
-    sums = [abs(sum(sign * x for sign, x in zip(signs, d, strict=True))) for signs in product((1, -1), repeat=len(d))]
+    sums = [
+        abs(sum(sign * x for sign, x in zip(signs, d, strict=True)))
+        for signs in product((1, -1), repeat=len(d))
+    ]
     expected = np.mean(np.array(sums) >= abs(sum(d)) - 1e-9)
     assert statistics.sign_flip_test(d) == pytest.approx(expected)
 
@@ -71,7 +85,9 @@ def test_permutation_test_agrees_with_scipy():
     rng = np.random.default_rng(0)
     for n in (5, 9, 12):
         d = rng.normal(0.4, 1, n)
-        theirs = scipy.stats.permutation_test((d,), np.mean, permutation_type="samples", n_resamples=np.inf)
+        theirs = scipy.stats.permutation_test(
+            (d,), np.mean, permutation_type="samples", n_resamples=np.inf
+        )
         assert statistics.sign_flip_test(d) == pytest.approx(theirs.pvalue)
 
 
@@ -102,8 +118,10 @@ def test_permutation_test_ignores_order_and_direction(d, random):
 
 @pytest.mark.parametrize("n", [6, 20])
 def test_planted_null_is_seldom_significant(n):
-    """200 trials of embeddings that differ by nothing but what each seed brings: the expected number of p < 0.05 is at
-    most 10, and P(more than 21) = 0.0005 even for a test exactly at its level."""
+    """200 trials of embeddings that differ by nothing but what each seed brings: the expected
+    number of p < 0.05 is at most 10, and P(more than 21) = 0.0005 even for a test exactly at its
+    level.
+    """
     rng = np.random.default_rng(n)
     found = 0
     for _ in range(200):
@@ -119,18 +137,32 @@ def test_planted_difference_is_found_through_the_noise_of_episodes():
     episodes = rng.normal(0.3, 0.05, 10)
     a, b = (dict(enumerate(episodes + level + rng.normal(0, 0.005, 10))) for level in (0.02, 0.0))
     difference = statistics.paired_difference(a, b)
-    assert difference.n == 10 and difference.p < 0.01 and difference.low > 0.01 and difference.high < 0.03
+    assert (
+        difference.n == 10
+        and difference.p < 0.01
+        and difference.low > 0.01
+        and difference.high < 0.03
+    )
 
 
 def test_pairs_are_the_seeds_at_which_both_have_a_value():
-    difference = statistics.paired_difference({0: 0.5, 1: math.nan, 2: 0.7, 3: 0.9}, {0: 0.25, 1: 0.1, 2: 0.5, 4: 1.0})
+    difference = statistics.paired_difference(
+        {0: 0.5, 1: math.nan, 2: 0.7, 3: 0.9}, {0: 0.25, 1: 0.1, 2: 0.5, 4: 1.0}
+    )
     assert difference.n == 2 and difference.mean == pytest.approx(0.225)
 
 
 def test_repetition_is_no_evidence():
-    """A converged full probe gives one value whatever the seed: 20 copies of one difference are one observation."""
-    assert math.isnan(statistics.paired_difference(dict.fromkeys(range(20), 0.4), dict.fromkeys(range(20), 0.3)).p)
-    assert statistics.paired_difference(dict.fromkeys(range(20), 0.4), dict.fromkeys(range(20), 0.4)).p == 1.0
+    """A converged full probe gives one value whatever the seed: 20 copies of one difference are one
+    observation.
+    """
+    assert math.isnan(
+        statistics.paired_difference(dict.fromkeys(range(20), 0.4), dict.fromkeys(range(20), 0.3)).p
+    )
+    assert (
+        statistics.paired_difference(dict.fromkeys(range(20), 0.4), dict.fromkeys(range(20), 0.4)).p
+        == 1.0
+    )
 
 
 def test_holm_by_hand():

@@ -1,5 +1,5 @@
-"""Nothing is lost: killed, interrupted, out of time or out of disk, a sweep that is started again ends as an
-undisturbed one, byte for byte, and trains no finished probe twice.
+"""Nothing is lost: killed, interrupted, out of time or out of disk, a sweep that is started again
+ends as an undisturbed one, byte for byte, and trains no finished probe twice.
 
 FSPROBE_KILLS=20 kills it twenty times; the ordinary suite is short.
 """
@@ -15,26 +15,54 @@ from pathlib import Path
 
 import pytest
 
-from fsprobe import memory
-from tests import tiny
+from fsprobe.batch import memory
+from tests.support import tiny
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[3]
 KILLS = int(os.environ.get("FSPROBE_KILLS", "4"))
 EPOCHS = 2000 if KILLS < 20 else 12000
 FILES = ("probes.csv", "per_tag.csv", "solver.csv", "episodes.csv", "tags.csv", "cooccurrence.csv")
 # so little memory that one probe fills a device: 60 chunks on two devices
 SIZES = memory.Sizes(train=60, valid=20, test=40, dim=12, n_tags=6)
-ROOM = SIZES.data_bytes + sum(memory.adam(SIZES, n_tags=4, n_clips=128, hidden=0, batch_size=8, validate_every=10))
-GRID = ["--n_way=2", "--n_way=4", "--k_shot=1", "--k_shot=3", "--num_seeds=30", "--learning_rate=1e-4",
-        f"--max_epochs={EPOCHS}", f"--patience={EPOCHS}", f"--device_memory_gb={ROOM / 1e9:.9f}"]
+ROOM = SIZES.data_bytes + sum(
+    memory.adam(SIZES, n_tags=4, n_clips=128, hidden=0, batch_size=8, validate_every=10)
+)
+GRID = [
+    "--n_way=2",
+    "--n_way=4",
+    "--k_shot=1",
+    "--k_shot=3",
+    "--num_seeds=30",
+    "--learning_rate=1e-4",
+    f"--max_epochs={EPOCHS}",
+    f"--patience={EPOCHS}",
+    f"--device_memory_gb={ROOM / 1e9:.9f}",
+]
 
 
 def start(data: Path, out: str, *flags: str, prefix: tuple[str, ...] = ()) -> subprocess.Popen[str]:
-    env = os.environ | {"JAX_COMPILATION_CACHE_DIR": str(data / "jax-cache"),
-                        "XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
-    return subprocess.Popen([*prefix, sys.executable, "-m", "fsprobe.sweep", f"--manifest={data / 'manifest.csv'}",
-                             f"--store=good={data / 'good'}", f"--out={data / out}", *GRID, *flags], cwd=ROOT, env=env,
-                            text=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    env = os.environ | {
+        "JAX_COMPILATION_CACHE_DIR": str(data / "jax-cache"),
+        "XLA_FLAGS": "--xla_force_host_platform_device_count=2",
+    }
+    return subprocess.Popen(
+        [
+            *prefix,
+            sys.executable,
+            "-m",
+            "fsprobe.sweep",
+            f"--manifest={data / 'manifest.csv'}",
+            f"--store=good={data / 'good'}",
+            f"--out={data / out}",
+            *GRID,
+            *flags,
+        ],
+        cwd=ROOT,
+        env=env,
+        text=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+    )
 
 
 def end(process: subprocess.Popen[str]) -> tuple[int, str]:
@@ -44,7 +72,9 @@ def end(process: subprocess.Popen[str]) -> tuple[int, str]:
 
 def lines(out: Path) -> list[str]:
     """Of probes.csv: the finished probes."""
-    return (out / "probes.csv").read_text().splitlines()[1:] if (out / "probes.csv").exists() else []
+    return (
+        (out / "probes.csv").read_text().splitlines()[1:] if (out / "probes.csv").exists() else []
+    )
 
 
 def contents(out: Path) -> dict[str, bytes]:
@@ -82,7 +112,9 @@ def test_kill_9_at_random_moments(data):
         process.kill()
         held += map(int, re.findall(r"holds (\d+) of 120", end(process)[1]))
         after = lines(out)
-        assert after[:len(before)] == before and len(set(after)) == len(after), "finished probes stay untouched"
+        assert after[: len(before)] == before and len(set(after)) == len(after), (
+            "finished probes stay untouched"
+        )
     assert held == sorted(held) and len(set(held)) > KILLS // 2 and len(lines(out)) < 120
     code, errors = end(start(data, "killed"))
     assert code == 0 and f"holds {len(after)} of 120" in errors
@@ -111,7 +143,10 @@ def test_told_to_stop(data, signum, expected):
     code, errors = end(process)
     assert code == expected and "Traceback" not in errors
     count = len(lines(data / out))
-    assert 0 < count < 120 and f"{count} of 120 probes are in {data / out}; run the same command to go on" in errors
+    assert (
+        0 < count < 120
+        and f"{count} of 120 probes are in {data / out}; run the same command to go on" in errors
+    )
     code, errors = end(start(data, out))
     assert code == 0 and f"holds {count} of 120" in errors
     assert contents(data / out) == contents(data / "whole")
@@ -121,9 +156,11 @@ def test_out_of_time(data):
     codes = []
     while 0 not in codes:
         before = lines(data / "timed")
-        code, errors = end(start(data, "timed", *(["--timeout_minutes=0.02"] if len(codes) < 2 else [])))
+        code, errors = end(
+            start(data, "timed", *(["--timeout_minutes=0.02"] if len(codes) < 2 else []))
+        )
         codes.append(code)
-        assert lines(data / "timed")[:len(before)] == before or code == 0
+        assert lines(data / "timed")[: len(before)] == before or code == 0
         assert code == 0 or "run the same command to go on" in errors
     assert codes == [75, 75, 0]
     assert contents(data / "timed") == contents(data / "whole")
@@ -131,7 +168,9 @@ def test_out_of_time(data):
 
 def test_a_full_disk(data):
     code, errors = end(start(data, "full", prefix=("prlimit", "--fsize=8000")))
-    assert code == 2 and "per_tag.csv: File too large; make room and rerun" in errors.splitlines()[-1]
+    assert (
+        code == 2 and "per_tag.csv: File too large; make room and rerun" in errors.splitlines()[-1]
+    )
     assert "Traceback" not in errors
     before = lines(data / "full")
     assert 0 < len(before) < 120

@@ -6,10 +6,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from extract.errors import InputError
-from fsprobe.episodes import draw_episode
+from fsprobe.study.episodes import draw_episode
 
 
-def labels_and_train(num_clips: int = 400, num_tags: int = 8, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+def labels_and_train(
+    num_clips: int = 400, num_tags: int = 8, seed: int = 0
+) -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.default_rng(seed)
     return rng.random((num_clips, num_tags)) < 0.25, np.flatnonzero(rng.random(num_clips) < 0.8)
 

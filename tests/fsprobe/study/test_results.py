@@ -8,21 +8,37 @@ import numpy as np
 import pytest
 
 from extract.errors import InputError
-from fsprobe import results
-from fsprobe.results import Found, Given, open_results
-from fsprobe.rows import EpisodeRow, PairRow, ProbeKey, ProbeRow, SolverRow, TagCountRow, TagRow, _number
+from fsprobe.study import results
+from fsprobe.study.results import Found, Given, open_results
+from fsprobe.study.tables import (
+    EpisodeRow,
+    PairRow,
+    ProbeKey,
+    ProbeRow,
+    SolverRow,
+    TagCountRow,
+    TagRow,
+    _number,
+)
 
 CONFIG = {"grid": {"n_way": [2]}, "embeddings": ("a",)}
 KEYS = [ProbeKey("a", "adam", 2, k_shot, seed) for k_shot in (1, "full") for seed in (0, 1)]
-GIVEN = Given(KEYS, [EpisodeRow(0, 0, 'odd, "tag"', 0, "c1"), EpisodeRow(0, 1, "t", 0, "c2")],
-              [TagCountRow("t", 1, 5, 6, 7)], [PairRow('odd, "tag"', "t", 3)])
+GIVEN = Given(
+    KEYS,
+    [EpisodeRow(0, 0, 'odd, "tag"', 0, "c1"), EpisodeRow(0, 1, "t", 0, "c2")],
+    [TagCountRow("t", 1, 5, 6, 7)],
+    [PairRow('odd, "tag"', "t", 3)],
+)
 
 
 def probe(seed: int, k_shot: int | str = 1) -> Found:
     key = ("a", "adam", 2, k_shot, seed)
-    return Found(ProbeRow(*key, 2, 0.1 + seed / 3, math.nan, 0.25, 0.5, 3, 4),
-                 [TagRow(*key, tag, 0.5, math.nan, 7) for tag in ('odd, "tag"', "t")],
-                 SolverRow(*key, 0.01, 1e-6, 40), np.full(3, seed, np.float32))
+    return Found(
+        ProbeRow(*key, 2, 0.1 + seed / 3, math.nan, 0.25, 0.5, 3, 4),
+        [TagRow(*key, tag, 0.5, math.nan, 7) for tag in ('odd, "tag"', "t")],
+        SolverRow(*key, 0.01, 1e-6, 40),
+        np.full(3, seed, np.float32),
+    )
 
 
 def append(writer: results.ResultsWriter, seed: int, k_shot: int | str = 1) -> None:
@@ -39,23 +55,42 @@ def test_rows_come_back(tmp_path):
         append(writer, 0)
         writer.finish(1.5, True)
     rows = results.read_probes(tmp_path / "out")
-    assert [row.key for row in rows] == [ProbeKey("a", "adam", 2, 1, 0), ProbeKey("a", "adam", 2, "full", 1)]
+    assert [row.key for row in rows] == [
+        ProbeKey("a", "adam", 2, 1, 0),
+        ProbeKey("a", "adam", 2, "full", 1),
+    ]
     assert rows[1].mAP == pytest.approx(0.1 + 1 / 3, rel=1e-7) and math.isnan(rows[1].roc_auc)
     assert [row.tag for row in results.read_per_tag(tmp_path / "out")] == ['odd, "tag"', "t"] * 2
     lines = (tmp_path / "out" / "probes.csv").read_text().splitlines()
-    assert lines[0] == "embedding,solver,n_way,k_shot,seed,num_train,mAP,roc_auc,chance_mAP,val_loss,best_epoch,epochs"
+    assert (
+        lines[0]
+        == "embedding,solver,n_way,k_shot,seed,num_train,mAP,roc_auc,chance_mAP,val_loss,best_epoch,epochs"
+    )
     assert lines[1] == "a,adam,2,1,0,2,0.1,,0.25,0.5,3,4"
     assert (tmp_path / "out" / "per_tag.csv").read_text().splitlines()[0] == (
-        "embedding,solver,n_way,k_shot,seed,tag,average_precision,roc_auc,test_positives")
+        "embedding,solver,n_way,k_shot,seed,tag,average_precision,roc_auc,test_positives"
+    )
     assert (tmp_path / "out" / "episodes.csv").read_text().splitlines() == [
-        "seed,position,tag,shot,clip_id", '0,0,"odd, ""tag""",0,c1', "0,1,t,0,c2"]
+        "seed,position,tag,shot,clip_id",
+        '0,0,"odd, ""tag""",0,c1',
+        "0,1,t,0,c2",
+    ]
     assert (tmp_path / "out" / "solver.csv").read_text().splitlines() == [
-        "embedding,solver,n_way,k_shot,seed,l2,gradient_norm,iterations", "a,adam,2,1,0,0.01,1e-06,40",
-        "a,adam,2,full,1,0.01,1e-06,40"]
-    assert (tmp_path / "out" / "tags.csv").read_text().splitlines() == ["tag,rank,train,valid,test", "t,1,5,6,7"]
-    assert (tmp_path / "out" / "cooccurrence.csv").read_text().splitlines() == ["tag_a,tag_b,clips",
-                                                                                 '"odd, ""tag""",t,3']
-    norms = np.load(tmp_path / "out" / "weight_norms" / "a.npy", allow_pickle=False)  # rows in the order of the grid
+        "embedding,solver,n_way,k_shot,seed,l2,gradient_norm,iterations",
+        "a,adam,2,1,0,0.01,1e-06,40",
+        "a,adam,2,full,1,0.01,1e-06,40",
+    ]
+    assert (tmp_path / "out" / "tags.csv").read_text().splitlines() == [
+        "tag,rank,train,valid,test",
+        "t,1,5,6,7",
+    ]
+    assert (tmp_path / "out" / "cooccurrence.csv").read_text().splitlines() == [
+        "tag_a,tag_b,clips",
+        '"odd, ""tag""",t,3',
+    ]
+    norms = np.load(
+        tmp_path / "out" / "weight_norms" / "a.npy", allow_pickle=False
+    )  # rows in the order of the grid
     np.testing.assert_array_equal(norms, np.float32([[0] * 3, [np.nan] * 3, [np.nan] * 3, [1] * 3]))
     run = json.loads((tmp_path / "out" / "run.json").read_text())
     assert run["complete"] and run["wall_time_s"] == 1.5
@@ -66,11 +101,16 @@ def test_every_truncation_of_the_files_resumes_to_the_same_rows(tmp_path):
     path = tmp_path / "out"
     with fresh(path) as writer:
         append(writer, 0)
-        whole = {name: (path / name).read_bytes() for name in ("per_tag.csv", "solver.csv", "probes.csv")}
+        whole = {
+            name: (path / name).read_bytes() for name in ("per_tag.csv", "solver.csv", "probes.csv")
+        }
         append(writer, 1)
     after = {name: (path / name).read_bytes() for name in whole}
-    states = [{**whole, **{earlier: after[earlier] for earlier in list(whole)[:j]}, name: after[name][:i]}
-              for j, name in enumerate(whole) for i in range(len(whole[name]), len(after[name]), 5)]
+    states = [
+        {**whole, **{earlier: after[earlier] for earlier in list(whole)[:j]}, name: after[name][:i]}
+        for j, name in enumerate(whole)
+        for i in range(len(whole[name]), len(after[name]), 5)
+    ]
     for state in states:
         for name, content in state.items():
             (path / name).write_bytes(content)
@@ -91,17 +131,27 @@ def test_a_crash_between_the_first_files(tmp_path):
 
 
 def test_another_configuration_other_files_and_two_at_once_are_refused(tmp_path):
-    with fresh(tmp_path / "out"), pytest.raises(InputError, match="another sweep is writing here"), \
-            fresh(tmp_path / "out"):
+    with (
+        fresh(tmp_path / "out"),
+        pytest.raises(InputError, match="another sweep is writing here"),
+        fresh(tmp_path / "out"),
+    ):
         pass
-    with pytest.raises(InputError, match=r'another configuration: grid was .*\[2\].*, now .*\[3\]'), \
-            open_results(tmp_path / "out", {**CONFIG, "grid": {"n_way": [3]}}, {}, GIVEN):
+    with (
+        pytest.raises(InputError, match=r"another configuration: grid was .*\[2\].*, now .*\[3\]"),
+        open_results(tmp_path / "out", {**CONFIG, "grid": {"n_way": [3]}}, {}, GIVEN),
+    ):
         pass
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis" / "chapter1.tex").write_text("…")
-    with pytest.raises(InputError, match=r"'chapter1\.tex' but no run\.json"), fresh(tmp_path / "thesis"):
+    with (
+        pytest.raises(InputError, match=r"'chapter1\.tex' but no run\.json"),
+        fresh(tmp_path / "thesis"),
+    ):
         pass
-    assert sorted(p.name for p in (tmp_path / "thesis").iterdir() if p.name[0] != ".") == ["chapter1.tex"]
+    assert sorted(p.name for p in (tmp_path / "thesis").iterdir() if p.name[0] != ".") == [
+        "chapter1.tex"
+    ]
 
 
 def test_a_write_that_does_not_fit_takes_itself_back(tmp_path):
@@ -118,11 +168,14 @@ def test_a_write_that_does_not_fit_takes_itself_back(tmp_path):
         assert (tmp_path / "out" / "per_tag.csv").read_bytes() == before
 
 
-@pytest.mark.parametrize(("damage", "message"), [
-    (lambda text: text.replace("mAP", "map"), "column 'mAP' is missing"),
-    (lambda text: text.replace("0.1", "a lot"), "line 2: could not convert string to float"),
-    (lambda text: text.replace("adam,2,1", "adam,2,half"), "line 2: invalid literal"),
-])
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda text: text.replace("mAP", "map"), "column 'mAP' is missing"),
+        (lambda text: text.replace("0.1", "a lot"), "line 2: could not convert string to float"),
+        (lambda text: text.replace("adam,2,1", "adam,2,half"), "line 2: invalid literal"),
+    ],
+)
 def test_malformed_rows_are_named(tmp_path, damage, message):
     with fresh(tmp_path / "out") as writer:
         append(writer, 0)

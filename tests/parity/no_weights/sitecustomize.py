@@ -1,5 +1,6 @@
-"""Lets openl3's setup.py build where only a package index is reached: it would download 500 MB of weights from GitHub,
-and imports `imp`, which Python 3.12 dropped. The package gets empty files instead; the parity tests use random weights.
+"""Lets openl3's setup.py build where only a package index is reached: it would download 500 MB of
+weights from GitHub, and imports `imp`, which Python 3.12 dropped. The package gets empty files
+instead; the parity tests use random weights.
 """
 
 import gzip
