@@ -23,8 +23,9 @@ from typing import Any, BinaryIO
 import filelock
 from tqdm import tqdm
 
-from extract.errors import InputError, is_disk_full
-from extract.manifest import made_whole, make_directory, resolve_audio, sha256_of
+from extract.errors import InputError
+from extract.files import is_disk_full, made_whole, make_directory, sha256_of
+from extract.manifest import resolve_audio
 
 CHUNK = 1 << 18  # bytes
 TIMEOUT = 30.0  # seconds without a byte

@@ -1,7 +1,7 @@
 """Make a store of features that you already have: one vector per clip.
 
-    python -m extract.import_arrays --features=X.npy --clip_ids=ids.txt --name=mine
-    --store=stores/mine
+    python -m extract.import_arrays --features=X.npy --clip_ids=ids.txt --name=mine \\
+        --store=stores/mine
 
 --features is a two-dimensional array of numbers, one row per clip:
   .npy   an array;
@@ -13,7 +13,8 @@
 
 from absl import flags
 
-from extract.errors import InputError, run
+from extract.errors import InputError
+from extract.shell import run
 from extract.storage.arrays import import_arrays
 
 flags.DEFINE_string("features", None, "Features: .npy, .npz or .csv.")

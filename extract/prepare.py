@@ -6,8 +6,8 @@ MagnaTagATune, from its official files (tab-separated, plain or .gz), or fetchin
 
     python -m extract.prepare --dataset=magnatagatune --annotations=annotations_final.csv \\
         --clip_info=clip_info_final.csv --audio_root=mtat --out=manifest.csv
-    python -m extract.prepare --dataset=magnatagatune --download --audio_root=mtat
-    --out=manifest.csv
+    python -m extract.prepare --dataset=magnatagatune --download --audio_root=mtat \\
+        --out=manifest.csv
 
 A folder of audio with a CSV of `clip,tags` (tags separated by |; optional columns clip_id, split,
 and one to group by):
@@ -32,8 +32,9 @@ from absl import flags
 from extract.datasets import magnatagatune
 from extract.datasets.demo import DEMO_ROOT, DemoConfig, write_demo
 from extract.datasets.folder import FolderConfig, folder_manifest
-from extract.errors import InputError, run
+from extract.errors import InputError
 from extract.manifest import Manifest, apply_split_file, rank_tags, write_manifest
+from extract.shell import run
 
 _DATASET = flags.DEFINE_enum(
     "dataset", None, ["magnatagatune", "folder", "demo"], "What to prepare.", required=True

@@ -1,7 +1,7 @@
 """Extract an embedding of every clip of a manifest into a store.
 
-    python -m extract.run --manifest=manifest.csv --audio_root=audio --embedding=logmel
-    --store=stores/logmel
+    python -m extract.run --manifest=manifest.csv --audio_root=audio --embedding=logmel \\
+        --store=stores/logmel
 
 Clips with an empty split are left out: they are never used. The same command again goes on where
 this one was stopped, in whatever way. A clip that cannot be decoded is listed in STORE/failures.csv
@@ -17,9 +17,10 @@ from typing import Any
 from absl import flags
 
 from extract import embeddings
-from extract.errors import InputError, run
+from extract.errors import InputError
 from extract.manifest import read_manifest
 from extract.pipeline.extract_clips import RunConfig, extract_clips
+from extract.shell import run
 
 DEFAULTS = RunConfig()
 

@@ -10,7 +10,8 @@ store. A store that is still being filled is fine as far as it goes. Exit code 0
 
 from absl import flags
 
-from extract.errors import InputError, run
+from extract.errors import InputError
+from extract.shell import run
 from extract.storage.check import verify
 
 flags.DEFINE_string("store", None, "Directory of the store.")

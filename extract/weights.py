@@ -20,7 +20,8 @@ from absl import flags
 from extract.download import fetch
 from extract.embeddings import weights_formats
 from extract.embeddings._pretrained import to_published
-from extract.errors import InputError, run
+from extract.errors import InputError
+from extract.shell import run
 
 _TORCHVGGISH = "https://github.com/harritaylor/torchvggish/releases/download/v0.1"
 

@@ -12,7 +12,8 @@ from pathlib import Path
 
 from absl import flags
 
-from extract.errors import InputError, run
+from extract.errors import InputError
+from extract.shell import run
 from fsprobe.reporting.blocks import Figure
 from fsprobe.reporting.page import report, write
 from fsprobe.reporting.phrases import Style

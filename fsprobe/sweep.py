@@ -22,7 +22,8 @@ import platformdirs
 import threadpoolctl
 from absl import flags
 
-from extract.errors import InputError, run
+from extract.errors import InputError
+from extract.shell import run
 from fsprobe import features
 from fsprobe.batch import processes
 from fsprobe.config import AUTO, FULL, GridConfig, KShot, SolverConfig, SweepConfig

@@ -19,7 +19,8 @@ from typing import Any
 
 import numpy as np
 
-from extract.errors import InputError, is_disk_full
+from extract.errors import InputError
+from extract.files import is_disk_full
 
 QUALITY = "HQ"
 MIN_RATE, MAX_RATE = (

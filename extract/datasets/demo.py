@@ -22,7 +22,8 @@ from tqdm import tqdm
 
 from extract.datasets.synth import INSTRUMENTS, SAMPLE_RATE, TAU, Note, Part, seconds
 from extract.errors import InputError
-from extract.manifest import Manifest, made_whole, make_directory
+from extract.files import made_whole, make_directory
+from extract.manifest import Manifest
 
 VERSION = 1  # of the sound: part of the folder's name, so that old audio is never taken for new
 LENGTH = 4 * SAMPLE_RATE  # samples

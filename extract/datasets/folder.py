@@ -19,15 +19,8 @@ from pathlib import Path
 import numpy as np
 
 from extract.errors import InputError
-from extract.manifest import (
-    SPLITS,
-    Manifest,
-    check_clip_id,
-    check_path,
-    parse_tags,
-    read_csv,
-    resolve_audio,
-)
+from extract.files import read_csv
+from extract.manifest import SPLITS, Manifest, check_clip_id, check_path, parse_tags, resolve_audio
 
 # What soundfile and audioread commonly decode; only consulted for names given without their ending.
 SUFFIXES = frozenset(

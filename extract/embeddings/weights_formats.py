@@ -20,7 +20,7 @@ import numpy as np
 import platformdirs
 
 from extract.errors import InputError
-from extract.manifest import atomic_write, sha256_of
+from extract.files import atomic_write, sha256_of
 
 Tensors = dict[str, np.ndarray]
 # path in a parameter tree → (published name, axes that transpose the published array, or None)

@@ -18,8 +18,8 @@ from typing import Self
 import numpy as np
 
 from extract.embeddings import Embedding
-from extract.errors import signals_deferred
 from extract.pipeline.workers import Job, Result, outcomes
+from extract.shell import signals_deferred
 from extract.store import PENDING
 
 GROUP = 64  # rows

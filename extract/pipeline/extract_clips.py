@@ -15,11 +15,12 @@ import numpy as np
 
 from extract.audio import decoding as audio
 from extract.embeddings import Embedding
-from extract.errors import InputError, signals_deferred
+from extract.errors import InputError
 from extract.manifest import Manifest, resolve_audio
 from extract.pipeline.aggregate import summarise
 from extract.pipeline.batches import clip_frames
 from extract.pipeline.workers import Result
+from extract.shell import signals_deferred
 from extract.storage.files import StoreSpec, disk_full_explained
 from extract.storage.writer import StoreWriter
 from extract.store import DONE, FAILED, PENDING, find_shards, shard_name

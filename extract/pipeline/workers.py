@@ -21,7 +21,8 @@ from typing import NamedTuple
 import numpy as np
 
 from extract.audio.decoding import AudioError, decode
-from extract.errors import InputError, is_disk_full
+from extract.errors import InputError
+from extract.files import is_disk_full
 
 _ATTEMPTS = 2  # a worker may die of something else than its clip: of too little memory, say
 _STARTS = 3  # failed ones in a row

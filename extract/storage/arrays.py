@@ -13,7 +13,8 @@ from typing import NamedTuple
 import numpy as np
 
 from extract.errors import InputError
-from extract.manifest import check_clip_id, make_directory, naming, sha256_of
+from extract.files import make_directory, naming, sha256_of
+from extract.manifest import check_clip_id
 from extract.pipeline.aggregate import standardise
 from extract.storage import files as store_files
 from extract.storage.files import StoreSpec

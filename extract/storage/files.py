@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from extract.errors import DISK_FULL, InputError, is_disk_full
-from extract.manifest import atomic_write, read_csv, sha256_of
+from extract.errors import InputError
+from extract.files import DISK_FULL, atomic_write, is_disk_full, read_csv, sha256_of
 from extract.store import FORMAT_VERSION, WIDTHS
 
 HEADER = 128  # bytes of a .npy header as NumPy pads it; it leaves room for the first axis to grow

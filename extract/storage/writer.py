@@ -21,7 +21,7 @@ import numpy as np
 from filelock import FileLock, Timeout
 
 from extract.errors import InputError
-from extract.manifest import make_directory
+from extract.files import make_directory
 from extract.storage import files
 from extract.storage.files import HEADER, StoreSpec, disk_full_explained, write_at
 from extract.store import DONE, FAILED, PENDING, load_array, read_clip_ids, read_meta

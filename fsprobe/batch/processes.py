@@ -25,7 +25,8 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Sharding
 
-from extract.errors import InputError, Terminated, complain, handling
+from extract.errors import InputError
+from extract.shell import Terminated, complain, handling
 
 _HEARTBEAT = 30  # s without one: the process is lost
 _INITIALIZE = 300  # s to wait for the other processes

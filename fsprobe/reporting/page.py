@@ -5,7 +5,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from extract.manifest import atomic_write
+from extract.files import atomic_write
 from fsprobe.reporting import overview as sections
 from fsprobe.reporting import plots as figures
 from fsprobe.reporting import tags as data_sections

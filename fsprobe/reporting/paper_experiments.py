@@ -92,8 +92,8 @@ def full_probes(study: Study, style: Style) -> list[Block]:
         "MagnaTagATune, which is the split of this study."
         if beside
         else "No published figure stands beside these: those at hand are for the 50 most frequent "
-        "tags of MagnaTagATune on its clean (15,247 / 1,529 / 4,332 clips) or unfiltered split, and "
-        "this study has other data, another pool, another N or another test set."
+        "tags of MagnaTagATune on its clean (15,247 / 1,529 / 4,332 clips) or unfiltered split, "
+        "and this study has other data, another pool, another N or another test set."
     )
     varies = (
         "only initialisation and order vary"

@@ -16,8 +16,9 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 from tqdm import tqdm
 
-from extract.errors import InputError, signals_deferred
+from extract.errors import InputError
 from extract.manifest import Manifest, read_manifest
+from extract.shell import signals_deferred
 from extract.store import Store
 from fsprobe import features
 from fsprobe.batch import dispatch as training

@@ -13,7 +13,8 @@ import jax
 
 import fsprobe
 from extract.errors import InputError
-from extract.manifest import SPLITS, Manifest, sha256_of
+from extract.files import sha256_of
+from extract.manifest import SPLITS, Manifest
 from extract.store import Store
 from fsprobe.config import SweepConfig
 

@@ -30,7 +30,7 @@ import filelock
 import numpy as np
 
 from extract.errors import InputError
-from extract.manifest import atomic_write
+from extract.files import atomic_write
 from fsprobe.study.tables import (
     EpisodeRow,
     PairRow,

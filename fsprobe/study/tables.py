@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from extract.errors import InputError
-from extract.manifest import atomic_write, read_csv
+from extract.files import atomic_write, read_csv
 from fsprobe.config import FULL, KShot
 
 

@@ -30,7 +30,7 @@ import numpy as np
 from absl import flags
 
 from extract.embeddings import Embedding
-from extract.errors import run
+from extract.shell import run
 from tests.benchmarks import machine
 
 MODELS = {

@@ -20,7 +20,7 @@ import jax
 import numpy as np
 from jax import Array, lax
 
-from extract.errors import run
+from extract.shell import run
 from fsprobe.heads import adam as solvers
 from fsprobe.heads import head as probe
 from fsprobe.sweep import config_from_flags, sweep

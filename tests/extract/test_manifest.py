@@ -5,11 +5,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from extract.errors import InputError
+from extract.files import atomic_write
 from extract.manifest import (
     SPLITS,
     Manifest,
     apply_split_file,
-    atomic_write,
     rank_tags,
     read_manifest,
     resolve_audio,

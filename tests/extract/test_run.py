@@ -727,7 +727,7 @@ BUSY = """
 import sys
 from dataclasses import replace
 import fake_embedding, jax
-from extract.errors import run
+from extract.shell import run
 from extract.manifest import read_manifest
 from extract.pipeline.extract_clips import RunConfig, extract_clips
 

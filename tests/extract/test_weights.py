@@ -310,7 +310,7 @@ def test_a_full_disk_names_the_file(tmp_path: Path) -> None:
     code = (
         "import resource, sys, numpy as np; from extract.embeddings.weights_formats import "
         "write_weights; "
-        "from extract.errors import run; resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000)); "
+        "from extract.shell import run; resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000)); "
         "path = sys.argv.pop(); run(lambda: write_weights(path, "
         "{'x': np.zeros(10000, np.float32)}, {}))"
     )
