@@ -1,20 +1,25 @@
 """manifest.csv: which clips there are, where their audio is, their split and their tags.
 
 Written by `extract.prepare`, read by `extract.run` and `fsprobe.sweep`. UTF-8, RFC 4180, header
-`clip_id,path,split,tags`. Needs only the standard library, so that `fsprobe` may import it.
+`clip_id,path,split,tags`, then any of `start,duration,track,group,not_tags`. Needs only the
+standard library, so that `fsprobe` may import it.
 """
 
 import collections
 import csv
+import math
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields, replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from extract.errors import InputError
 from extract.files import atomic_write, read_csv
 
 COLUMNS = ("clip_id", "path", "split", "tags")
+OPTIONAL_COLUMNS = ("start", "duration", "track", "group", "not_tags")
 SPLITS = ("train", "valid", "test", "")
 # What a line of text cannot hold: control characters, line breaks, surrogates of undecodable file
 # names.
@@ -23,96 +28,121 @@ _UNWRITABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 @dataclass(frozen=True)
 class Manifest:
-    """One entry per clip in each field, in file order.
+    """One entry per clip in each field, in file order; an optional column's field is empty (None
+    for not_tags) where the manifest does not have the column.
 
     clip_ids: unique, non-empty. paths: relative to the audio root, or empty where only features
     exist. splits: `train`, `valid`, `test` or empty (kept, never used). tags: tuples of tag names,
     possibly empty.
+
+    starts, durations: seconds, the part of the file that the clip is; None: from the beginning, to
+    the end. tracks: what the clip is a part of. groups: what may not cross splits. Both may be
+    empty strings: nothing is known. not_tags: tags known to be absent; a tag in neither list is
+    unknown for that clip. Without the column every tag that is not listed is absent.
     """
 
     clip_ids: tuple[str, ...]
     paths: tuple[str, ...]
     splits: tuple[str, ...]
     tags: tuple[tuple[str, ...], ...]
+    starts: tuple[float | None, ...] = ()
+    durations: tuple[float | None, ...] = ()
+    tracks: tuple[str, ...] = ()
+    groups: tuple[str, ...] = ()
+    not_tags: tuple[tuple[str, ...], ...] | None = None
 
     def __len__(self) -> int:
         return len(self.clip_ids)
 
     def take(self, rows: Sequence[int]) -> "Manifest":
         """The manifest of the given rows, in the given order."""
-        return Manifest(
-            tuple(self.clip_ids[row] for row in rows),
-            tuple(self.paths[row] for row in rows),
-            tuple(self.splits[row] for row in rows),
-            tuple(self.tags[row] for row in rows),
-        )
+        columns = [getattr(self, field.name) for field in fields(self)]
+        return Manifest(*(column and tuple(column[row] for row in rows) for column in columns))
 
     def used(self) -> "Manifest":
         """Without the clips of empty split."""
         return self.take([row for row, split in enumerate(self.splits) if split])
 
+    def optional(self) -> dict[str, tuple[Any, ...]]:
+        """The optional columns that this manifest has, by name, in the file's order."""
+        columns = {name: getattr(self, _FIELDS[name]) for name in OPTIONAL_COLUMNS}
+        return {name: column for name, column in columns.items() if column}
+
 
 def read_manifest(path: str | Path) -> Manifest:
     """Read and check a manifest.csv. Raises InputError naming file, line and value."""
-    rows: list[tuple[str, str, str, tuple[str, ...]]] = []
+    columns: dict[str, list[Any]] = {name: [] for name in COLUMNS}
     seen: dict[str, int] = {}
     for line, row in read_csv(path, COLUMNS):
-        clip_id, audio, split, tags = (row[column] for column in COLUMNS)
         where = f"{path}, line {line}"
-        check_clip_id(clip_id, where)
+        if not seen:
+            columns |= {name: [] for name in OPTIONAL_COLUMNS if name in row}
+        values = {name: _PARSE[name](row[name], where) for name in columns}
+        clip_id = values["clip_id"]
         if clip_id in seen:
             raise InputError(
                 f"{where}: clip_id {clip_id!r} stands already on line {seen[clip_id]}; "
                 "a clip_id must be unique"
             )
-        if split not in SPLITS:
-            raise InputError(f"{where}: split {split!r} is not one of train, valid, test or empty")
-        check_path(audio, where)
+        check_not_tags(values["tags"], values.get("not_tags", ()), where)
         seen[clip_id] = line
-        rows.append((clip_id, audio, split, parse_tags(tags, where)))
-    if not rows:
+        for name, values_so_far in columns.items():
+            values_so_far.append(values[name])
+    if not seen:
         raise InputError(f"{path}: no clips; a manifest needs at least one row below its header")
-    return Manifest(*zip(*rows, strict=True))
+    return Manifest(**{_FIELDS[name]: tuple(column) for name, column in columns.items()})
 
 
 def write_manifest(path: str | Path, manifest: Manifest) -> None:
-    """Write a manifest.csv atomically. Raises InputError on what `read_manifest` would refuse or
-    read otherwise.
+    """Write a manifest.csv atomically, with those optional columns that the manifest has. Raises
+    InputError on what `read_manifest` would refuse or read otherwise.
     """
     if not manifest.clip_ids:
         raise InputError(f"{path}: not written, there are no clips")
+    required = (manifest.clip_ids, manifest.paths, manifest.splits, manifest.tags)
+    columns = {**dict(zip(COLUMNS, required, strict=True)), **manifest.optional()}
     seen: set[str] = set()
-    columns = (manifest.clip_ids, manifest.paths, manifest.splits, manifest.tags)
-    for clip_id, audio, split, tags in zip(*columns, strict=True):
-        where = f"{path}, clip {clip_id!r}"
-        check_clip_id(clip_id, where)
-        check_path(audio, where)
-        if clip_id in seen:
+    rows = []
+    for values in zip(*columns.values(), strict=True):
+        row = dict(zip(columns, values, strict=True))
+        where = f"{path}, clip {row['clip_id']!r}"
+        if row["clip_id"] in seen:
             raise InputError(f"{where}: a clip_id must be unique")
-        if split not in SPLITS:
-            raise InputError(f"{where}: split {split!r} is not one of train, valid, test or empty")
-        seen.add(clip_id)
-        for tag in tags:
-            if "|" in tag:
-                raise InputError(
-                    f"{where}: tag {tag!r} holds a '|', which separates tags; rename the tag"
-                )
-            if not tag:
-                raise InputError(f"{where}: an empty tag")
-        if parse_tags("|".join(tags), where) != tags:
-            raise InputError(f"{where}: a tag stands twice in {'|'.join(tags)!r}")
+        seen.add(row["clip_id"])
+        check_not_tags(row["tags"], row.get("not_tags", ()), where)
+        rows.append([_write_field(name, value, where) for name, value in row.items()])
     with atomic_write(path) as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(COLUMNS)
-        writer.writerows(
-            zip(
-                manifest.clip_ids,
-                manifest.paths,
-                manifest.splits,
-                ("|".join(tags) for tags in manifest.tags),
-                strict=True,
+        writer.writerow(columns)
+        writer.writerows(rows)
+
+
+def _write_field(name: str, value: Any, where: str) -> str:
+    """The field's text. Raises InputError unless it is read back as `value`."""
+    text = _join_tags(value, where) if name in ("tags", "not_tags") else _number_or_text(value)
+    if _PARSE[name](text, where) != value:
+        raise InputError(f"{where}: {name} {text!r} would not be read back as it is; mend it")
+    return text
+
+
+def _join_tags(tags: Sequence[str], where: str) -> str:
+    for tag in tags:
+        if "|" in tag:
+            raise InputError(
+                f"{where}: tag {tag!r} holds a '|', which separates tags; rename the tag"
             )
-        )
+        if not tag:
+            raise InputError(f"{where}: an empty tag")
+    text = "|".join(tags)
+    if len(set(tags)) < len(tags):
+        raise InputError(f"{where}: a tag stands twice in {text!r}")
+    return text
+
+
+def _number_or_text(value: float | str | None) -> str:
+    if isinstance(value, str):
+        return value
+    return "" if value is None else repr(float(value)).removesuffix(".0")
 
 
 def apply_split_file(manifest: Manifest, path: str | Path) -> tuple[Manifest, int]:
@@ -169,10 +199,7 @@ def check_clip_id(clip_id: str, where: str) -> None:
     """Raise InputError unless clip_id is non-empty and fits on one line of clip_ids.txt."""
     if not clip_id:
         raise InputError(f"{where}: empty clip_id")
-    if clip_id != clip_id.strip() or _UNWRITABLE.search(clip_id):
-        raise InputError(
-            f"{where}: clip_id {clip_id!r} has outer blanks or control characters; remove them"
-        )
+    _parse_name("clip_id", clip_id, where)
 
 
 def check_path(path: str, where: str) -> None:
@@ -180,6 +207,15 @@ def check_path(path: str, where: str) -> None:
     if _UNWRITABLE.search(path):
         raise InputError(
             f"{where}: path {path!r} has control characters or is not UTF-8; rename the file"
+        )
+
+
+def check_not_tags(tags: Sequence[str], not_tags: Sequence[str], where: str) -> None:
+    """Raise InputError if a tag is said to be there and not to be there."""
+    both = set(tags).intersection(not_tags) if not_tags else ()
+    if both:
+        raise InputError(
+            f"{where}: tag {min(both)!r} stands in tags and in not_tags; take it out of one"
         )
 
 
@@ -197,3 +233,68 @@ def parse_tags(text: str, where: str) -> tuple[str, ...]:
                 "or has outer blanks or control characters"
             )
     return tags
+
+
+def parse_seconds(name: str, text: str, where: str) -> float | None:
+    """A `start` (not negative) or a `duration` (above 0) in seconds; None where nothing is said.
+    Raises InputError on anything else.
+    """
+    if not text:
+        return None
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not math.isfinite(seconds) or seconds < 0 or (name == "duration" and not seconds):
+        least = "0 or more" if name == "start" else "more than 0"
+        raise InputError(f"{where}: {name} {text!r} is not a number of seconds, {least}")
+    return seconds
+
+
+def _parse_name(name: str, text: str, where: str) -> str:
+    if text != text.strip() or _UNWRITABLE.search(text):
+        raise InputError(
+            f"{where}: {name} {text!r} has outer blanks or control characters; remove them"
+        )
+    return text
+
+
+def _parse_clip_id(text: str, where: str) -> str:
+    check_clip_id(text, where)
+    return text
+
+
+def _parse_path(text: str, where: str) -> str:
+    check_path(text, where)
+    return text
+
+
+def _parse_split(text: str, where: str) -> str:
+    if text not in SPLITS:
+        raise InputError(f"{where}: split {text!r} is not one of train, valid, test or empty")
+    return text
+
+
+# A column's field in Manifest, and how its text is read: (text, where) → value.
+_FIELDS = {
+    "clip_id": "clip_ids",
+    "path": "paths",
+    "split": "splits",
+    "tags": "tags",
+    "start": "starts",
+    "duration": "durations",
+    "track": "tracks",
+    "group": "groups",
+    "not_tags": "not_tags",
+}
+_PARSE: dict[str, Callable[[str, str], Any]] = {
+    "clip_id": _parse_clip_id,
+    "path": _parse_path,
+    "split": _parse_split,
+    "tags": parse_tags,
+    "start": partial(parse_seconds, "start"),
+    "duration": partial(parse_seconds, "duration"),
+    "track": partial(_parse_name, "track"),
+    "group": partial(_parse_name, "group"),
+    "not_tags": parse_tags,
+}

@@ -7,20 +7,37 @@ The CSV (UTF-8, comma-separated, with a header) has the columns
 - `clip_id`, optional: the clip's name in manifest and store; the `clip` column as written if
   absent. A CSV with neither `clip` nor `path` has its files named by `clip_id`;
 - `split`, optional: train, valid, test or empty. Without this column splits are drawn;
+- `start`, `duration`, optional, in seconds: the clip is that part of the file. Several clips may
+  then be parts of one file, each with its own `clip_id`;
+- `track`, optional: what the clip is a part of, the file where the column is absent and `start` is
+  given. Clips of one track share a split;
+- `not_tags`, optional: tags known to be absent. Where the column exists, a tag in neither list is
+  unknown for that clip;
 - any other, such as `artist`, which `group_by` may name: clips of one group then share a split.
 """
 
 import collections
 import os.path
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
 from extract.errors import InputError
 from extract.files import read_csv
-from extract.manifest import SPLITS, Manifest, check_clip_id, check_path, parse_tags, resolve_audio
+from extract.manifest import (
+    SPLITS,
+    Manifest,
+    check_clip_id,
+    check_not_tags,
+    check_path,
+    parse_seconds,
+    parse_tags,
+    resolve_audio,
+)
 
 # What soundfile and audioread commonly decode; only consulted for names given without their ending.
 SUFFIXES = frozenset(
@@ -90,36 +107,59 @@ def folder_manifest(tags_csv: str | Path, audio_root: str | Path, config: Folder
         check_clip_id(clip_id, place)
     paths = _locate([row[column] for _, row in rows], audio_root, where)
     _unique(ids, "clip_id", where)
-    _unique(
-        [str(resolve_audio(audio_root, path)) for path in paths], "file", where
-    )  # however it is spelt
-    tags = [parse_tags(row["tags"], place) for (_, row), place in zip(rows, where, strict=True)]
-    groups = [row[config.group_by] for _, row in rows] if config.group_by else [""] * len(rows)
-    if "split" in rows[0][1]:
-        splits = [row["split"] for _, row in rows]
-        _check_splits(splits, groups, where)
-    else:
-        try:
-            splits = draw_splits(ids, groups, config)
-        except InputError as error:
-            raise InputError(f"{tags_csv}: {error}") from None
-    return Manifest(tuple(ids), tuple(paths), tuple(splits), tuple(tags))
+    table = {name: [row[name] for _, row in rows] for name in rows[0][1]}
+    manifest = Manifest(
+        clip_ids=tuple(ids),
+        paths=tuple(paths),
+        splits=tuple(table.get("split", [""] * len(ids))),
+        tags=_parse(parse_tags, table["tags"], where),
+        starts=_parse(partial(parse_seconds, "start"), table.get("start", ()), where),
+        durations=_parse(partial(parse_seconds, "duration"), table.get("duration", ()), where),
+        tracks=tuple(table.get("track", map(os.path.normpath, paths) if "start" in table else ())),
+        groups=tuple(table[config.group_by] if config.group_by else ()),
+        not_tags=_parse(parse_tags, table["not_tags"], where) if "not_tags" in table else None,
+    )
+    for tags, absent, place in zip(manifest.tags, manifest.not_tags or (), where, strict=False):
+        check_not_tags(tags, absent, place)
+    _unique_parts(manifest, audio_root, where)
+    if "split" in table:
+        _check_splits(manifest, where)
+        return manifest
+    try:
+        return replace(
+            manifest, splits=tuple(draw_splits(ids, manifest.groups, config, manifest.tracks))
+        )
+    except InputError as error:
+        raise InputError(f"{tags_csv}: {error}") from None
 
 
-def draw_splits(clip_ids: Sequence[str], groups: Sequence[str], config: FolderConfig) -> list[str]:
-    """The split of each clip, given its group ("" stands alone); the order of the clips does not
-    matter.
+Value = TypeVar("Value")
 
-    Largest group first, equals in the seed's order, each goes where it fills the share up least;
-    every split asked for gets at least one group. Raises InputError if there are too few groups for
+
+def _parse(
+    parse: Callable[[str, str], Value], texts: Sequence[str], where: Sequence[str]
+) -> tuple[Value, ...]:
+    """The parsed column; empty if it is absent."""
+    return tuple(parse(text, place) for text, place in zip(texts, where, strict=False))
+
+
+def draw_splits(
+    clip_ids: Sequence[str],
+    groups: Sequence[str],
+    config: FolderConfig,
+    tracks: Sequence[str] = (),
+) -> list[str]:
+    """The split of each clip, given its group and its track ("" for none, or no column at all).
+    Clips of one group or one track share a split; a clip of neither stands alone. The order of the
+    clips does not matter.
+
+    Largest unit first, equals in the seed's order, each goes where it fills the share up least;
+    every split asked for gets at least one unit. Raises InputError if there are too few units for
     that.
     """
-    members: dict[tuple[str, str], list[int]] = collections.defaultdict(list)
-    for row, (clip_id, group) in enumerate(zip(clip_ids, groups, strict=True)):
-        members[("group", group) if group else ("clip", clip_id)].append(row)
-    names = sorted(members)
-    order = np.random.default_rng(config.seed).permutation(len(names))
-    queue = sorted((members[names[i]] for i in order), key=len, reverse=True)  # a stable sort
+    units = _units(clip_ids, groups, tracks)
+    order = np.random.default_rng(config.seed).permutation(len(units))
+    queue = sorted((units[i] for i in order), key=len, reverse=True)  # a stable sort
     shares = {
         "train": 1 - config.valid_fraction - config.test_fraction,
         "valid": config.valid_fraction,
@@ -143,6 +183,34 @@ def draw_splits(clip_ids: Sequence[str], groups: Sequence[str], config: FolderCo
         for row in rows:
             splits[row] = choice
     return splits
+
+
+def _units(
+    clip_ids: Sequence[str], groups: Sequence[str], tracks: Sequence[str]
+) -> list[list[int]]:
+    """The rows that must share a split, a list each, sorted by name: the connected components of
+    "same group or same track".
+    """
+    parent: dict[tuple[str, str], tuple[str, str]] = {}
+
+    def root(name: tuple[str, str]) -> tuple[str, str]:
+        while parent.setdefault(name, name) != name:
+            parent[name] = parent[parent[name]]
+            name = parent[name]
+        return name
+
+    first: list[tuple[str, str]] = []
+    for row, clip_id in enumerate(clip_ids):
+        columns = (("group", groups), ("track", tracks))
+        names = [(kind, column[row]) for kind, column in columns if column and column[row]]
+        first.append(names[0] if names else ("clip", clip_id))
+        ends = sorted({root(name) for name in names})
+        if len(ends) == 2:
+            parent[ends[1]] = ends[0]
+    members: dict[tuple[str, str], list[int]] = collections.defaultdict(list)
+    for row, name in enumerate(first):
+        members[root(name)].append(row)
+    return [members[name] for name in sorted(members)]
 
 
 def _locate(names: Sequence[str], audio_root: str | Path, where: Sequence[str]) -> list[str]:
@@ -197,16 +265,34 @@ def _unique(values: Sequence[str], kind: str, where: Sequence[str]) -> None:
             )
 
 
-def _check_splits(splits: Sequence[str], groups: Sequence[str], where: Sequence[str]) -> None:
-    first: dict[str, int] = {}
-    for row, (split, group) in enumerate(zip(splits, groups, strict=True)):
+def _unique_parts(manifest: Manifest, audio_root: str | Path, where: Sequence[str]) -> None:
+    """Raise InputError where two clips are the same part of the same file, however it is spelt."""
+    files = [str(resolve_audio(audio_root, path)) for path in manifest.paths]
+    parts = zip(manifest.starts, manifest.durations or [None] * len(files), strict=True)
+    _unique(
+        [
+            f"{file} from {start or 0:g} s{f' for {duration:g} s' if duration else ''}"
+            for file, (start, duration) in zip(files, parts, strict=True)
+        ]
+        if manifest.starts
+        else files,
+        "file",
+        where,
+    )
+
+
+def _check_splits(manifest: Manifest, where: Sequence[str]) -> None:
+    for split, place in zip(manifest.splits, where, strict=True):
         if split not in SPLITS:
-            raise InputError(
-                f"{where[row]}: split {split!r} is not one of train, valid, test or empty"
-            )
-        if group and split and splits[first.setdefault(group, row)] != split:
-            before = first[group]
-            raise InputError(
-                f"{where[row]}: group {group!r} is in {split} here, in {splits[before]} before "
-                f"({where[before]}); drop the split column to have splits drawn by group"
-            )
+            raise InputError(f"{place}: split {split!r} is not one of train, valid, test or empty")
+    for kind, column in (("group", manifest.groups), ("track", manifest.tracks)):
+        first: dict[str, int] = {}
+        for row, name in enumerate(column):
+            split = manifest.splits[row]
+            if name and split and manifest.splits[first.setdefault(name, row)] != split:
+                before = first[name]
+                raise InputError(
+                    f"{where[row]}: {kind} {name!r} is in {split} here, in "
+                    f"{manifest.splits[before]} before ({where[before]}); drop the split column "
+                    f"to have splits drawn by {kind}"
+                )

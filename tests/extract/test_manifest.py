@@ -1,5 +1,7 @@
 """extract.manifest: what is written is read back, and what could not be is refused."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -69,6 +71,115 @@ def test_sound_manifests_are_never_refused(tmp_path_factory, rows):
     path = tmp_path_factory.mktemp("manifest") / "manifest.csv"
     write_manifest(path, manifest_of(*rows))
     assert read_manifest(path) == manifest_of(*rows)
+
+
+seconds = st.none() | st.floats(0, 1e6)
+
+
+@given(st.data())
+def test_optional_columns_are_read_back_where_they_exist(tmp_path_factory, data):
+    path = tmp_path_factory.mktemp("manifest") / "manifest.csv"
+    count = data.draw(st.integers(1, 4))
+
+    def column(values):
+        return data.draw(st.just(()) | st.tuples(*[values] * count))
+
+    manifest = Manifest(
+        tuple(f"c{row}" for row in range(count)),
+        ("a.wav",) * count,
+        ("train",) * count,
+        (("x",),) * count,
+        starts=column(seconds),
+        durations=column(st.none() | st.floats(1e-3, 1e6)),
+        tracks=column(st.just("") | plain),
+        groups=column(st.just("") | plain),
+        not_tags=column(st.sampled_from([(), ("y",), ("y", "z")])) or None,
+    )
+    write_manifest(path, manifest)
+    assert read_manifest(path) == manifest
+    present = path.read_text().splitlines()[0].split(",")[4:]
+    assert present == list(manifest.optional())
+
+
+WHOLE = Manifest(
+    ("a", "b", "c"),
+    ("t.mp3", "t.mp3", "u.mp3"),
+    ("train", "", "test"),
+    (("x",), (), ("y",)),
+    starts=(0.0, 29.5, None),
+    durations=(30.0, 12.25, None),
+    tracks=("t", "t", ""),
+    groups=("Bach", "Bach", "Björk"),
+    not_tags=(("y",), (), ("x", "z")),
+)
+
+
+def test_optional_columns_as_text(tmp_path):
+    write_manifest(tmp_path / "manifest.csv", WHOLE)
+    assert (tmp_path / "manifest.csv").read_text() == (
+        "clip_id,path,split,tags,start,duration,track,group,not_tags\n"
+        "a,t.mp3,train,x,0,30,t,Bach,y\n"
+        "b,t.mp3,,,29.5,12.25,t,Bach,\n"
+        "c,u.mp3,test,y,,,,Björk,x|z\n"
+    )
+
+
+def test_optional_columns_follow_their_clips(tmp_path):
+    assert WHOLE.used() == WHOLE.take([0, 2])
+    assert WHOLE.take([2]) == Manifest(
+        ("c",),
+        ("u.mp3",),
+        ("test",),
+        (("y",),),
+        starts=(None,),
+        durations=(None,),
+        tracks=("",),
+        groups=("Björk",),
+        not_tags=(("x", "z"),),
+    )
+    (tmp_path / "split.csv").write_text("clip_id,split\nb,valid\n")
+    split, _ = apply_split_file(WHOLE, tmp_path / "split.csv")
+    assert split.used() == replace(WHOLE.take([1]), splits=("valid",))
+    # a column that nobody filled is still a column: here nothing is known of any other tag
+    assert WHOLE.take([1]).not_tags == ((),)
+    assert manifest_of(("a", "", "train", ())).take([0]).not_tags is None
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "complaint"),
+    [
+        ("start", "-1", "start '-1' is not a number of seconds, 0 or more"),
+        ("start", "nan", "start 'nan'"),
+        ("start", "1:30", "start '1:30'"),
+        ("duration", "0", "duration '0' is not a number of seconds, more than 0"),
+        ("duration", "inf", "duration 'inf'"),
+        ("track", " t", "track ' t' has outer blanks"),
+        ("group", "Bach ", "group 'Bach ' has outer blanks"),
+        ("not_tags", "y|x", "tag 'x' stands in tags and in not_tags"),
+        ("not_tags", "y||z", "tag '' in 'y||z'"),
+    ],
+)
+def test_bad_optional_columns(tmp_path, column, value, complaint):
+    path = tmp_path / "manifest.csv"
+    path.write_text(f"clip_id,path,split,tags,{column}\na,a.wav,train,x,{value}\n")
+    with pytest.raises(InputError, match="line 2: ") as caught:
+        read_manifest(path)
+    assert complaint in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [
+        {"not_tags": (("x",), (), ())},
+        {"groups": ("a ", "", "")},
+        {"starts": (-1.0, None, None)},
+        {"durations": (float("nan"), None, None)},
+    ],
+)
+def test_optional_columns_that_could_not_be_read_are_not_written(tmp_path, columns):
+    with pytest.raises(InputError, match="clip 'a'"):
+        write_manifest(tmp_path / "manifest.csv", replace(WHOLE, **columns))
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(

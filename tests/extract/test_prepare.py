@@ -316,6 +316,60 @@ def test_given_splits_are_kept_and_checked_against_groups(tmp_path):
         folder_manifest(*given_splits, FolderConfig(group_by="artist"))
 
 
+def test_groups_tracks_parts_and_absent_tags_reach_the_manifest(tmp_path):
+    header = ("clip_id", "clip", "tags", "artist", "track", "start", "duration", "not_tags")
+    rows = [
+        ("1", "a.wav", "x", "Bach", "t", "0", "2.5", "y"),
+        ("2", "a.wav", "", "Bach", "t", "2.5", "", ""),
+        ("3", "d.flac", "y", "", "u", "", "", "x"),
+    ]
+    tags, root = tagged_folder(tmp_path, rows, header)
+    manifest = folder_manifest(tags, root, FolderConfig(0, 0, 0, "artist"))
+    assert manifest.optional() == {
+        "start": (0.0, 2.5, None),
+        "duration": (2.5, None, None),
+        "track": ("t", "t", "u"),
+        "group": ("Bach", "Bach", ""),
+        "not_tags": (("y",), (), ("x",)),
+    }
+    # a file of which there are parts is their track
+    tags, _ = tagged_folder(
+        tmp_path, [(*row[:4], *row[5:]) for row in rows], header[:4] + header[5:]
+    )
+    assert folder_manifest(tags, root, NO_DRAW).tracks == ("a.wav", "a.wav", "d.flac")
+    assert folder_manifest(tags, root, NO_DRAW).groups == ()
+    clash = [*rows, ("4", "./a.wav", "x", "", "", "2.5", "", "x")]
+    with pytest.raises(InputError, match="line 5: tag 'x' stands in tags and in not_tags"):
+        folder_manifest(*tagged_folder(tmp_path, clash, header), NO_DRAW)
+    clash[-1] = (*clash[-1][:-1], "")
+    with pytest.raises(InputError, match=r"line 5: file '.*a\.wav from 2\.5 s' was named before"):
+        folder_manifest(*tagged_folder(tmp_path, clash, header), NO_DRAW)
+
+
+def test_given_splits_are_checked_against_tracks(tmp_path):
+    rows = [("a.wav", "x", "test", "t"), ("d.flac", "x", "train", "t")]
+    with pytest.raises(InputError, match="line 3: track 't' is in train here, in test before"):
+        folder_manifest(*tagged_folder(tmp_path, rows, ("clip", "tags", "split", "track")), NO_DRAW)
+
+
+@given(
+    rows=st.lists(
+        st.tuples(st.sampled_from(["", "a", "b", "c"]), st.sampled_from(["", "a", "t", "u"])),
+        min_size=12,
+        max_size=40,
+    )
+)
+def test_drawn_splits_keep_groups_and_tracks_whole(rows):
+    groups, tracks = zip(*rows, strict=True)
+    ids = [f"clip {k}" for k in range(len(rows))] + ["p", "q", "r"]  # three stand alone
+    groups, tracks = (*groups, "", "", ""), (*tracks, "", "", "")
+    splits = draw_splits(ids, groups, FolderConfig(), tracks)
+    assert set(splits) == {"train", "valid", "test"}
+    for column in (groups, tracks):
+        for name in set(column) - {""}:
+            assert len({s for s, value in zip(splits, column, strict=True) if value == name}) == 1
+
+
 @given(
     groups=st.lists(st.sampled_from(["", "a", "b", "c", "d", "e"]), min_size=3, max_size=60),
     seed=st.integers(0, 99),
