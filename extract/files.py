@@ -2,12 +2,15 @@
 at all, a full disk. Needs only the standard library.
 """
 
+import codecs
 import contextlib
 import csv
 import errno
 import hashlib
+import itertools
 import os
-from collections.abc import Callable, Collection, Iterator
+import re
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -15,49 +18,124 @@ from extract.errors import InputError
 
 DISK_FULL = "the disk is full; make room and run the same command again"
 
+DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab"}
+_SEPARATOR_LINE = re.compile(r'"?sep=([,;\t])"?\r?\n?')
+# By which a file's first bytes say how it is encoded. UTF-32's begins as UTF-16's does.
+_MARKS = {
+    codecs.BOM_UTF32_LE: "utf-32",
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
+csv.field_size_limit(2**31 - 1)  # a field may be as long as it is, also one that nobody asks for
+
 
 def is_disk_full(error: BaseException) -> bool:
     return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def read_csv(path: str | Path, columns: Collection[str]) -> Iterator[tuple[int, dict[str, str]]]:
-    """(line number, row) of a CSV that must have the given columns. Raises InputError on anything
-    malformed.
+    """(line number, row) of a table that must have the given columns; columns without a name and
+    rows without a value are left out. Raises InputError on anything malformed.
+
+    Separated by comma, semicolon or tab: by the first of them with which the header names every
+    column. Encoded as `text_encoding` says.
     """
-    with Path(path).open(newline="", encoding="utf-8-sig") as file:
-        reader = csv.DictReader(file, strict=True)
+    encoding = text_encoding(path)
+    with Path(path).open(newline="", encoding=encoding) as file:
         begins = 1  # the line on which the row at hand begins: quoted fields may hold line breaks
         try:
-            header = reader.fieldnames or []
-            for column in columns:
-                if column not in header:
-                    raise InputError(
-                        f"{path}: column {column!r} is missing; "
-                        f"the header must name {','.join(columns)}"
-                    )
-            if len(set(header)) < len(header):
-                raise InputError(f"{path}: a column stands twice in the header {','.join(header)}")
-            begins = reader.line_num + 1
-            for row in reader:
-                if None in row or None in row.values():
+            first = file.readline()
+            delimiter = _delimiter(first, columns)
+            offset = 1 if _SEPARATOR_LINE.fullmatch(first) else 0
+            lines: Iterable[str] = file if offset else itertools.chain([first], file)
+            reader = csv.reader(lines, strict=True, delimiter=delimiter)
+            header = [name.strip() for name in next(reader, [])]
+            _check_header(header, columns, delimiter, path)
+            begins = offset + reader.line_num + 1
+            for fields in reader:
+                if any(fields) and len(fields) != len(header):
                     raise InputError(f"{path}, line {begins}: not as many fields as the header has")
-                yield reader.line_num, row
-                begins = reader.line_num + 1
-        except UnicodeDecodeError as error:
-            line = _first_not_utf8(Path(path))  # the decoder reads far ahead
-            raise InputError(f"{path}, line {line}: not UTF-8; save the file as UTF-8") from error
+                if any(fields):
+                    row = zip(header, fields, strict=True)
+                    yield offset + reader.line_num, {name: value for name, value in row if name}
+                begins = offset + reader.line_num + 1
+        except UnicodeError as error:
+            raise _not_decodable(path, encoding) from error
         except csv.Error as error:
             raise InputError(f"{path}, line {begins}: not readable as CSV ({error})") from error
 
 
-def _first_not_utf8(path: Path) -> int:
-    with path.open("rb") as file:
+def _delimiter(first: str, columns: Collection[str]) -> str:
+    """Which of DELIMITERS separates the first line, or the one that its "sep=;" names: Excel writes
+    such a line above the header.
+    """
+    if said := _SEPARATOR_LINE.fullmatch(first):
+        return said[1]
+    headers = {
+        delimiter: [name.strip() for name in next(csv.reader([first], delimiter=delimiter), [])]
+        for delimiter in DELIMITERS
+    }
+    fitting = [delimiter for delimiter, header in headers.items() if {*columns} <= {*header}]
+    return (fitting or sorted(headers, key=lambda delimiter: -len(headers[delimiter])))[0]
+
+
+def _check_header(
+    header: Sequence[str], columns: Collection[str], delimiter: str, path: str | Path
+) -> None:
+    for column in columns:
+        if column not in header:
+            found = ",".join(header)
+            found = f"{found[:80]}…" if len(found) > 80 else found
+            how = f", separated by {DELIMITERS[delimiter]}," if len(header) > 1 else ""
+            hint = "" if len(header) > 1 else " (columns are separated by comma, semicolon or tab)"
+            raise InputError(
+                f"{path}: column {column!r} is missing; the header{how} is {found!r}, and must "
+                f"name {','.join(columns)}{hint}"
+            )
+    named = [name for name in header if name]
+    if len(set(named)) < len(named):
+        twice = max(named, key=named.count)
+        raise InputError(f"{path}: a column stands twice in the header: {twice!r}")
+
+
+def text_encoding(path: str | Path) -> str:
+    """UTF-8 with or without a byte order mark; UTF-16 and UTF-32 with one. Raises InputError on
+    what looks like UTF-16 without.
+    """
+    with Path(path).open("rb") as file:
+        start = file.read(4)
+    for mark, encoding in _MARKS.items():
+        if start.startswith(mark):
+            return encoding
+    if b"\0" in start:
+        raise InputError(
+            f"{path}: not text, or UTF-16 without a byte order mark; save the file as UTF-8"
+        )
+    return "utf-8-sig"
+
+
+def read_text(path: str | Path) -> str:
+    """The whole of a text file, of any encoding of `text_encoding`. Raises InputError on another,
+    and OSError.
+    """
+    encoding = text_encoding(path)
+    try:
+        return Path(path).read_text(encoding)
+    except UnicodeError as error:
+        raise _not_decodable(path, encoding) from error
+
+
+def _not_decodable(path: str | Path, encoding: str) -> InputError:
+    if encoding != "utf-8-sig":
+        return InputError(f"{path}: not {encoding.upper()}, though its first bytes say so")
+    with Path(path).open("rb") as file:  # the decoder reads far ahead
         for number, line in enumerate(file, 1):
             try:
                 line.decode()
             except UnicodeDecodeError:
-                return number
-    return 0
+                return InputError(f"{path}, line {number}: not UTF-8; save the file as UTF-8")
+    return InputError(f"{path}: not UTF-8; save the file as UTF-8")
 
 
 def sha256_of(path: str | Path, progress: Callable[[int], object] = lambda count: None) -> str:
@@ -68,6 +146,16 @@ def sha256_of(path: str | Path, progress: Callable[[int], object] = lambda count
             digest.update(data)
             progress(len(data))
     return digest.hexdigest()
+
+
+def cache_folder() -> Path | None:
+    """The user's folder for what can be fetched or computed again; None where there is no home."""
+    import platformdirs
+
+    try:
+        return platformdirs.user_cache_path("fsprobe")
+    except RuntimeError:  # neither HOME nor an entry in passwd: in a container, under cron
+        return None
 
 
 def make_directory(path: Path) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from extract.errors import InputError
+from extract.files import read_text
 from extract.manifest import Manifest, rank_tags, read_manifest
 from extract.store import DONE, Store, open_store
 
@@ -197,11 +198,9 @@ def tag_labels(manifest: Manifest, pool: Sequence[str]) -> np.ndarray:
 
 def _tags_of_file(path: Path, known: Sequence[str]) -> list[str]:
     try:
-        lines = path.read_text("utf-8-sig").splitlines()
-    except UnicodeDecodeError as error:
-        raise InputError(
-            f"--tags=file:{path}: not UTF-8 ({error.reason}); save it as UTF-8"
-        ) from None
+        lines = read_text(path).splitlines()
+    except InputError as error:
+        raise InputError(f"--tags=file:{error}") from None
     except (FileNotFoundError, IsADirectoryError):
         raise InputError(
             f"--tags=file:{path}: no such file; give a text file with one tag a line"
