@@ -7,16 +7,24 @@ output, 143 terminated.
 """
 
 import contextlib
+import io
 import os
+import re
+import select
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 from extract.errors import InputError
-from extract.files import DISK_FULL, is_disk_full
+from extract.files import DISK_FULL, is_disk_full, read_text
+
+LONGEST = 300  # characters of an error message, the program's name included
+READER_LEFT = 141  # exit code where nobody reads the output: 128 + SIGPIPE
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
 class Terminated(KeyboardInterrupt):
@@ -25,7 +33,9 @@ class Terminated(KeyboardInterrupt):
 
 def run(main: Callable[[], int | None]) -> None:
     """Parse `sys.argv` with absl, call `main()` and exit with its return value (None is 0)."""
-    sys.exit(_guarded(main))
+    with _streams_that_last():
+        code = _finish_output(_guarded(main))
+    sys.exit(code)
 
 
 def _guarded(main: Callable[[], int | None]) -> int:
@@ -40,7 +50,7 @@ def _guarded(main: Callable[[], int | None]) -> int:
         return 0
     with handling({signal.SIGTERM: _terminate}):
         try:
-            rest = flags.FLAGS(sys.argv)[1:]
+            rest = flags.FLAGS([sys.argv[0], *expand_flagfiles(sys.argv[1:])])[1:]
             if rest and rest[0].lstrip().startswith("#"):
                 raise InputError(
                     f"{rest[0].strip()!r}: a comment in a flagfile must begin its line"
@@ -59,25 +69,137 @@ def _guarded(main: Callable[[], int | None]) -> int:
         except KeyboardInterrupt:
             complain("interrupted")
             return 130
-        # the reader of our output left (`| head`): nothing to say, nobody to say it to
-        except BrokenPipeError:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            return 141
         except OSError as error:
-            if error.filename is None and error.errno is None:
+            if isinstance(error, BrokenPipeError) and _reader_left():
+                return READER_LEFT
+            if error.filename is None and error.errno is None and error.strerror is None:
                 raise
-            where = f"{error.filename}: " if error.filename is not None else ""
-            complain(where + (DISK_FULL if is_disk_full(error) else error.strerror or str(error)))
+            complain(_describe(error))
             return 2
 
 
+def _describe(error: OSError) -> str:
+    where = f"{error.filename}: " if error.filename is not None else ""
+    return where + (DISK_FULL if is_disk_full(error) else error.strerror or str(error))
+
+
+def expand_flagfiles(arguments: Sequence[str], within: tuple[str, ...] = ()) -> list[str]:
+    """The arguments with each --flagfile replaced by its lines, as absl does it: blank lines and
+    those that begin with # or // left out, flagfiles in flagfiles followed. Unlike absl it reads
+    every encoding of `extract.files.text_encoding`. within: the files being read.
+    """
+    rest = list(arguments)
+    expanded: list[str] = []
+    while rest:
+        argument = rest.pop(0)
+        if argument == "--":
+            return [*expanded, argument, *rest]
+        name, given, path = argument.partition("=")
+        if name not in ("--flagfile", "-flagfile"):
+            expanded.append(argument)
+            continue
+        if not given and not rest:
+            raise InputError("--flagfile: which file?")
+        path = os.path.expanduser(path if given else rest.pop(0))  # noqa: PTH111 - needs no HOME
+        if path in within:
+            raise InputError(f"{path}: this flagfile names itself")
+        if path:
+            lines = [line.strip() for line in read_text(path).splitlines()]
+            wanted = [line for line in lines if line and not line.startswith(("#", "//"))]
+            expanded += expand_flagfiles(wanted, (*within, path))
+    return expanded
+
+
 def complain(message: str) -> None:
-    """One line on stderr, after the program's name."""
+    """One line on stderr, after the program's name, of at most LONGEST characters: what is too long
+    loses its middle, because the file stands at the beginning and the remedy at the end.
+    """
     name = (
         getattr(getattr(sys.modules["__main__"], "__spec__", None), "name", None)
         or Path(sys.argv[0]).stem
     )
-    print(f"{name}: {' '.join(message.split())}", file=sys.stderr, flush=True)
+    encoding = getattr(sys.stderr, "encoding", None) or "utf-8"
+    line = f"{name}: {' '.join(message.split())}"
+    line = _CONTROL.sub(lambda match: ascii(match[0])[1:-1], line)
+    line = line.encode(encoding, "backslashreplace").decode(encoding)
+    print(shorten(line), file=sys.stderr, flush=True)
+
+
+def shorten(text: str, length: int = LONGEST) -> str:
+    """The text, its middle replaced by " ... " where it has more than `length` characters."""
+    if len(text) <= length:
+        return text
+    head = (length - 5) * 3 // 5
+    return f"{text[:head]} ... {text[head + 5 - length :]}"
+
+
+class _Forgiving(io.FileIO):
+    """A file whose writes never fail: what nobody can read is dropped."""
+
+    def write(self, data: Any, /) -> int:
+        with contextlib.suppress(OSError):
+            return super().write(data) or len(memoryview(data))
+        return len(memoryview(data))
+
+
+@contextlib.contextmanager
+def _streams_that_last() -> Iterator[None]:
+    """Standard streams that cannot stop the work: characters that the encoding lacks are escaped,
+    closed streams lead nowhere, and a stderr that is gone or full drops what it is given.
+    """
+    stdin, stdout, stderr = sys.stdin, sys.stdout, sys.stderr
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            _hold_descriptor(number)
+            nowhere = os.open(os.devnull, os.O_RDWR)
+            setattr(sys, name, os.fdopen(nowhere, "w" if number else "r", encoding="utf-8"))
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+    if isinstance(stderr, io.TextIOWrapper) and stderr is sys.__stderr__:
+        sys.stderr = io.TextIOWrapper(
+            io.BufferedWriter(_Forgiving(2, "w", closefd=False)),
+            encoding=stderr.encoding,
+            errors="backslashreplace",
+            line_buffering=True,
+            write_through=True,
+        )
+    try:
+        yield
+    finally:
+        sys.stdin, sys.stdout, sys.stderr = stdin, stdout, stderr
+
+
+def _hold_descriptor(number: int) -> None:
+    """Open a closed descriptor of a standard stream, so that no file gets its number and then what
+    C libraries print.
+    """
+    try:
+        os.fstat(number)
+    except OSError:
+        os.open(os.devnull, os.O_RDWR)  # gets the lowest number that is free
+
+
+def _finish_output(code: int) -> int:
+    """Write out what stdout still holds; the exit code, which says so if that is not possible."""
+    if sys.stdout is None:
+        return code
+    try:
+        sys.stdout.flush()
+        return code
+    except OSError as error:
+        gone = isinstance(error, BrokenPipeError)
+        if not gone:
+            complain(f"standard output: {_describe(error)}; only this text is lost")
+        # what is left in the buffer goes nowhere when Python exits
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return READER_LEFT if gone else code or 1
+
+
+def _reader_left() -> bool:
+    """Has the reader of our stdout left (`| head`)? Then there is nobody to say anything to."""
+    poll = select.poll()
+    poll.register(1, 0)
+    return any(events & select.POLLERR for _, events in poll.poll(0))
 
 
 @contextlib.contextmanager

@@ -18,11 +18,11 @@ import re
 import sys
 
 import jax
-import platformdirs
 import threadpoolctl
 from absl import flags
 
 from extract.errors import InputError
+from extract.files import cache_folder
 from extract.shell import run
 from fsprobe import features
 from fsprobe.batch import processes
@@ -307,10 +307,8 @@ def _use_all_cores_and_cache() -> None:
     threadpoolctl.threadpool_limits(1, "blas")
     if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
         jax.config.update("jax_num_cpu_devices", len(os.sched_getaffinity(0)))
-    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
-        jax.config.update(
-            "jax_compilation_cache_dir", str(platformdirs.user_cache_path("fsprobe") / "jax")
-        )
+    if "JAX_COMPILATION_CACHE_DIR" not in os.environ and (folder := cache_folder()):
+        jax.config.update("jax_compilation_cache_dir", str(folder / "jax"))
     if "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS" not in os.environ:
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 

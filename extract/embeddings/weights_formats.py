@@ -17,10 +17,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import platformdirs
 
 from extract.errors import InputError
-from extract.files import atomic_write, sha256_of
+from extract.files import atomic_write, cache_folder, sha256_of
 
 Tensors = dict[str, np.ndarray]
 # path in a parameter tree → (published name, axes that transpose the published array, or None)
@@ -35,7 +34,12 @@ _MOST_UNPACKED = 1 << 31  # bytes of an .h5.gz; none of these models has more
 
 def cache_file(embedding: str, variant: str = "", cache_dir: str | Path | None = None) -> Path:
     """Where the converted weights of an embedding are kept."""
-    folder = Path(cache_dir) if cache_dir else platformdirs.user_cache_path("fsprobe")
+    folder = Path(cache_dir) if cache_dir else cache_folder()
+    if folder is None:
+        raise InputError(
+            f"{embedding}: weights are kept below the home directory, and there is none (HOME is "
+            "not set); say where by --cache_dir, or name the file by --weights"
+        )
     return folder / f"{'-'.join(filter(None, (embedding, variant)))}.safetensors"
 
 

@@ -1,0 +1,198 @@
+"""extract.shell: the work is done whatever the shell is like, or one short line says why not."""
+
+import os
+import pwd
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from extract.errors import InputError
+from extract.files import cache_folder
+from extract.shell import LONGEST, expand_flagfiles, shorten
+from tests.support import tiny
+
+REPO = Path(__file__).parents[2]
+# An entry module in small: says something on both streams, and leaves a trace of its work.
+ENTRY = """
+import sys, time
+from absl import flags
+from extract.shell import run
+from extract.errors import InputError
+flags.DEFINE_string("text", "", "")
+def main():
+    for _ in range(20):
+        print("progress", file=sys.stderr, flush=True)
+    if flags.FLAGS.text == "long":
+        raise InputError("data.csv: " + "x" * 20_000 + "; mend the file")
+    if flags.FLAGS.text == "control":
+        raise InputError("tag '\\x1b[31m' 💥 is bad")
+    print("result", flags.FLAGS.text)
+    with open("done", "w") as file:
+        file.write(flags.FLAGS.text)
+run(main)
+"""
+
+
+def entry(tmp_path, *args, shell="", **options):
+    """Run the module; `shell`: redirections, as a shell would make them."""
+    (tmp_path / "entry.py").write_text(ENTRY)
+    command = f'exec "$@" {shell}'
+    return subprocess.run(
+        ["sh", "-c", command, "sh", sys.executable, "entry.py", *args],
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(REPO), **options.pop("env", {})},
+        timeout=60,
+        **{"capture_output": True, "text": True, **options},
+    )
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
+def test_what_stdout_cannot_encode_is_escaped(tmp_path, encoding):
+    done = entry(
+        tmp_path,
+        "--text=Björk 💥",
+        env={"PYTHONIOENCODING": encoding, "PYTHONUTF8": "1"},
+        text=None,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "result Björk 💥\n".encode(encoding, "backslashreplace")
+    assert (tmp_path / "done").read_text() == "Björk 💥"
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&-", ">&- 2>&-", "<&- >&- 2>&-"])
+def test_closed_streams_do_not_stop_the_work(tmp_path, closed):
+    done = entry(tmp_path, "--text=x", shell=closed)
+    assert done.returncode == 0
+    assert (tmp_path / "done").read_text() == "x"
+
+
+def broken_pipe():
+    """The write end of a pipe that nobody reads."""
+    read, write = os.pipe()
+    os.close(read)
+    return write
+
+
+def test_nobody_reads_stderr(tmp_path):
+    write = broken_pipe()
+    done = entry(tmp_path, "--text=x", capture_output=False, stdout=subprocess.PIPE, stderr=write)
+    os.close(write)
+    assert (done.returncode, done.stdout) == (0, "result x\n")
+    assert (tmp_path / "done").read_text() == "x"
+
+
+def test_nobody_reads_stdout(tmp_path):
+    write = broken_pipe()
+    done = entry(tmp_path, "--text=x", capture_output=False, stdout=write, stderr=subprocess.PIPE)
+    os.close(write)
+    assert done.returncode == 141
+    assert set(done.stderr.splitlines()) == {"progress"}
+    assert (tmp_path / "done").read_text() == "x"
+
+
+def test_a_full_disk_behind_the_streams(tmp_path):
+    done = entry(tmp_path, "--text=x", shell="> /dev/full")
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith("entry: standard output: the disk is full")
+    assert (tmp_path / "done").exists()
+    assert entry(tmp_path, "--text=y", shell="2> /dev/full").returncode == 0
+    assert (tmp_path / "done").read_text() == "y"
+
+
+def test_a_message_is_one_line_of_at_most_300_characters(tmp_path):
+    done = entry(tmp_path, "--text=long")
+    line = done.stderr.splitlines()[-1]
+    assert done.returncode == 2
+    assert len(line) == LONGEST == 300
+    assert line.startswith("entry: data.csv: xxx") and line.endswith("xxx; mend the file")
+    assert shorten("a" * 300) == "a" * 300
+    done = entry(tmp_path, "--text=control", env={"PYTHONIOENCODING": "ascii"})
+    assert done.stderr.splitlines()[-1] == r"entry: tag '\x1b[31m' \U0001f4a5 is bad"
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-be"])
+def test_flagfiles_of_any_encoding(tmp_path, encoding):
+    mark = "\ufeff" if encoding == "utf-16-be" else ""
+    (tmp_path / "flags.cfg").write_bytes(
+        f"{mark}# a comment\r\n\r\n  --text=Björk and more\r\n// another\r\n".encode(encoding)
+    )
+    assert entry(tmp_path, "--flagfile=flags.cfg").returncode == 0
+    assert (tmp_path / "done").read_text() == "Björk and more"
+    assert entry(tmp_path, "--flagfile", "flags.cfg", "--text=last").returncode == 0
+    assert (tmp_path / "done").read_text() == "last"
+
+
+def test_flagfiles_in_flagfiles(tmp_path):
+    outer, inner = tmp_path / "outer.cfg", tmp_path / "inner.cfg"
+    outer.write_text(f"--a=1\n--flagfile={inner}\n--c=3\n")
+    inner.write_text("--b=2\n")
+    arguments = ["--x", f"--flagfile={outer}", "--", f"--flagfile={outer}"]
+    expected = ["--x", "--a=1", "--b=2", "--c=3", "--", f"--flagfile={outer}"]
+    assert expand_flagfiles(arguments) == expected
+    assert expand_flagfiles(["--flagfile="]) == []
+    inner.write_text(f"--flagfile={outer}\n")
+    with pytest.raises(InputError, match="names itself"):
+        expand_flagfiles(arguments)
+    with pytest.raises(InputError, match="which file"):
+        expand_flagfiles(["--flagfile"])
+    done = entry(tmp_path, "--flagfile=nowhere.cfg")
+    assert (done.returncode, done.stderr) == (2, "entry: nowhere.cfg: No such file or directory\n")
+
+
+# --- no home
+
+
+NOBODY = """
+import pwd, runpy, sys
+def unknown(uid):
+    raise KeyError(uid)
+pwd.getpwuid = unknown
+sys.argv[0] = "-m"
+runpy.run_module(sys.argv.pop(1), run_name="__main__", alter_sys=True)
+"""
+
+
+def test_no_home_and_no_passwd_entry(tmp_path):
+    tiny.write_data(tmp_path)
+    env = {key: value for key, value in os.environ.items() if key.startswith("JAX")}
+    env.pop("JAX_COMPILATION_CACHE_DIR", None)
+    command = [sys.executable, "-c", NOBODY]
+
+    def nobody(*args):
+        return subprocess.run(
+            [*command, *args],
+            cwd=tmp_path,
+            env={**env, "PYTHONPATH": str(REPO), "PATH": os.environ["PATH"]},
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+
+    flags = "--manifest=manifest.csv --store=good=good --n_way=2 --k_shot=1 --num_seeds=1 --tags=all --max_epochs=1"
+    done = nobody("fsprobe.sweep", *flags.split(), "--out=r")
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
+    assert (tmp_path / "r" / "probes.csv").read_text().count("\n") == 2
+    done = nobody(
+        "extract.run",
+        "--manifest=manifest.csv",
+        "--audio_root=.",
+        "--embedding=vggish",
+        "--store=s",
+    )
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1 and "--cache_dir" in done.stderr
+
+
+def test_the_cache_folder_needs_a_home(tmp_path, monkeypatch):
+    def unknown(uid):
+        raise KeyError(uid)
+
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(pwd, "getpwuid", unknown)
+    assert cache_folder() == tmp_path / ".cache" / "fsprobe"
+    monkeypatch.delenv("HOME")
+    assert cache_folder() is None
