@@ -23,7 +23,6 @@ are never used.
 """
 
 import collections
-import sys
 import tempfile
 from pathlib import Path
 
@@ -32,9 +31,10 @@ from absl import flags
 from extract.datasets import magnatagatune
 from extract.datasets.demo import DEMO_ROOT, DemoConfig, write_demo
 from extract.datasets.folder import FolderConfig, folder_manifest
+from extract.datasets.tags import TagStyle
 from extract.errors import InputError
 from extract.manifest import Manifest, apply_split_file, rank_tags, write_manifest
-from extract.shell import run
+from extract.shell import complain, run
 
 _DATASET = flags.DEFINE_enum(
     "dataset", None, ["magnatagatune", "folder", "demo"], "What to prepare.", required=True
@@ -86,6 +86,17 @@ _TAGS = flags.DEFINE_string(
 _GROUP_BY = flags.DEFINE_string(
     "group_by", FolderConfig.group_by, "folder: column whose groups stay together."
 )
+_TAG_SEPARATOR = flags.DEFINE_string(
+    "tag_separator",
+    TagStyle.separator,
+    "folder: the text between two tags, such as , or ; - or `list` for ['rock', 'jazz'].",
+)
+_NORMALIZE_TAGS = flags.DEFINE_bool(
+    "normalize_tags",
+    TagStyle.normalize,
+    "folder: make tags one that differ only in case, blanks, Unicode form or invisible "
+    "characters, and leave out what looks like a missing value (nan).",
+)
 _VALID = flags.DEFINE_float(
     "valid_fraction", FolderConfig.valid_fraction, "folder: share of clips drawn for valid."
 )
@@ -99,7 +110,14 @@ _NUM_CLIPS = flags.DEFINE_integer(
 
 _ONLY_FOR = {
     "magnatagatune": ("annotations", "clip_info", "split", "download", "download_dir", "base_url"),
-    "folder": ("tags", "group_by", "valid_fraction", "test_fraction"),
+    "folder": (
+        "tags",
+        "group_by",
+        "tag_separator",
+        "normalize_tags",
+        "valid_fraction",
+        "test_fraction",
+    ),
     "demo": ("num_clips",),
 }
 
@@ -137,8 +155,9 @@ def _magnatagatune() -> Manifest:
 
 
 def _folder() -> Manifest:
-    config = FolderConfig(_SEED.value, _VALID.value, _TEST.value, _GROUP_BY.value)
-    return folder_manifest(_needed("tags"), _needed("audio_root"), config)
+    style = TagStyle(_TAG_SEPARATOR.value.replace("\\t", "\t"), _NORMALIZE_TAGS.value)
+    config = FolderConfig(_SEED.value, _VALID.value, _TEST.value, _GROUP_BY.value, style)
+    return folder_manifest(_needed("tags"), _needed("audio_root"), config, _warn)
 
 
 def _demo() -> Manifest:
@@ -202,7 +221,7 @@ def _summary(manifest: Manifest) -> str:
 
 
 def _warn(message: str) -> None:
-    print(f"extract.prepare: warning: {message}", file=sys.stderr, flush=True)
+    complain(f"warning: {message}")
 
 
 if __name__ == "__main__":

@@ -1,9 +1,10 @@
 """Any folder of audio with a CSV of its tags → a manifest.
 
-The CSV (UTF-8, comma-separated, with a header) has the columns
+The CSV (a header; separated by comma, semicolon or tab; UTF-8, or UTF-16 with a byte order mark)
+has the columns
 - `clip` (or `path`): a file below the audio root; its ending may be left out where only one file
   fits;
-- `tags`: separated by `|`, possibly empty;
+- `tags`: separated by `|` or what `TagStyle` says, possibly empty;
 - `clip_id`, optional: the clip's name in manifest and store; the `clip` column as written if
   absent. A CSV with neither `clip` nor `path` has its files named by `clip_id`;
 - `split`, optional: train, valid, test or empty. Without this column splits are drawn;
@@ -13,29 +14,31 @@ The CSV (UTF-8, comma-separated, with a header) has the columns
   given. Clips of one track share a split;
 - `not_tags`, optional: tags known to be absent. Where the column exists, a tag in neither list is
   unknown for that clip;
-- any other, such as `artist`, which `group_by` may name: clips of one group then share a split.
+- any other, such as `artist`, which `group_by` may name: clips of one group then share a split,
+  and spellings that differ only in case, blanks, Unicode form or invisible characters are one.
 """
 
 import collections
+import itertools
 import os.path
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-import numpy as np
-
+from extract.datasets.splits import SplitConfig, check_splits, draw_splits
+from extract.datasets.tags import TagStyle, clean, doubts, one_spelling, read_tags
 from extract.errors import InputError
 from extract.files import read_csv
 from extract.manifest import (
-    SPLITS,
+    COLUMNS,
+    OPTIONAL_COLUMNS,
     Manifest,
     check_clip_id,
     check_not_tags,
     check_path,
     parse_seconds,
-    parse_tags,
     resolve_audio,
 )
 
@@ -64,35 +67,46 @@ CLIP_COLUMNS = ("clip", "path", "clip_id")
 
 
 @dataclass(frozen=True)
-class FolderConfig:
-    """How splits are drawn: shares of the clips, and the column (if any) whose groups stay
-    together.
-    """
+class FolderConfig(SplitConfig):
+    """How splits are drawn, and how the CSV's tags are written."""
 
-    seed: int = 0
-    valid_fraction: float = 0.15
-    test_fraction: float = 0.15
-    group_by: str = ""
-
-    def __post_init__(self) -> None:
-        if (
-            min(self.valid_fraction, self.test_fraction) < 0
-            or not self.valid_fraction + self.test_fraction < 1
-        ):
-            raise InputError(
-                f"--valid_fraction={self.valid_fraction} and --test_fraction={self.test_fraction} "
-                "must not be negative, and must leave something to train"
-            )
-        if self.seed < 0:
-            raise InputError(f"--seed={self.seed}: a seed is not negative")
+    style: TagStyle = field(default_factory=TagStyle)
 
 
-def folder_manifest(tags_csv: str | Path, audio_root: str | Path, config: FolderConfig) -> Manifest:
+def folder_manifest(
+    tags_csv: str | Path,
+    audio_root: str | Path,
+    config: FolderConfig,
+    note: Callable[[str], None] = lambda text: None,
+    arrange: Callable[[Manifest], Manifest] = lambda manifest: manifest,
+) -> Manifest:
     """The manifest of the CSV, in its order. Raises InputError on anything missing, repeated or
     outside the root.
+
+    note: is told, a sentence each, what is hardly meant as it is written. arrange: changes clips or
+    groups before splits are drawn or checked.
     """
     if not Path(audio_root).is_dir():
         raise InputError(f"--audio_root={audio_root}: no such folder")
+    manifest, where, given = _read_rows(Path(tags_csv), audio_root, config, note)
+    _unique(manifest.clip_ids, "clip_id", where)
+    _unique_parts(manifest, audio_root, where)
+    place = dict(zip(manifest.clip_ids, where, strict=True))
+    manifest = arrange(manifest)
+    if given:
+        check_splits(manifest, [place[clip] for clip in manifest.clip_ids])
+        return manifest
+    try:
+        splits = draw_splits(manifest.clip_ids, manifest.groups, config, manifest.tracks)
+    except InputError as error:
+        raise InputError(f"{tags_csv}: {error}") from None
+    return replace(manifest, splits=tuple(splits))
+
+
+def _read_rows(
+    tags_csv: Path, audio_root: str | Path, config: FolderConfig, note: Callable[[str], None]
+) -> tuple[Manifest, list[str], bool]:
+    """The clips as the CSV has them, where each stands in it, and whether it gives splits."""
     rows = list(read_csv(tags_csv, ("tags", config.group_by) if config.group_by else ("tags",)))
     if not rows:
         raise InputError(f"{tags_csv}: no clips below the header")
@@ -102,115 +116,51 @@ def folder_manifest(tags_csv: str | Path, audio_root: str | Path, config: Folder
             f"{tags_csv}: column 'clip' is missing; it names the audio file of each row"
         )
     where = [f"{tags_csv}, line {line}" for line, _ in rows]
-    ids = [row.get("clip_id", row[column]) for _, row in rows]
+    table = {
+        name: [row[name] for _, row in rows]
+        for name in (*CLIP_COLUMNS, *COLUMNS, *OPTIONAL_COLUMNS, config.group_by)
+        if name in rows[0][1]
+    }
+    ids = table.get("clip_id", table[column])
     for clip_id, place in zip(ids, where, strict=True):
         check_clip_id(clip_id, place)
-    paths = _locate([row[column] for _, row in rows], audio_root, where)
-    _unique(ids, "clip_id", where)
-    table = {name: [row[name] for _, row in rows] for name in rows[0][1]}
+    paths = _locate(table[column], audio_root, where)
+    files = [os.path.normpath(path) for path in paths]
+    tracks = map(clean, table["track"]) if "track" in table else files if "start" in table else ()
+    tell = partial(_tell, note, tags_csv)
     manifest = Manifest(
         clip_ids=tuple(ids),
         paths=tuple(paths),
         splits=tuple(table.get("split", [""] * len(ids))),
-        tags=_parse(parse_tags, table["tags"], where),
+        tags=_parse(partial(read_tags, style=config.style), table["tags"], where),
         starts=_parse(partial(parse_seconds, "start"), table.get("start", ()), where),
         durations=_parse(partial(parse_seconds, "duration"), table.get("duration", ()), where),
-        tracks=tuple(table.get("track", map(os.path.normpath, paths) if "start" in table else ())),
-        groups=tuple(table[config.group_by] if config.group_by else ()),
-        not_tags=_parse(parse_tags, table["not_tags"], where) if "not_tags" in table else None,
+        tracks=tuple(tracks),
+        groups=one_spelling(table[config.group_by], tell) if config.group_by else (),
+        not_tags=_parse(partial(read_tags, style=config.style), table["not_tags"], where)
+        if "not_tags" in table
+        else None,
     )
     for tags, absent, place in zip(manifest.tags, manifest.not_tags or (), where, strict=False):
         check_not_tags(tags, absent, place)
-    _unique_parts(manifest, audio_root, where)
-    if "split" in table:
-        _check_splits(manifest, where)
-        return manifest
-    try:
-        return replace(
-            manifest, splits=tuple(draw_splits(ids, manifest.groups, config, manifest.tracks))
-        )
-    except InputError as error:
-        raise InputError(f"{tags_csv}: {error}") from None
+    columns = itertools.chain(manifest.tags, manifest.not_tags or ())
+    for sentence in doubts(collections.Counter(itertools.chain(*columns)), config.style):
+        tell(sentence)
+    return manifest, where, "split" in table
+
+
+def _tell(note: Callable[[str], None], tags_csv: Path, sentence: str) -> None:
+    note(f"{tags_csv}: {sentence}")
 
 
 Value = TypeVar("Value")
 
 
 def _parse(
-    parse: Callable[[str, str], Value], texts: Sequence[str], where: Sequence[str]
+    parse: Callable[..., Value], texts: Sequence[str], where: Sequence[str]
 ) -> tuple[Value, ...]:
     """The parsed column; empty if it is absent."""
-    return tuple(parse(text, place) for text, place in zip(texts, where, strict=False))
-
-
-def draw_splits(
-    clip_ids: Sequence[str],
-    groups: Sequence[str],
-    config: FolderConfig,
-    tracks: Sequence[str] = (),
-) -> list[str]:
-    """The split of each clip, given its group and its track ("" for none, or no column at all).
-    Clips of one group or one track share a split; a clip of neither stands alone. The order of the
-    clips does not matter.
-
-    Largest unit first, equals in the seed's order, each goes where it fills the share up least;
-    every split asked for gets at least one unit. Raises InputError if there are too few units for
-    that.
-    """
-    units = _units(clip_ids, groups, tracks)
-    order = np.random.default_rng(config.seed).permutation(len(units))
-    queue = sorted((units[i] for i in order), key=len, reverse=True)  # a stable sort
-    shares = {
-        "train": 1 - config.valid_fraction - config.test_fraction,
-        "valid": config.valid_fraction,
-        "test": config.test_fraction,
-    }
-    filled = {split: 0 for split, share in shares.items() if share > 0}
-    if len(queue) < len(filled):
-        what = f"groups of {config.group_by}" if config.group_by else "clips"
-        raise InputError(
-            f"{len(queue)} {what} cannot fill {', '.join(filled)}; "
-            "give a split column, or set a fraction to 0"
-        )
-    splits = [""] * len(clip_ids)
-    for place, rows in enumerate(queue):
-        empty = [split for split, count in filled.items() if not count]
-        choice = min(
-            empty if len(queue) - place <= len(empty) else filled,
-            key=lambda split: (filled[split] + len(rows)) / shares[split],
-        )
-        filled[choice] += len(rows)
-        for row in rows:
-            splits[row] = choice
-    return splits
-
-
-def _units(
-    clip_ids: Sequence[str], groups: Sequence[str], tracks: Sequence[str]
-) -> list[list[int]]:
-    """The rows that must share a split, a list each, sorted by name: the connected components of
-    "same group or same track".
-    """
-    parent: dict[tuple[str, str], tuple[str, str]] = {}
-
-    def root(name: tuple[str, str]) -> tuple[str, str]:
-        while parent.setdefault(name, name) != name:
-            parent[name] = parent[parent[name]]
-            name = parent[name]
-        return name
-
-    first: list[tuple[str, str]] = []
-    for row, clip_id in enumerate(clip_ids):
-        columns = (("group", groups), ("track", tracks))
-        names = [(kind, column[row]) for kind, column in columns if column and column[row]]
-        first.append(names[0] if names else ("clip", clip_id))
-        ends = sorted({root(name) for name in names})
-        if len(ends) == 2:
-            parent[ends[1]] = ends[0]
-    members: dict[tuple[str, str], list[int]] = collections.defaultdict(list)
-    for row, name in enumerate(first):
-        members[root(name)].append(row)
-    return [members[name] for name in sorted(members)]
+    return tuple(parse(text, where=place) for text, place in zip(texts, where, strict=False))
 
 
 def _locate(names: Sequence[str], audio_root: str | Path, where: Sequence[str]) -> list[str]:
@@ -279,20 +229,3 @@ def _unique_parts(manifest: Manifest, audio_root: str | Path, where: Sequence[st
         "file",
         where,
     )
-
-
-def _check_splits(manifest: Manifest, where: Sequence[str]) -> None:
-    for split, place in zip(manifest.splits, where, strict=True):
-        if split not in SPLITS:
-            raise InputError(f"{place}: split {split!r} is not one of train, valid, test or empty")
-    for kind, column in (("group", manifest.groups), ("track", manifest.tracks)):
-        first: dict[str, int] = {}
-        for row, name in enumerate(column):
-            split = manifest.splits[row]
-            if name and split and manifest.splits[first.setdefault(name, row)] != split:
-                before = first[name]
-                raise InputError(
-                    f"{where[row]}: {kind} {name!r} is in {split} here, in "
-                    f"{manifest.splits[before]} before ({where[before]}); drop the split column "
-                    f"to have splits drawn by {kind}"
-                )

@@ -457,3 +457,47 @@ def test_bad_flags_write_nothing(tmp_path):
         assert f"--out={out}: " in refused(
             "--dataset=demo", "--num_clips=20", f"--out={out}", cwd=tmp_path
         )
+
+
+def test_an_artist_of_several_spellings_stays_in_one_split(tmp_path):
+    artists = ["Queen", "Queen ", "queen", "Bj\u00f6rk", "Bjo\u0308rk", "NINA", "Nina\u200b", "Can"]
+    names = [f"s{i}.wav" for i in range(40)]
+    rows = [(name, "x", artists[i % 8]) for i, name in enumerate(names)]
+    tagged_folder(tmp_path, rows, ("clip", "tags", "artist"), names)
+    args = ("--dataset=folder", "--audio_root=music", "--tags=tags.csv", "--group_by=artist")
+    done = prepare(*args, "--out=m.csv", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("\n") == 1 and "3 groups" in done.stderr
+    manifest = read_manifest(tmp_path / "m.csv")
+    assert set(manifest.groups) == {"Queen", "Björk", "NINA", "Can"}
+    for same in ((0, 1, 2), (3, 4), (5, 6)):
+        splits = {manifest.splits[i] for i in range(40) if i % 8 in same}
+        assert len(splits) == 1
+
+
+@pytest.mark.parametrize(
+    ("cell", "mended", "flag"),
+    [
+        ("rock, jazz", ("rock", "jazz"), "--tag_separator=,"),
+        ("rock;jazz", ("rock", "jazz"), "--tag_separator=;"),
+        ("['rock', 'jazz']", ("rock", "jazz"), "--tag_separator=list"),
+        ("rock\tjazz", ("rock", "jazz"), r"--tag_separator=\t"),
+        ("nan", (), "--normalize_tags"),
+        ("Rock", ("rock",), "--normalize_tags"),
+    ],
+)
+def test_the_flag_that_a_warning_names_mends_the_tags(tmp_path, cell, mended, flag):
+    names = [f"s{i}.wav" for i in range(4)]
+    rows = [(name, cell if i else "rock") for i, name in enumerate(names)]
+    tagged_folder(tmp_path, rows, audio=names)
+    args = ("--dataset=folder", "--audio_root=music", "--tags=tags.csv", "--out=m.csv")
+    done = prepare(*args, cwd=tmp_path)
+    if "\t" in cell:
+        assert done.returncode == 2 and "control characters" in done.stderr
+    else:
+        assert done.stderr.count("\n") == 1 and flag.replace("=;", "=';'") in done.stderr
+        assert done.returncode == 0
+        assert read_manifest(tmp_path / "m.csv").tags == (("rock",), *((cell,),) * 3)
+    done = prepare(*args, flag, cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert read_manifest(tmp_path / "m.csv").tags == (("rock",), *((mended,) * 3))
