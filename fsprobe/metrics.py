@@ -23,6 +23,11 @@ from jax import Array, lax
 from jax.typing import ArrayLike
 
 _LAST = jnp.iinfo(jnp.int32).max  # sorts behind every score, infinity included
+# Types of which every value is a float32.
+_EXACT_IN_FLOAT32 = frozenset(
+    jnp.dtype(name)
+    for name in ("float32", "float16", "bfloat16", "bool", "int8", "uint8", "int16", "uint16")
+)
 _BLOCK = 256  # positives looked up at a time; there are few of most tags
 
 
@@ -48,7 +53,8 @@ def average_precision(scores: ArrayLike, labels: ArrayLike) -> Array:
     `[...]`.
 
     NaN where there is no positive or no negative clip, or a score is NaN. Labels of −1 and 1 do as
-    well. Raises ValueError if the shapes differ, or on other labels.
+    well. Raises ValueError if the shapes differ, on other labels, or on scores inside jit that
+    float32 cannot hold.
     """
     return _per_row(_average_precision, scores, labels)
 
@@ -58,7 +64,8 @@ def roc_auc(scores: ArrayLike, labels: ArrayLike) -> Array:
     float32 `[...]`.
 
     NaN where there is no positive or no negative clip, or a score is NaN. Labels of −1 and 1 do as
-    well. Raises ValueError if the shapes differ, or on other labels.
+    well. Raises ValueError if the shapes differ, on other labels, or on scores inside jit that
+    float32 cannot hold.
     """
     return _per_row(_roc_auc, scores, labels)
 
@@ -100,15 +107,26 @@ def _of_rows(metric: Callable[[_Counts], Array], scores: Array, labels: Array) -
 
 
 def _exact_float32(scores: ArrayLike) -> Array:
-    """Scores as float32 without making new ties: wider types become their dense ranks."""
-    if not isinstance(scores, jax.core.Tracer) and not (
-        isinstance(scores, Array) and scores.dtype != np.float64
-    ):
-        array = np.asarray(scores)
-        if array.dtype not in (np.float32, np.float16) and not np.isnan(array).any():
-            array = np.unique(array, return_inverse=True)[1].reshape(array.shape)
-        return jnp.asarray(array, jnp.float32)
-    return jnp.asarray(scores, jnp.float32)
+    """Scores as float32 without making new ties: wider types become their ranks within a row, NaN
+    stays NaN. Raises ValueError on wider types inside jit, where ranks would be needed unseen.
+    """
+    dtype = scores.dtype if isinstance(scores, Array) else np.asarray(scores).dtype
+    if dtype in _EXACT_IN_FLOAT32:
+        return jnp.asarray(scores, jnp.float32)
+    if isinstance(scores, jax.core.Tracer):
+        raise ValueError(
+            f"scores of {dtype} do not fit into float32, and tell apart less there; inside jit, "
+            "give float32"
+        )
+    array = np.asarray(scores)
+    if not array.size:
+        return jnp.zeros(array.shape)
+    rows = array.reshape(-1, array.shape[-1]) if array.ndim else array.reshape(1, 1)
+    ranks = np.empty(rows.shape, np.float32)
+    for row, values in enumerate(rows):
+        ranks[row] = np.unique(values, return_inverse=True)[1]
+    ranks[np.isnan(rows)] = np.nan
+    return jnp.asarray(ranks.reshape(array.shape))
 
 
 def _counts(scores: Array, labels: Array, counted: Array | None = None) -> _Counts:

@@ -165,3 +165,46 @@ def test_other_labels_and_empty_rows():
         assert np.isnan(metric(np.zeros((2, 0)), np.zeros((2, 0)))).shape == (2,)
         with pytest.raises(ValueError, match="shape"):
             metric(0.5, 1)
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_nan_in_one_row_leaves_the_others_their_precision(dtype):
+    rng = np.random.default_rng(0)
+    labels = rng.random((3, 500)) < 0.2
+    scores = (1 / (1 + np.exp(-rng.normal(20, 2, (3, 500))))).astype(dtype)  # confident: near 1
+    scores[1, 7] = np.nan
+    for metric, reference in (
+        (average_precision, average_precision_score),
+        (roc_auc, roc_auc_score),
+    ):
+        got = np.asarray(metric(scores, labels))
+        assert np.isnan(got[1])
+        for row in (0, 2):
+            assert got[row] == pytest.approx(reference(labels[row], scores[row]), abs=TOLERANCE)
+
+
+@pytest.mark.parametrize("dtype", ["int32", "uint32", "int64", "int16", "float64"])
+@pytest.mark.parametrize("array", [np.asarray, jnp.asarray])
+def test_integers_that_float32_would_tie_keep_their_order(dtype, array):
+    rng = np.random.default_rng(1)
+    labels = rng.random(500) < 0.2
+    base = 2**15 - 1000 if dtype == "int16" else 2**24
+    scores = (rng.integers(0, 1000, 500) + base).astype(dtype)
+    with jax.enable_x64(True):
+        given_scores = array(scores)
+        assert given_scores.dtype == dtype
+        for metric, reference in (
+            (average_precision, average_precision_score),
+            (roc_auc, roc_auc_score),
+        ):
+            expected = reference(labels, scores)
+            assert float(metric(given_scores, labels)) == pytest.approx(expected, abs=TOLERANCE)
+
+
+def test_scores_that_float32_cannot_hold_are_refused_inside_jit():
+    labels = np.array([True, False, True])
+    for metric in (average_precision, roc_auc):
+        with pytest.raises(ValueError, match="scores of int32 do not fit into float32"):
+            jax.jit(metric)(jnp.arange(3), labels)
+        small = jnp.arange(3, dtype=jnp.int16)
+        assert float(jax.jit(metric)(small, labels)) == float(metric(small, labels))
