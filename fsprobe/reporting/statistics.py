@@ -70,8 +70,8 @@ def bootstrap_interval(values: Sequence[float] | np.ndarray) -> tuple[float, flo
 
         [m(x) − s(x)·q(0.975), m(x) − s(x)·q(0.025)],   q the quantiles of t
 
-    Below 5 values, where no bootstrap has enough distinct resamples, it is Student's interval; below
-    2 it is NaN.
+    Below 5 values, where no bootstrap has enough distinct resamples, it is Student's interval;
+    below 2 it is NaN.
 
     Not scipy.stats.bootstrap: it has no studentised interval, and of normal values its BCa interval
     covers the mean in 83% of cases at 5 seeds and 92% at 8, the percentile interval in 84% and 91%,
