@@ -3,6 +3,10 @@
 A transfer grows in `NAME.part`, is hashed there, and takes its name only when it is right: a file
 called NAME is always whole. Whatever breaks the transfer (Ctrl-C, kill -9, the network), the next
 call goes on where it stopped.
+
+Why not a library: pooch starts a broken transfer anew (3 GB for MagnaTagATune) and knows neither a
+part of a hash nor a size; with httpx this file has as many statements as with urllib, and what had
+arrived of the last chunk before a break is lost.
 """
 
 import contextlib
@@ -124,50 +128,51 @@ def _transfer(url: str, part: Path, hashed: bool, size: int | None) -> None:
     try:
         request = urllib.request.Request(url, headers=headers)
         with urllib.request.urlopen(request, timeout=TIMEOUT) as response:
-            if response.status != HTTPStatus.PARTIAL_CONTENT:
-                start = 0  # the server ignores ranges, or the file has changed
-            elif not re.match(rf"bytes {start}-", response.headers.get("Content-Range", "")):
-                _discard(part)
-                raise _Broken("the server sent another range than was asked for")
-            length = response.headers.get("Content-Length", "")
-            total = start + int(length) if length.isdecimal() else size
-            if size is not None and total != size:
-                raise InputError(
-                    f"{url}: the server offers {total} bytes, {size} were published; "
-                    "try another mirror"
-                )
-            if not start:
-                part.unlink(
-                    missing_ok=True
-                )  # first, or a crash here would pair old bytes with the new version
-                validator.write_text(_version(response.headers))
-            with part.open("ab" if start else "wb") as file, _bar(part.stem, start, total) as bar:
-                while chunk := response.read(CHUNK):
-                    file.write(chunk)
-                    bar.update(len(chunk))
-                file.flush()
-                os.fsync(file.fileno())
-            if total is not None and _length(part) != total:
-                raise _Broken(f"the connection closed after {_length(part)} of {total} bytes")
+            _receive(response, url, part, start, size)
     except urllib.error.HTTPError as error:
         error.close()
         if error.code == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
             if start and error.headers.get("Content-Range") == f"bytes */{start}":
                 return  # nothing was missing
             _discard(part)
-        elif error.code < 500 and error.code not in (
-            HTTPStatus.REQUEST_TIMEOUT,
-            HTTPStatus.TOO_MANY_REQUESTS,
-        ):
+        elif error.code < 500 and error.code not in _PASSING:
             raise InputError(f"{url}: the server answers {error.code} {error.reason}") from error
         raise _Broken(f"the server answers {error.code} {error.reason}") from error
-    except (
-        urllib.error.URLError,
-        http.client.HTTPException,
-        ConnectionError,
-        TimeoutError,
-    ) as error:
+    except _NO_CONNECTION as error:
         raise _Broken(f"no connection ({getattr(error, 'reason', None) or repr(error)})") from error
+
+
+_PASSING = (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS)  # refusals that may pass
+_NO_CONNECTION = (urllib.error.URLError, http.client.HTTPException, ConnectionError, TimeoutError)
+
+
+def _receive(
+    response: http.client.HTTPResponse, url: str, part: Path, start: int, size: int | None
+) -> None:
+    """Write what the server sends behind the `start` bytes of `part`, or from its beginning."""
+    if response.status != HTTPStatus.PARTIAL_CONTENT:
+        start = 0  # the server ignores ranges, or the file has changed
+    elif not re.match(rf"bytes {start}-", response.headers.get("Content-Range", "")):
+        _discard(part)
+        raise _Broken("the server sent another range than was asked for")
+    length = response.headers.get("Content-Length", "")
+    total = start + int(length) if length.isdecimal() else size
+    if size is not None and total != size:
+        raise InputError(
+            f"{url}: the server offers {total} bytes, {size} were published; try another mirror"
+        )
+    if not start:
+        # The old bytes go first: a crash here must not leave them beside the new version.
+        part.unlink(missing_ok=True)
+        _validator(part).write_text(_version(response.headers))
+    with part.open("ab" if start else "wb") as file, _bar(part.stem, start, total) as bar:
+        while chunk := response.read(CHUNK):
+            file.write(chunk)
+            bar.update(len(chunk))
+        file.flush()
+        os.fsync(file.fileno())
+    if total is not None and _length(part) != total:
+        raise _Broken(f"the connection closed after {_length(part)} of {total} bytes")
 
 
 def _version(headers: http.client.HTTPMessage) -> str:

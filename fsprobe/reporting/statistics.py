@@ -1,12 +1,14 @@
 """Statistics over seeds: intervals, paired tests, corrections. Pure functions of numbers; NaN is an
 absent value.
 
-What varies from seed to seed is what these intervals and tests speak of: the episode, the
-initialisation and the order of the clips. The clips themselves are given; nothing here says how
-another test set would turn out.
+These intervals and tests are about what varies from seed to seed: the episode, the initialisation
+and the order of the clips. The clips themselves are given; nothing here says how another test set
+would turn out.
 """
 
+import bisect
 import math
+import sys
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -15,9 +17,7 @@ import numpy as np
 from scipy.special import stdtrit
 
 LEVEL = 0.95
-RESAMPLES = (
-    9999  # bootstrap resamples: the 2.5% quantile of t is then known to about 2% of its value
-)
+RESAMPLES = 9999  # of the bootstrap: the 2.5% quantile of t is known to about 2% of its value
 EXACT_PAIRS = 20  # up to here all sign flips are enumerated: 2^19 sums, by symmetry
 SAMPLED_FLIPS = 99_999  # beyond it this many are drawn
 MIN_BOOTSTRAP = 5  # fewer values have too few distinct resamples for a bootstrap of any kind
@@ -70,9 +70,12 @@ def bootstrap_interval(values: Sequence[float] | np.ndarray) -> tuple[float, flo
 
         [m(x) − s(x)·q(0.975), m(x) − s(x)·q(0.025)],   q the quantiles of t
 
-    The plain percentile interval, without t, covers 84% at 5 seeds and 92% at 20 (normal values);
-    this one 94–96%. Below 5 values, where no bootstrap has enough distinct resamples, it is
-    Student's interval; below 2 it is NaN.
+    Below 5 values, where no bootstrap has enough distinct resamples, it is Student's interval;
+    below 2 it is NaN.
+
+    Not scipy.stats.bootstrap: it has no studentised interval, and of normal values its BCa interval
+    covers the mean in 83% of cases at 5 seeds and 92% at 8, the percentile interval in 84% and 91%,
+    this one in 94% to 96%.
     """
     x = _defined(values)
     if x.size < 2:
@@ -101,14 +104,15 @@ def sign_flip_test(differences: Sequence[float] | np.ndarray) -> float:
 
     All 2^n flips for n ≤ 20, else 99,999 drawn with a fixed seed, the observed one counted. NaN for
     no value. The smallest p that n pairs can give is 2^(1−n): 5 seeds never reach 0.05.
+
+    Not scipy.stats.permutation_test: it takes 5 s for the flips of 20 seeds, this 0.03 s, and flips
+    that it drew would change p with SciPy's release.
     """
     d = _defined(differences)
     if not d.size:
         return math.nan
     observed = abs(float(np.sum(d)))
-    reached = observed - 1e-12 * float(
-        np.sum(np.abs(d))
-    )  # sums in another order are ties all the same
+    reached = observed - 1e-12 * float(np.sum(np.abs(d)))  # the order of a sum must not matter
     if d.size <= EXACT_PAIRS:
         sums = d[:1]
         for value in d[1:]:
@@ -131,7 +135,7 @@ def paired_difference(a: Mapping[Any, float], b: Mapping[Any, float]) -> Differe
 
 def holm(p_values: Sequence[float]) -> list[float]:
     """Holm's step-down adjustment (1979): family-wise error control without assumptions. NaN stays
-    and counts not.
+    and does not count.
     """
     adjusted = [math.nan] * len(p_values)
     ranked = sorted((p, i) for i, p in enumerate(p_values) if not math.isnan(p))
@@ -153,17 +157,10 @@ def seeds_needed(std: float, half_width: float) -> int | None:
     if math.isnan(std):
         return None
 
-    def wide(n: int) -> bool:
-        return float(stdtrit(n - 1, (1 + LEVEL) / 2)) * std / math.sqrt(n) > half_width
+    def suffices(n: int) -> bool:
+        return float(stdtrit(n - 1, (1 + LEVEL) / 2)) * std / math.sqrt(n) <= half_width
 
-    high = 2
-    while wide(high):
-        high *= 2
-    low = high // 2  # too few (or below 2)
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (middle, high) if wide(middle) else (low, middle)
-    return max(high, 2)
+    return 2 + bisect.bisect_left(range(2, sys.maxsize), True, key=suffices)
 
 
 def pearson(x: np.ndarray, y: np.ndarray) -> float:
@@ -173,11 +170,9 @@ def pearson(x: np.ndarray, y: np.ndarray) -> float:
     x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
     if x.shape != y.shape or x.ndim != 1:
         raise ValueError(f"two vectors of one length are needed, not {x.shape} and {y.shape}")
-    if x.size < 2:
+    if x.size < 2 or not np.ptp(x) or not np.ptp(y):
         return math.nan
-    x, y = x - x.mean(), y - y.mean()
-    scale = float(np.linalg.norm(x) * np.linalg.norm(y))
-    return float(np.clip(x @ y / scale, -1.0, 1.0)) if scale > 0 else math.nan
+    return float(np.corrcoef(x, y)[0, 1])
 
 
 def _defined(values: Sequence[float] | np.ndarray) -> np.ndarray:
@@ -188,11 +183,8 @@ def _defined(values: Sequence[float] | np.ndarray) -> np.ndarray:
 @lru_cache(maxsize=32)
 def _resamples(n: int) -> np.ndarray:
     """float64 `[resample, n]`: how often each value is drawn."""
-    return (
-        np.random.default_rng([_SEED, n])
-        .multinomial(n, np.full(n, 1 / n), RESAMPLES)
-        .astype(np.float64)
-    )
+    rng = np.random.default_rng([_SEED, n])
+    return rng.multinomial(n, np.full(n, 1 / n), RESAMPLES).astype(np.float64)
 
 
 @lru_cache(maxsize=4)
