@@ -15,9 +15,9 @@ from absl import flags
 from extract.errors import InputError
 from extract.shell import run
 from fsprobe.reporting.blocks import Figure
+from fsprobe.reporting.formatting import Style
 from fsprobe.reporting.page import report, write
-from fsprobe.reporting.phrases import Style
-from fsprobe.reporting.reading import labels, open_study
+from fsprobe.reporting.reading import labels, read_sweep
 
 FLAGS = flags.FLAGS
 
@@ -36,21 +36,18 @@ flags.DEFINE_float(
 def main() -> None:
     if not FLAGS.results:
         raise InputError("--results=DIR is required at least once; see --help")
-    studies = [
-        open_study(path, label)
+    sweeps = [
+        read_sweep(path, label)
         for path, label in zip(FLAGS.results, labels(FLAGS.results), strict=True)
     ]
     out = Path(FLAGS.out or FLAGS.results[0])
-    blocks = report(studies, FLAGS.half_width)
+    blocks = report(sweeps, FLAGS.half_width)
     write(blocks, out)
-    for study in studies:
-        if lacking := sum(map(len, study.missing.values())):
-            print(f"{study.label}: {lacking} probes are missing; the report says which")
-    print(
-        f"{out / 'report.html'}, {out / 'report.md'} and "
-        f"{sum(isinstance(block, Figure) for block in blocks)} "
-        "figures"
-    )
+    for sweep in sweeps:
+        if lacking := sum(map(len, sweep.missing.values())):
+            print(f"{sweep.label}: {lacking} probes are missing; the report says which")
+    figures = sum(isinstance(block, Figure) for block in blocks)
+    print(f"{out / 'report.html'}, {out / 'report.md'} and {figures} figures")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""How the report words things: captions, numbers, intervals, p-values."""
+"""How the report writes numbers, intervals, p-values and captions."""
 
 import math
 from collections.abc import Sequence
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from fsprobe.config import KShot
 from fsprobe.reporting.comparisons import Comparison
 from fsprobe.reporting.statistics import Summary
-from fsprobe.reporting.study import Study
+from fsprobe.reporting.sweep_results import SweepResults
 
 INTERVAL = "95% bootstrap-t interval of the mean over seeds"
 METRICS = {"mAP": "mAP", "roc_auc": "ROC-AUC"}
@@ -25,32 +25,29 @@ class Style:
 
 
 def caption(
-    study: Study,
+    sweep: SweepResults,
     n_ways: Sequence[int],
     k_shots: Sequence[KShot],
     counts: Sequence[int],
     tags: str = "",
     solver: str = "",
 ) -> str:
-    """Data set, split, N, K, seeds and test set. counts: seeds behind every point that is shown;
-    tags: the pool.
+    """Data set, split, N, K, seeds, solver and test set. counts: seeds behind every point shown.
 
-    tags, solver: where they are not the study's.
+    tags, solver: the pool and the solver where they are not the sweep's.
     """
-    clips = study.clips
-    split = f"{clips.get('train', 0):,} training clips, " if clips else ""
+    split = f"{sweep.clips.get('train', 0):,} training clips, " if sweep.clips else ""
     return (
-        f"Data: {study.dataset} ({split}tags: {tags or study.grid.tags}); N = {listed(n_ways)}; K "
-        f"= "
-        f"{listed(k_shots)}; {seed_count(counts, study.grid.num_seeds)}; solver "
-        f"{solver or study.solver}; "
-        f"test set: {test_set(study)}."
+        f"Data: {sweep.dataset} ({split}tags: {tags or sweep.grid.tags}); "
+        f"N = {listed(n_ways)}; K = {listed(k_shots)}; "
+        f"{seed_count(counts, sweep.grid.num_seeds)}; solver {solver or sweep.solver}; "
+        f"test set: {test_set(sweep)}."
     )
 
 
 def seed_count(counts: Sequence[int], planned: int) -> str:
-    """`20 seeds`, `3–5 of 20 seeds`: from the least to the most that a shown point has; points
-    without are told.
+    """`20 seeds`, `3–5 of 20 seeds`: from the least to the most of the points that have any; then
+    how many points have none.
     """
     found = [count for count in counts if count]
     low, high = min(found, default=0), max(found, default=0)
@@ -62,36 +59,37 @@ def seed_count(counts: Sequence[int], planned: int) -> str:
     return text + (f", {bare} of {len(counts)} values without any" if bare else "")
 
 
-def test_set(study: Study) -> str:
-    count = f"{study.clips['test']:,} " if study.clips.get("test") else ""
-    return (
-        f"all {count}test clips"
-        if study.test_clips == "all"
-        else f"those of the {count}test clips with at least one of the N tags"
-    )
+def test_set(sweep: SweepResults) -> str:
+    count = f"{sweep.clips['test']:,} " if sweep.clips.get("test") else ""
+    if sweep.test_clips == "all":
+        return f"all {count}test clips"
+    return f"those of the {count}test clips with at least one of the N tags"
 
 
 def interval(summary: Summary) -> str:
     """`0.3386 [0.3362, 0.3410]`, the mean alone for one seed, a dash for none."""
     if not summary.n:
         return "–"
-    return f"{summary.mean:.4f}" + (
-        f" [{summary.low:.4f}, {summary.high:.4f}]" if summary.n > 1 else ""
-    )
+    bounds = f" [{summary.low:.4f}, {summary.high:.4f}]" if summary.n > 1 else ""
+    return f"{summary.mean:.4f}{bounds}"
 
 
-def difference_cells(pair: Comparison) -> list[str]:
-    """Seeds, difference with interval, std, p and Holm p."""
+def difference_row(pair: Comparison) -> list[str]:
+    """Both sides, N, K, seeds, difference with interval, std, p and Holm's p."""
     d = pair.difference
-    text = f"{d.mean:+.4f}" + (f" [{d.low:+.4f}, {d.high:+.4f}]" if d.n > 1 else "")
-    return [str(d.n), text, number(d.std), p_value(d.p), p_value(pair.holm)]
+    bounds = f" [{d.low:+.4f}, {d.high:+.4f}]" if d.n > 1 else ""
+    names = [pair.a, pair.b, str(pair.n_way), str(pair.k_shot)]
+    tests = [number(d.std), p_value(d.p), p_value(pair.holm)]
+    return [*names, str(d.n), f"{d.mean:+.4f}{bounds}", *tests]
+
+
+DIFFERENCE_HEADER = ("a", "b", "N", "K", "seeds", "difference", "std", "p", "Holm p")
 
 
 def slug(name: str) -> str:
     """A name as part of a file name."""
-    return (
-        "".join(c if c.isascii() and c.isalnum() else "_" for c in name).strip("_").lower() or "x"
-    )
+    safe = "".join(c if c.isascii() and c.isalnum() else "_" for c in name)
+    return safe.strip("_").lower() or "x"
 
 
 def listed(values: Sequence[KShot]) -> str:

@@ -1,4 +1,4 @@
-"""The whole report: its blocks in order, and its files on disk."""
+"""The whole report: its sections in order, and its files on disk."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -6,63 +6,87 @@ from pathlib import Path
 from tqdm import tqdm
 
 from extract.files import atomic_write
-from fsprobe.reporting import overview as sections
-from fsprobe.reporting import plots as figures
-from fsprobe.reporting import tags as data_sections
 from fsprobe.reporting.blocks import Block, Code, Figure, Heading, Paragraph, to_html, to_markdown
-from fsprobe.reporting.phrases import INTERVAL, Style, slug
-from fsprobe.reporting.study import Study
+from fsprobe.reporting.comparisons import compare_embeddings
+from fsprobe.reporting.formatting import INTERVAL, Style, slug
+from fsprobe.reporting.plot_style import render
+from fsprobe.reporting.sections import (
+    data_efficiency,
+    full_probes,
+    grid,
+    long_tail,
+    overview,
+    several_sweeps,
+    significance,
+    tags,
+)
+from fsprobe.reporting.sweep_results import SweepResults
 
 
-def report(studies: Sequence[Study], half_width: float = Style.half_width) -> list[Block]:
-    """The whole report as blocks."""
-    command = " ".join(
-        ["python -m fsprobe.report", *(f"--results=results/{study.label}" for study in studies)]
-    )
-    blocks: list[Block] = [
-        Heading(1, f"Few-shot probes: {', '.join(study.label for study in studies)}"),
+def report(sweeps: Sequence[SweepResults], half_width: float = Style.half_width) -> list[Block]:
+    """The whole report as blocks: of one sweep, or of several side by side and then one by one."""
+    blocks = _introduction(sweeps)
+    if len(sweeps) == 1:
+        style = Style(2, "", half_width)
+        return [*blocks, *_one_sweep(sweeps[0], style), *long_tail.long_tail(sweeps, style)]
+    blocks += several_sweeps.side_by_side(sweeps, Style(2))
+    if together := long_tail.complement(sweeps):
+        blocks += long_tail.long_tail(sweeps, Style(2))
+    for i, sweep in enumerate(sweeps):
+        style = Style(3, f"{i + 1}_{slug(sweep.label)}_", half_width)
+        blocks += [Heading(2, sweep.label), *_one_sweep(sweep, style)]
+        if not together:
+            blocks += long_tail.long_tail([sweep], style)
+    return blocks
+
+
+def _introduction(sweeps: Sequence[SweepResults]) -> list[Block]:
+    folders = [f"--results=results/{sweep.label}" for sweep in sweeps]
+    return [
+        Heading(1, f"Few-shot probes: {', '.join(sweep.label for sweep in sweeps)}"),
         Paragraph(
-            "Made from the rows of fsprobe.sweep; the same rows give this page again, byte for "
-            "byte:"
+            "Made from the rows that fsprobe.sweep wrote. The same rows give the same page, byte "
+            "for byte:"
         ),
-        Code(command),
+        Code(" ".join(["python -m fsprobe.report", *folders])),
         Paragraph(
-            f"N is the number of tags of an episode, K the support clips per tag. Intervals are "
-            f"the {INTERVAL} "
-            "(Student's below 5 seeds, none for one). They speak of what varies from seed to seed, "
-            "on these "
-            "clips: episode, initialisation, order; not of another test set."
+            "N is the number of tags of an episode, K the support clips per tag. "
+            f"Intervals are the {INTERVAL} (Student's below 5 seeds, none for one). "
+            "They cover what varies from seed to seed on these clips: the episode, the "
+            "initialisation and the order of the clips. They do not cover another test set."
         ),
     ]
-    if len(studies) == 1:
-        return [
-            *blocks,
-            *_study(studies[0], Style(2, "", half_width)),
-            *data_sections.long_tail(studies, Style(2, "", half_width)),
-        ]
-    blocks += data_sections.side_by_side(studies, Style(2))
-    if together := data_sections.complement(studies):
-        blocks += data_sections.long_tail(studies, Style(2))
-    for i, study in enumerate(studies):
-        style = Style(3, f"{i + 1}_{slug(study.label)}_", half_width)
-        blocks += [Heading(2, study.label), *_study(study, style)]
-        if not together:
-            blocks += data_sections.long_tail([study], style)
-    return blocks
+
+
+def _one_sweep(sweep: SweepResults, style: Style) -> list[Block]:
+    pairs = compare_embeddings(sweep)
+    return [
+        *overview.what_was_run(sweep, style),
+        *significance.findings_checked(sweep, pairs, style),
+        *full_probes.full_probes(sweep, style),
+        *full_probes.weight_shares(sweep, style),
+        *data_efficiency.data_efficiency(sweep, style),
+        *data_efficiency.norm_correlation(sweep, style),
+        *grid.grid(sweep, style),
+        *significance.differences(sweep, pairs, style),
+        *significance.seeds_for_half_width(sweep, style),
+        *overview.convergence(sweep, style),
+        *tags.tag_counts(sweep, style),
+        *tags.per_tag(sweep, style),
+    ]
 
 
 def write(blocks: Sequence[Block], out: Path) -> None:
     """Draw every figure, then write all files, each whole or not at all."""
     drawn: dict[str, tuple[bytes, str]] = {}
-    sizes: dict[str, tuple[int, int]] = {}
-    for block in tqdm(
-        [block for block in blocks if isinstance(block, Figure)], desc="figures", disable=None
-    ):
+    images: dict[str, tuple[str, int, int]] = {}
+    figures = [block for block in blocks if isinstance(block, Figure)]
+    for block in tqdm(figures, desc="figures", disable=None):
         figure = block.draw()
-        drawn[block.name] = figures.render(figure)
+        png, svg = drawn[block.name] = render(figure)
         width, height = figure.get_size_inches() * 96
-        sizes[block.name] = (round(width), round(height))
-    page = to_html(blocks, {name: (svg, *sizes[name]) for name, (_, svg) in drawn.items()})
+        images[block.name] = (svg, round(width), round(height))
+    page = to_html(blocks, images)
     text = to_markdown(blocks, "figures/{}.png".format)
     for name, (png, svg) in drawn.items():
         for suffix, content in (("png", png), ("svg", svg.encode())):
@@ -71,11 +95,3 @@ def write(blocks: Sequence[Block], out: Path) -> None:
     for name, written in (("report.md", text), ("report.html", page)):
         with atomic_write(out / name) as file:
             file.write(written)
-
-
-def _study(study: Study, style: Style) -> list[Block]:
-    return [
-        *sections.probes(study, style),
-        *data_sections.data(study, style),
-        *data_sections.per_tag(study, style),
-    ]

@@ -1,4 +1,4 @@
-"""Reading a results directory into a Study, and checking that its files belong together."""
+"""Reading a results directory into SweepResults, and checking that its files belong together."""
 
 import math
 from collections import defaultdict
@@ -12,7 +12,7 @@ import numpy as np
 from extract.errors import InputError
 from fsprobe.config import FULL, GridConfig
 from fsprobe.features import COMBINED
-from fsprobe.reporting.study import Study
+from fsprobe.reporting.sweep_results import SweepResults
 from fsprobe.study import results
 from fsprobe.study.grid import probe_keys
 from fsprobe.study.results import COOCCURRENCE, NORMS, SOLVER, TAGS
@@ -28,7 +28,7 @@ from fsprobe.study.tables import (
 )
 
 
-def open_study(path: str | Path, label: str) -> Study:
+def read_sweep(path: str | Path, label: str) -> SweepResults:
     """Read and check a results directory.
 
     Raises InputError on a missing file or column, a malformed value, no rows, a row that run.json's
@@ -39,31 +39,9 @@ def open_study(path: str | Path, label: str) -> Study:
         raise InputError(f"{path}: no such directory; give a results directory of fsprobe.sweep")
     run = results.read_run(path)
     grid = _grid(path, run)
-    rows = results.read_probes(path)
-    if not rows:
-        raise InputError(
-            f"{path / results.PROBES}: no rows: no probe has finished yet; run the sweep's command "
-            f"again"
-        )
-    wanted = {
-        key
-        for name in run["configuration"]["embeddings"]
-        for key in probe_keys(grid, name, run["configuration"]["solver"]["name"])
-    }
-    probes = _unique(path / results.PROBES, ((row.key, row) for row in rows), "probe")
-    for row in rows:
-        if row.key not in wanted:
-            raise InputError(
-                f"{path / results.PROBES}: the probe {_name(row.key)} is not of the configuration "
-                f"in "
-                f"{results.RUN}: results of several runs are mixed; sweep each into a directory of "
-                f"its "
-                "own"
-            )
-        for metric in ("mAP", "roc_auc", "chance_mAP"):
-            _check_share(path / results.PROBES, _name(row.key), metric, getattr(row, metric))
+    probes = _probes(path, run, grid)
     absent = [name for name in (TAGS, COOCCURRENCE, NORMS) if not (path / name).exists()]
-    study = Study(
+    sweep = SweepResults(
         label,
         run,
         grid,
@@ -76,7 +54,7 @@ def open_study(path: str | Path, label: str) -> Study:
         {},
         tuple(absent),
     )
-    return replace(study, norms=_norms(path, study))
+    return replace(sweep, norms=_norms(path, sweep))
 
 
 def labels(paths: Sequence[str]) -> list[str]:
@@ -134,6 +112,33 @@ def _grid(path: Path, run: Mapping[str, Any]) -> GridConfig:
         ) from None
 
 
+def _probes(path: Path, run: Mapping[str, Any], grid: GridConfig) -> dict[ProbeKey, ProbeRow]:
+    """The rows of probes.csv, each one that the configuration asks for."""
+    where = path / results.PROBES
+    rows = results.read_probes(path)
+    if not rows:
+        raise InputError(
+            f"{where}: no rows: no probe has finished yet; run the sweep's command again"
+        )
+    configuration = run["configuration"]
+    wanted = {
+        key
+        for name in configuration["embeddings"]
+        for key in probe_keys(grid, name, configuration["solver"]["name"])
+    }
+    probes = _unique(where, ((row.key, row) for row in rows), "probe")
+    for row in rows:
+        if row.key not in wanted:
+            raise InputError(
+                f"{where}: the probe {_name(row.key)} is not of the configuration in "
+                f"{results.RUN}: results of several runs are mixed; sweep each into a directory "
+                "of its own"
+            )
+        for metric in ("mAP", "roc_auc", "chance_mAP"):
+            _check_share(where, _name(row.key), metric, getattr(row, metric))
+    return probes
+
+
 def _tags(path: Path, probes: Mapping[ProbeKey, ProbeRow]) -> dict[ProbeKey, tuple[TagRow, ...]]:
     where = path / results.PER_TAG
     grouped: defaultdict[ProbeKey, list[TagRow]] = defaultdict(list)
@@ -152,8 +157,7 @@ def _tags(path: Path, probes: Mapping[ProbeKey, ProbeRow]) -> dict[ProbeKey, tup
         if len({row.tag for row in rows}) != len(rows) or len(rows) != key.n_way:
             raise InputError(
                 f"{where}: the probe {_name(key)} has {len(rows)} rows, not one for each of "
-                f"{key.n_way} "
-                "tags; sweep again into an empty directory"
+                f"{key.n_way} tags; sweep again into an empty directory"
             )
         defined = [row.average_precision for row in rows if not math.isnan(row.average_precision)]
         mean = float(np.mean(defined)) if defined else math.nan
@@ -193,9 +197,10 @@ def _solver_rows(path: Path) -> dict[ProbeKey, SolverRow]:
     return {row.key: row for row in _optional(path / SOLVER, SolverRow)}
 
 
-def _norms(path: Path, study: Study) -> dict[str, np.ndarray]:
+def _norms(path: Path, sweep: SweepResults) -> dict[str, np.ndarray]:
+    """Embedding → `[probe, dim]`, for the embeddings that have a file."""
     found = {}
-    for embedding in study.embeddings:
+    for embedding in sweep.embeddings:
         file = path / NORMS / f"{embedding}.npy"
         if not file.exists():
             continue
@@ -203,25 +208,17 @@ def _norms(path: Path, study: Study) -> dict[str, np.ndarray]:
             array = np.load(file, mmap_mode="r", allow_pickle=False)
         except (ValueError, EOFError) as error:
             raise InputError(f"{file}: not a readable .npy array ({error})") from None
-        if (
-            array.ndim != 2
-            or array.shape[0] != len(study.keys(embedding))
-            or array.dtype.kind != "f"
-        ):
+        probes = len(sweep.keys(embedding))
+        if array.ndim != 2 or array.shape[0] != probes or array.dtype.kind != "f":
             raise InputError(
-                f"{file}: {array.dtype} {array.shape} where float32 ({len(study.keys(embedding))}, "
-                f"dim) "
-                "is expected: it is of another grid"
+                f"{file}: {array.dtype} {array.shape} where float32 ({probes}, dim) is expected: "
+                "it is of another grid"
             )
-        if (
-            embedding == COMBINED
-            and study.parts
-            and sum(width for _, width in study.parts) != array.shape[1]
-        ):
+        width = sum(width for _, width in sweep.parts)
+        if embedding == COMBINED and sweep.parts and width != array.shape[1]:
             raise InputError(
                 f"{file}: {array.shape[1]} features, but the parts of combined in {results.RUN} "
-                f"have "
-                f"{sum(width for _, width in study.parts)}"
+                f"have {width}"
             )
         found[embedding] = array
     return found

@@ -7,20 +7,22 @@ an error.
 
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
-from fsprobe.config import GridConfig, KShot
+from fsprobe.config import FULL, GridConfig, KShot
+from fsprobe.reporting.grid_table import shot_order
+from fsprobe.reporting.statistics import Summary, summarise
 from fsprobe.study.grid import probe_keys
 from fsprobe.study.tables import ProbeKey, ProbeRow, SolverRow, TagCountRow, TagRow
 
 
 @dataclass(frozen=True, eq=False)
-class Study:
+class SweepResults:
     """What a sweep found, and what it was asked for.
 
     tags: per finished probe, its tags' rows. episodes: per seed and position, (tag, support clips
@@ -115,10 +117,29 @@ class Study:
             )
         )
 
+    def largest_cell(self, k_shots: Iterable[KShot]) -> tuple[int, KShot]:
+        """Of the finished cells at the given K: the largest N, then the largest K."""
+        wanted = set(k_shots)
+        cells = (cell for name in self.embeddings for cell in self.cells(name) if cell[1] in wanted)
+        return max(cells, key=lambda cell: (cell[0], shot_order(cell[1])), default=(0, FULL))
+
     def rows(self, embedding: str, n_way: int, k_shot: KShot) -> dict[int, ProbeRow]:
         """Seed → row of the finished probes of a cell."""
         keys = (ProbeKey(embedding, self.solver, n_way, k_shot, seed) for seed in self.grid.seeds)
         return {key.seed: self.probes[key] for key in keys if key in self.probes}
+
+    def rows_by_tag(
+        self, embeddings: Sequence[str], n_way: int, k_shot: KShot
+    ) -> dict[str, dict[str, list[TagRow]]]:
+        """Tag → embedding → rows of a cell, over the seeds that drew the tag; every embedding has
+        an entry.
+        """
+        found: dict[str, dict[str, list[TagRow]]] = {}
+        for name in embeddings:
+            for probe in self.rows(name, n_way, k_shot).values():
+                for row in self.tags[probe.key]:
+                    found.setdefault(row.tag, {name: [] for name in embeddings})[name].append(row)
+        return found
 
     def values(
         self, embedding: str, n_way: int, k_shot: KShot, metric: str = "mAP"
@@ -127,6 +148,24 @@ class Study:
         return {
             seed: getattr(row, metric) for seed, row in self.rows(embedding, n_way, k_shot).items()
         }
+
+    def summary(self, embedding: str, n_way: int, k_shot: KShot, metric: str = "mAP") -> Summary:
+        """Mean of the metric over the seeds of a cell, with its interval."""
+        return summarise(list(self.values(embedding, n_way, k_shot, metric).values()))
+
+    def chance(
+        self, embeddings: Sequence[str], n_ways: Sequence[int], k_shots: Sequence[KShot]
+    ) -> float:
+        """Mean chance mAP over all finished probes of the cells."""
+        found = [
+            value
+            for name in embeddings
+            for n_way in n_ways
+            for k_shot in k_shots
+            for value in self.values(name, n_way, k_shot, "chance_mAP").values()
+        ]
+        defined = [value for value in found if not math.isnan(value)]
+        return float(np.mean(defined)) if defined else math.nan
 
     def weight_norms(self, embedding: str, n_way: int, k_shot: KShot) -> dict[int, np.ndarray]:
         """Seed → float32 `[dim]` for the finished probes of a cell; empty if not recorded."""

@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from fsprobe.reporting.page import report, write
-from fsprobe.reporting.reading import labels, open_study
+from fsprobe.reporting.reading import labels, read_sweep
 from tests.support import fake_results
 
 BROWSER = next(
@@ -124,7 +124,7 @@ def pages(tmp_path_factory) -> dict[str, Path]:
     )
     for name, paths in (("one", [one]), ("both", [one, two])):
         studies = [
-            open_study(path, label)
+            read_sweep(path, label)
             for path, label in zip(paths, labels([*map(str, paths)]), strict=True)
         ]
         write(report(studies), root / "out" / name)

@@ -1,327 +1,132 @@
-"""The report's sections on the paper's experiments (Ma & Lerch, AES 2024), each present when its
-rows are.
+"""Exp. 1 of the paper (Ma & Lerch, AES 2024): probes on every training clip, and the weights that
+`combined` gives each store (Fig. 3).
 """
 
 import math
 from collections.abc import Sequence
-from functools import partial
 
 import numpy as np
 
 from fsprobe.config import FULL
 from fsprobe.features import COMBINED
-from fsprobe.reporting import plots as figures
 from fsprobe.reporting import published
 from fsprobe.reporting.blocks import Block, Figure, Heading, Paragraph, Table
-from fsprobe.reporting.grid_table import mean_std
-from fsprobe.reporting.phrases import INTERVAL, METRICS, Style, caption, interval, number, slug
-from fsprobe.reporting.statistics import Summary, pearson, summarise
-from fsprobe.reporting.study import Study
+from fsprobe.reporting.formatting import INTERVAL, Style, caption, interval, number
+from fsprobe.reporting.plots import weight_share_bars
+from fsprobe.reporting.published import Published
+from fsprobe.reporting.statistics import Summary, summarise
+from fsprobe.reporting.sweep_results import SweepResults
 
 
-def all_of(study: Study, style: Style) -> list[Block]:
-    """Every section of this module, in the paper's order."""
-    return [
-        *full_probes(study, style),
-        *weight_shares(study, style),
-        *data_efficiency(study, style),
-        *norm_correlation(study, style),
-        *grid_heatmaps(study, style),
-    ]
-
-
-def full_probes(study: Study, style: Style) -> list[Block]:
-    """Exp. 1: every embedding on all training clips, the largest N apart, beside published figures
-    if they compare.
+def full_probes(sweep: SweepResults, style: Style) -> list[Block]:
+    """Every embedding on all training clips, the largest N apart, beside published figures if they
+    compare.
     """
     n_ways = [
-        n for n in study.grid.n_way if any(study.rows(name, n, FULL) for name in study.embeddings)
+        n for n in sweep.grid.n_way if any(sweep.rows(name, n, FULL) for name in sweep.embeddings)
     ]
     if not n_ways:
         return []
-    clips = study.clips.get("train", 0), study.clips.get("valid", 0), study.clips.get("test", 0)
-    beside = published.comparable(clips, study.grid.tags, n_ways[-1], study.test_clips)
-    blocks: list[Block] = [Heading(style.level, "Exp. 1: full probes")]
-    for chosen in filter(None, (n_ways[-1:], n_ways[:-1])):
-        rows, counts = [], []
-        for n_way, name in (
-            (n, name) for n in chosen for name in study.embeddings if study.rows(name, n, FULL)
-        ):
+    clips = sweep.clips.get("train", 0), sweep.clips.get("valid", 0), sweep.clips.get("test", 0)
+    beside = published.comparable(clips, sweep.grid.tags, n_ways[-1], sweep.test_clips)
+    blocks: list[Block] = [
+        Heading(style.level, "Exp. 1: full probes"),
+        _full_table(sweep, n_ways[-1:], beside),
+    ]
+    if len(n_ways) > 1:
+        blocks.append(_full_table(sweep, n_ways[:-1], ()))
+    return [*blocks, _how_to_read(sweep, beside)]
+
+
+def _full_table(sweep: SweepResults, n_ways: Sequence[int], beside: Sequence[Published]) -> Table:
+    rows, counts = [], []
+    for n_way in n_ways:
+        for name in sweep.embeddings:
+            if not sweep.rows(name, n_way, FULL):
+                continue
             mean_ap, auc, chance = (
-                summarise(list(study.values(name, n_way, FULL, metric).values()))
+                sweep.summary(name, n_way, FULL, metric)
                 for metric in ("mAP", "roc_auc", "chance_mAP")
             )
             counts.append(mean_ap.n)
-            rows.append(
-                [
-                    name,
-                    "this study",
-                    str(n_way),
-                    str(mean_ap.n),
-                    interval(mean_ap),
-                    interval(auc),
-                    number(mean_ap.std),
-                    number(chance.mean),
-                ]
-            )
-        if chosen == n_ways[-1:]:
-            rows += [
-                [
-                    other.model,
-                    f"{other.source}, {other.split.name} split",
-                    "50",
-                    "–",
-                    other.mAP,
-                    other.roc_auc,
-                    "–",
-                    "–",
-                ]
-                for other in beside
-            ]
-        blocks.append(
-            Table(
-                f"Probes on every training clip: mean [{INTERVAL}]. "
-                f"{caption(study, chosen, [FULL], counts)}",
-                ["model", "source", "N", "seeds", "mAP", "ROC-AUC", "std of mAP", "chance mAP"],
-                rows,
-                left=2,
-            )
+            metrics = [interval(mean_ap), interval(auc), number(mean_ap.std), number(chance.mean)]
+            rows.append([name, "this sweep", str(n_way), str(mean_ap.n), *metrics])
+    for other in beside:
+        source = f"{other.source}, {other.split.name} split"
+        rows.append([other.model, source, "50", "–", other.mAP, other.roc_auc, "–", "–"])
+    where = caption(sweep, n_ways, [FULL], counts)
+    return Table(
+        f"Probes on every training clip: mean [{INTERVAL}]. {where}",
+        ["model", "source", "N", "seeds", "mAP", "ROC-AUC", "std of mAP", "chance mAP"],
+        rows,
+        left=2,
+    )
+
+
+def _how_to_read(sweep: SweepResults, beside: Sequence[Published]) -> Paragraph:
+    """What stands beside the sweep's own values and why, and why the intervals are narrow."""
+    if beside:
+        published_text = (
+            f"The published figures are single runs on the {beside[0].split.name} split of "
+            "MagnaTagATune, which is the split of this sweep."
         )
-    told = (
-        f"The published figures are single runs on the {beside[0].split.name} split of "
-        "MagnaTagATune, which is the split of this study."
-        if beside
-        else "No published figure stands beside these: those at hand are for the 50 most frequent "
-        "tags of MagnaTagATune on its clean (15,247 / 1,529 / 4,332 clips) or unfiltered split, "
-        "and this study has other data, another pool, another N or another test set."
+    else:
+        published_text = (
+            "No published figure stands beside these: the known ones are for the 50 most frequent "
+            "tags of MagnaTagATune on its clean (15,247 / 1,529 / 4,332 clips) or unfiltered "
+            "split, and this sweep has other data, another pool, another N or another test set."
+        )
+    if sweep.solver == "adam":
+        varies = "only the initialisation and the order of the clips vary"
+    else:
+        varies = "nothing varies once converged"
+    return Paragraph(
+        f"{published_text} The intervals are narrow because over the seeds of full probes "
+        f"{varies} (where N is below the pool, the tags vary too)."
     )
-    varies = (
-        "only initialisation and order vary"
-        if study.solver == "adam"
-        else "nothing varies once converged"
-    )
-    return [
-        *blocks,
-        Paragraph(
-            f"{told} Over the seeds of full probes {varies} (the tags do, where N is below the "
-            "pool): their intervals are narrow for that reason."
-        ),
-    ]
 
 
-def weight_shares(study: Study, style: Style) -> list[Block]:
+def weight_shares(sweep: SweepResults, style: Style) -> list[Block]:
     """The paper's Fig. 3: how the weight of `combined` divides among the stores."""
-    n_way = (
-        max((n for n, k_shot in study.cells(COMBINED) if k_shot == FULL), default=0)
-        if COMBINED in study.embeddings
-        else 0
-    )
-    norms = study.weight_norms(COMBINED, n_way, FULL) if n_way else {}
-    if not norms or not study.parts:
+    if COMBINED not in sweep.embeddings:
         return []
-    edges = np.cumsum([0, *(width for _, width in study.parts)])
-    parts: list[tuple[str, Summary, float]] = []
-    for (name, width), start in zip(study.parts, edges, strict=False):
-        share = [
-            float(norm[start : start + width].sum() / norm.sum()) if norm.sum() else math.nan
-            for norm in norms.values()
-        ]
-        parts.append((name, summarise(share), width / int(edges[-1])))
-    told = "; ".join(
+    n_way = max((n for n, k_shot in sweep.cells(COMBINED) if k_shot == FULL), default=0)
+    norms = sweep.weight_norms(COMBINED, n_way, FULL)
+    if not norms or not sweep.parts:
+        return []
+    parts = _shares(sweep.parts, list(norms.values()))
+    texts = [
         f"{name} {share.mean:.3f} of the weight with {width:.3f} of the features"
         for name, share, width in parts
-    )
+    ]
+    where = caption(sweep, [n_way], [FULL], [share.n for _, share, _ in parts])
     return [
         Heading(style.level, "Share of absolute weight per embedding inside combined (Fig. 3)"),
         Figure(
             f"{style.prefix}exp1_weight_share",
-            f"Bar chart of weight shares: {told}.",
+            f"Bar chart of weight shares: {'; '.join(texts)}.",
             "Share of the absolute weights of full combined probes that lies on each store's "
-            "features; bars: "
-            f"mean, lines: {INTERVAL}; dashed: the share that even weights would have. "
-            + caption(study, [n_way], [FULL], [share.n for _, share, _ in parts]),
-            lambda: figures.shares(parts),
+            f"features; bars: mean, lines: {INTERVAL}; dashed: the share that even weights would "
+            f"have. {where}",
+            lambda: weight_share_bars(parts),
         ),
     ]
 
 
-def data_efficiency(study: Study, style: Style) -> list[Block]:
-    """Exp. 2: mAP against K at the largest N (the paper's Fig. 4, top)."""
-    n_way = max(study.grid.n_way)
-    k_shots = [
-        k for k in study.grid.k_shot if any(study.rows(name, n_way, k) for name in study.embeddings)
-    ]
-    if len(k_shots) < 2:
-        return []
-    series = {
-        name: [summarise(list(study.values(name, n_way, k).values())) for k in k_shots]
-        for name in study.embeddings
-    }
-    series = {name: points for name, points in series.items() if any(point.n for point in points)}
-    if not series:
-        return []
-    counts = [point.n for points in series.values() for point in points]
-    chance = [
-        summarise(
-            [
-                value
-                for name in study.embeddings
-                for value in study.values(name, n_way, k, "chance_mAP").values()
-            ]
-        ).mean
-        for k in k_shots
-    ]
-    told = "; ".join(
-        f"{name} from {number(points[0].mean)} at K = {k_shots[0]} to {number(points[-1].mean)} at "
-        f"K = {k_shots[-1]}"
-        for name, points in series.items()
-    )
-    where = caption(study, [n_way], k_shots, counts)
-    return [
-        Heading(style.level, "Exp. 2: data efficiency"),
-        Figure(
-            f"{style.prefix}exp2_map_over_k",
-            f"Line chart of mAP over K per embedding: {told}.",
-            f"mAP against K; lines: mean, bars: {INTERVAL}. {where}",
-            lambda: figures.curves(series, k_shots, "mAP", chance),
-        ),
-        Table(
-            f"mAP: mean [{INTERVAL}]. {where}",
-            ["embedding", *(f"K = {k}" for k in k_shots)],
-            [[name, *map(interval, points)] for name, points in series.items()],
-        ),
-    ]
+def _shares(
+    widths: Sequence[tuple[str, int]], norms: Sequence[np.ndarray]
+) -> list[tuple[str, Summary, float]]:
+    """Per store: its name, its share of the weight over the probes, its share of the features.
 
-
-def norm_correlation(study: Study, style: Style) -> list[Block]:
-    """The paper's Fig. 4, bottom: how like the full probe's weights those of K shots are, feature
-    by feature.
+    widths: (store, features), in order. norms: `[dim]` per probe, the L1 norm of each feature's
+    weights.
     """
-    n_way = max(study.grid.n_way)
-    k_shots = [k for k in study.grid.k_shot if k != FULL]
-    series = {}
-    for name in study.embeddings:
-        full = study.weight_norms(name, n_way, FULL)
-        shots = {k: study.weight_norms(name, n_way, k) for k in k_shots} if full else {}
-        points = [
-            summarise([pearson(norms[seed], full[seed]) for seed in norms if seed in full])
-            for norms in shots.values()
+    edges = np.cumsum([0, *(width for _, width in widths)])
+    parts = []
+    for (name, width), start in zip(widths, edges, strict=False):
+        shares = [
+            float(norm[start : start + width].sum() / norm.sum()) if norm.sum() else math.nan
+            for norm in norms
         ]
-        if any(point.n for point in points):
-            series[name] = points
-    if not series:
-        return []
-    told = "; ".join(
-        f"{name} {number(points[0].mean)} at K = {k_shots[0]}, {number(points[-1].mean)} at "
-        f"K = {k_shots[-1]}"
-        for name, points in series.items()
-    )
-    where = caption(
-        study, [n_way], k_shots, [point.n for points in series.values() for point in points]
-    )
-    return [
-        Figure(
-            f"{style.prefix}exp2_norm_correlation",
-            f"Line chart of the correlation over K: {told}.",
-            "Pearson correlation, over feature positions, between the L1 norms of the weights of a "
-            "K-shot "
-            f"probe and of the full probe of the same seed and tags; lines: mean, bars: "
-            f"{INTERVAL}. {where}",
-            lambda: figures.curves(series, k_shots, "correlation with the full probe"),
-        ),
-        Table(
-            f"Correlation of weight norms with the full probe: mean [{INTERVAL}]. {where}",
-            ["embedding", *(f"K = {k}" for k in k_shots)],
-            [[name, *map(interval, points)] for name, points in series.items()],
-        ),
-    ]
-
-
-def grid_heatmaps(study: Study, style: Style) -> list[Block]:
-    """Exp. 3: mAP and ROC-AUC over N × K per embedding, chance mAP beside them (the paper's Fig.
-    5).
-    """
-    cells = {cell for name in study.embeddings for cell in study.cells(name)}
-    n_ways = [n for n in study.grid.n_way if any(n == n_way for n_way, _ in cells)]
-    k_shots = [k for k in study.grid.k_shot if any(k == k_shot for _, k_shot in cells)]
-    if len(n_ways) < 2 or not k_shots:
-        return []
-    panels, counts = {}, {}
-    for name in study.embeddings:
-        values = {
-            metric: [
-                [summarise(list(study.values(name, n, k, metric).values())) for n in n_ways]
-                for k in k_shots
-            ]
-            for metric in METRICS
-        }
-        counts[name] = [cell.n for row in values["mAP"] for cell in row]
-        if not any(counts[name]):
-            continue
-        panels[name] = {
-            METRICS[metric]: np.array([[cell.mean for cell in row] for row in rows])
-            for metric, rows in values.items()
-        }
-        chance = [
-            summarise(
-                [
-                    value
-                    for k in k_shots
-                    for value in study.values(name, n, k, "chance_mAP").values()
-                ]
-            ).mean
-            for n in n_ways
-        ]
-        panels[name]["chance mAP (prevalence)"] = np.array([chance])
-    metrics = list(next(iter(panels.values()), {}))
-    limits = {metric: _limits([p[metric] for p in panels.values()]) for metric in metrics}
-    if panels:  # mAP and its chance share a scale, so that the eye compares them
-        both = [metrics[0], metrics[-1]]
-        limits |= dict.fromkeys(
-            both, (min(limits[m][0] for m in both), max(limits[m][1] for m in both))
-        )
-    blocks: list[Block] = [Heading(style.level, "Exp. 3: N × K grid")]
-    if study.test_clips == "all" and panels:
-        blocks.append(
-            Paragraph(
-                "Curves over N are confounded: with other N, other tags are drawn and chance mAP "
-                "moves. Compare columns with the chance row below them, or rerun with "
-                "--test_clips=tagged."
-            )
-        )
-    for i, (name, panel) in enumerate(panels.items()):
-        best = np.unravel_index(np.nanargmax(panel["mAP"]), panel["mAP"].shape)
-        where = caption(study, n_ways, k_shots, counts[name])
-        blocks.append(
-            Figure(
-                f"{style.prefix}exp3_{i + 1}_{slug(name)}",
-                f"Heatmaps of mAP and ROC-AUC of {name} over N and K with chance mAP below; mAP is "
-                f"highest, "
-                f"{panel['mAP'][best]:.4f}, at N = {n_ways[best[1]]}, K = {k_shots[best[0]]}.",
-                f"{name}: mean over seeds; all embeddings share the colour scales. {where}",
-                partial(figures.heatmaps, n_ways, k_shots, panel, limits),
-            )
-        )
-        for metric, title in METRICS.items():
-            blocks.append(
-                Table(
-                    f"{name}: {title}, mean ± standard deviation over seeds. {where}",
-                    [title, *(f"N = {n}" for n in n_ways)],
-                    [
-                        [
-                            f"K = {k}",
-                            *(
-                                mean_std(list(study.values(name, n, k, metric).values()))
-                                for n in n_ways
-                            ),
-                        ]
-                        for k in k_shots
-                    ],
-                )
-            )
-    return blocks if panels else []
-
-
-def _limits(arrays: Sequence[np.ndarray]) -> tuple[float, float]:
-    values = np.concatenate([array[~np.isnan(array)] for array in arrays])
-    return float(values.min()), float(values.max())
+        parts.append((name, summarise(shares), width / int(edges[-1])))
+    return parts

@@ -1,4 +1,4 @@
-"""fsprobe.reporting.plots: the same numbers give the same bytes, every point is drawn, nothing
+"""fsprobe.reporting.plots and tag_plots: the same numbers give the same bytes, every point is drawn, nothing
 breaks at the edges.
 """
 
@@ -11,7 +11,7 @@ import xml.etree.ElementTree as ElementTree
 import numpy as np
 import pytest
 
-from fsprobe.reporting import plots as figures
+from fsprobe.reporting import plot_style, plots, tag_plots
 from fsprobe.reporting.statistics import Summary, summarise
 
 NONE, ONE = summarise([]), summarise([0.25])
@@ -24,35 +24,41 @@ def some(level: float) -> Summary:
 def every_figure():
     grid = np.array([[0.1, 0.2], [0.3, math.nan]])
     return {
-        "curves": figures.curves(
+        "curves": plots.curves(
             {"a": [some(0.2), ONE, some(0.4)], "combined": [NONE, some(0.3), some(0.5)]},
             [1, 5, "full"],
             "mAP",
             [0.1, 0.1, 0.1],
         ),
-        "shares": figures.shares([("a", some(0.6), 0.5), ("b$_<&>", ONE, 0.5)]),
-        "heatmaps": figures.heatmaps(
+        "shares": plots.weight_share_bars([("a", some(0.6), 0.5), ("b$_<&>", ONE, 0.5)]),
+        "heatmaps": plots.heatmaps(
             [2, 5],
             [1, "full"],
             {"mAP": grid, "ROC-AUC": grid + 0.4, "chance": grid[:1]},
             {"mAP": (0.1, 0.3), "ROC-AUC": (0.5, 0.7), "chance": (0.1, 0.3)},
         ),
-        "tag_counts": figures.tag_counts(
+        "tag_counts": tag_plots.tag_counts(
             ["x", "y" * 60], {"train": [9, 3], "valid": [1, 0], "test": [2, 1]}
         ),
-        "long_tail": figures.long_tail([(1, 90), (3, 0)], [(2, 30), (60, 4)], 50),
-        "cooccurrence": figures.cooccurrence(
+        "long_tail": tag_plots.long_tail([(1, 90), (3, 0)], [(2, 30), (60, 4)]),
+        "cooccurrence": tag_plots.cooccurrence(
             ["x", "y"], np.array([[math.nan, 0.5], [0.25, math.nan]])
         ),
-        "tag_scatter": figures.tag_scatter(
-            {"a": [("x", False, 40, 0.5, 0.8), ("y", True, 3, 0.1, 0.6)]}, {40: 0.2, 3: 0.01}, 50
+        "tag_scatter": tag_plots.tag_scatter(
+            {
+                "a": [
+                    tag_plots.TagPoint("x", False, 40, 0.5, 0.8),
+                    tag_plots.TagPoint("y", True, 3, 0.1, 0.6),
+                ]
+            },
+            {40: 0.2, 3: 0.01},
         ),
     }
 
 
 @pytest.mark.parametrize("name", every_figure())
 def test_png_and_svg_without_dates_scripts_or_links(name):
-    png, svg = figures.render(every_figure()[name])
+    png, svg = plot_style.render(every_figure()[name])
     assert png.startswith(b"\x89PNG") and b"Software" not in png and b"tIME" not in png
     ElementTree.fromstring(svg)  # well-formed
     assert "<dc:date>" not in svg and "<script" not in svg
@@ -65,8 +71,9 @@ def test_bytes_repeat_whatever_the_hash_seed_and_the_users_settings(tmp_path):
         "font.size: 30\nfigure.facecolor: red\nsvg.fonttype: none\n"
     )
     code = (
-        "import hashlib; from tests.test_figures import every_figure; from fsprobe.reporting.plots "
-        "import render\n"
+        "import hashlib\n"
+        "from tests.fsprobe.reporting.test_plots import every_figure\n"
+        "from fsprobe.reporting.plot_style import render\n"
         "for name, figure in every_figure().items():\n"
         "    png, svg = render(figure); print(name, hashlib.sha256(png + svg.encode()).hexdigest())"
     )
@@ -111,19 +118,19 @@ def test_every_value_is_drawn_and_no_other():
 
 
 def test_categories_differ_in_more_than_colour():
-    looks = [figures._look(f"e{i}", i) for i in range(7)]
+    looks = [plot_style.look(f"e{i}", i) for i in range(7)]
     for key in ("color", "marker", "linestyle"):
-        assert len({str(look[key]) for look in looks}) == 7
-    assert {look["color"] for look in looks} <= set(figures.OKABE_ITO)
+        assert len({str(getattr(look, key)) for look in looks}) == 7
+    assert {look.color for look in looks} <= set(plot_style.OKABE_ITO)
 
 
 def test_a_single_seed_has_a_point_and_no_interval():
-    figure = figures.curves({"a": [ONE, ONE]}, [1, 5], "mAP")
+    figure = plots.curves({"a": [ONE, ONE]}, [1, 5], "mAP")
     bars = figure.axes[0].containers[0].lines[2][0].get_segments()
     assert all(np.ptp(bar[:, 1]) == 0 for bar in bars)
-    figures.render(figure)
+    plot_style.render(figure)
 
 
 @pytest.mark.parametrize("k_shots", [["full"], [1], [3, "full"]])
 def test_curves_of_few_cells(k_shots):
-    figures.render(figures.curves({"a": [some(0.2)] * len(k_shots)}, k_shots, "mAP"))
+    plot_style.render(plots.curves({"a": [some(0.2)] * len(k_shots)}, k_shots, "mAP"))

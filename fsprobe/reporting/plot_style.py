@@ -1,0 +1,116 @@
+"""How every figure of the report looks, and how it becomes bytes: the same figure gives the same.
+
+Sequential colours are cividis, categorical ones Okabe & Ito's (2008): both are told apart by every
+kind of colour vision. Categories differ in marker and line as well. Widths suit a column of text
+and a phone.
+"""
+
+import io
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+
+from fsprobe.features import COMBINED
+
+OKABE_ITO = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#F0E442")
+BLACK, GREY = "#000000", "#777777"
+MARKERS = "os^Dvph"
+DASHES = ("-", "--", "-.", (0, (4, 1, 1, 1, 1, 1)), (0, (1, 1)), (0, (6, 2)), (0, (3, 3)))
+WIDTH = 5.8  # inches
+
+_RC: Any = {
+    "font.family": ["DejaVu Sans"],
+    "font.size": 9.5,
+    "text.parse_math": False,
+    "svg.fonttype": "path",
+    "svg.hashsalt": "fsprobe",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": "#dddddd",
+    "axes.axisbelow": True,
+    "legend.frameon": False,
+    "figure.dpi": 96,
+    "savefig.dpi": 160,
+    "figure.constrained_layout.use": True,
+    "axes.titlesize": 10,
+    "axes.titlelocation": "left",
+}
+
+
+class Look(NamedTuple):
+    """What tells a category from the others."""
+
+    color: str
+    marker: str
+    linestyle: Any
+
+
+def look(name: str, index: int) -> Look:
+    """The look of the category at this index; `combined` is black in every figure."""
+    i = index % len(OKABE_ITO)
+    return Look(BLACK if name == COMBINED else OKABE_ITO[i], MARKERS[i], DASHES[i])
+
+
+@contextmanager
+def style() -> Iterator[None]:
+    """Matplotlib's defaults and ours, whatever the user's matplotlibrc says."""
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        matplotlib.rcParams.update(_RC)
+        yield
+
+
+def render(figure: Figure) -> tuple[bytes, str]:
+    """(PNG, SVG) without dates or versions in them."""
+    png, svg = io.BytesIO(), io.BytesIO()
+    with style(), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from", category=UserWarning)
+        _settle(figure)
+        figure.savefig(png, format="png", metadata={"Software": None})
+        figure.savefig(svg, format="svg", metadata={"Date": None, "Creator": None})
+    return png.getvalue(), svg.getvalue().decode()
+
+
+def _settle(figure: Figure) -> None:
+    """Lay the figure out once and round: the layout's solver is not the same from run to run in the
+    last digits.
+    """
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
+    for axes in figure.axes:
+        left, bottom, width, height = np.round(axes.get_position(original=True).bounds, 4).tolist()
+        axes.set_position((left, bottom, width, height))
+
+
+def legend(figure: Figure, axes: Axes) -> None:
+    """The names of what the axes show, above the figure."""
+    handles, names = axes.get_legend_handles_labels()
+    if handles:
+        figure.legend(
+            handles,
+            [short(name) for name in names],
+            loc="outside upper left",
+            ncols=min(3, len(handles)),
+            fontsize=8.5,
+        )
+
+
+def plain_log(axes: Axes, which: str) -> None:
+    """Ticks at 1, 2, 5, 10, … in plain digits on a logarithmic axis, `x` or `y`."""
+    axis = axes.yaxis if which == "y" else axes.xaxis
+    axis.set_major_locator(LogLocator(10, subs=(1, 2, 5)))
+    axis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+    axis.set_minor_formatter(NullFormatter())
+
+
+def short(name: str, most: int = 24) -> str:
+    """The name, cut to `most` characters."""
+    return name if len(name) <= most else name[: most - 1] + "…"

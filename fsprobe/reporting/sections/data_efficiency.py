@@ -1,0 +1,99 @@
+"""Exp. 2 of the paper: mAP against K at the largest N, and how weights of K shots resemble those of
+the full probe (Fig. 4).
+"""
+
+from collections.abc import Mapping, Sequence
+
+from fsprobe.config import FULL, KShot
+from fsprobe.reporting.blocks import Block, Figure, Heading, Table
+from fsprobe.reporting.formatting import INTERVAL, Style, caption, interval, number
+from fsprobe.reporting.plots import curves
+from fsprobe.reporting.statistics import Summary, pearson, summarise
+from fsprobe.reporting.sweep_results import SweepResults
+
+Series = Mapping[str, Sequence[Summary]]  # name → a value per K
+
+
+def data_efficiency(sweep: SweepResults, style: Style) -> list[Block]:
+    """mAP against K at the largest N (the paper's Fig. 4, top)."""
+    n_way = max(sweep.grid.n_way)
+    k_shots = [
+        k for k in sweep.grid.k_shot if any(sweep.rows(name, n_way, k) for name in sweep.embeddings)
+    ]
+    if len(k_shots) < 2:
+        return []
+    series = _with_values(
+        {name: [sweep.summary(name, n_way, k) for k in k_shots] for name in sweep.embeddings}
+    )
+    if not series:
+        return []
+    chance = [sweep.chance(sweep.embeddings, [n_way], [k]) for k in k_shots]
+    where = caption(sweep, [n_way], k_shots, _counts(series))
+    return [
+        Heading(style.level, "Exp. 2: data efficiency"),
+        Figure(
+            f"{style.prefix}exp2_map_over_k",
+            f"Line chart of mAP over K per embedding: {_ends(series, k_shots, 'from ', ' to ')}.",
+            f"mAP against K; lines: mean, bars: {INTERVAL}. {where}",
+            lambda: curves(series, k_shots, "mAP", chance),
+        ),
+        _table(f"mAP: mean [{INTERVAL}]. {where}", series, k_shots),
+    ]
+
+
+def norm_correlation(sweep: SweepResults, style: Style) -> list[Block]:
+    """The paper's Fig. 4, bottom: how like the full probe's weights those of K shots are, feature
+    by feature.
+    """
+    n_way = max(sweep.grid.n_way)
+    k_shots = [k for k in sweep.grid.k_shot if k != FULL]
+    correlations = {}
+    for name in sweep.embeddings:
+        full = sweep.weight_norms(name, n_way, FULL)
+        if full:
+            correlations[name] = [
+                summarise([pearson(norms[seed], full[seed]) for seed in norms if seed in full])
+                for norms in (sweep.weight_norms(name, n_way, k) for k in k_shots)
+            ]
+    series = _with_values(correlations)
+    if not series:
+        return []
+    where = caption(sweep, [n_way], k_shots, _counts(series))
+    return [
+        Figure(
+            f"{style.prefix}exp2_norm_correlation",
+            f"Line chart of the correlation over K: {_ends(series, k_shots, '', ', ')}.",
+            "Pearson correlation, over feature positions, between the L1 norms of the weights of a "
+            "K-shot probe and of the full probe of the same seed and tags; lines: mean, bars: "
+            f"{INTERVAL}. {where}",
+            lambda: curves(series, k_shots, "correlation with the full probe"),
+        ),
+        _table(
+            f"Correlation of weight norms with the full probe: mean [{INTERVAL}]. {where}",
+            series,
+            k_shots,
+        ),
+    ]
+
+
+def _with_values(series: Series) -> Series:
+    """The series with at least one point."""
+    return {name: points for name, points in series.items() if any(point.n for point in points)}
+
+
+def _counts(series: Series) -> list[int]:
+    return [point.n for points in series.values() for point in points]
+
+
+def _ends(series: Series, k_shots: Sequence[KShot], before: str, between: str) -> str:
+    """Each series' value at the first and at the last K, in words."""
+    return "; ".join(
+        f"{name} {before}{number(points[0].mean)} at K = {k_shots[0]}{between}"
+        f"{number(points[-1].mean)} at K = {k_shots[-1]}"
+        for name, points in series.items()
+    )
+
+
+def _table(text: str, series: Series, k_shots: Sequence[KShot]) -> Table:
+    rows = [[name, *map(interval, points)] for name, points in series.items()]
+    return Table(text, ["embedding", *(f"K = {k}" for k in k_shots)], rows)

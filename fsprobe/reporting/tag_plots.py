@@ -1,0 +1,157 @@
+"""The report's drawings of tags. Numbers in, a matplotlib figure out."""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from fsprobe.reporting.plot_style import (
+    BLACK,
+    GREY,
+    OKABE_ITO,
+    WIDTH,
+    legend,
+    look,
+    plain_log,
+    short,
+    style,
+)
+
+HEAD = 50  # the tail begins below this rank, as --tags=tail has it
+
+
+class TagPoint(NamedTuple):
+    """A tag in a scatter plot: its training positives and mean metrics."""
+
+    tag: str
+    in_tail: bool
+    train: int
+    average_precision: float
+    roc_auc: float
+
+
+def tag_counts(names: Sequence[str], counts: Mapping[str, Sequence[int]]) -> Figure:
+    """Stacked bars per tag. counts: split → clips per tag."""
+    looks = ((OKABE_ITO[0], ""), (OKABE_ITO[5], "////"), (OKABE_ITO[2], ""))
+    with style():
+        figure = Figure(figsize=(WIDTH, 1.2 + 0.17 * len(names)))
+        axes = figure.add_subplot()
+        left = np.zeros(len(names))
+        for (split, values), (colour, hatch) in zip(counts.items(), looks, strict=False):
+            axes.barh(
+                range(len(names)),
+                values,
+                left=left,
+                height=0.8,
+                color=colour,
+                label=split,
+                hatch=hatch,
+                edgecolor="white",
+                linewidth=0.3,
+            )
+            left += np.array(values)
+        axes.set_yticks(range(len(names)), [short(name) for name in names], fontsize=8)
+        axes.set_ylim(len(names) - 0.4, -0.6)
+        axes.grid(axis="y", visible=False)
+        axes.set_xlabel("clips")
+        legend(figure, axes)
+        return figure
+
+
+def long_tail(counts: Sequence[tuple[int, int]], pool: Sequence[tuple[int, int]]) -> Figure:
+    """Training clips against rank on a logarithmic axis. counts, pool: (rank, clips) of other and
+    of probed tags.
+    """
+    everything = [*counts, *pool]
+    with style():
+        figure = Figure(figsize=(WIDTH, 3.2))
+        axes = figure.add_subplot()
+        for points, colour, marker, label in (
+            (counts, GREY, "x", "not probed"),
+            (pool, OKABE_ITO[0], "o", "probed"),
+        ):
+            if points:
+                ranks, clips = zip(*points, strict=True)
+                axes.plot(ranks, clips, marker, color=colour, markersize=3.5, label=label)
+        if any(rank > HEAD for rank, _ in everything):
+            label = f"rank {HEAD} | {HEAD + 1}"
+            axes.axvline(HEAD + 0.5, color=BLACK, linewidth=1, linestyle="--", label=label)
+        axes.set_yscale("symlog", linthresh=1)
+        least, most = (pick(clips for _, clips in everything) for pick in (min, max))
+        axes.set_ylim(least / 1.5 if least > 1 else -0.2, max(most, 1) * 1.5)
+        plain_log(axes, "y")
+        axes.set_xlabel("rank of the tag by its number of clips")
+        axes.set_ylabel("training clips")
+        legend(figure, axes)
+        return figure
+
+
+def cooccurrence(names: Sequence[str], share: np.ndarray) -> Figure:
+    """share `[tag, tag]`: of the clips with the row's tag, those that carry the column's as well;
+    diagonal NaN.
+    """
+    with style():
+        size = 1.8 + 0.135 * len(names)
+        figure = Figure(figsize=(max(WIDTH, size), max(3.0, size * 0.92)))
+        axes = figure.add_subplot()
+        axes.set_facecolor("#e8e8e8")
+        image = axes.imshow(share, cmap="cividis", vmin=0, vmax=max(float(np.nanmax(share)), 1e-12))
+        labels = [short(name) for name in names]
+        axes.set_xticks(range(len(names)), labels, rotation=90, fontsize=7.5)
+        axes.set_yticks(range(len(names)), labels, fontsize=7.5)
+        axes.set_xlabel("… that also carry this tag")
+        axes.set_ylabel("of the clips with this tag, the share …")
+        axes.grid(visible=False)
+        figure.colorbar(image, ax=axes, pad=0.02, shrink=0.6)
+        return figure
+
+
+def tag_scatter(panels: Mapping[str, Sequence[TagPoint]], chance: Mapping[int, float]) -> Figure:
+    """Per embedding a row of two panels: average precision and ROC-AUC of each tag over its
+    training positives.
+
+    chance: training positives → mean prevalence in test of the tags with so many, drawn dotted.
+    Tail tags are hollow.
+    """
+    with style():
+        figure = Figure(figsize=(WIDTH, 0.9 + 2.1 * len(panels)))
+        grid = figure.subplots(len(panels), 2, squeeze=False, sharex=True, sharey="col")
+        for i, (embedding, points) in enumerate(panels.items()):
+            colour = look(embedding, i).color
+            precision, auc = grid[i]
+            _scatter(precision, [(p.in_tail, p.train, p.average_precision) for p in points], colour)
+            _scatter(auc, [(p.in_tail, p.train, p.roc_auc) for p in points], colour)
+            if chance:
+                counts, prevalences = zip(*sorted(chance.items()), strict=True)
+                precision.plot(counts, prevalences, ":", color=GREY, linewidth=1.2, label="chance")
+            auc.axhline(0.5, color=GREY, linewidth=1.2, linestyle=":")
+            for axes, metric in ((precision, "average precision"), (auc, "ROC-AUC")):
+                axes.set_xscale("symlog", linthresh=1)
+                plain_log(axes, "x")
+                axes.set_title(f"{short(embedding)}: {metric}", fontsize=9)
+                axes.tick_params(labelsize=8)
+        for axes in grid[-1]:
+            axes.set_xlabel("training positives")
+        legend(figure, grid[0, 0])
+        return figure
+
+
+def _scatter(axes: Axes, points: Sequence[tuple[bool, int, float]], colour: str) -> None:
+    """points: (in the tail, training positives, metric)."""
+    for tail, marker, label in ((False, "o", f"rank ≤ {HEAD}"), (True, "D", f"rank > {HEAD}")):
+        chosen = [(train, value) for in_tail, train, value in points if in_tail == tail]
+        if chosen:
+            trains, values = zip(*chosen, strict=True)
+            axes.plot(
+                trains,
+                values,
+                marker,
+                color=colour,
+                markersize=4,
+                alpha=0.8,
+                markerfacecolor="none" if tail else colour,
+                linestyle="",
+                label=label,
+            )

@@ -1,0 +1,38 @@
+"""fsprobe.reporting.blocks: any name survives Markdown and HTML."""
+
+import html
+import re
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fsprobe.reporting.blocks import Bullets, Heading, Paragraph, Table, to_html, to_markdown
+
+anything = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=30)
+markup = st.text(st.sampled_from("ab _*`[]()<>|~\\$&;#-+1.!:"), min_size=1, max_size=20)
+
+
+@given(anything | markup)
+@settings(deadline=None, max_examples=300)
+def test_any_name_survives_markdown_and_html(name):
+    name = " ".join(name.split()) or "x"
+    blocks = [Paragraph(name), Bullets([f"x {name}"]), Table("c", ["h"], [[name]])]
+    page = to_html([Heading(1, name), *blocks], {})
+    body = page[page.index("<body>") :]
+    assert [
+        html.unescape(found) for found in re.findall(r"<(?:h1|p)>(.*?)</(?:h1|p)>", body, re.S)
+    ] == [name, name]
+    assert html.unescape(re.search(r"<td[^>]*>(.*?)</td>", body, re.S).group(1)) == name
+    markdown_it = pytest.importorskip("markdown_it")
+    rendered = (
+        markdown_it.MarkdownIt("commonmark")
+        .enable(["table", "strikethrough"])
+        .parse(to_markdown(blocks, str))
+    )
+    texts = [
+        "".join(child.content for child in token.children)
+        for token in rendered
+        if token.type == "inline"
+    ]
+    assert texts == [name, f"x {name}", "c", "h", name]
