@@ -6,15 +6,19 @@
 --features is a two-dimensional array of numbers, one row per clip:
   .npy   an array;
   .npz   an archive of one array, or of several with --key naming one;
-  .csv   numbers, with a header or without. Without --clip_ids, the first column must be headed
-  clip_id.
+  .csv   numbers separated by comma, semicolon or tab, with a header or without. Without --clip_ids,
+  a column must be headed clip_id.
 --clip_ids is a text file with one id per line, in the order of the rows.
+
+A data frame's index is no feature: a column that counts the rows, equals the ids, or holds integers
+below an empty header is left out, with a note. Where that is not sure, --id_columns must say.
 """
 
 from absl import flags
 
 from extract.errors import InputError
-from extract.shell import run
+from extract.shell import complain, run
+from extract.storage.array_files import ID_COLUMNS
 from extract.storage.arrays import import_arrays
 
 flags.DEFINE_string("features", None, "Features: .npy, .npz or .csv.")
@@ -24,6 +28,13 @@ flags.DEFINE_string(
     "Text file of clip ids, one per line; optional for a .csv with a clip_id column.",
 )
 flags.DEFINE_string("key", None, "Which array of an .npz.")
+flags.DEFINE_enum(
+    "id_columns",
+    "auto",
+    ID_COLUMNS,
+    "Columns that look like an index or ids: auto leaves out those that surely are, and stops "
+    "where in doubt; keep makes features of them; drop leaves them out.",
+)
 flags.DEFINE_string("name", None, "Name of the embedding.")
 flags.DEFINE_string("store", None, "Directory of the store to make.")
 FLAGS = flags.FLAGS
@@ -34,7 +45,13 @@ def main() -> None:
         if not FLAGS[name].value:
             raise InputError(f"--{name} is missing; see --help")
     clips, dim, new = import_arrays(
-        FLAGS.features, FLAGS.clip_ids, FLAGS.name, FLAGS.store, FLAGS.key
+        FLAGS.features,
+        FLAGS.clip_ids,
+        FLAGS.name,
+        FLAGS.store,
+        FLAGS.key,
+        FLAGS.id_columns,
+        note=lambda text: complain(f"note: {text}"),
     )
     print(
         f"{FLAGS.name}: {clips} clips of {dim} values in "

@@ -20,6 +20,9 @@ The demo corpus, synthesised on the spot:
 
 Splits of your own for any of them: --split_file=splits.csv (clip_id,split); clips it does not name
 are never used.
+
+The same audio under two ids is found once a store has been extracted: the same command with
+--store=STORE names it, --on_duplicate=drop keeps one clip of each, group keeps them in one split.
 """
 
 import collections
@@ -28,7 +31,7 @@ from pathlib import Path
 
 from absl import flags
 
-from extract.datasets import magnatagatune
+from extract.datasets import duplicates, magnatagatune
 from extract.datasets.demo import DEMO_ROOT, DemoConfig, write_demo
 from extract.datasets.folder import FolderConfig, folder_manifest
 from extract.datasets.tags import TagStyle
@@ -51,6 +54,17 @@ _SPLIT_FILE = flags.DEFINE_string(
 )
 _SEED = flags.DEFINE_integer(
     "seed", DemoConfig.seed, "folder, demo: seed of the splits, of the corpus."
+)
+
+_STORE = flags.DEFINE_string(
+    "store", None, "A store of extract.run of these clips, to find the same audio under two ids."
+)
+_ON_DUPLICATE = flags.DEFINE_enum(
+    "on_duplicate",
+    "warn",
+    duplicates.ACTIONS,
+    "With --store, where clips have the same audio: name them; drop all but one; or make them one "
+    "group, so that they share a split.",
 )
 
 _ANNOTATIONS = flags.DEFINE_string(
@@ -126,10 +140,13 @@ def main() -> None:
     _refuse_stray_flags()
     _check_out()
     manifest = {"magnatagatune": _magnatagatune, "folder": _folder, "demo": _demo}[_DATASET.value]()
+    if _DATASET.value != "folder":
+        manifest = _arrange(manifest)
     if _SPLIT_FILE.value:
         manifest, unknown = apply_split_file(manifest, _SPLIT_FILE.value)
         if unknown:
             _warn(f"{_SPLIT_FILE.value} names {unknown} clips that the manifest does not have")
+    _check_duplicates(manifest)
     write_manifest(_OUT.value, manifest)
     print(f"{_OUT.value}: {_summary(manifest)}")
 
@@ -157,11 +174,57 @@ def _magnatagatune() -> Manifest:
 def _folder() -> Manifest:
     style = TagStyle(_TAG_SEPARATOR.value.replace("\\t", "\t"), _NORMALIZE_TAGS.value)
     config = FolderConfig(_SEED.value, _VALID.value, _TEST.value, _GROUP_BY.value, style)
-    return folder_manifest(_needed("tags"), _needed("audio_root"), config, _warn)
+    return folder_manifest(_needed("tags"), _needed("audio_root"), config, _warn, _arrange)
 
 
 def _demo() -> Manifest:
     return write_demo(DemoConfig(_SEED.value, _NUM_CLIPS.value), _AUDIO_ROOT.value or DEMO_ROOT)
+
+
+def _arrange(manifest: Manifest) -> Manifest:
+    """What must be done to the clips before splits are drawn."""
+    if not _STORE.value or _ON_DUPLICATE.value == "warn":
+        return manifest
+    same = duplicates.same_audio(manifest, duplicates.audio_hashes(_STORE.value))
+    if _ON_DUPLICATE.value == "group":
+        return duplicates.group_duplicates(manifest, same)
+    fewer = duplicates.drop_duplicates(manifest, same)
+    if len(fewer) < len(manifest):
+        first = same[0][:2]
+        _warn(
+            f"{len(manifest) - len(fewer)} of {len(manifest)} clips are dropped: their audio is "
+            f"that of another ({' and '.join(repr(manifest.clip_ids[row]) for row in first)})"
+        )
+    return fewer
+
+
+def _check_duplicates(manifest: Manifest) -> None:
+    """Warn of the same audio under two ids; raise InputError where it should share a split, and
+    does not because splits are given.
+    """
+    if not _STORE.value:
+        if flags.FLAGS["on_duplicate"].present:
+            raise InputError(
+                f"--on_duplicate={_ON_DUPLICATE.value} needs --store=DIR: a store of these clips"
+            )
+        return
+    hashes = duplicates.audio_hashes(_STORE.value)
+    if unknown := [clip for clip in manifest.clip_ids if clip not in hashes]:
+        _warn(
+            f"{len(unknown)} of {len(manifest)} clips have no audio in {_STORE.value} "
+            f"(first: {unknown[0]!r}); whether it is that of another clip is not known"
+        )
+    same = duplicates.same_audio(manifest, hashes)
+    if _ON_DUPLICATE.value == "group" and duplicates.crossing(manifest, same):
+        raise InputError(
+            f"--on_duplicate=group: {duplicates.describe(manifest, same)}, and these splits are "
+            "given; pass --on_duplicate=drop"
+        )
+    if same and _ON_DUPLICATE.value == "warn":
+        _warn(
+            f"{duplicates.describe(manifest, same)}; --on_duplicate=drop keeps one of each, "
+            "group keeps them in one split"
+        )
 
 
 def _needed(name: str) -> str:

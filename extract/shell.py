@@ -22,7 +22,7 @@ from typing import Any
 from extract.errors import InputError
 from extract.files import DISK_FULL, is_disk_full, read_text
 
-LONGEST = 300  # characters of an error message, the program's name included
+LONGEST = 300  # bytes of an error message, with the program's name and the line break
 READER_LEFT = 141  # exit code where nobody reads the output: 128 + SIGPIPE
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
@@ -111,7 +111,7 @@ def expand_flagfiles(arguments: Sequence[str], within: tuple[str, ...] = ()) -> 
 
 
 def complain(message: str) -> None:
-    """One line on stderr, after the program's name, of at most LONGEST characters: what is too long
+    """One line on stderr, after the program's name, of at most LONGEST bytes: what is too long
     loses its middle, because the file stands at the beginning and the remedy at the end.
     """
     name = (
@@ -122,10 +122,13 @@ def complain(message: str) -> None:
     line = f"{name}: {' '.join(message.split())}"
     line = _CONTROL.sub(lambda match: ascii(match[0])[1:-1], line)
     line = line.encode(encoding, "backslashreplace").decode(encoding)
-    print(shorten(line), file=sys.stderr, flush=True)
+    length = LONGEST - 1  # and a line break
+    while (excess := len(shorten(line, length).encode(encoding)) - (LONGEST - 1)) > 0:
+        length -= -(-excess // 4)  # a character has up to four bytes
+    print(shorten(line, length), file=sys.stderr, flush=True)
 
 
-def shorten(text: str, length: int = LONGEST) -> str:
+def shorten(text: str, length: int) -> str:
     """The text, its middle replaced by " ... " where it has more than `length` characters."""
     if len(text) <= length:
         return text

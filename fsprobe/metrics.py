@@ -163,7 +163,7 @@ def _search(everything: Array, hits: Array, positives: Array) -> Array:
         wanted = lax.dynamic_slice(hits, (block * _BLOCK,), (_BLOCK,))
         below = jnp.searchsorted(everything, jnp.stack([wanted, wanted + 1]), method="scan")
         return block + 1, lax.dynamic_update_slice(
-            found, below.astype(jnp.int32), (0, block * _BLOCK)
+            found, below.astype(jnp.int32), (jnp.int32(0), block * _BLOCK)
         )
 
     nothing = jnp.zeros((2, hits.size), jnp.int32)

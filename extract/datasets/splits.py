@@ -48,9 +48,9 @@ def draw_splits(
     every split asked for gets at least one unit. Raises InputError if there are too few units for
     that.
     """
-    units = _units(clip_ids, groups, tracks)
-    order = np.random.default_rng(config.seed).permutation(len(units))
-    queue = sorted((units[i] for i in order), key=len, reverse=True)  # a stable sort
+    together = units(clip_ids, groups, tracks)
+    order = np.random.default_rng(config.seed).permutation(len(together))
+    queue = sorted((together[i] for i in order), key=len, reverse=True)  # a stable sort
     shares = {
         "train": 1 - config.valid_fraction - config.test_fraction,
         "valid": config.valid_fraction,
@@ -76,9 +76,7 @@ def draw_splits(
     return splits
 
 
-def _units(
-    clip_ids: Sequence[str], groups: Sequence[str], tracks: Sequence[str]
-) -> list[list[int]]:
+def units(clip_ids: Sequence[str], groups: Sequence[str], tracks: Sequence[str]) -> list[list[int]]:
     """The rows that must share a split, a list each, sorted by name: the connected components of
     "same group or same track".
     """

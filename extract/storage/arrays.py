@@ -1,22 +1,22 @@
 """Arrays that somebody already has → a store: one vector per clip."""
 
-import csv
+import collections
 import json
 import os
 import shutil
-import zipfile
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from extract.errors import InputError
-from extract.files import make_directory, naming, sha256_of
+from extract.files import make_directory, naming, sha256_of, text_encoding
 from extract.manifest import check_clip_id
 from extract.pipeline.aggregate import standardise
 from extract.storage import files as store_files
+from extract.storage.array_files import Columns, read_array_file, without_id_columns
 from extract.storage.files import StoreSpec
 from extract.store import DONE, read_clip_ids, read_meta
 
@@ -35,12 +35,20 @@ def import_arrays(
     name: str,
     store: str | Path,
     key: str | None = None,
+    id_columns: str = "auto",
+    note: Callable[[str], None] = lambda text: None,
 ) -> Imported:
-    """Make the store, unless it is there already. Raises InputError, leaving nothing behind."""
+    """Make the store, unless it is there already. Raises InputError, leaving nothing behind.
+
+    id_columns: `auto`, `keep` or `drop`, see `without_id_columns`. note: is told, a sentence each,
+    what was left out.
+    """
     path, source = Path(features), str(clip_ids or features)
-    array, ids = _read(path, key)
+    columns = read_array_file(path, key)
+    ids = own = columns.clip_ids
     if clip_ids is not None:
-        own, ids = ids, read_clip_ids(Path(clip_ids), "give one clip_id per line", "utf-8-sig")
+        encoding = text_encoding(clip_ids) if Path(clip_ids).is_file() else "utf-8"
+        ids = read_clip_ids(Path(clip_ids), "give one clip_id per line", encoding)
         if own not in (None, ids):
             raise InputError(
                 f"{features}: its clip_id column is not what {clip_ids} says; give only one of them"
@@ -50,12 +58,22 @@ def import_arrays(
             f"{features}: which clips are its rows? give --clip_ids, or a .csv with a clip_id "
             f"column"
         )
+    if own is not None and len(set(own)) < len(own):
+        twice = collections.Counter(own).most_common(1)[0][0]
+        raise InputError(f"{features}: clip_id {twice!r} stands twice; a clip_id must be unique")
+    columns = _without_column_numbers(columns, ids, path, note)
+    array, left_out = without_id_columns(columns, ids, path, id_columns, note)
     array = _check(array, ids, path, source)
     spec = StoreSpec(
         embedding=name,
         dim=array.shape[1],
         aggregation="none",
-        provenance={"file": path.name, "sha256": sha256_of(path), "key": key},
+        provenance={
+            "file": path.name,
+            "sha256": sha256_of(path),
+            "key": key,
+            **({"left_out": list(left_out)} if left_out else {}),
+        },
     )
     new = write_store(
         store,
@@ -64,6 +82,24 @@ def import_arrays(
         {"features": array, "features_framenorm": standardise(array).astype(np.float32)},
     )
     return Imported(len(array), array.shape[1], new)
+
+
+def _without_column_numbers(
+    columns: Columns, clip_ids: Sequence[str], path: Path, note: Callable[[str], None]
+) -> Columns:
+    """Without a first row that numbers the columns, where it is one too many: the header of a data
+    frame whose columns have no names.
+    """
+    values = columns.values
+    if (
+        values.ndim != 2
+        or len(values) != len(clip_ids) + 1
+        or values.shape[1] < 2
+        or (values[0] != np.arange(values.shape[1])).any()
+    ):
+        return columns
+    note(f"{path}: the first row numbers the columns, and is left out as a header")
+    return replace(columns, values=values[1:])
 
 
 def write_store(
@@ -147,66 +183,3 @@ def _check(array: np.ndarray, ids: Sequence[str], features: Path, source: str) -
             f"{ids[bad[0]]!r}; mend or drop them"
         )
     return array
-
-
-def _read(path: Path, key: str | None) -> tuple[np.ndarray, tuple[str, ...] | None]:
-    """The array, and the clip ids if the file has them."""
-    if path.suffix == ".csv":
-        return _read_csv(path)
-    if path.suffix not in (".npy", ".npz"):
-        raise InputError(f"{path}: is it .npy, .npz or .csv? its name must end in that")
-    try:
-        loaded = np.load(path, mmap_mode="r", allow_pickle=False)
-        if isinstance(loaded, np.ndarray):
-            return loaded, None
-        with loaded:
-            if key is None and len(loaded.files) != 1:
-                raise InputError(
-                    f"{path}: holds {', '.join(loaded.files) or 'no array'}; choose one by --key"
-                )
-            if key is not None and key not in loaded.files:
-                raise InputError(
-                    f"{path}: has no array {key!r}; --key may be {', '.join(loaded.files)}"
-                )
-            return loaded[key or loaded.files[0]], None
-    except (ValueError, EOFError, zipfile.BadZipFile, OSError) as error:
-        if isinstance(error, InputError | FileNotFoundError):
-            raise
-        raise InputError(f"{path}: truncated, or not an array of numbers ({error})") from None
-
-
-def _read_csv(path: Path) -> tuple[np.ndarray, tuple[str, ...] | None]:
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        try:
-            lines = [
-                (number, row) for number, row in enumerate(csv.reader(file, strict=True), 1) if row
-            ]
-        except (csv.Error, UnicodeDecodeError) as error:
-            raise InputError(f"{path}: not readable as UTF-8 CSV ({error})") from None
-    with_ids = bool(lines) and lines[0][1][0] == "clip_id"
-    if lines and (with_ids or not _is_number(lines[0][1][0])):
-        lines = lines[1:]  # the header
-    ids, values = [], []
-    for number, row in lines:
-        if len(row) != len(lines[0][1]):
-            raise InputError(
-                f"{path}, line {number}: {len(row)} fields, but {len(lines[0][1])} on line "
-                f"{lines[0][0]}"
-            )
-        ids.append(row[0])
-        try:
-            values.append(np.array(row[with_ids:], np.float64))
-        except ValueError as error:
-            raise InputError(f"{path}, line {number}: {error}; only numbers are expected") from None
-    if with_ids and len(set(ids)) < len(ids):
-        twice = next(clip for clip in ids if ids.count(clip) > 1)
-        raise InputError(f"{path}: clip_id {twice!r} stands twice; a clip_id must be unique")
-    return np.array(values), tuple(ids) if with_ids else None
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True

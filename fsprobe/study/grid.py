@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import scipy.sparse
 
 from extract.errors import InputError
 from extract.manifest import SPLITS, Manifest, rank_tags
@@ -29,6 +30,8 @@ from fsprobe.study.tables import (
     TagCountRow,
     TagRow,
 )
+
+MOST_PAIRS = 100_000  # rows of cooccurrence.csv: every pair of 447 tags
 
 
 @dataclass(frozen=True, eq=False)
@@ -263,11 +266,18 @@ def tag_count_rows(manifest: Manifest, pool: Sequence[str]) -> list[TagCountRow]
     return [TagCountRow(tag, rank[tag], *row) for tag, *row in zip(pool, *counts, strict=True)]
 
 
-def pair_rows(manifest: Manifest, pool: Sequence[str]) -> list[PairRow]:
-    """Pairs of the pool's tags that stand together on some clip with a split."""
-    labels = tag_labels(manifest.used(), pool).astype(np.float32)
-    together = (labels.T @ labels).astype(int)
+def pair_rows(manifest: Manifest, pool: Sequence[str], most: int = MOST_PAIRS) -> list[PairRow]:
+    """Pairs of the pool's tags that stand together on some clip with a split; of more than `most`
+    pairs only those with more clips than a count, the least that leaves no more than `most`.
+    """
+    labels = scipy.sparse.csr_array(tag_labels(manifest.used(), pool)).astype(np.int32)
+    together = scipy.sparse.triu(labels.T @ labels, 1, format="coo")
+    order = np.lexsort((together.col, together.row))
+    first, second, clips = (array[order] for array in (together.row, together.col, together.data))
+    if len(clips) > most:
+        kept = clips > np.sort(clips)[-most - 1]
+        first, second, clips = first[kept], second[kept], clips[kept]
     return [
-        PairRow(pool[a], pool[b], int(together[a, b]))
-        for a, b in zip(*np.nonzero(np.triu(together, 1)), strict=True)
+        PairRow(pool[a], pool[b], count)
+        for a, b, count in zip(first.tolist(), second.tolist(), clips.tolist(), strict=True)
     ]

@@ -8,7 +8,7 @@
                       only if asked for
     episodes.csv      the support set of the largest episode of each seed
     tags.csv          clips per tag of the pool, by split
-    cooccurrence.csv  clips per pair of tags of the pool
+    cooccurrence.csv  clips per pair of tags of the pool; of very many pairs, the commonest
     run.json          all flags, versions, device, hashes; whether the grid is complete
 
 Rows are appended as probes finish: a probe's row in probes.csv comes last, and alone says that the

@@ -273,3 +273,173 @@ def test_the_command(tmp_path: Path, ids: Path) -> None:
         assert failed.returncode == 2
         assert failed.stderr.count("\n") == 1
     assert not (tmp_path / "t").exists()
+
+
+# --- columns that are no features
+
+
+def table(
+    path: Path, columns: dict[str, list[object]], header: bool = True, separator: str = ","
+) -> Path:
+    lines = [list(columns)] * header + [list(row) for row in zip(*columns.values(), strict=True)]
+    text = "".join(separator.join(map(str, line)) + "\n" for line in lines)
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+ROWS = 12
+ROW_IDS = [f"c{row}" for row in range(ROWS)]
+NUMBERED = [str(1000 + 7 * row) for row in range(ROWS)]
+X = [0.5 * row**2 - row for row in range(ROWS)]
+Y = [3.0] * ROWS
+COUNTED: list[object] = list(range(ROWS))
+PERMUTED: list[object] = [*range(5, ROWS), *range(5)]
+
+
+def imported(
+    path: Path, clip_ids: list[str] | None, **options: str
+) -> tuple[np.ndarray, tuple[str, ...], list[str]]:
+    """(features, ids, notes)."""
+    notes: list[str] = []
+    ids = None
+    if clip_ids is not None:
+        ids = path.with_name("ids.txt")
+        ids.write_text("".join(f"{clip}\n" for clip in clip_ids))
+    import_arrays(path, ids, "mine", path.with_name("s"), note=notes.append, **options)
+    store = open_store(path.with_name("s"))
+    return np.asarray(store.features), store.clip_ids, notes
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+@pytest.mark.parametrize(
+    ("columns", "header", "ids"),
+    [
+        ({"": COUNTED, "0": X, "1": Y}, True, ROW_IDS),  # DataFrame.to_csv
+        ({"": [1 + i for i in range(ROWS)], "V1": X, "V2": Y}, True, ROW_IDS),  # R's write.csv
+        ({"": PERMUTED, "0": X, "1": Y}, True, ROW_IDS),  # a shuffled data frame
+        ({"": [3 * i for i in range(ROWS)], "0": X, "1": Y}, True, ROW_IDS),  # a filtered one
+        ({"Unnamed: 0": COUNTED, "a": X, "b": Y}, True, ROW_IDS),  # read and written again
+        ({"a": X, "b": Y, "index": COUNTED}, True, ROW_IDS),
+        ({"a": X, "row": COUNTED, "b": Y}, True, ROW_IDS),
+        ({"i": COUNTED, "x": X, "y": Y}, False, ROW_IDS),  # no header at all
+        ({"track": NUMBERED, "a": X, "b": Y}, True, NUMBERED),  # ids that are numbers
+        ({"t": NUMBERED, "a": X, "b": Y}, False, NUMBERED),
+        ({"": ROW_IDS, "0": X, "1": Y}, True, ROW_IDS),  # ids as the index
+        ({"file": ROW_IDS, "a": X, "b": Y}, True, ROW_IDS),
+        ({"i": ROW_IDS, "x": X, "y": Y}, False, ROW_IDS),
+    ],
+)
+def test_an_index_or_ids_are_no_features(
+    tmp_path: Path, columns: dict[str, list[object]], header: bool, ids: list[str], separator: str
+) -> None:
+    path = table(tmp_path / "x.csv", columns, header, separator)
+    features, clip_ids, notes = imported(path, ids)
+    np.testing.assert_array_equal(features, np.array([X, Y], np.float32).T)
+    assert clip_ids == tuple(ids)
+    meta = open_store(tmp_path / "s").meta["provenance"]
+    assert len(meta["left_out"]) == 1
+    for note in notes:  # text is no feature anyway, so that needs no note
+        assert "left out" in note and "--id_columns=keep" in note and "x.csv" in note
+    assert len(notes) == (0 if ROW_IDS in columns.values() else 1)
+
+
+def test_an_index_in_an_array_is_no_feature_either(tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", np.array([COUNTED, X, Y], np.float32).T)
+    features, _, notes = imported(tmp_path / "x.npy", ROW_IDS)
+    np.testing.assert_array_equal(features, np.array([X, Y], np.float32).T)
+    assert notes == [
+        f"{tmp_path / 'x.npy'}: column 1 counts the rows, and is left out; "
+        "--id_columns=keep makes it a feature"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("columns", "header", "ids", "complaint"),
+    [
+        # three or four rows may count by chance
+        ({"a": [0, 1, 2], "b": X[:3]}, False, ROW_IDS[:3], "column 1 counts the rows: is it a"),
+        ({"": [0.5, 1.5, 7], "b": X[:3]}, True, ROW_IDS[:3], "column 1 has no name: is it a"),
+        ({"id": PERMUTED, "b": X}, True, ROW_IDS, r"column 1 \(id\) holds a different integer"),
+        ({"track_id": PERMUTED, "b": X}, True, ROW_IDS, "track_id.*a different integer in every"),
+    ],
+)
+def test_in_doubt_the_user_says(
+    tmp_path: Path,
+    columns: dict[str, list[object]],
+    header: bool,
+    ids: list[str],
+    complaint: str,
+) -> None:
+    path = table(tmp_path / "x.csv", columns, header)
+    with pytest.raises(InputError, match=complaint) as caught:
+        imported(path, ids)
+    assert "--id_columns=keep" in str(caught.value) and "--id_columns=drop" in str(caught.value)
+    assert not (tmp_path / "s").exists()
+    features, _, notes = imported(path, ids, id_columns="drop")
+    np.testing.assert_array_equal(features, np.array([columns["b"]], np.float32).T)
+    assert len(notes) == 1
+    (tmp_path / "s").rename(tmp_path / "dropped")
+    features, _, notes = imported(path, ids, id_columns="keep")
+    np.testing.assert_array_equal(features, np.array(list(columns.values()), np.float32).T)
+    assert notes == []
+
+
+@pytest.mark.parametrize(
+    ("columns", "header"),
+    [
+        ({"x": X, "y": Y}, True),
+        ({"x": COUNTED}, True),  # the only column
+        ({"valence": PERMUTED, "y": Y}, True),
+        ({"x": [5 + i for i in range(ROWS)], "y": Y}, False),
+        ({"0": X, "1": Y}, False),
+        ({"a_id": [0.5 * i for i in range(ROWS)], "y": Y}, True),
+    ],
+)
+def test_features_stay(tmp_path: Path, columns: dict[str, list[object]], header: bool) -> None:
+    features, _, notes = imported(table(tmp_path / "x.csv", columns, header), ROW_IDS)
+    np.testing.assert_array_equal(features, np.array(list(columns.values()), np.float32).T)
+    assert notes == []
+
+
+def test_a_header_of_column_numbers(tmp_path: Path) -> None:
+    path = table(tmp_path / "x.csv", {"0": X, "1": Y})  # DataFrame.to_csv(index=False)
+    features, _, notes = imported(path, ROW_IDS)
+    np.testing.assert_array_equal(features, np.array([X, Y], np.float32).T)
+    assert "the first row numbers the columns" in notes[0]
+
+
+def test_clip_ids_in_any_column(tmp_path: Path) -> None:
+    path = table(tmp_path / "x.csv", {"a": X, "clip_id": NUMBERED, "b": Y})
+    features, clip_ids, notes = imported(path, None)
+    np.testing.assert_array_equal(features, np.array([X, Y], np.float32).T)
+    assert (clip_ids, notes) == (tuple(NUMBERED), [])
+
+
+@pytest.mark.parametrize(
+    ("data", "complaint"),
+    [
+        (b"a 1 2\nb 3 4\nc 5 6\n", "values are separated by blanks"),
+        (b"0.5 1 2\n0.5 3 4\n0.5 5 6\n", "values are separated by blanks"),
+        (b"1,5;2,5\n3,5;1\n4;1\n", "decimal points, not commas"),
+        (b"1;2,5\n3;1\n4;1\n", "line 1: .*decimal points, not commas"),
+        (b"x;y\n1;2\n3;1,5\n4;1\n", "line 3: '1,5' is no number.*decimal points, not commas"),
+        (b"x,y\n1,2\n3,\n4,1\n", "line 3: '' is no number"),
+        (b"c,0.1,1\na,0.2,2\nb,0.3,2\n", "column 1 names the clips in another order"),
+        (b"mood,x\nsad,1\nsad,2\nhappy,3\n", r"column 1 \(mood\) holds text \('sad'\)"),
+        (b"x,y\n1,2\n3," + b"9" * 90_000 + b"x\n", r"line 3: '9{40}…' is no number"),
+    ],
+)
+def test_tables_that_are_no_features(tmp_path: Path, data: bytes, complaint: str) -> None:
+    (tmp_path / "x.csv").write_bytes(data)
+    with pytest.raises(InputError, match=complaint) as caught:
+        imported(tmp_path / "x.csv", list(IDS))
+    assert len(str(caught.value)) < 300
+    assert not (tmp_path / "s").exists()
+
+
+def test_utf_16_and_a_mark(tmp_path: Path) -> None:
+    (tmp_path / "x.csv").write_bytes("clip_id\tx\r\nBjörk\t1\r\nb\t2\r\n".encode("utf-16"))
+    assert imported(tmp_path / "x.csv", None)[1] == ("Björk", "b")
+    (tmp_path / "ids16.txt").write_bytes("Björk\nb\n".encode("utf-16"))
+    again = import_arrays(tmp_path / "x.csv", tmp_path / "ids16.txt", "mine", tmp_path / "s")
+    assert not again.new

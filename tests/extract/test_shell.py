@@ -26,6 +26,8 @@ def main():
         print("progress", file=sys.stderr, flush=True)
     if flags.FLAGS.text == "long":
         raise InputError("data.csv: " + "x" * 20_000 + "; mend the file")
+    if flags.FLAGS.text == "bytes":
+        raise InputError("data.csv: " + "ö" * 400 + "; mend the file")
     if flags.FLAGS.text == "control":
         raise InputError("tag '\\x1b[31m' 💥 is bad")
     print("result", flags.FLAGS.text)
@@ -105,9 +107,13 @@ def test_a_message_is_one_line_of_at_most_300_characters(tmp_path):
     done = entry(tmp_path, "--text=long")
     line = done.stderr.splitlines()[-1]
     assert done.returncode == 2
-    assert len(line) == LONGEST == 300
+    assert len(line) + 1 == LONGEST == 300
     assert line.startswith("entry: data.csv: xxx") and line.endswith("xxx; mend the file")
-    assert shorten("a" * 300) == "a" * 300
+    done = entry(tmp_path, "--text=bytes", text=None)
+    line = done.stderr.splitlines(keepends=True)[-1]
+    assert 290 < len(line) <= 300 and line.endswith("ö; mend the file\n".encode())
+    assert shorten("a" * 300, 300) == "a" * 300
+    assert shorten("a" * 200 + "b" * 100, 105) == "a" * 60 + " ... " + "b" * 40
     done = entry(tmp_path, "--text=control", env={"PYTHONIOENCODING": "ascii"})
     assert done.stderr.splitlines()[-1] == r"entry: tag '\x1b[31m' \U0001f4a5 is bad"
 
