@@ -1,6 +1,10 @@
-"""Decoding in parallel processes. Not concurrent.futures: a damaged file may crash a decoder, and
-then the clip that did it must be known and the other clips go on; and workers must not outlive a
-parent that was killed.
+"""Decoding in parallel processes.
+
+A damaged file may crash a decoder: then the clip that did it must be known and the other clips go
+on. Workers must not outlive a parent that was killed. Hence no library: in concurrent.futures and
+loky one crash fails every clip that waits, too; in pebble the workers share a pipe and its lock, so
+one that is killed while it sends (memory is short) leaves the others waiting for ever, and one that
+is killed while it starts ends the pool.
 """
 
 import contextlib
