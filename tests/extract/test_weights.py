@@ -16,7 +16,6 @@ import h5py
 import jax
 import numpy as np
 import pytest
-import test_download
 from flax.traverse_util import flatten_dict
 from safetensors.numpy import load_file, save_file
 
@@ -26,8 +25,9 @@ from extract.embeddings._pretrained import to_published
 from extract.embeddings.weights_formats import cache_file, read_weights, write_weights
 from extract.errors import InputError
 from extract.weights import Config, Published, convert
+from tests.support import http_server
 
-server = test_download.server
+server = http_server.server
 KEY = ("openl3", "openl3")
 
 

@@ -25,7 +25,10 @@ BROWSER = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))),
     None,
 )
-pytestmark = pytest.mark.skipif(BROWSER is None, reason="no Chromium on the PATH")
+pytestmark = [
+    pytest.mark.slow,  # test_report.py sees scripts and requests in the page, only this scrolling
+    pytest.mark.skipif(BROWSER is None, reason="no Chromium on the PATH"),
+]
 FLAGS = (
     "--headless",
     "--no-sandbox",

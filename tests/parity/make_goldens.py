@@ -1,8 +1,8 @@
-"""Make tests/goldens/*.npz with the models' own packages, in the environment of launch/parity.sh:
+"""Make tests/support/goldens/*.npz with the models' own packages, in the environment of launch/parity.sh:
 
-    PYTHONPATH=tests .venv-parity/bin/python tests/parity/make_goldens.py
+    .venv-parity/bin/python -m tests.parity.make_goldens
 
-Weights and audio come from seeded generators (tests/golden.py), so only what the packages compute
+Weights and audio come from seeded generators (tests/support/golden.py), so only what the packages compute
 is stored.
 """
 
@@ -11,12 +11,12 @@ import io
 from collections.abc import Callable
 from unittest import mock
 
-import golden
 import jax
 import numpy as np
 
 from extract.embeddings import openl3, packages, passt, vggish
 from extract.embeddings._pretrained import to_published
+from tests.support import golden
 
 Arrays = dict[str, np.ndarray]
 VGGISH_SECONDS, OPENL3_SECONDS, PASST_SECONDS, SCENE_SECONDS = 2.2, 0.65, 0.3, 1.0

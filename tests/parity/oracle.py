@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from signals import SYNTHETIC
 
 from extract.audio.decoding import decode
 from extract.errors import InputError
+from tests.support.signals import SYNTHETIC
 
 RECORDINGS = (
     "drum_bass.ogg",

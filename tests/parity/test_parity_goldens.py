@@ -2,9 +2,10 @@
 
 import numpy as np
 import pytest
-from golden import load
-from make_goldens import MAKERS
-from oracle import installed
+
+from tests.parity.make_goldens import MAKERS
+from tests.parity.oracle import installed
+from tests.support.golden import load
 
 pytestmark = pytest.mark.parity
 

@@ -8,12 +8,12 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
-from oracle import CLIPS, SECONDS, assert_agree, clip, installed
-from signals import noise
 
 from extract.embeddings import openl3, packages
 from extract.embeddings._openl3_frontend import log_mel
 from extract.embeddings._pretrained import to_published
+from tests.parity.oracle import CLIPS, SECONDS, assert_agree, clip, installed
+from tests.support.signals import noise
 
 pytestmark = pytest.mark.parity
 RATE = openl3.SAMPLE_RATE

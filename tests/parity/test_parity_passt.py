@@ -9,12 +9,12 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
-from oracle import CLIPS, SECONDS, assert_agree, clip, installed
-from signals import noise
 
 from extract.embeddings import packages, passt
 from extract.embeddings._passt_network import log_mel
 from extract.embeddings._pretrained import to_published
+from tests.parity.oracle import CLIPS, SECONDS, assert_agree, clip, installed
+from tests.support.signals import noise
 
 pytestmark = pytest.mark.parity
 RATE = passt.SAMPLE_RATE

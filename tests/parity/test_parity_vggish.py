@@ -7,11 +7,11 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
-from oracle import CLIPS, SECONDS, assert_agree, clip, installed
-from signals import noise
 
 from extract.embeddings import packages, vggish
 from extract.embeddings._pretrained import to_published
+from tests.parity.oracle import CLIPS, SECONDS, assert_agree, clip, installed
+from tests.support.signals import noise
 
 pytestmark = pytest.mark.parity
 RATE = vggish.SAMPLE_RATE

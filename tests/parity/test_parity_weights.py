@@ -12,13 +12,13 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
-import test_download
 
 from extract.embeddings import build, openl3, vggish
 from extract.embeddings._pretrained import to_published
 from extract.embeddings.weights_formats import cache_file, read_weights
 from extract.errors import InputError
 from extract.weights import PUBLISHED, Config, convert
+from tests.support import http_server
 
 if os.environ.get("FSPROBE_PARITY") == "required":
     import torch
@@ -26,7 +26,7 @@ else:
     torch = pytest.importorskip("torch", reason="torch is not installed; see launch/parity.sh")
 
 pytestmark = pytest.mark.parity
-server = test_download.server
+server = http_server.server
 VGGISH, PCA = (file.name for file in PUBLISHED["vggish", ""])
 
 

@@ -7,7 +7,8 @@ from typing import Any
 
 import jax
 import numpy as np
-from signals import noise, tones
+
+from tests.support.signals import noise, tones
 
 FOLDER = Path(__file__).parent / "goldens"
 

@@ -2,15 +2,15 @@
 
 from typing import Any
 
-import golden
 import jax
 import numpy as np
 import pytest
-from signals import silence
 
 from extract.embeddings import build, openl3
 from extract.embeddings._openl3_frontend import dft_kernels, drop_plain_dft, log_mel
 from extract.errors import InputError
+from tests.support import golden
+from tests.support.signals import silence
 
 RATE = openl3.SAMPLE_RATE
 

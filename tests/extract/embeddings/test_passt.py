@@ -2,15 +2,15 @@
 
 from typing import Any
 
-import golden
 import jax
 import numpy as np
 import pytest
-from signals import silence
 
 from extract.embeddings import build, passt
 from extract.embeddings._passt_network import log_mel
 from extract.errors import InputError
+from tests.support import golden
+from tests.support.signals import silence
 
 RATE = passt.SAMPLE_RATE
 SCENE = passt.Config(mode="scene")

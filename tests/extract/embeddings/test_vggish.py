@@ -2,13 +2,13 @@
 
 from typing import Any
 
-import golden
 import jax
 import numpy as np
 import pytest
-from signals import silence
 
 from extract.embeddings import build, vggish
+from tests.support import golden
+from tests.support.signals import silence
 
 RATE = vggish.SAMPLE_RATE
 
