@@ -119,13 +119,23 @@ def complain(message: str) -> None:
         or Path(sys.argv[0]).stem
     )
     encoding = getattr(sys.stderr, "encoding", None) or "utf-8"
-    line = f"{name}: {' '.join(message.split())}"
+    line = f"{name}: {as_flags(' '.join(message.split()))}"
     line = _CONTROL.sub(lambda match: ascii(match[0])[1:-1], line)
     line = line.encode(encoding, "backslashreplace").decode(encoding)
     length = LONGEST - 1  # and a line break
     while (excess := len(shorten(line, length).encode(encoding)) - (LONGEST - 1)) > 0:
         length -= -(-excess // 4)  # a character has up to four bytes
     print(shorten(line, length), file=sys.stderr, flush=True)
+
+
+def as_flags(message: str) -> str:
+    """The message with flags where the library names an argument: `k_shot=0` becomes --k_shot=0."""
+    from absl import flags
+
+    def flag(match: re.Match[str]) -> str:
+        return f"--{match[1]}" if match[2] in flags.FLAGS else match[0]
+
+    return re.sub(r"`((\w+)(?:=[^`]*)?)`", flag, message)
 
 
 def shorten(text: str, length: int) -> str:

@@ -1,52 +1,153 @@
-"""Everything a sweep can be told, as frozen hashable dataclasses. A default lives here and nowhere
-else.
+"""Everything a sweep can be told, as frozen hashable dataclasses. A default, a help text and the
+values that are allowed live here and nowhere else: `fsprobe.flags` makes flags of the fields, and
+`to_json` and `from_json` take a configuration to run.json and back.
 
-`fsprobe.sweep` bridges its flags to these; the defaults are the paper's protocol (Ma & Lerch, AES
-2024, §3, and the authors' public code).
+The defaults are the paper's protocol (Ma & Lerch, AES 2024, §3, and the authors' public code).
 """
 
+import dataclasses
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from extract.errors import InputError
 
 AUTO = "auto"
 FULL = "full"  # the K of a probe that trains on every training clip
+MOST = 2**31 - 1
 
-KShot = int | str  # a positive integer or FULL
+KShot = int | str  # a positive integer, 0 for a tag's words alone, or FULL
+Config = TypeVar("Config")
+
+
+def setting(
+    default: Any, help_text: str, flag: str | None = None, choices: tuple[str, ...] = ()
+) -> Any:
+    """A field that is a flag. flag: its name, if it is not the field's."""
+    return field(default=default, metadata={"help": help_text, "flag": flag, "choices": choices})
+
+
+def shot_order(k_shot: KShot) -> float:
+    """Sorting key of K: numbers first, `full` last."""
+    return math.inf if k_shot == FULL else float(k_shot)
+
+
+def require(condition: bool, name: str, value: Any, remedy: str) -> None:
+    """Raise InputError, naming the argument in backticks, unless the condition holds."""
+    if not condition:
+        raise InputError(f"`{name}={value}`: {remedy}")
+
+
+def check_choices(config: Any) -> None:
+    """Raise InputError where a field has a value that is not one of its choices, or a number that
+    is not finite.
+    """
+    for item in dataclasses.fields(config):
+        value, choices = getattr(config, item.name), item.metadata.get("choices")
+        name = item.metadata.get("flag") or item.name
+        if choices:
+            require(value in choices, name, value, f"use one of {', '.join(choices)}")
+        if isinstance(value, float):
+            require(
+                math.isfinite(value) and value >= 0, name, value, "use a finite number, 0 or more"
+            )
 
 
 @dataclass(frozen=True)
 class SolverConfig:
-    """How one probe is trained. name: `adam`, or `lbfgs` (regularised, to convergence), which takes
-    l2 alone.
-    """
+    """How one probe is trained. Each solver heeds some of the fields (`fsprobe.heads.registry`)."""
 
-    name: str = "adam"
-    learning_rate: float = 1e-4
-    weight_decay: float = 1e-4  # L2 coupled into the gradient, as torch.optim.Adam's weight_decay
-    batch_size: int = 8
-    max_epochs: int = 400
-    patience: int = 10  # epochs without a lower validation loss before stopping
-    restore_best: bool = (
-        True  # test the weights of the best epoch; False: the last, as the authors' code does
+    name: str = setting("adam", "How heads are fitted.", flag="solver")
+    learning_rate: float = setting(1e-4, "Adam's step size.")
+    # L2 coupled into the gradient, as torch.optim.Adam's weight_decay
+    weight_decay: float = setting(1e-4, "L2 added to Adam's gradient, weights and bias alike.")
+    batch_size: int = setting(8, "Clips per step of Adam.")
+    max_epochs: int = setting(400, "Epochs of Adam at most.")
+    patience: int = setting(10, "Epochs without a lower validation loss before Adam stops.")
+    restore_best: bool = setting(
+        True,
+        "Test the weights of Adam's best epoch; --norestore_best: the last, as the authors' code "
+        "does.",
     )
-    hidden: int = 0  # units of a hidden layer; 0: the probe is linear
-    l2: float | str = AUTO  # a strength, or AUTO: chosen per probe by the validation loss
-    matmul_precision: str = (
-        "float32"  # or tensorfloat32, bfloat16: of matrix products, where the device has them
+    hidden: int = setting(
+        0, "Units of a hidden layer with ReLU and dropout 0.5, trained by Adam; 0: none."
     )
-    standardize: str = "none"  # or train (by the training clips' statistics), frame (framenorm)
+    l2: float | str = setting(
+        AUTO,
+        "Strength of the penalty l2/2 |w|^2, or `auto`: chosen for each probe as --validation "
+        "says. scikit-learn's C is 1 / (clips * l2).",
+    )
+    validation: str = setting(
+        "valid",
+        "What chooses strengths and epochs: the validation clips, as in the paper; "
+        "cross-validation inside the support set; or none (all of Adam's epochs, a fixed "
+        "strength).",
+        choices=("valid", "support", "none"),
+    )
+    matmul_precision: str = setting(
+        "float32",
+        "Precision of matrix products, where the device has a faster one. A CPU computes in "
+        "float32.",
+        choices=("float32", "tensorfloat32", "bfloat16"),
+    )
+    standardize: str = setting(
+        "none",
+        "Features as they are; each dimension by its mean and deviation over all training clips; "
+        "or the statistics of standardised frames, which `combined` and A+B always have.",
+        choices=("none", "train", "frame"),
+    )
+
+    def __post_init__(self) -> None:
+        check_choices(self)
+        for name in ("batch_size", "max_epochs", "patience"):
+            value = getattr(self, name)
+            require(1 <= value <= MOST, name, value, f"use a whole number from 1 to {MOST}")
+        require(self.hidden >= 0, "hidden", self.hidden, "use 0 or more units")
+        strength = isinstance(self.l2, float | int) and 0 < self.l2 < math.inf
+        require(strength or self.l2 == AUTO, "l2", self.l2, "use a positive number or `auto`")
 
 
 @dataclass(frozen=True)
 class GridConfig:
     """Which probes: every n_way × k_shot × seed, over tags drawn from one pool."""
 
-    n_way: tuple[int, ...] = (2, 5, 10, 15, 20, 25, 30, 35, 40, 45, 50)
-    k_shot: tuple[KShot, ...] = (1, 5, 10, 15, 20)
-    num_seeds: int = 5
-    seed: int = 0  # the first of num_seeds consecutive seeds
-    tags: str = "top50"
-    on_scarce: str = "error"
-    test_clips: str = "all"  # or tagged: only test clips with at least one of the probe's tags
+    n_way: tuple[int, ...] = setting(
+        (2, 5, 10, 15, 20, 25, 30, 35, 40, 45, 50), "Tags per episode. Repeatable."
+    )
+    k_shot: tuple[KShot, ...] = setting(
+        (1, 5, 10, 15, 20), "Support clips per tag, or `full`: every training clip. Repeatable."
+    )
+    num_seeds: int = setting(5, "Seeds per cell: each draws its own episode.")
+    seed: int = setting(0, "The first seed; the others follow it.")
+    tags: str = setting(
+        "top50",
+        "The pool episodes draw from: top50, top:N, tail (all below the 50 most frequent), all, or "
+        "file:PATH with one tag a line.",
+    )
+    on_scarce: str = setting(
+        "error",
+        "Where a tag has fewer than K training clips left: stop, train on those it has, or draw "
+        "another tag.",
+        choices=("error", "fewer", "drop_tag"),
+    )
+    test_clips: str = setting(
+        "all",
+        "Test on all test clips, or on those with at least one of the N tags, as the authors' code "
+        "does.",
+        choices=("all", "tagged"),
+    )
+
+    def __post_init__(self) -> None:
+        check_choices(self)
+        for n_way in self.n_way:
+            require(n_way >= 1, "n_way", n_way, "use a whole number of tags, 1 or more")
+        for k_shot in self.k_shot:
+            counted = isinstance(k_shot, int) and k_shot >= 1
+            require(counted or k_shot == FULL, "k_shot", k_shot, "use a positive integer or `full`")
+        require(self.num_seeds >= 1, "num_seeds", self.num_seeds, "use 1 or more")
+        last = self.seed + self.num_seeds - 1
+        require(self.seed >= 0 and last <= MOST, "seed", self.seed, f"seeds must be 0 to {MOST}")
 
     @property
     def seeds(self) -> range:
@@ -55,18 +156,93 @@ class GridConfig:
 
 @dataclass(frozen=True)
 class SweepConfig:
-    """One run of `fsprobe.sweep`."""
+    """One run of `fsprobe.sweep`. stores: (name, directory), in the order `combined` concatenates
+    them.
+    """
 
-    manifest: str
-    stores: tuple[
-        tuple[str, str], ...
-    ]  # (name, directory), in the order `combined` concatenates them
-    embeddings: tuple[str, ...]
-    out: str
-    missing: str = "error"
-    weight_norms: bool = False  # write the weights' L1 norms per feature
-    dataset: str = ""  # its name, for captions
-    timeout_minutes: float = 0  # stop cleanly after this long; 0: never
-    device_memory_gb: float = 0  # that a device may use; 0: measured
+    manifest: str = setting(
+        "", "manifest.csv of extract.prepare: clips, splits and tags. Required."
+    )
+    stores: tuple[tuple[str, str], ...] = setting(
+        (),
+        "NAME=DIR: features by extract.run or extract.import_arrays. Repeatable; `combined` "
+        "concatenates stores in the order given.",
+        flag="store",
+    )
+    embeddings: tuple[str, ...] = setting(
+        (),
+        "A store's name, A+B for two or more side by side, or `combined`: all. Repeatable. "
+        "Default: every store and, with two or more, `combined`.",
+        flag="embedding",
+    )
+    out: str = setting("", "Directory of the results. Required.")
+    missing: str = setting(
+        "error",
+        "Where a store lacks a clip that has a split: stop, or drop the clip for every embedding.",
+        choices=("error", "drop"),
+    )
+    weight_norms: bool = setting(
+        False,
+        "Write the weights' L1 norm per feature, for the report's weight shares and correlations.",
+    )
+    save_heads: bool = setting(
+        False, "Write every head to OUT/heads/EMBEDDING.safetensors, on the store's own features."
+    )
+    dataset: str = setting("", "Name of the data set, for the captions of fsprobe.report.")
+    timeout_minutes: float = setting(
+        0.0,
+        "Stop cleanly after this long, with exit code 75; the same command goes on. 0: never.",
+    )
+    device_memory_gb: float = setting(
+        0.0,
+        "Memory that a device may use, GB; probes are packed into it. 0: measured: what an "
+        "accelerator offers, or half of the host's available memory over its CPU devices.",
+    )
     grid: GridConfig = field(default_factory=GridConfig)
     solver: SolverConfig = field(default_factory=SolverConfig)
+
+    def __post_init__(self) -> None:
+        check_choices(self)
+        for name in ("manifest", "out"):
+            if not getattr(self, name):
+                raise InputError(f"`{name}` is required; see --help")
+        if not self.stores:
+            raise InputError("`store=NAME=DIR` is required at least once; see --help")
+        names = [name for name, _ in self.stores]
+        if len(set(names)) < len(names):
+            twice = max(names, key=names.count)
+            raise InputError(f"`store`: the name {twice!r} is given twice")
+
+
+def to_json(config: Any) -> dict[str, Any]:
+    """A configuration as JSON values."""
+    values = dataclasses.asdict(config)
+    return {key: _plain(value) for key, value in values.items()}
+
+
+def from_json(kind: type[Config], values: Mapping[str, Any]) -> Config:
+    """The configuration of that kind that to_json made these values of; fields that they lack, of
+    an older version, have their defaults. Raises InputError on values it cannot have had.
+    """
+    arguments = {}
+    for item in dataclasses.fields(kind):  # type: ignore[arg-type]
+        if item.name not in values:
+            continue
+        value = values[item.name]
+        if dataclasses.is_dataclass(item.type):
+            value = from_json(item.type, value)  # type: ignore[arg-type]
+        arguments[item.name] = _tuples(value)
+    try:
+        return kind(**arguments)
+    except TypeError as error:
+        raise InputError(f"not a {kind.__name__}: {error}") from None
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, tuple | list):
+        return [_plain(part) for part in value]
+    return {key: _plain(part) for key, part in value.items()} if isinstance(value, dict) else value
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value

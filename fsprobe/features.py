@@ -5,13 +5,12 @@ Rows are found by clip_id, read once from the memmaps, and only those asked for.
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from extract.errors import InputError
-from extract.files import read_text
-from extract.manifest import Manifest, rank_tags, read_manifest
+from extract.manifest import Manifest, read_manifest
 from extract.store import DONE, Store, open_store
 
 COMBINED = "combined"
@@ -24,7 +23,7 @@ def open_stores(stores: Mapping[str, str | Path | Store]) -> dict[str, Store]:
     """
     if COMBINED in stores:
         raise InputError(
-            f"--store: the name {COMBINED!r} is taken by the concatenation of all stores; rename it"
+            f"`store`: the name {COMBINED!r} is taken by the concatenation of all stores; rename it"
         )
     return {
         name: store if isinstance(store, Store) else open_store(store)
@@ -42,8 +41,9 @@ def load_features(
     file).
 
     A store's name gives its raw statistics (`features.npy`), or with framenorm the
-    frame-standardised ones (`features_framenorm.npy`); `combined` concatenates the latter of all
-    stores in the order given. Clips of empty split are not looked for: NaN rows.
+    frame-standardised ones (`features_framenorm.npy`); `A+B` has the latter of stores A and B side
+    by side, and `combined` of all stores in the order given. Clips of empty split are not looked
+    for: NaN rows.
     Raises InputError on an unknown embedding, a clip absent from a store, or a NaN or Inf (naming
     the first clip).
     """
@@ -74,17 +74,47 @@ def width(stores: Mapping[str, Store], embedding: str) -> int:
     )
 
 
+def stores_of(names: Sequence[str], embedding: str) -> list[str]:
+    """The stores whose columns side by side are the embedding: one, A and B for `A+B`, all for
+    `combined`. Raises InputError on a store that is not in `names`, or twice in `A+B`.
+    """
+    if embedding == COMBINED:
+        return list(names)
+    parts = embedding.split("+")
+    for part in parts:
+        if part not in names:
+            known = ", ".join([*names, COMBINED])
+            raise InputError(f"`embedding={embedding}`: unknown; there are {known}, and A+B")
+    if len(set(parts)) < len(parts):
+        raise InputError(f"`embedding={embedding}`: a store stands in it twice")
+    return parts
+
+
 def _parts(
     stores: Mapping[str, Store], embedding: str, framenorm: bool
 ) -> list[tuple[str, Store, str]]:
     """(name, store, array) whose columns side by side are the embedding."""
-    if embedding == COMBINED:
-        return [(name, store, "features_framenorm") for name, store in stores.items()]
-    if embedding not in stores:
-        raise InputError(
-            f"unknown embedding {embedding!r}; there are {', '.join([*stores, COMBINED])}"
-        )
-    return [(embedding, stores[embedding], "features_framenorm" if framenorm else "features")]
+    names = stores_of(list(stores), embedding)
+    beside = framenorm or len(names) > 1 or embedding == COMBINED
+    array = "features_framenorm" if beside else "features"
+    return [(name, stores[name], array) for name in names]
+
+
+class Standardized(NamedTuple):
+    """features: float32 `[clip, dim]`, standardised: (x − mean) / deviation, or by 1 where the
+    deviation is 0. mean, deviation: float32 `[dim]`.
+    """
+
+    features: np.ndarray
+    mean: np.ndarray
+    deviation: np.ndarray
+
+    def centred(self, rows: slice) -> "Standardized":
+        """With the mean of the given rows taken off as well, in place."""
+        shift = self.features[rows].mean(axis=0, dtype=np.float64).astype(np.float32)
+        np.subtract(self.features, shift, out=self.features)
+        scale = np.where(self.deviation > 0, self.deviation, 1)
+        return Standardized(self.features, self.mean + shift * scale, self.deviation)
 
 
 def load_standardized(
@@ -93,7 +123,7 @@ def load_standardized(
     clips: Manifest,
     embedding: str,
     standardize: str,
-) -> np.ndarray:
+) -> Standardized:
     """load_features of `clips`, standardised: `none`, `frame` (the frame-standardised statistics)
     or `train`.
 
@@ -103,11 +133,13 @@ def load_standardized(
     """
     framenorm = standardize == "frame"
     features = load_features(stores, clips, embedding, framenorm)
-    if standardize == "train":
-        mean, deviation = _moments(stores, manifest, embedding)
-        features -= mean
-        features /= np.where(deviation > 0, deviation, 1)
-    return features
+    dim = features.shape[1]
+    if standardize != "train":
+        return Standardized(features, np.zeros(dim, np.float32), np.ones(dim, np.float32))
+    mean, deviation = _moments(stores, manifest, embedding)
+    features -= mean
+    features /= np.where(deviation > 0, deviation, 1)
+    return Standardized(features, mean, deviation)
 
 
 def _moments(
@@ -154,62 +186,8 @@ def require_clips(stores: Mapping[str, Store], manifest: Manifest) -> None:
         why = "has no finished row in it" if clip in stores[name].clip_ids else "is not in it"
         raise InputError(
             f"store {name!r} ({stores[name].path}): clip {clip!r} {why} ({len(absent)} such clips "
-            f"of "
-            f"{len(manifest)}); extract them, empty their split, or pass --missing=drop"
+            f"of {len(manifest)}); extract them, empty their split, or pass `missing=drop`"
         )
-
-
-def tag_pool(manifest: Manifest, tags: str) -> tuple[str, ...]:
-    """The tags that episodes are drawn from, most frequent first (counted over every clip of the
-    manifest).
-
-    tags: `topN` or `top:N`, `tail` (all below the 50 most frequent), `all`, or `file:PATH` (one tag
-    a line). Raises InputError on anything else, an unknown tag or an empty pool.
-    """
-    ranked = [tag for tag, _ in rank_tags(manifest)]
-    kind, _, argument = tags.partition(":")
-    if kind == "all":
-        pool = ranked
-    elif kind == "tail":
-        pool = ranked[50:]
-    elif kind == "file":
-        pool = _tags_of_file(Path(argument), ranked)
-    elif (
-        kind.startswith("top") and (number := argument or kind[3:]).isdecimal() and int(number) > 0
-    ):
-        if int(number) > len(ranked) and tags != "top50":
-            raise InputError(f"--tags={tags}: the manifest has only {len(ranked)} tags")
-        pool = ranked[: int(number)]
-    else:
-        raise InputError(f"--tags={tags}: use top50, top:N, tail, all or file:PATH")
-    if not pool:
-        raise InputError(f"--tags={tags}: no tag left; the manifest has {len(ranked)} tags")
-    return tuple(pool)
-
-
-def tag_labels(manifest: Manifest, pool: Sequence[str]) -> np.ndarray:
-    """bool `[clip, tag]`: does the clip carry the tag."""
-    column = {tag: i for i, tag in enumerate(pool)}
-    labels = np.zeros((len(manifest), len(pool)), bool)
-    for row, tags in enumerate(manifest.tags):
-        labels[row, [column[tag] for tag in tags if tag in column]] = True
-    return labels
-
-
-def _tags_of_file(path: Path, known: Sequence[str]) -> list[str]:
-    try:
-        lines = read_text(path).splitlines()
-    except InputError as error:
-        raise InputError(f"--tags=file:{error}") from None
-    except (FileNotFoundError, IsADirectoryError):
-        raise InputError(
-            f"--tags=file:{path}: no such file; give a text file with one tag a line"
-        ) from None
-    wanted = list(dict.fromkeys(line.strip() for line in lines if line.strip()))
-    for tag in wanted:
-        if tag not in known:
-            raise InputError(f"{path}: tag {tag!r} is not in the manifest")
-    return sorted(wanted, key=known.index)
 
 
 def _aligned(shape: tuple[int, int]) -> np.ndarray:

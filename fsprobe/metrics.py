@@ -78,6 +78,42 @@ def both(scores: Array, labels: Array, counted: Array | None = None) -> tuple[Ar
     return _average_precision(counts), _roc_auc(counts)
 
 
+def weighted(scores: ArrayLike, positive: ArrayLike, negative: ArrayLike) -> tuple[Array, Array]:
+    """(average precision, ROC-AUC) of `[..., clip]` scores, float32 `[...]`, where each clip counts
+    as a positive with one weight and as a negative with another, all `[..., clip]`: scikit-learn's
+    sample_weight. NaN where all positive or all negative weights are 0, or a score is NaN.
+    """
+    scores = _exact_float32(scores)
+    parts = [jnp.asarray(part, jnp.float32) for part in (positive, negative)]
+    if not scores.shape == parts[0].shape == parts[1].shape or not scores.ndim:
+        raise ValueError(f"scores {scores.shape} and weights {parts[0].shape} differ in shape")
+    if not scores.size:
+        return (jnp.full(scores.shape[:-1], jnp.nan),) * 2
+    flat = (array.reshape(-1, scores.shape[-1]) for array in (scores, *parts))
+    return tuple(row.reshape(scores.shape[:-1]) for row in _weighted_rows(*flat))
+
+
+@jax.jit
+@jax.vmap
+def _weighted_rows(scores: Array, positive: Array, negative: Array) -> tuple[Array, Array]:
+    key = _order(scores)
+    order = jnp.argsort(key)
+    ascending = key[order]
+    sums = (jnp.cumsum(part[order]) for part in (positive, negative))
+    up_to = [jnp.append(0.0, part) for part in sums]  # weight of the i lowest scores
+    below, not_above = (jnp.searchsorted(ascending, key, side=side) for side in ("left", "right"))
+    positives, negatives = (part[-1] for part in up_to)
+    positives_above, negatives_above = (part[-1] - part[below] for part in up_to)
+    negatives_below = up_to[1][below]
+    tied = up_to[1][not_above] - negatives_below
+    precision = positives_above / jnp.maximum(positives_above + negatives_above, 1e-30)
+    defined = (positives > 0) & (negatives > 0) & ~jnp.isnan(scores).any()
+    total, pairs = jnp.where(positives > 0, positives, 1.0), positives * negatives
+    average = jnp.sum(positive * precision) / total
+    auc = jnp.sum(positive * (negatives_below + tied / 2)) / jnp.where(pairs > 0, pairs, 1.0)
+    return jnp.where(defined, average, jnp.nan), jnp.where(defined, auc, jnp.nan)
+
+
 def _per_row(metric: Callable[[_Counts], Array], scores: ArrayLike, labels: ArrayLike) -> Array:
     scores, labels = _exact_float32(scores), _positive(labels)
     if scores.shape != labels.shape or not scores.ndim:

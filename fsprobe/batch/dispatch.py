@@ -1,4 +1,4 @@
-"""From specs to outcomes: hands every probe to what trains its kind, in portions that fit the
+"""From specs to outcomes: hands every probe to what runs its kind, in portions that fit the
 device.
 """
 
@@ -11,29 +11,28 @@ import numpy as np
 from jax.sharding import Mesh
 
 from extract.errors import InputError
-from fsprobe.batch import lanes as vectorize
-from fsprobe.batch import memory, processes
-from fsprobe.batch.lanes import Bucket, Outcome, ProbeSpec
+from fsprobe.batch import by_seed, by_support, lanes, memory, processes
 from fsprobe.batch.memory import Sizes
+from fsprobe.batch.packing import Bucket, pack_probes
+from fsprobe.batch.spec import Outcome, ProbeSpec, Wanted
 from fsprobe.config import SolverConfig
-from fsprobe.heads import dual as gram
-from fsprobe.heads import logistic as lbfgs
-from fsprobe.heads import primal
-from fsprobe.heads.head import Data
-from fsprobe.heads.strengths import Settings
+from fsprobe.heads.data import Data
+from fsprobe.heads.minimise import WEAKEST_DUAL
+from fsprobe.heads.registry import SOLVERS
+from fsprobe.heads.solver import Settings, Solver
 
-_GRAM_CLIPS = 4096  # a Gram matrix of 64 MiB
+_LARGEST_CELL = 4096  # support clips: a Gram matrix of 64 MiB
 
 
 class Plan(NamedTuple):
-    """Portions. buckets: of adam. on_gram, lanes: probes solved by Gram matrices, and seeds side by
-    side; on_clips: probes solved on the clips. lines: the same for a reader.
+    """Portions. buckets: of probes that train in epochs. cells, lanes: probes fitted by seed, and
+    seeds side by side; shared: probes fitted by support set. lines: the same for a reader.
     """
 
     buckets: tuple[Bucket, ...] = ()
-    on_gram: tuple[ProbeSpec, ...] = ()
+    cells: tuple[ProbeSpec, ...] = ()
     lanes: int = 1
-    on_clips: tuple[ProbeSpec, ...] = ()
+    shared: tuple[ProbeSpec, ...] = ()
     lines: tuple[str, ...] = ()
 
 
@@ -42,30 +41,28 @@ def plan(
     sizes: Sizes,
     config: SolverConfig,
     mesh: Mesh,
-    room: int,
+    device_bytes: int,
     *,
     squares: np.ndarray | None = None,
-    norms: bool = False,
-    share: int = 1,
+    wanted: Wanted = Wanted(),
+    divisor: int = 1,
 ) -> Plan:
-    """What trains together. A pure function of its arguments.
+    """What is fitted together. A pure function of its arguments.
 
-    room: bytes of a device. squares: float `[clip]`, squared norms of the training clips, for
-    converged probes of a given strength; without, they are planned on the clips themselves, which
-    takes less than a Gram matrix. share: make portions this many times smaller. Raises InputError
+    device_bytes: what a device may hold. squares: float `[clip]`, squared norms of the training
+    clips, for probes of a given strength on inner products; without, they are planned on the clips
+    themselves, which takes less. divisor: make portions this many times smaller. Raises InputError
     if one probe does not fit.
     """
     platform = mesh.devices.flat[0].platform
-    if config.name == "lbfgs":
-        return _plan_converged(
-            specs, squares, sizes, _settings(config, False, norms), mesh, room, share
-        )
-    buckets = vectorize.plan(specs, sizes, platform, mesh.size, config, room, share)
+    solver = SOLVERS[config.name]
+    if solver.steps is None:
+        return _plan_fits(specs, sizes, config, mesh, device_bytes, squares, wanted, divisor)
+    buckets = pack_probes(specs, sizes, platform, config, device_bytes, divisor)
     lines = (
         f"{len(bucket.specs)} probes of up to {bucket.n_tags} tags, {bucket.n_clips} clips: "
         f"{len(bucket.chunks(mesh.size))} chunks, {bucket.per_device} a device, {bucket.lanes} in "
-        f"lockstep, "
-        f"{bucket.megabytes:,.1f} MB"
+        f"lockstep, {bucket.megabytes:,.1f} MB"
         for bucket in buckets
     )
     return Plan(tuple(buckets), lines=tuple(lines))
@@ -78,31 +75,29 @@ def train(
     mesh: Mesh,
     tick: Callable[[float], None] = lambda probes: None,
     *,
-    tagged: bool = False,
-    norms: bool = False,
+    wanted: Wanted = Wanted(),
     done: Collection[Any] = (),
-    room: int | None = None,
+    device_bytes: int | None = None,
     note: Callable[[str], None] = lambda text: None,
 ) -> Iterator[list[Outcome]]:
     """Train and test every probe; lists of outcomes as they become ready.
 
-    tick is told how much more was done, in probes, and `note` the plan. tagged: test on clips with
-    one of the probe's tags. norms: hand back weight_norms. done: keys of probes to leave out; the
-    others come out as if they were in, bit for bit. room: bytes of a device; None: measured. Where
-    memory runs out all the same, portions are halved, and `note` is told; InputError where they
-    can't be.
+    tick is told how much more was done, in probes, and `note` the plan. done: keys of probes to
+    leave out, which changes no bit of the others. device_bytes: None: measured. Where memory runs
+    out all the same, portions are halved, and `note` is told; InputError where they can't be.
     """
-    finished, share, told = set(done), 1, 0.0
-    given = config.name == "lbfgs" and not isinstance(config.l2, str)
+    finished, divisor, told = set(done), 1, 0.0
+    strength_given = SOLVERS[config.name].needs_products and not isinstance(config.l2, str)
+    train_features = data.train.features
     planned = partial(
         plan,
         specs,
         Sizes.of(data),
         config,
         mesh,
-        memory.room(0) if room is None else room,
-        norms=norms,
-        squares=np.einsum("cd,cd->c", data.train, data.train) if given else None,
+        memory.device_bytes(0) if device_bytes is None else device_bytes,
+        wanted=wanted,
+        squares=np.einsum("cd,cd->c", train_features, train_features) if strength_given else None,
     )
 
     def count(trained: float) -> None:
@@ -111,11 +106,11 @@ def train(
         tick(trained)
 
     while True:
-        portions = planned(share=share)
+        portions = planned(divisor=divisor)
         for line in portions.lines:
             note(line)
         try:
-            for outcomes in _train(portions, data, config, mesh, count, tagged, norms, finished):
+            for outcomes in _train(portions, data, config, mesh, count, wanted, finished):
                 finished |= {outcome.spec.key for outcome in outcomes}
                 yield outcomes  # before a tick, which may raise
                 tick(len(outcomes) - told)
@@ -125,14 +120,13 @@ def train(
             if not processes.ran_out(error):
                 raise
         tick(-told)
-        told, share = 0.0, 2 * share
-        if planned(share=share)[:4] == portions[:4]:
+        told, divisor = 0.0, 2 * divisor
+        if planned(divisor=divisor)[:4] == portions[:4]:
             raise InputError(
-                "--device_memory_gb: the device is out of memory, and a chunk can't be smaller; "
-                "drop the "
-                "largest --n_way, --k_shot or --embedding"
+                "`device_memory_gb`: the device is out of memory, and a chunk can't be smaller; "
+                "drop the largest `n_way`, `k_shot` or `embedding`"
             )
-        note(f"out of memory: going on with chunks of 1/{share} the size")
+        note(f"out of memory: going on with chunks of 1/{divisor} the size")
 
 
 def _train(
@@ -141,64 +135,72 @@ def _train(
     config: SolverConfig,
     mesh: Mesh,
     tick: Callable[[float], None],
-    tagged: bool,
-    norms: bool,
+    wanted: Wanted,
     done: Collection[Any],
 ) -> Iterator[list[Outcome]]:
+    solver = SOLVERS[config.name]
     for bucket in portions.buckets:
+        assert solver.steps is not None
+        steps = solver.steps(config, bucket.validate_every)
         for chunk in bucket.chunks(mesh.size):
             chunk = chunk.without(done)
             if any(chunk.specs):
-                yield list(
-                    vectorize.train(
-                        chunk,
-                        data,
-                        config,
-                        mesh,
-                        lambda epochs: tick(epochs / config.max_epochs),
-                        tagged,
-                        norms,
-                    )
-                )
-    if config.name == "lbfgs":
-        settings = _settings(config, tagged, norms)
-        yield from gram.by_seed(portions.on_gram, data, settings, mesh, portions.lanes, done)
-        yield from primal.by_support(portions.on_clips, data, settings, mesh, done)
+                told = lambda epochs: tick(epochs / config.max_epochs)  # noqa: E731
+                yield list(lanes.train(chunk, data, steps, config, mesh, told, wanted))
+    settings = settings_of(config)
+    yield from by_seed.fit_by_seed(
+        portions.cells, data, solver, settings, mesh, wanted, portions.lanes, done
+    )
+    yield from by_support.fit_by_support(
+        portions.shared, data, solver, settings, mesh, wanted, done
+    )
 
 
-def _plan_converged(
+def _plan_fits(
     specs: Sequence[ProbeSpec],
-    squares: np.ndarray | None,
     sizes: Sizes,
-    settings: Settings,
+    config: SolverConfig,
     mesh: Mesh,
-    room: int,
-    share: int,
+    device_bytes: int,
+    squares: np.ndarray | None,
+    wanted: Wanted,
+    divisor: int,
 ) -> Plan:
-    def suits_gram(spec: ProbeSpec) -> bool:  # full probes share their support set
-        strong = settings.l2 is None or (
-            squares is not None
-            and float(settings.l2) >= lbfgs.WEAKEST_DUAL * squares[spec.support].mean()
-        )
-        return bool(strong) and not spec.full and len(spec.support) <= _GRAM_CLIPS
-
-    on_gram = tuple(spec for spec in specs if suits_gram(spec))
-    on_clips = tuple(spec for spec in specs if not suits_gram(spec))
-    lanes, lines = 1, []
-    if on_gram:
-        lanes, size = gram.plan(
-            on_gram, sizes, settings, mesh.devices.flat[0].platform, room, share
+    solver, settings = SOLVERS[config.name], settings_of(config)
+    apart = {spec.key: _suits_cell(spec, solver, settings, squares) for spec in specs}
+    cells = tuple(spec for spec in specs if apart[spec.key])
+    shared = tuple(spec for spec in specs if not apart[spec.key])
+    platform, side_by_side, lines = mesh.devices.flat[0].platform, 1, []
+    if cells:
+        side_by_side, size = by_seed.plan(
+            cells, sizes, settings, wanted, platform, device_bytes, divisor
         )
         lines.append(
-            f"{len(on_gram)} probes on Gram matrices: {lanes} seeds a device at a time, "
-            f"{size:,.1f} MB"
+            f"{len(cells)} probes, {side_by_side} seeds a device at a time, {size:,.1f} MB"
         )
-    if on_clips:
-        size = primal.plan(on_clips, sizes, settings, mesh, room)
-        lines.append(f"{len(on_clips)} probes on the clips themselves: {size:,.1f} MB a device")
-    return Plan((), on_gram, lanes, on_clips, tuple(lines))
+    if shared:
+        size = by_support.plan(shared, sizes, settings, mesh, device_bytes)
+        lines.append(f"{len(shared)} probes that share support sets: {size:,.1f} MB a device")
+    return Plan((), cells, side_by_side, shared, tuple(lines))
 
 
-def _settings(config: SolverConfig, tagged: bool, norms: bool) -> Settings:
+def _suits_cell(
+    spec: ProbeSpec, solver: Solver, settings: Settings, squares: np.ndarray | None
+) -> bool:
+    """Is the probe fitted by itself, and not with all that share its support set?"""
+    if solver.path is None or solver.cell is None:
+        return solver.cell is not None
+    if spec.full or len(spec.support) > _LARGEST_CELL:
+        return False
+    if settings.l2 is None or not solver.needs_products:
+        return True
+    # inner products resolve no weaker a strength
+    return squares is not None and bool(
+        float(settings.l2) >= WEAKEST_DUAL * squares[spec.support].mean()
+    )
+
+
+def settings_of(config: SolverConfig) -> Settings:
+    """What a solver without epochs is told."""
     l2 = None if isinstance(config.l2, str) else np.float32(config.l2)
-    return Settings(l2, tagged, norms)  # type: ignore[arg-type]
+    return Settings(l2, config.validation)  # type: ignore[arg-type]

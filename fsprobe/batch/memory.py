@@ -1,4 +1,4 @@
-"""How many probes fit on a device: the room there is, and an estimate of what they take, in
+"""How many probes fit on a device: what it may hold, and an estimate of what they take, in
 bytes.
 """
 
@@ -11,15 +11,16 @@ from typing import NamedTuple
 import jax
 
 from extract.errors import InputError
-from fsprobe.heads.head import Data
+from fsprobe.batch.spec import Wanted
+from fsprobe.config import SolverConfig
+from fsprobe.heads.cross_validation import FOLDS
+from fsprobe.heads.data import Data
 
 _FLOAT = 4
-_STATE = (
-    2 * 4
-)  # weights, two moments and best weights; the old and the new ones as a block of epochs ends
-_ACTIVE = (
-    5  # the same four and a gradient, of a probe under way; and the weights of epochs to validate
-)
+# weights, two moments and best weights; the old and the new ones as a block of epochs ends
+_STATE = 2 * 4
+# the same four and a gradient, of a probe under way; the weights of epochs to validate come besides
+_ACTIVE = 5
 _SCORING = 12  # scores, labels, sorting keys and their copies, per test clip and tag
 _MATRICES = 5  # products, their centred form, curvature, its factor, and a copy
 _PAIRS = 2 * 4 * 8 + 8  # L-BFGS's memory, the old and the new, per coefficient and tag
@@ -38,11 +39,8 @@ class Sizes(NamedTuple):
 
     @classmethod
     def of(cls, data: Data) -> "Sizes":
-        return cls(
-            *(part.shape[0] for part in (data.train, data.valid, data.test)),
-            *data.train.shape[1:],
-            *data.train_labels.shape[1:],
-        )
+        train, valid, test = (part.features.shape[0] for part in data)
+        return cls(train, valid, test, data.train.features.shape[1], data.train.positive.shape[1])
 
     @property
     def data_bytes(self) -> int:
@@ -50,7 +48,7 @@ class Sizes(NamedTuple):
         return (self.train + self.valid + self.test) * (_FLOAT * self.dim + self.n_tags)
 
 
-class Need(NamedTuple):
+class Footprint(NamedTuple):
     """Bytes of a probe (or of a seed with all its probes): kept while its chunk trains; and more
     while it is one of the lanes under way.
     """
@@ -59,7 +57,7 @@ class Need(NamedTuple):
     busy: int
 
 
-def room(gigabytes: float) -> int:
+def device_bytes(gigabytes: float) -> int:
     """Bytes that a device may use. 0: what an accelerator offers, or a CPU device's part of half of
     what is free.
     """
@@ -72,51 +70,59 @@ def room(gigabytes: float) -> int:
 
 
 def adam(
-    sizes: Sizes, n_tags: int, n_clips: int, hidden: int, batch_size: int, validate_every: int
-) -> Need:
-    """What a probe of fsprobe.heads.adam.adam needs."""
-    weights = (
+    sizes: Sizes, n_tags: int, n_clips: int, config: SolverConfig, validate_every: int
+) -> Footprint:
+    """What a probe of fsprobe.heads.adam needs."""
+    hidden, models = config.hidden, FOLDS + 1 if config.validation == "support" else 1
+    outputs = (
         (sizes.dim + 1) * hidden + (hidden + 1) * n_tags if hidden else (sizes.dim + 1) * n_tags
     )
+    weights = models * outputs
     wide = n_tags + hidden
-    batch = 2 * min(batch_size, n_clips) * sizes.dim  # and transposed
+    # and transposed
+    batch = 2 * models * min(config.batch_size, n_clips) * sizes.dim
+    scored = sizes.valid if models == 1 else models * n_clips
     training = (
         (_ACTIVE + validate_every) * weights
-        + n_clips * (n_tags + 4)
+        + n_clips * (2 * models * n_tags + 4)
         + batch
-        + _LOSSES * sizes.valid * wide
+        + _LOSSES * scored * wide
+        + (models > 1) * n_clips * sizes.dim
     )
-    testing = weights + sizes.test * (_SCORING * n_tags + hidden)
-    return Need(_FLOAT * (_STATE * weights + n_clips + n_tags), _FLOAT * max(training, testing))
+    scored = sizes.test + n_clips
+    testing = weights + scored * (_SCORING * n_tags + hidden) + n_clips * sizes.dim
+    return Footprint(
+        _FLOAT * (_STATE * weights + n_clips + n_tags), _FLOAT * max(training, testing)
+    )
 
 
-def gram(sizes: Sizes, width: int, rooms: Mapping[int, int], strengths: int, norms: bool) -> Need:
-    """What a seed of fsprobe.heads.dual needs: products of `width` clips, and one cell at a time.
-    rooms: tags by clips.
+def by_seed(
+    sizes: Sizes, width: int, widths: Mapping[int, int], strengths: int, wanted: Wanted
+) -> Footprint:
+    """What a seed of fsprobe.batch.by_seed needs: products of `width` clips, and one cell at a
+    time. widths: tags by clips.
     """
 
-    def cell(room: int, n_tags: int) -> int:
-        dual = room <= sizes.dim
-        size = room if dual else sizes.dim
-        matrices = _MATRICES * room * size if dual else 2 * room * size + _MATRICES * size**2
-        products = (sizes.valid + sizes.test) * room * dual + (norms and dual) * room * sizes.dim
-        fits = (_PAIRS + strengths) * size * n_tags + _SEARCHING * room * n_tags
-        return (
-            matrices
-            + products
-            + fits
-            + n_tags * (strengths * _LOSSES * sizes.valid + _SCORING * sizes.test)
-        )
+    def cell(n_clips: int, n_tags: int) -> int:
+        dual = n_clips <= sizes.dim
+        size = n_clips if dual else sizes.dim
+        matrices = _MATRICES * n_clips * size if dual else _MATRICES * size**2
+        products = sizes.valid * n_clips * dual + 2 * n_clips * sizes.dim
+        fits = (_PAIRS + strengths) * size * n_tags + _SEARCHING * n_clips * n_tags
+        losses = strengths * _LOSSES * max(sizes.valid, n_clips)
+        heads = 3 * n_tags * sizes.dim
+        scores = n_tags * (losses + _SCORING * (sizes.test + n_clips))
+        return matrices + products + fits + heads + scores
 
     clips = width * sizes.dim  # gathered, to be multiplied
-    return Need(
-        _FLOAT * width * (width + sizes.valid + sizes.test),
-        _FLOAT * max(clips, *(cell(room, n_tags) for room, n_tags in rooms.items())),
-    )
+    kept = width * (width + sizes.valid)
+    if wanted.heads:
+        kept += 16 * max(widths.values()) * sizes.dim
+    return Footprint(_FLOAT * kept, _FLOAT * max(clips, *(cell(*item) for item in widths.items())))
 
 
-def primal(sizes: Sizes, clips: int, n_tags: int, strengths: int, norms: bool) -> Need:
-    """What fsprobe.heads.primal needs for the fits of one support set, n_tags of its tags on a
+def by_support(sizes: Sizes, clips: int, n_tags: int, strengths: int) -> Footprint:
+    """What the fits of one support set need in fsprobe.batch.by_support, n_tags of its tags on a
     device.
     """
     size = min(sizes.dim, clips)
@@ -128,32 +134,32 @@ def primal(sizes: Sizes, clips: int, n_tags: int, strengths: int, norms: bool) -
     fits = (
         (_PAIRS + strengths) * size * n_tags
         + _SEARCHING * clips * n_tags
-        + (1 + norms) * strengths * (sizes.dim * n_tags)
+        + 2 * strengths * (sizes.dim * n_tags)
     )
-    scores = (
-        strengths * n_tags * (_LOSSES * sizes.valid + sizes.test) + _SCORING * sizes.test * n_tags
-    )
-    return Need(0, _FLOAT * (matrices + fits + scores))
+    losses = strengths * n_tags * _LOSSES * sizes.valid
+    return Footprint(0, _FLOAT * (matrices + fits + losses + _SCORING * sizes.test * n_tags))
 
 
-def pack(need: Need, what: str, sizes: Sizes, room: int, lanes: int, most: int) -> tuple[int, int]:
+def pack(
+    footprint: Footprint, what: str, sizes: Sizes, device_bytes: int, lanes: int, most: int
+) -> tuple[int, int]:
     """(lanes, probes) of a device: at most as many as given, halved until they fit.
 
     Raises InputError, with `what` for the name of it, if not even one fits.
     """
-    free = room - sizes.data_bytes
-    while lanes > 1 and lanes * (need.kept + need.busy) > free:
+    free = device_bytes - sizes.data_bytes
+    while lanes > 1 and lanes * (footprint.kept + footprint.busy) > free:
         lanes //= 2
-    if need.kept + need.busy > free:
+    if footprint.kept + footprint.busy > free:
         needed, features, has = (
-            f"{count / 1e6:,.1f} MB" for count in (sum(need), sizes.data_bytes, room)
+            f"{count / 1e6:,.1f} MB" for count in (sum(footprint), sizes.data_bytes, device_bytes)
         )
         raise InputError(
             f"--device_memory_gb: {what} needs {needed} beside {features} of features, and a "
             f"device has "
             f"{has}; give it more, or drop the largest --n_way, --k_shot or --embedding"
         )
-    fitting = (free - lanes * need.busy) // max(need.kept, 1)
+    fitting = (free - lanes * footprint.busy) // max(footprint.kept, 1)
     count = lanes
     while 2 * count <= min(most, fitting):
         count *= 2

@@ -9,15 +9,40 @@ validating all would choose, unless only rounding tells two losses apart.
 """
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
 from fsprobe.config import SolverConfig
-from fsprobe.heads.head import Params, Progress
+from fsprobe.heads.neural import Params
 
 _ROUNDING = 1e-5  # of the loss and of the tangent's terms: many times what float32 sums lose
+
+
+class Progress(NamedTuple):
+    """Where training stands; scalars. loss is the validation loss of the weights that would be
+    tested now.
+    """
+
+    epoch: Array
+    loss: Array
+    best_loss: Array
+    best_epoch: Array
+    done: Array
+
+    @classmethod
+    def start(cls, done: Array) -> "Progress":
+        """Before the first epoch."""
+        inf, zero = jnp.float32(jnp.inf), jnp.int32(0)
+        return cls(zero, inf, inf, zero, done)
+
+
+def all_epochs(progress: Progress, count: Array | int, config: SolverConfig) -> Progress:
+    """`count` epochs later, where nothing is validated: the last epoch counts as the best."""
+    epoch, nan = progress.epoch + count, jnp.float32(jnp.nan)
+    return Progress(epoch, nan, nan, epoch, epoch >= config.max_epochs)
 
 
 def next_progress(progress: Progress, loss: Array, config: SolverConfig) -> Progress:

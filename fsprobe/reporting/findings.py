@@ -7,10 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fsprobe.config import FULL, KShot
+from fsprobe.config import FULL, KShot, shot_order
 from fsprobe.features import COMBINED
 from fsprobe.reporting.comparisons import ALPHA, Comparison, adjusted
-from fsprobe.reporting.grid_table import shot_order
 from fsprobe.reporting.statistics import Difference, Summary, paired_difference, summarise
 from fsprobe.reporting.sweep_results import SweepResults
 

@@ -7,8 +7,17 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from fsprobe.config import FULL, KShot
+from fsprobe.config import KShot, shot_order
 from fsprobe.study.tables import ProbeRow
+
+
+def print_tables(rows: Sequence[ProbeRow], embeddings: Sequence[str], num_seeds: int) -> None:
+    """Both metrics of every embedding, on stdout."""
+    for embedding in embeddings:
+        mine = [row for row in rows if row.embedding == embedding]
+        print(f"\n{embedding}: mean ± standard deviation over {num_seeds} seeds")
+        for metric in ("mAP", "roc_auc"):
+            print(grid_table(mine, metric))
 
 
 def grid_table(rows: Iterable[ProbeRow], metric: str) -> str:
@@ -39,11 +48,6 @@ def mean_std(values: Sequence[float]) -> str:
         if len(defined) > 1
         else f"{defined[0]:.4f}"
     )
-
-
-def shot_order(k_shot: KShot) -> float:
-    """Sorting key of K: numbers first, `full` last."""
-    return math.inf if k_shot == FULL else float(k_shot)
 
 
 def align(table: Sequence[Sequence[str]]) -> str:

@@ -14,8 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from fsprobe.config import FULL, GridConfig, KShot
-from fsprobe.reporting.grid_table import shot_order
+from fsprobe.config import FULL, GridConfig, KShot, shot_order
 from fsprobe.reporting.statistics import Summary, summarise
 from fsprobe.study.grid import probe_keys
 from fsprobe.study.tables import ProbeKey, ProbeRow, SolverRow, TagCountRow, TagRow

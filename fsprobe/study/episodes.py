@@ -42,10 +42,13 @@ def draw_episode(
     k_shot: int,
     on_scarce: str = "error",
     names: Sequence[str] | None = None,
+    tracks: np.ndarray | None = None,
 ) -> Episode:
     """Draw the largest episode: n_way tags, up to k_shot support clips each.
 
-    labels: bool `[clip, tag]`; train: rows that may be support. k_shot 0 draws tags only (full
+    labels: bool `[clip, tag]`, known positives; train: rows that may be support. tracks: int
+    `[clip]`: a tag's clips come from different tracks as long as there are any, for near copies are
+    no further shots. k_shot 0 draws tags only (full
     probes). A tag with fewer than k_shot positives left is an InputError (`on_scarce="error"`),
     keeps what it has (`"fewer"`) or gives its place to the next tag of the order (`"drop_tag"`).
     Raises InputError where n_way exceeds the tags there are.
@@ -59,16 +62,18 @@ def draw_episode(
         if len(tags) == n_way:
             break
         candidates = rng.permutation(train[labels[train, tag]])
-        clips = candidates[~taken[candidates]][:k_shot]
+        clips = candidates[~taken[candidates]]
+        if tracks is not None:
+            clips = clips[np.argsort(_repeats(tracks[clips]), kind="stable")]
+        clips = clips[:k_shot]
         if len(clips) < k_shot and on_scarce != "fewer":
             if on_scarce == "drop_tag":
                 continue
             name = names[tag] if names is not None else tag
             raise InputError(
                 f"tag {name!r} has {len(clips)} training clips left of {len(candidates)} positives "
-                f"(seed {seed}), "
-                f"{k_shot} are needed; lower --k_shot, or pass --on_scarce=fewer or "
-                f"--on_scarce=drop_tag"
+                f"(seed {seed}), {k_shot} are needed; lower `k_shot`, or pass `on_scarce=fewer` or "
+                "`on_scarce=drop_tag`"
             )
         taken[clips] = True
         tags.append(int(tag))
@@ -80,7 +85,16 @@ def draw_episode(
             else ""
         )
         raise InputError(
-            f"--n_way={n_way} is above the pool of {labels.shape[1]} tags{dropped} (seed {seed}); "
-            "lower --n_way or widen --tags"
+            f"`n_way={n_way}` is above the pool of {labels.shape[1]} tags{dropped} (seed {seed}); "
+            "lower `n_way` or widen `tags`"
         )
     return Episode(seed, np.array(tags), tuple(support))
+
+
+def _repeats(tracks: np.ndarray) -> np.ndarray:
+    """int `[clip]`: how many clips before it are of the same track."""
+    order = np.argsort(tracks, kind="stable")
+    _, first, counts = np.unique(tracks[order], return_index=True, return_counts=True)
+    repeats = np.empty(len(tracks), np.int64)
+    repeats[order] = np.arange(len(tracks)) - np.repeat(first, counts)
+    return repeats

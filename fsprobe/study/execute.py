@@ -4,9 +4,8 @@ import contextlib
 import gc
 import sys
 import time
-from collections.abc import Callable
-from dataclasses import replace
-from functools import partial
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,41 +20,106 @@ from extract.manifest import Manifest, read_manifest
 from extract.shell import signals_deferred
 from extract.store import Store
 from fsprobe import features
-from fsprobe.batch import dispatch as training
-from fsprobe.batch import lanes as vectorize
-from fsprobe.batch import memory, processes
+from fsprobe.batch import dispatch, memory, processes
+from fsprobe.batch.lanes import device_mesh
+from fsprobe.batch.spec import Outcome, ProbeSpec, Wanted
 from fsprobe.config import SweepConfig
-from fsprobe.study import grid, provenance
-from fsprobe.study.results import RUN, Given, read_probes
+from fsprobe.features import Standardized
+from fsprobe.heads.head import on_raw_features
+from fsprobe.heads.registry import SOLVERS
+from fsprobe.study import grid, provenance, records
+from fsprobe.study.results import RUN, SOLVER, FinishedProbe, Planned, read_probes
 from fsprobe.study.shared_results import Follower, open_together
-from fsprobe.study.tables import ProbeRow
+from fsprobe.study.tables import ProbeKey, ProbeRow, SolverRow, read_rows
 
 OUT_OF_TIME = 75  # exit code of --timeout_minutes: EX_TEMPFAIL of sysexits.h, "try again later"
 _BAR = "{desc}: {percentage:3.0f}%|{bar}| {n:.0f}/{total} probes [{elapsed}<{remaining}]"
 
 
 class OutOfTime(Exception):
-    """--timeout_minutes are over."""
+    """The time given is over."""
 
     exit_code = OUT_OF_TIME
 
 
+@dataclass(frozen=True, eq=False)
+class _Sweep:
+    """A sweep that is ready to train. keys, specs: by embedding."""
+
+    config: SweepConfig
+    manifest: Manifest
+    stores: dict[str, Store]
+    grid: grid.Grid
+    keys: dict[str, list[ProbeKey]]
+    specs: dict[str, list[ProbeSpec]]
+    mesh: Mesh
+    device_bytes: int
+    start: float
+
+    @property
+    def wanted(self) -> Wanted:
+        config = self.config
+        return Wanted(config.grid.test_clips == "tagged", config.weight_norms, config.save_heads)
+
+    def load(self, embedding: str) -> Standardized:
+        """Features of the grid's clips."""
+        solver = self.config.solver
+        loaded = features.load_standardized(
+            self.stores, self.manifest, self.grid.clips, embedding, solver.standardize
+        )
+        # float32 resolves more of features that are centred
+        return loaded.centred(self.grid.train) if SOLVERS[solver.name].shifts else loaded
+
+
 def sweep(config: SweepConfig, about: dict[str, Any] | None = None) -> list[ProbeRow]:
-    """Train every probe of the configuration that its --out does not hold yet; return all rows.
+    """Train every probe of the configuration that its `out` does not hold yet; return all rows.
 
     about: flags for run.json. Raises OutOfTime, and InputError on bad input: before anything is
     written, but for values of the second embedding and further ones, which are read when their turn
     comes.
     """
+    ready, identity = _prepare(config)
+    # the other embeddings are loaded when their turn comes: one at a time is held
+    resumed = processes.agreed(np.bool_((Path(config.out) / RUN).exists()))
+    first = config.embeddings[0]
+    with processes.in_step():
+        loaded = {} if resumed else {first: ready.load(first)}
+    planned = Planned(
+        [key for part in ready.keys.values() for key in part],
+        records.episode_rows(ready.grid),
+        records.tag_count_rows(ready.manifest, ready.grid.pool),
+        records.pair_rows(ready.manifest, ready.grid.pool),
+    )
+    said = provenance.about(config, ready.stores, ready.manifest, about or {})
+    with (
+        jax.default_matmul_precision(config.solver.matmul_precision),
+        open_together(config.out, identity, said, planned) as results,
+    ):
+        try:
+            _train_all(ready, loaded, results)
+        except BaseException as error:
+            # a full disk, say; what went wrong first matters more
+            with contextlib.suppress(OSError, InputError):
+                results.finish(time.monotonic() - ready.start, complete=False)
+            if isinstance(error, (KeyboardInterrupt, OutOfTime, SystemExit)):
+                _note(
+                    f"{len(results.done)} of {len(planned.keys)} probes are in {config.out}; run "
+                    "the same command to go on"
+                )
+            raise
+        results.finish(time.monotonic() - ready.start, complete=True)
+    rows = read_probes(config.out) if processes.leads() else []
+    _note_failures(rows, config)
+    return rows
+
+
+def _prepare(config: SweepConfig) -> tuple[_Sweep, dict[str, Any]]:
+    """(the sweep, what determines its rows). Nothing is written, no features are read."""
     start = time.monotonic()
     manifest = read_manifest(config.manifest)
-    stores = features.open_stores(
-        {
-            name: path
-            for name, path in config.stores
-            if name in config.embeddings or features.COMBINED in config.embeddings
-        }
-    )
+    names = [name for name, _ in config.stores]
+    used = {name for part in config.embeddings for name in features.stores_of(names, part)}
+    stores = features.open_stores({name: path for name, path in config.stores if name in used})
     if config.missing == "drop":
         manifest = _drop_missing(manifest, stores)
     identity = provenance.identity(config, stores)
@@ -63,161 +127,99 @@ def sweep(config: SweepConfig, about: dict[str, Any] | None = None) -> list[Prob
     if (Path(config.out) / RUN).exists():
         provenance.check_unchanged(stores)
     features.require_clips(stores, manifest)
-    probes = grid.build_grid(manifest, config.grid, config.manifest)
-    if probes.scarce:
-        fewest = min(probes.scarce, key=lambda pair: pair[1])
-        _note(
-            f"--on_scarce=fewer: {len(probes.scarce)} of "
-            f"{len(probes.episodes) * max(config.grid.n_way)} supports "
-            f"have fewer than K = {probes.max_shot} clips; the smallest is of {fewest[0]!r}, with "
-            f"{fewest[1]}"
-        )
-    if probes.unscored:
-        _note(
-            f"{len(probes.unscored)} of {len(probes.pool)} tags have no positive or no negative "
-            f"test clip: their "
-            f"metrics stay empty and out of the means ({', '.join(probes.unscored)})"
-        )
+    solver = config.solver
+    drawn = grid.build_grid(manifest, config.grid, config.manifest, solver.validation)
+    _note_gaps(drawn)
     keys = {
-        embedding: grid.probe_keys(config.grid, embedding, config.solver.name)
+        embedding: grid.probe_keys(config.grid, embedding, solver.name)
         for embedding in config.embeddings
     }
-    specs = {
-        embedding: grid.probe_specs(probes, keys[embedding]) for embedding in config.embeddings
-    }
-    mesh = vectorize.device_mesh()
-    room = int(processes.agreed(np.float32(memory.room(config.device_memory_gb))))
+    specs = {name: grid.probe_specs(drawn, part, solver.validation) for name, part in keys.items()}
+    mesh = device_mesh()
+    device_bytes = int(processes.agreed(np.float32(memory.device_bytes(config.device_memory_gb))))
+    ready = _Sweep(config, manifest, stores, drawn, keys, specs, mesh, device_bytes, start)
     for embedding in config.embeddings:  # whether all will fit
-        sizes = grid.sizes(probes, features.width(stores, embedding))
-        training.plan(specs[embedding], sizes, config.solver, mesh, room, norms=config.weight_norms)
-    load = partial(_load, config, stores, manifest, probes)
-    first = config.embeddings[
-        0
-    ]  # the others are loaded when their turn comes: one at a time is held
-    resumed = processes.agreed(np.bool_((Path(config.out) / RUN).exists()))
-    with processes.in_step():
-        loaded = {} if resumed else {first: load(first)}
-    given = Given(
-        [key for part in keys.values() for key in part],
-        grid.episode_rows(probes),
-        grid.tag_count_rows(manifest, probes.pool),
-        grid.pair_rows(manifest, probes.pool),
+        sizes = grid.sizes(drawn, features.width(stores, embedding))
+        dispatch.plan(specs[embedding], sizes, solver, mesh, device_bytes, wanted=ready.wanted)
+    return ready, identity
+
+
+def _train_all(ready: _Sweep, loaded: dict[str, Standardized], results: Follower) -> None:
+    """Every embedding in turn. loaded: those at hand."""
+    config, total = ready.config, sum(map(len, ready.keys.values()))
+    if results.done:
+        _note(f"{config.out} holds {len(results.done)} of {total} probes already")
+    bar = tqdm(
+        total=total,
+        initial=len(results.done),
+        smoothing=0.05,
+        disable=None if processes.leads() else True,
+        bar_format=_BAR,
     )
+    with signals_deferred() as stop_if_told, bar:
 
-    with (
-        jax.default_matmul_precision(config.solver.matmul_precision),
-        open_together(
-            config.out, identity, provenance.about(config, stores, manifest, about or {}), given
-        ) as results,
-    ):
-        total = len(given.keys)
-        if results.done:
-            _note(f"{config.out} holds {len(results.done)} of {total} probes already")
-        bar = tqdm(
-            total=total,
-            initial=len(results.done),
-            smoothing=0.05,
-            disable=None if processes.leads() else True,
-            bar_format=_BAR,
-        )
-        try:
-            with signals_deferred() as stop_if_told, bar:
+        def tick(trained: float) -> None:
+            bar.update(trained)
+            with processes.in_step():
+                stop_if_told()
+                if 0 < 60 * config.timeout_minutes < time.monotonic() - ready.start:
+                    raise OutOfTime
 
-                def tick(trained: float) -> None:
-                    bar.update(trained)
-                    with processes.in_step():
-                        stop_if_told()
-                        if 0 < 60 * config.timeout_minutes < time.monotonic() - start:
-                            raise OutOfTime
-
-                for embedding in config.embeddings:
-                    bar.set_description(embedding)
-                    if not results.done.issuperset(keys[embedding]):
-                        with processes.in_step():
-                            matrix = (
-                                loaded.pop(embedding) if embedding in loaded else load(embedding)
-                            )
-                        _train(probes, specs[embedding], matrix, config, mesh, room, results, tick)
-                        del matrix
-                        jax.clear_caches()  # thousands of memory mappings; Linux allows 65,530
-                        gc.collect()  # features that JAX left in reference cycles
-        except BaseException as error:
-            with contextlib.suppress(
-                OSError, InputError
-            ):  # a full disk, say; what went wrong first matters more
-                results.finish(time.monotonic() - start, complete=False)
-            if isinstance(error, (KeyboardInterrupt, OutOfTime, SystemExit)):
-                _note(
-                    f"{len(results.done)} of {total} probes are in {config.out}; run the same "
-                    f"command to go on"
-                )
-            raise
-        results.finish(time.monotonic() - start, complete=True)
-    rows = read_probes(config.out) if processes.leads() else []
-    if diverged := sum(row.best_epoch == 0 for row in rows if row.solver == "adam"):
-        _note(
-            f"{diverged} probes never had a finite validation loss: their metrics are empty; lower "
-            f"--learning_rate"
-        )
-    return rows
-
-
-def _load(
-    config: SweepConfig,
-    stores: dict[str, Store],
-    manifest: Manifest,
-    probes: grid.Grid,
-    embedding: str,
-) -> np.ndarray:
-    matrix = features.load_standardized(
-        stores, manifest, probes.clips, embedding, config.solver.standardize
-    )
-    if (
-        config.solver.name == "lbfgs"
-    ):  # an unpenalised bias makes up for any shift, and float32 resolves more
-        matrix -= matrix[probes.train].mean(axis=0, dtype=np.float64).astype(np.float32)
-    return matrix
+        for embedding in config.embeddings:
+            bar.set_description(embedding)
+            if results.done.issuperset(ready.keys[embedding]):
+                continue
+            with processes.in_step():
+                mine = loaded.pop(embedding) if embedding in loaded else ready.load(embedding)
+            _train(ready, embedding, mine, results, tick)
+            del mine
+            jax.clear_caches()  # thousands of memory mappings; Linux allows 65,530
+            gc.collect()  # features that JAX left in reference cycles
 
 
 def _train(
-    probes: grid.Grid,
-    specs: list[vectorize.ProbeSpec],
-    matrix: np.ndarray,
-    config: SweepConfig,
-    mesh: Mesh,
-    room: int,
+    ready: _Sweep,
+    embedding: str,
+    loaded: Standardized,
     results: Follower,
     tick: Callable[[float], None],
 ) -> None:
-    parts = grid.probe_data(probes, matrix)
+    """One embedding."""
+    config = ready.config
+    parts = grid.probe_data(ready.grid, loaded.features)
     with processes.in_step():
         try:
-            data = jax.block_until_ready(processes.place(parts, NamedSharding(mesh, P())))
+            data = jax.block_until_ready(processes.place(parts, NamedSharding(ready.mesh, P())))
         except (MemoryError, jax.errors.JaxRuntimeError) as error:
             if not processes.is_out_of_memory(error):
                 raise
             raise InputError(
-                f"the {matrix.nbytes / 1e6:,.1f} MB of features of {specs[0].key.embedding} do not "
-                f"fit on "
-                "a device; free its memory, or drop the embedding"
+                f"the {loaded.features.nbytes / 1e6:,.1f} MB of features of {embedding} do not fit "
+                "on a device; free its memory, or drop the embedding"
             ) from None
     del parts
-    for outcomes in training.train(
-        specs,
+
+    def finished(outcome: Outcome) -> FinishedProbe:
+        if outcome.head is not None:
+            head = on_raw_features(outcome.head, loaded.mean, loaded.deviation)
+            outcome = outcome._replace(head=head)
+        return records.finished_probe(ready.grid, outcome, config.solver.validation)
+
+    for outcomes in dispatch.train(
+        ready.specs[embedding],
         data,
         config.solver,
-        mesh,
+        ready.mesh,
         tick,
-        norms=config.weight_norms,
-        tagged=config.grid.test_clips == "tagged",
+        wanted=ready.wanted,
         done=results.done,
-        room=room,
-        note=lambda text: _note(f"{specs[0].key.embedding}: {text}"),
+        device_bytes=ready.device_bytes,
+        note=lambda text: _note(f"{embedding}: {text}"),
     ):
-        results.append([grid.outcome_rows(probes, outcome) for outcome in outcomes])
+        results.append([finished(outcome) for outcome in outcomes])
 
 
-def _drop_missing(manifest: Manifest, stores: dict[str, Store]) -> Manifest:
+def _drop_missing(manifest: Manifest, stores: Mapping[str, Store]) -> Manifest:
     absent = features.missing_clips(stores, manifest)
     if absent:
         first, name = next(iter(absent.items()))
@@ -232,6 +234,39 @@ def _drop_missing(manifest: Manifest, stores: dict[str, Store]) -> Manifest:
             for clip, split in zip(manifest.clip_ids, manifest.splits, strict=True)
         ),
     )
+
+
+def _note_gaps(drawn: grid.Grid) -> None:
+    """Say which supports are short, and which tags have no metric."""
+    if drawn.scarce:
+        tag, fewest = min(drawn.scarce, key=lambda pair: pair[1])
+        supports = len(drawn.episodes) * max(drawn.config.n_way)
+        _note(
+            f"--on_scarce=fewer: {len(drawn.scarce)} of {supports} supports have fewer than K = "
+            f"{drawn.max_shot} clips; the smallest is of {tag!r}, with {fewest}"
+        )
+    if drawn.unscored:
+        _note(
+            f"{len(drawn.unscored)} of {len(drawn.pool)} tags have no positive or no negative test "
+            f"clip: their metrics stay empty and out of the means ({', '.join(drawn.unscored)})"
+        )
+
+
+def _note_failures(rows: list[ProbeRow], config: SweepConfig) -> None:
+    """Say how many probes diverged or did not converge."""
+    if not rows:
+        return
+    if diverged := sum(row.best_epoch == 0 and row.epochs > 0 for row in rows):
+        _note(
+            f"{diverged} probes never had a finite validation loss: their metrics are empty; lower "
+            "--learning_rate"
+        )
+    solved = read_rows(Path(config.out) / SOLVER, SolverRow)
+    if open_ended := sum(not row.converged for row in solved):
+        _note(
+            f"{open_ended} of {len(solved)} probes did not converge (column `converged` of "
+            f"{SOLVER}): a stronger --l2, or --standardize=train, helps"
+        )
 
 
 def _note(text: str) -> None:

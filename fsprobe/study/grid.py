@@ -1,5 +1,4 @@
-"""The probes of a sweep, as pure functions: from tags to episodes to tasks, and from outcomes to
-rows.
+"""The probes of a sweep, as pure functions: from tags to episodes to what is asked of a batch.
 
 Clips are put into the order of split and id first, so that nothing depends on the order of the
 manifest's rows.
@@ -7,31 +6,19 @@ manifest's rows.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import scipy.sparse
 
 from extract.errors import InputError
-from extract.manifest import SPLITS, Manifest, rank_tags
-from fsprobe.batch.lanes import Outcome, ProbeSpec
+from extract.manifest import SPLITS, Manifest
 from fsprobe.batch.memory import Sizes
+from fsprobe.batch.spec import ProbeSpec
 from fsprobe.config import FULL, GridConfig, KShot
-from fsprobe.features import tag_labels, tag_pool
-from fsprobe.heads.head import Data
+from fsprobe.heads.cross_validation import assign_folds
+from fsprobe.heads.data import Data, Labelled
+from fsprobe.labels import tag_labels, tag_pool, track_codes
 from fsprobe.study.episodes import Episode, draw_episode
-from fsprobe.study.results import Found
-from fsprobe.study.tables import (
-    EpisodeRow,
-    PairRow,
-    ProbeKey,
-    ProbeRow,
-    SolverRow,
-    TagCountRow,
-    TagRow,
-)
-
-MOST_PAIRS = 100_000  # rows of cooccurrence.csv: every pair of 447 tags
+from fsprobe.study.tables import ProbeKey
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,8 +26,9 @@ class Grid:
     """What the probes of every embedding share.
 
     clips: the clips that some probe sees, by split (train, valid, test), then id. Of the training
-    clips only those in some support set are kept. labels: bool `[clip, tag]`, a column per tag of
-    `pool`. train, valid, test: rows.
+    clips only those in some support set are kept. positive, negative: bool `[clip, tag]`, a column
+    per tag of `pool`, as in `fsprobe.labels.tag_labels`. tracks: int `[clip]`, or None. train,
+    valid, test: rows.
     """
 
     config: GridConfig
@@ -49,18 +37,22 @@ class Grid:
     valid: slice
     test: slice
     pool: tuple[str, ...]
-    labels: np.ndarray
+    positive: np.ndarray
+    negative: np.ndarray | None
+    tracks: np.ndarray | None
     episodes: tuple[Episode, ...]
 
     @property
     def test_positives(self) -> np.ndarray:
         """int `[tag]`: test clips that carry the tag."""
-        return self.labels[self.test].sum(axis=0)
+        return self.positive[self.test].sum(axis=0)
 
     @property
-    def num_test(self) -> int:
-        """How many test clips there are."""
-        return self.test.stop - self.test.start
+    def test_known(self) -> np.ndarray:
+        """int `[tag]`: test clips that are known to carry the tag or not to."""
+        unlisted = 0 if self.negative is None else self.negative[self.test].sum(axis=0)
+        every = np.full(len(self.pool), self.test.stop - self.test.start)
+        return every if self.negative is None else self.test_positives + unlisted
 
     @property
     def max_shot(self) -> int:
@@ -85,15 +77,18 @@ class Grid:
         positives = self.test_positives
         return [
             self.pool[tag]
-            for tag in np.flatnonzero((positives == 0) | (positives == self.num_test))
+            for tag in np.flatnonzero((positives == 0) | (positives == self.test_known))
         ]
 
 
-def build_grid(manifest: Manifest, config: GridConfig, where: str = "the manifest") -> Grid:
+def build_grid(
+    manifest: Manifest, config: GridConfig, where: str = "the manifest", validation: str = "valid"
+) -> Grid:
     """Draw every episode. Raises InputError on an empty split, an unknown tag, a scarce tag or too
     large an N.
 
-    where: what messages call the manifest.
+    where: what messages call the manifest. validation: as in SolverConfig; only `valid` needs
+    validation clips.
     """
     pool = tag_pool(manifest, config.tags)
     clips = manifest.used()
@@ -103,45 +98,22 @@ def build_grid(manifest: Manifest, config: GridConfig, where: str = "the manifes
     ]
     clips = clips.take(sorted(range(len(clips)), key=order.__getitem__))
     split = np.array(clips.splits)
-    for name, purpose in (
-        ("train", "support sets are drawn from it"),
-        ("valid", "training stops by its loss"),
-        ("test", "metrics are taken on it"),
-    ):
-        if name not in split:
-            raise InputError(
-                f"{where}: no {name} clip with features: {purpose}; "
-                "give some clips that split (--split_file of extract.prepare)"
-            )
-    labels = tag_labels(clips, pool)
+    _require_splits(split, where, validation)
+    positive, negative = tag_labels(clips, pool)
+    tracks = track_codes(clips)
     train = np.flatnonzero(split == "train")
     shots = [k_shot for k_shot in config.k_shot if isinstance(k_shot, int)]
-    episodes = tuple(
-        draw_episode(
-            seed, labels, train, max(config.n_way), max(shots, default=0), config.on_scarce, pool
-        )
+    most = max(shots, default=0)
+    episodes = [
+        draw_episode(seed, positive, train, max(config.n_way), most, config.on_scarce, pool, tracks)
         for seed in config.seeds
-    )
-    for episode in episodes:
-        for n_way in config.n_way:
-            if shots and not len(episode.cell(n_way, min(shots))):
-                raise InputError(
-                    f"the {n_way}-way episode of seed {episode.seed} has no training clip at all; "
-                    "pass --on_scarce=drop_tag"
-                )
+    ]
+    _require_support(episodes, config.n_way, shots)
     if FULL not in config.k_shot:
-        train = np.unique(
-            np.concatenate([clips for episode in episodes for clips in episode.support])
-        )
+        train = np.unique(np.concatenate([rows for drawn in episodes for rows in drawn.support]))
     # the other splits stay whole, and stay behind the training clips
     keep = np.concatenate([train, np.flatnonzero(split != "train")])
     valid, test = len(train), len(train) + int(np.sum(split == "valid"))
-    episodes = tuple(
-        Episode(
-            drawn.seed, drawn.tags, tuple(np.searchsorted(train, rows) for rows in drawn.support)
-        )
-        for drawn in episodes
-    )
     return Grid(
         config,
         clips.take(keep.tolist()),
@@ -149,9 +121,44 @@ def build_grid(manifest: Manifest, config: GridConfig, where: str = "the manifes
         slice(valid, test),
         slice(test, len(keep)),
         pool,
-        labels[keep],
-        episodes,
+        positive[keep],
+        None if negative is None else negative[keep],
+        None if tracks is None else tracks[keep],
+        tuple(
+            Episode(
+                drawn.seed, drawn.tags, tuple(train.searchsorted(rows) for rows in drawn.support)
+            )
+            for drawn in episodes
+        ),
     )
+
+
+def _require_splits(split: np.ndarray, where: str, validation: str) -> None:
+    """Raise InputError unless there are clips for everything."""
+    purposes = {
+        "train": "support sets are drawn from it",
+        "valid": "`validation=valid` chooses by it",
+        "test": "metrics are taken on it",
+    }
+    for name, purpose in purposes.items():
+        if name not in split and (name != "valid" or validation == "valid"):
+            raise InputError(
+                f"{where}: no {name} clip with features: {purpose}; give some clips that split "
+                "(--split_file of extract.prepare)"
+            )
+
+
+def _require_support(
+    episodes: Sequence[Episode], n_ways: Sequence[int], shots: Sequence[int]
+) -> None:
+    """Raise InputError unless every cell has a support clip."""
+    for episode in episodes:
+        for n_way in n_ways:
+            if shots and not len(episode.cell(n_way, min(shots))):
+                raise InputError(
+                    f"the {n_way}-way episode of seed {episode.seed} has no training clip at all; "
+                    "pass `on_scarce=drop_tag`"
+                )
 
 
 def probe_keys(config: GridConfig, embedding: str, solver: str) -> list[ProbeKey]:
@@ -164,26 +171,37 @@ def probe_keys(config: GridConfig, embedding: str, solver: str) -> list[ProbeKey
     ]
 
 
-def probe_specs(grid: Grid, keys: Sequence[ProbeKey]) -> list[ProbeSpec]:
-    """The tasks of the given probes."""
+def probe_specs(grid: Grid, keys: Sequence[ProbeKey], validation: str) -> list[ProbeSpec]:
+    """What is asked of a batch for the given probes. validation: as in SolverConfig."""
     episodes = {episode.seed: episode for episode in grid.episodes}
     everything = np.arange(grid.train.stop)
+    fold_of: dict[KShot | int, np.ndarray] = {}
+    if validation == "support":
+        fold_of = {seed: _episode_folds(grid, episode) for seed, episode in episodes.items()}
+        if any(key.k_shot == FULL for key in keys):
+            groups = None if grid.tracks is None else grid.tracks[grid.train]
+            fold_of[FULL] = assign_folds(grid.positive[grid.train], groups)
 
-    def support(episode: Episode, n_way: int, k_shot: KShot) -> np.ndarray:
-        if isinstance(k_shot, str):
-            return everything
-        return episode.cell(n_way, k_shot)  # training clips come first
+    def spec(key: ProbeKey) -> ProbeSpec:
+        episode, full = episodes[key.seed], key.k_shot == FULL
+        support = everything if isinstance(key.k_shot, str) else episode.cell(key.n_way, key.k_shot)
+        folds = fold_of.get(FULL if full else key.seed)
+        mine = None if folds is None else folds[support]
+        return ProbeSpec(key, key.seed, support, episode.tags[: key.n_way], full, mine)
 
-    return [
-        ProbeSpec(
-            key,
-            key.seed,
-            support(episodes[key.seed], key.n_way, key.k_shot),
-            episodes[key.seed].tags[: key.n_way],
-            key.k_shot == FULL,
-        )
-        for key in keys
-    ]
+    return [spec(key) for key in keys]
+
+
+def _episode_folds(grid: Grid, episode: Episode) -> np.ndarray:
+    """int32 `[clip]`: folds of the largest episode's clips, by row of the grid. Clips are dealt out
+    by shot, so that the folds of a cell are about as even as those of the whole.
+    """
+    rows = np.concatenate(episode.support)
+    shots = np.concatenate([np.arange(len(clips)) for clips in episode.support])
+    groups = None if grid.tracks is None else grid.tracks[rows]
+    folds = np.zeros(grid.train.stop, np.int32)
+    folds[rows] = assign_folds(grid.positive[rows][:, episode.tags], groups, order=shots)
+    return folds
 
 
 def sizes(grid: Grid, dim: int) -> Sizes:
@@ -194,90 +212,9 @@ def sizes(grid: Grid, dim: int) -> Sizes:
 
 def probe_data(grid: Grid, features: np.ndarray) -> Data:
     """Features `[clip, dim]` of grid.clips, by split, with their labels; views, no copies."""
-    parts: Any = (
-        array[rows]
-        for rows in (grid.train, grid.valid, grid.test)
-        for array in (features, grid.labels)
-    )
-    return Data(*parts)
 
+    def part(rows: slice) -> Labelled:
+        negative = None if grid.negative is None else grid.negative[rows]
+        return Labelled(features[rows], grid.positive[rows], negative)  # type: ignore[arg-type]
 
-def outcome_rows(grid: Grid, outcome: Outcome) -> Found:
-    """A trained probe as rows. Means are over the tags that have a metric, NaN if none has."""
-    key, tags = outcome.spec.key, outcome.spec.tags
-    labels = grid.labels[grid.test][:, tags]
-    positives = labels.sum(axis=0)
-    num_test = labels.any(axis=1).sum() if grid.config.test_clips == "tagged" else len(labels)
-    scored = np.isfinite(outcome.average_precision)
-
-    def mean(values: np.ndarray) -> float:
-        return float(np.mean(values[scored], dtype=np.float64)) if scored.any() else float("nan")
-
-    row = ProbeRow(
-        **key._asdict(),
-        num_train=len(outcome.spec.support),
-        mAP=mean(outcome.average_precision),
-        roc_auc=mean(outcome.roc_auc),
-        chance_mAP=mean(positives / max(num_test, 1)),
-        val_loss=outcome.val_loss,
-        best_epoch=outcome.best_epoch,
-        epochs=outcome.epochs,
-    )
-    per_tag = [
-        TagRow(
-            **key._asdict(),
-            tag=grid.pool[tag],
-            average_precision=float(precision),
-            roc_auc=float(auc),
-            test_positives=int(count),
-        )
-        for tag, precision, auc, count in zip(
-            tags, outcome.average_precision, outcome.roc_auc, positives, strict=True
-        )
-    ]
-    solver = (
-        None
-        if np.isnan(outcome.l2)
-        else SolverRow(
-            **key._asdict(),
-            l2=outcome.l2,
-            iterations=outcome.epochs,
-            gradient_norm=outcome.gradient_norm,
-        )
-    )
-    return Found(row, per_tag, solver, outcome.weight_norms)
-
-
-def episode_rows(grid: Grid) -> list[EpisodeRow]:
-    """The largest episode of every seed, as rows."""
-    return [
-        EpisodeRow(episode.seed, position, grid.pool[tag], shot, grid.clips.clip_ids[clip])
-        for episode in grid.episodes
-        for position, (tag, clips) in enumerate(zip(episode.tags, episode.support, strict=True))
-        for shot, clip in enumerate(clips)
-    ]
-
-
-def tag_count_rows(manifest: Manifest, pool: Sequence[str]) -> list[TagCountRow]:
-    """The pool's tags with their clips by split."""
-    rank = {tag: i for i, (tag, _) in enumerate(rank_tags(manifest), 1)}
-    labels, split = tag_labels(manifest, pool), np.array(manifest.splits)
-    counts = [labels[split == name].sum(axis=0).tolist() for name in SPLITS if name]
-    return [TagCountRow(tag, rank[tag], *row) for tag, *row in zip(pool, *counts, strict=True)]
-
-
-def pair_rows(manifest: Manifest, pool: Sequence[str], most: int = MOST_PAIRS) -> list[PairRow]:
-    """Pairs of the pool's tags that stand together on some clip with a split; of more than `most`
-    pairs only those with more clips than a count, the least that leaves no more than `most`.
-    """
-    labels = scipy.sparse.csr_array(tag_labels(manifest.used(), pool)).astype(np.int32)
-    together = scipy.sparse.triu(labels.T @ labels, 1, format="coo")
-    order = np.lexsort((together.col, together.row))
-    first, second, clips = (array[order] for array in (together.row, together.col, together.data))
-    if len(clips) > most:
-        kept = clips > np.sort(clips)[-most - 1]
-        first, second, clips = first[kept], second[kept], clips[kept]
-    return [
-        PairRow(pool[a], pool[b], count)
-        for a, b, count in zip(first.tolist(), second.tolist(), clips.tolist(), strict=True)
-    ]
+    return Data(*map(part, (grid.train, grid.valid, grid.test)))

@@ -4,7 +4,6 @@ import hashlib
 import subprocess
 import sys
 from collections.abc import Mapping
-from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from extract.errors import InputError
 from extract.files import sha256_of
 from extract.manifest import SPLITS, Manifest
 from extract.store import Store
-from fsprobe.config import SweepConfig
+from fsprobe.config import SweepConfig, to_json
 
 _READ = ("features.npy", "features_framenorm.npy", "clip_ids.txt", "status.npy")
 
@@ -26,11 +25,12 @@ def identity(config: SweepConfig, stores: Mapping[str, Store]) -> dict[str, Any]
     return {
         "manifest_sha256": sha256_of(config.manifest),
         "stores": [[name, _store_sha256(store)] for name, store in stores.items()],
-        "embeddings": config.embeddings,
+        "embeddings": list(config.embeddings),
         "missing": config.missing,
         "weight_norms": config.weight_norms,
-        "grid": asdict(config.grid),
-        "solver": asdict(config.solver),
+        "save_heads": config.save_heads,
+        "grid": to_json(config.grid),
+        "solver": to_json(config.solver),
     }
 
 
@@ -71,7 +71,7 @@ def check_unchanged(stores: Mapping[str, Store]) -> None:
                 raise InputError(
                     f"{store.path / name}: not what it was when the store was completed; extract "
                     f"or "
-                    "import it again, and sweep into another --out"
+                    "import it again, and sweep into another `out`"
                 )
 
 

@@ -9,6 +9,8 @@
     episodes.csv      the support set of the largest episode of each seed
     tags.csv          clips per tag of the pool, by split
     cooccurrence.csv  clips per pair of tags of the pool; of very many pairs, the commonest
+    heads/            EMBEDDING.safetensors, every head on the store's own features; only if asked
+                      for
     run.json          all flags, versions, device, hashes; whether the grid is complete
 
 Rows are appended as probes finish: a probe's row in probes.csv comes last, and alone says that the
@@ -31,6 +33,8 @@ import numpy as np
 
 from extract.errors import InputError
 from extract.files import atomic_write
+from fsprobe.heads.head import Head
+from fsprobe.study import saved_heads
 from fsprobe.study.tables import (
     EpisodeRow,
     PairRow,
@@ -55,16 +59,17 @@ _APPENDED: dict[str, Any] = {
 }  # in the order of writing
 
 
-class Found(NamedTuple):
+class FinishedProbe(NamedTuple):
     """A finished probe. weight_norms: float32 `[dim]`."""
 
     probe: ProbeRow
     tags: list[TagRow]
     solver: SolverRow | None = None
     weight_norms: np.ndarray | None = None
+    head: Head | None = None
 
 
-class Given(NamedTuple):
+class Planned(NamedTuple):
     """What is known before the first probe. keys: every probe, in the order of the grid."""
 
     keys: Sequence[ProbeKey]
@@ -81,17 +86,22 @@ class ResultsWriter:
     ):
         self.path, self.run, self.keys, self.done = path, run, keys, done
 
-    def append(self, found: Sequence[Found]) -> None:
+    def append(self, finished: Sequence[FinishedProbe]) -> None:
         """Add finished probes, all or nothing. Raises InputError where the disk is full; earlier
         rows stay.
         """
         self._write_norms(
-            [(item.probe.key, item.weight_norms) for item in found if item.weight_norms is not None]
+            [
+                (item.probe.key, item.weight_norms)
+                for item in finished
+                if item.weight_norms is not None
+            ]
         )
-        _append(self.path / PER_TAG, [tag for item in found for tag in item.tags])
-        _append(self.path / SOLVER, [item.solver for item in found if item.solver])
-        _append(self.path / PROBES, [item.probe for item in found])
-        self.done |= {item.probe.key for item in found}
+        self._write_heads({item.probe.key: item.head for item in finished if item.head})
+        _append(self.path / PER_TAG, [tag for item in finished for tag in item.tags])
+        _append(self.path / SOLVER, [item.solver for item in finished if item.solver])
+        _append(self.path / PROBES, [item.probe for item in finished])
+        self.done |= {item.probe.key for item in finished}
 
     def finish(self, wall_time: float, complete: bool) -> None:
         """Put the rows into the order of the grid; note the wall time (s, earlier runs included) in
@@ -111,6 +121,21 @@ class ResultsWriter:
         self.run["complete"] = complete
         _write_json(self.path / RUN, self.run)
 
+    def _write_heads(self, heads: Mapping[ProbeKey, Head]) -> None:
+        for embedding in {key.embedding for key in heads}:
+            keys = [key for key in self.keys if key.embedding == embedding]
+            mine = {key: head for key, head in heads.items() if key.embedding == embedding}
+            file = self.path / saved_heads.FOLDER / f"{embedding}.safetensors"
+            with _disk_full_explained(file):
+                if not file.exists():
+                    dim = next(iter(mine.values())).kernel.shape[1]
+                    about = {"embedding": embedding, "configuration": self._configuration()}
+                    saved_heads.create(file, keys, dim, about)
+                saved_heads.fill(file, mine)
+
+    def _configuration(self) -> str:
+        return json.dumps(self.run["configuration"])
+
     def _write_norms(self, found: Sequence[tuple[ProbeKey, np.ndarray]]) -> None:
         for embedding in {key.embedding for key, _ in found}:
             keys = [key for key in self.keys if key.embedding == embedding]
@@ -129,7 +154,7 @@ class ResultsWriter:
 
 @contextlib.contextmanager
 def open_results(
-    path: str | Path, configuration: Mapping[str, Any], about: Mapping[str, Any], given: Given
+    path: str | Path, configuration: Mapping[str, Any], about: Mapping[str, Any], planned: Planned
 ) -> Iterator[ResultsWriter]:
     """Open or create a results directory, alone.
 
@@ -144,7 +169,7 @@ def open_results(
         lock.acquire(timeout=0)
     except filelock.Timeout:
         raise InputError(
-            f"{path}: another sweep is writing here; wait for it or choose another --out"
+            f"{path}: another sweep is writing here; wait for it or choose another `out`"
         ) from None
     try:
         run = {**about, "configuration": json.loads(json.dumps(configuration)), "complete": False}
@@ -157,13 +182,13 @@ def open_results(
         ):
             raise InputError(
                 f"{path}: holds {foreign[0]!r} but no {RUN}: not a results directory; "
-                "choose another --out"
+                "choose another `out`"
             )
         _write_json(path / RUN, run)  # first: the other files are known by it
         files: dict[str, tuple[Any, Iterable[Row]]] = {
-            EPISODES: (EpisodeRow, given.episodes),
-            TAGS: (TagCountRow, given.tags),
-            COOCCURRENCE: (PairRow, given.pairs),
+            EPISODES: (EpisodeRow, planned.episodes),
+            TAGS: (TagCountRow, planned.tags),
+            COOCCURRENCE: (PairRow, planned.pairs),
             **{name: (kind, ()) for name, kind in _APPENDED.items()},
         }
         for name, (kind, rows) in files.items():
@@ -172,7 +197,7 @@ def open_results(
             ):
                 with _disk_full_explained(path / name):
                     write_rows(path / name, kind, rows)
-        yield ResultsWriter(path, run, given.keys, _repair(path, given.keys))
+        yield ResultsWriter(path, run, planned.keys, _repair(path, planned.keys))
     finally:
         lock.release()
 
@@ -211,7 +236,7 @@ def _repair(path: Path, keys: Collection[ProbeKey]) -> set[ProbeKey]:
             raise InputError(
                 f"{path / PROBES}: the probe {tuple(row.key)} is not of this configuration; remove "
                 f"its "
-                "row, or choose another --out"
+                "row, or choose another `out`"
             )
     tags = Counter(row.key for row in rows[PER_TAG])
     done = {row.key for row in rows[PROBES] if tags[row.key] == row.n_way}
@@ -258,13 +283,13 @@ def _disk_full_explained(path: Path) -> Iterator[None]:
 def _check_same(path: Path, old: Any, new: Mapping[str, Any]) -> None:
     if not isinstance(old, dict):
         raise InputError(
-            f"{path / RUN}: 'configuration' is missing or no object; choose another --out"
+            f"{path / RUN}: 'configuration' is missing or no object; choose another `out`"
         )
     for key in [*new, *(key for key in old if key not in new)]:
         if old.get(key) != new.get(key):
             raise InputError(
                 f"{path}: holds results of another configuration: {key} was "
-                f"{json.dumps(old.get(key))}, now {json.dumps(new.get(key))}; choose another --out"
+                f"{json.dumps(old.get(key))}, now {json.dumps(new.get(key))}; choose another `out`"
             )
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from fsprobe.batch.processes import agreed, in_step, leads
-from fsprobe.study.results import Found, Given, ResultsWriter, open_results
+from fsprobe.study.results import FinishedProbe, Planned, ResultsWriter, open_results
 from fsprobe.study.tables import ProbeKey
 
 
@@ -19,9 +19,9 @@ class Follower:
     def __init__(self, done: set[ProbeKey]):
         self.done = done
 
-    def append(self, found: Sequence[Found]) -> None:
+    def append(self, finished: Sequence[FinishedProbe]) -> None:
         with in_step():
-            self.done |= {item.probe.key for item in found}
+            self.done |= {item.probe.key for item in finished}
 
     def finish(self, wall_time: float, complete: bool) -> None:
         pass
@@ -32,9 +32,9 @@ class Leader(Follower):
         super().__init__(writer.done)
         self.writer = writer
 
-    def append(self, found: Sequence[Found]) -> None:
+    def append(self, finished: Sequence[FinishedProbe]) -> None:
         with in_step():
-            self.writer.append(found)
+            self.writer.append(finished)
 
     def finish(self, wall_time: float, complete: bool) -> None:
         self.writer.finish(wall_time, complete)
@@ -42,7 +42,7 @@ class Leader(Follower):
 
 @contextlib.contextmanager
 def open_together(
-    path: str, configuration: Mapping[str, Any], about: Mapping[str, Any], given: Given
+    path: str, configuration: Mapping[str, Any], about: Mapping[str, Any], planned: Planned
 ) -> Iterator[Follower]:
     """open_results on the first process; the others are told which probes are done."""
     with contextlib.ExitStack() as stack:
@@ -50,9 +50,9 @@ def open_together(
         with in_step():
             if leads():
                 results = Leader(
-                    stack.enter_context(open_results(path, configuration, about, given))
+                    stack.enter_context(open_results(path, configuration, about, planned))
                 )
-        done = agreed(np.array([key in results.done for key in given.keys]))
+        done = agreed(np.array([key in results.done for key in planned.keys]))
         if not leads():
-            results.done = {key for key, is_done in zip(given.keys, done, strict=True) if is_done}
+            results.done = {key for key, is_done in zip(planned.keys, done, strict=True) if is_done}
         yield results

@@ -26,7 +26,8 @@ class ProbeKey(NamedTuple):
 
 class ProbeRow(NamedTuple):
     """A row of probes.csv. mAP, roc_auc: means over the tags that have a value. chance_mAP: their
-    mean prevalence.
+    mean prevalence. macro_f1, micro_f1: at the thresholds that are best on the support set. Columns
+    with a default are missing in files of older versions.
     """
 
     embedding: str
@@ -41,6 +42,9 @@ class ProbeRow(NamedTuple):
     val_loss: float
     best_epoch: int
     epochs: int
+    validation: str = ""
+    macro_f1: float = math.nan
+    micro_f1: float = math.nan
 
     @property
     def key(self) -> ProbeKey:
@@ -76,8 +80,9 @@ class EpisodeRow(NamedTuple):
 
 
 class SolverRow(NamedTuple):
-    """A row of solver.csv, of a converged probe: the strength used, and how flat the objective is
-    at the end.
+    """A row of solver.csv, of a probe with a penalty: the strength used, and how flat the objective
+    is at the end. gap: a bound on how far it lies above its minimum, as a share of it, the largest
+    over the tags. converged: 1, or 0 where the bound says too little.
     """
 
     embedding: str
@@ -88,6 +93,8 @@ class SolverRow(NamedTuple):
     l2: float
     gradient_norm: float
     iterations: int
+    gap: float = math.nan
+    converged: int = 1
 
     @property
     def key(self) -> ProbeKey:
@@ -122,16 +129,17 @@ def read_rows(path: Path, kind: Any) -> list[Any]:
     value.
     """
     columns = kind._fields
-    parse = [_PARSERS[name] for name in columns]
+    parse = {name: _PARSERS[name] for name in columns}
     rows = []
     if not path.exists():
         raise InputError(
             f"{path}: no such file; is {path.parent} a results directory of fsprobe.sweep?"
         )
-    for line, fields in read_csv(path, columns):
+    required = [name for name in columns if name not in kind._field_defaults]
+    for line, fields in read_csv(path, required):
         try:
             rows.append(
-                kind(*(convert(fields[name]) for convert, name in zip(parse, columns, strict=True)))
+                kind(**{name: parse[name](fields[name]) for name in columns if name in fields})
             )
         except ValueError as error:
             raise InputError(f"{path}, line {line}: {error}") from None
@@ -171,7 +179,7 @@ def _float(text: str) -> float:
 
 
 _PARSERS: dict[str, Any] = {
-    **dict.fromkeys(("embedding", "solver", "tag", "clip_id", "tag_a", "tag_b"), str),
+    **dict.fromkeys(("embedding", "solver", "tag", "clip_id", "tag_a", "tag_b", "validation"), str),
     **dict.fromkeys(
         (
             "n_way",
@@ -188,11 +196,23 @@ _PARSERS: dict[str, Any] = {
             "valid",
             "test",
             "clips",
+            "converged",
         ),
         int,
     ),
     **dict.fromkeys(
-        ("mAP", "roc_auc", "chance_mAP", "val_loss", "average_precision", "l2", "gradient_norm"),
+        (
+            "mAP",
+            "roc_auc",
+            "chance_mAP",
+            "val_loss",
+            "average_precision",
+            "l2",
+            "gradient_norm",
+            "gap",
+            "macro_f1",
+            "micro_f1",
+        ),
         _float,
     ),
     "k_shot": _k_shot,

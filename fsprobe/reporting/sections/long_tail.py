@@ -8,11 +8,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fsprobe.config import FULL, KShot
+from fsprobe.config import FULL, KShot, shot_order
 from fsprobe.reporting.blocks import Block, Figure, Heading, Table
 from fsprobe.reporting.comparisons import mismatch
 from fsprobe.reporting.formatting import INTERVAL, METRICS, Style, caption, interval
-from fsprobe.reporting.grid_table import shot_order
 from fsprobe.reporting.statistics import summarise
 from fsprobe.reporting.sweep_results import SweepResults
 from fsprobe.reporting.tag_plots import HEAD, TagPoint, tag_scatter

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from fsprobe.config import KShot
+from fsprobe.config import KShot, shot_order
 from fsprobe.reporting.blocks import Block, Bullets, Heading, Paragraph, Table
 from fsprobe.reporting.comparisons import compare_sweeps, mismatch
 from fsprobe.reporting.formatting import (
@@ -15,7 +15,6 @@ from fsprobe.reporting.formatting import (
     seed_count,
     test_set,
 )
-from fsprobe.reporting.grid_table import shot_order
 from fsprobe.reporting.statistics import summarise
 from fsprobe.reporting.sweep_results import SweepResults
 

@@ -4,6 +4,7 @@ many seeds an interval takes.
 
 from collections.abc import Sequence
 
+from fsprobe.config import shot_order
 from fsprobe.reporting.blocks import Block, Bullets, Heading, Table
 from fsprobe.reporting.comparisons import ALPHA, Comparison
 from fsprobe.reporting.findings import findings
@@ -15,7 +16,6 @@ from fsprobe.reporting.formatting import (
     difference_row,
     number,
 )
-from fsprobe.reporting.grid_table import shot_order
 from fsprobe.reporting.statistics import seeds_needed
 from fsprobe.reporting.sweep_results import SweepResults
 

@@ -1,0 +1,215 @@
+"""Probes that share large support sets: `full` above all.
+
+All tags of a support set are fitted together, over all strengths; each probe then looks up its own.
+So the full probes of every seed and n_way cost what one of the whole pool costs.
+"""
+
+from collections.abc import Collection, Iterator, Sequence
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array, lax
+from jax.sharding import Mesh
+from jax.sharding import PartitionSpec as P
+
+from fsprobe.batch import memory, processes
+from fsprobe.batch.by_seed import outcome
+from fsprobe.batch.memory import Sizes
+from fsprobe.batch.packing import multiple_of
+from fsprobe.batch.spec import Outcome, ProbeSpec, Wanted
+from fsprobe.batch.testing import Tested, test_head
+from fsprobe.heads.data import Data, Labelled
+from fsprobe.heads.head import Head
+from fsprobe.heads.solver import Fitted, Path, Settings, Solver
+from fsprobe.heads.strengths import PRIMAL_PATH, largest, least, num_strengths
+
+_LOOKED_UP = 16  # probes looked up at a time among the fits of one support set
+
+
+def plan(
+    specs: Sequence[ProbeSpec],
+    sizes: Sizes,
+    settings: Settings,
+    mesh: Mesh,
+    device_bytes: int,
+) -> float:
+    """Megabytes on a device, of the largest support set. Raises InputError if it does not fit."""
+    num_devices = _sharing(mesh).size
+    if num_devices == 1:  # the other CPU devices only hold features meanwhile
+        device_bytes += (len(mesh.local_devices) - 1) * (device_bytes - sizes.data_bytes)
+    busy = []
+    for group in _groups(specs):
+        clips, tags = len(group[0].support), len(_union(group))
+        strengths = num_strengths(settings, PRIMAL_PATH)
+        footprint = memory.by_support(sizes, clips, -(-tags // num_devices), strengths)
+        what = f"a fit of {tags} tags on {clips} clips"
+        memory.pack(footprint, what, sizes, device_bytes, 1, 1)
+        busy.append(footprint.busy)
+    return max(busy) / 1e6
+
+
+def fit_by_support(
+    specs: Sequence[ProbeSpec],
+    data: Data,
+    solver: Solver,
+    settings: Settings,
+    mesh: Mesh,
+    wanted: Wanted = Wanted(),
+    done: Collection[Any] = (),
+) -> Iterator[list[Outcome]]:
+    """Fit and test every probe; a list of outcomes per support set.
+
+    done: keys of probes to leave out, which changes nothing for the others.
+    """
+    mesh = _sharing(mesh)
+    if mesh.size == 1:
+        data = jax.tree.map(
+            lambda part: jax.device_put(jnp.asarray(part).addressable_data(0), mesh.devices[0]),
+            data,
+        )
+    for group in _groups(specs):
+        wanted_specs = [i for i, spec in enumerate(group) if spec.key not in done]
+        if not wanted_specs:
+            continue
+        union = _union(group)
+        tags = np.resize(union, multiple_of(mesh.size, len(union))).astype(np.int32)
+        support = _padded_support(group[0], data)
+        path = processes.settled(_fit(*support, tags, data, solver, settings, mesh))
+        found: list[Outcome] = []
+        for start in range(0, len(group), _LOOKED_UP):
+            part = group[start : start + _LOOKED_UP]
+            columns, n_way = _columns(part, union, max(len(spec.tags) for spec in group))
+            fitted, tested = processes.fetch(
+                _look_up(path, columns, n_way, *support[:2], tags, data, wanted)
+            )
+            found += [
+                outcome(
+                    spec,
+                    Fitted(None, *(leaf[i] for leaf in fitted[1:])),
+                    tested.at(i, len(spec.tags)),
+                )
+                for i, spec in enumerate(part)
+            ]
+        yield [found[i] for i in wanted_specs]
+
+
+def _padded_support(
+    spec: ProbeSpec, data: Data
+) -> tuple[np.ndarray | None, np.ndarray, np.ndarray]:
+    """(rows, None where they are all training clips; how many are real; folds)."""
+    count = len(spec.support)
+    folds = np.zeros(count, np.int32) if spec.folds is None else spec.folds.astype(np.int32)
+    if np.array_equal(spec.support, np.arange(data.train.features.shape[0])):
+        return None, np.int32(count), folds  # type: ignore[return-value]
+    size = multiple_of(256, count)
+    rows = np.resize(spec.support, size).astype(np.int32)
+    return rows, np.int32(count), np.resize(folds, size)  # type: ignore[return-value]
+
+
+def _columns(
+    specs: Sequence[ProbeSpec], union: np.ndarray, n_tags: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """(where the probes' tags are in the union, int32 `[probe, tag]`; how many, `[probe]`)."""
+    columns = np.zeros((_LOOKED_UP, n_tags), np.int32)
+    n_way = np.zeros(_LOOKED_UP, np.int32)
+    for i, spec in enumerate(specs):
+        columns[i, : len(spec.tags)] = np.searchsorted(union, spec.tags)
+        n_way[i] = len(spec.tags)
+    return columns, n_way
+
+
+def _sharing(mesh: Mesh) -> Mesh:
+    """The devices that share the tags: all, but of CPUs one in each process, which uses every core.
+
+    Under weak strengths the ranking shows how sums were rounded, and so how many shared them.
+    """
+    if mesh.local_devices[0].platform != "cpu":
+        return mesh
+    return Mesh(np.array(mesh.local_devices[:1]), mesh.axis_names)
+
+
+def _groups(specs: Sequence[ProbeSpec]) -> list[list[ProbeSpec]]:
+    """By support set."""
+    groups: dict[bytes, list[ProbeSpec]] = {}
+    for spec in specs:
+        groups.setdefault(np.asarray(spec.support, np.int32).tobytes(), []).append(spec)
+    return list(groups.values())
+
+
+def _union(specs: Sequence[ProbeSpec]) -> np.ndarray:
+    return np.unique(np.concatenate([spec.tags for spec in specs]))
+
+
+def _labelled(rows: Any, count: Any, train: Labelled, tags: Array) -> tuple[Labelled, Array]:
+    """(the support with the labels of `tags`, which of its rows are real)."""
+    clips = train if rows is None else jax.tree.map(lambda part: part[rows], train)
+    return clips.of_tags(tags), jnp.arange(clips.features.shape[0]) < count
+
+
+@partial(jax.jit, static_argnames=("solver", "mesh"))
+def _fit(
+    rows: Any,
+    count: Any,
+    folds: Any,
+    tags: Any,
+    data: Data,
+    solver: Solver,
+    settings: Settings,
+    mesh: Mesh,
+) -> Path:
+    """All tags of one support set, sharded over the devices of `mesh`."""
+    fit = solver.path
+    assert fit is not None
+
+    def on_device(
+        tags: Array, rows: Any, count: Array, folds: Array, data: Data, settings: Any
+    ) -> Path:
+        support, real = _labelled(rows, count, data.train, tags)
+        fitted = fit(support, real, folds, data.valid.of_tags(tags), settings)
+        return fitted._replace(iterations=fitted.iterations[:, None])
+
+    of_tags = P(None, "probe")
+    layout: Any = Path(P(None, "probe", None), of_tags, of_tags, P(), of_tags, of_tags, of_tags)  # type: ignore[arg-type]
+    return jax.shard_map(
+        on_device,
+        mesh=mesh,
+        in_specs=(P("probe"), P(), P(), P(), P(), P()),
+        out_specs=layout,
+        check_vma=False,
+    )(tags, rows, count, folds, data, settings)
+
+
+@partial(jax.jit, static_argnames=("wanted",))
+def _look_up(
+    path: Path,
+    columns: Any,
+    n_way: Any,
+    rows: Any,
+    count: Any,
+    tags: Any,
+    data: Data,
+    wanted: Wanted,
+) -> tuple[Fitted, Tested]:
+    """Probes `[probe, …]` out of the fits of their support set."""
+
+    def one(columns: Array, n_way: Array) -> tuple[Fitted, Tested]:
+        tag_mask = jnp.arange(columns.size) < n_way
+        losses = jnp.sum(path.loss[:, columns] * tag_mask, axis=1) / jnp.maximum(n_way, 1)
+        best = least(losses)
+        head = Head(path.kernel[best][columns], path.bias[best][columns])
+        support, real = _labelled(rows, count, data.train, tags[columns])
+        test = data.test.of_tags(tags[columns])
+        fitted = Fitted(
+            None,
+            losses[best],
+            path.l2s[best],
+            largest(path.gradient_norm[best][columns], tag_mask),
+            largest(path.gap[best][columns], tag_mask),
+            jnp.sum(path.iterations.max(axis=1)),
+        )
+        return fitted, test_head(head, support, real, test, tag_mask, wanted)
+
+    return lax.map(lambda mine: one(*mine), (columns, n_way))

@@ -1,0 +1,45 @@
+"""Cross-validation inside a support set: which clip is in which fold."""
+
+import numpy as np
+
+FOLDS = 5
+
+
+def assign_folds(
+    positive: np.ndarray,
+    groups: np.ndarray | None = None,
+    order: np.ndarray | None = None,
+    num_folds: int = FOLDS,
+) -> np.ndarray:
+    """int32 `[clip]`: the fold of each clip, 0 to num_folds − 1, the same for the same arguments.
+
+    positive: `[clip, tag]`, weights of the positive label. groups: int `[clip]`, clips of one group
+    (near copies: a track) are in one fold; None: each clip is its own.
+
+    Groups are dealt out one by one, each to the fold that has fewest positives of its rarest tag so
+    far; of these to the one with fewest clips. order: int `[clip]`, which come first; None: those
+    with the rarest tags.
+    """
+    positive = np.asarray(positive) > 0
+    count = len(positive)
+    groups = np.arange(count) if groups is None else np.unique(groups, return_inverse=True)[1]
+    num_groups = int(groups.max(initial=-1)) + 1
+    members = np.zeros((num_groups, positive.shape[1]), np.int64)
+    np.add.at(members, groups, positive)
+    sizes = np.bincount(groups, minlength=num_groups)
+    totals = np.where(members > 0, members.sum(axis=0), np.iinfo(np.int64).max)
+    rarest = totals.argmin(axis=1) if positive.shape[1] else np.zeros(num_groups, np.int64)
+    rarity = totals.min(axis=1, initial=np.iinfo(np.int64).max)
+    first = rarity if order is None else np.full(num_groups, np.iinfo(np.int64).max)
+    if order is not None:
+        np.minimum.at(first, groups, order)
+    held = np.zeros((num_folds, max(positive.shape[1], 1)), np.int64)
+    clips = np.zeros(num_folds, np.int64)
+    folds = np.zeros(num_groups, np.int32)
+    for group in np.lexsort((np.arange(num_groups), first)):
+        fold = np.lexsort((clips, held[:, rarest[group]]))[0]
+        folds[group] = fold
+        if positive.shape[1]:
+            held[fold] += members[group]
+        clips[fold] += sizes[group]
+    return folds[groups].astype(np.int32)

@@ -1,0 +1,100 @@
+"""What a head is fitted to and judged on: features with labels, and what makes a probe its own.
+
+Everything in this folder is written for ONE probe; `fsprobe.batch` runs many. Ragged probes are
+padded: a task's arrays may have more clips and tags than it uses, and `n_way` and `num_support` say
+how many are real.
+"""
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from jax import Array
+
+
+class Labelled(NamedTuple):
+    """Clips with labels. features: float32 `[clip, dim]`. positive, negative: `[clip, tag]`,
+    weights ≥ 0, or bool where a label is yes or no: (1, 0) yes, (0, 1) no, (0, 0) not known, (q, 1
+    − q) soft. negative None: whatever is not positive is negative.
+    """
+
+    features: Array
+    positive: Array
+    negative: Array | None = None
+
+    def of_tags(self, tags: Array) -> "Labelled":
+        """With the given columns of the labels."""
+        negative = None if self.negative is None else self.negative[:, tags]
+        return Labelled(self.features, self.positive[:, tags], negative)
+
+
+class Data(NamedTuple):
+    """What all probes of one embedding share."""
+
+    train: Labelled
+    valid: Labelled
+    test: Labelled
+
+
+class Task(NamedTuple):
+    """What makes one probe its own. `[clip]` and `[tag]` are padded.
+
+    seed: int32 `[]`. support: int32 `[clip]`, rows of Data.train. num_support: int32 `[]`. folds:
+    int32 `[clip]`, the fold of each support clip in cross-validation. tags: int32 `[tag]`, columns
+    of the labels, in episode order. n_way: int32 `[]`.
+    """
+
+    seed: Array
+    support: Array
+    num_support: Array
+    folds: Array
+    tags: Array
+    n_way: Array
+
+    @property
+    def tag_mask(self) -> Array:
+        """bool `[tag]`: is the column real."""
+        return jnp.arange(self.tags.shape[0]) < self.n_way
+
+    @property
+    def clip_mask(self) -> Array:
+        """bool `[clip]`: is the support clip real."""
+        return jnp.arange(self.support.shape[0]) < self.num_support
+
+    def labelled_support(self, train: Labelled) -> Labelled:
+        """The support clips, `[clip, dim]`, with the labels of the task's tags, `[clip, tag]`."""
+        negative = train.negative
+        if negative is not None:
+            negative = negative[self.support][:, self.tags]
+        positive = train.positive[self.support][:, self.tags]
+        return Labelled(train.features[self.support], positive, negative)
+
+
+def bce(logits: Array, positive: Array, known: Array | None, mask: Array) -> Array:
+    """Binary cross-entropy, averaged over the entries where mask is true.
+
+    positive: the weight of the positive label; known: of both labels, scaled so that it is 1 on
+    average, or None where it is 1.
+    """
+    rest = jnp.log1p(jnp.exp(-jnp.abs(logits)))
+    if known is None:
+        losses = jnp.maximum(logits, 0.0) - logits * positive + rest
+    else:
+        losses = known * (jnp.maximum(logits, 0.0) + rest) - logits * positive
+    return jnp.sum(jnp.where(mask, losses, 0.0)) / jnp.maximum(jnp.sum(mask), 1)
+
+
+def balanced(
+    positive: Array, negative: Array | None, real: Array, axis: int
+) -> tuple[Array, Array | None]:
+    """(positive, known) for `bce`: each tag's weights are scaled so that they sum to its number of
+    clips, along `axis`, however many of them are known.
+
+    real: bool, False for padded clips; of a shape that broadcasts.
+    """
+    if negative is None:
+        return positive, None
+    known = jnp.where(real, positive.astype(jnp.float32) + negative, 0.0)
+    count = jnp.sum(jnp.broadcast_to(real, known.shape), axis=axis, keepdims=True)
+    total = jnp.sum(known, axis=axis, keepdims=True)
+    scale = count / jnp.where(total > 0, total, 1.0)
+    return positive * scale, known * scale

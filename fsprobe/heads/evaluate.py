@@ -1,0 +1,126 @@
+"""How good a head is: metrics from its scores, in one place for every solver."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jax.typing import ArrayLike
+
+from fsprobe import metrics
+from fsprobe.heads.data import Labelled
+
+
+class TagMetrics(NamedTuple):
+    """A probe on the test clips, per tag. average_precision, roc_auc: float32 `[tag]`, NaN where a
+    class is absent. hits, given, true: int32 `[tag]`, clips that the threshold of the support set
+    gives the tag rightly, gives it at all, and that carry it.
+    """
+
+    average_precision: Any
+    roc_auc: Any
+    hits: Any
+    given: Any
+    true: Any
+
+
+def evaluate(
+    scores: ArrayLike, positive: ArrayLike, negative: ArrayLike | None = None
+) -> dict[str, Any]:
+    """Metrics of scores `[clip, tag]`, logits or probabilities, against labels as weights.
+
+    positive, negative: `[clip, tag]`, as in `fsprobe.fit`; None: whatever is not positive is
+    negative. A clip unknown for a tag (0, 0) is left out of the tag's metrics; one of a soft label
+    counts as a positive and as a negative clip, with those weights (scikit-learn's sample_weight).
+
+    Returns average_precision and roc_auc_per_tag, float32 `[tag]`, NaN where a class is absent, and
+    mAP and roc_auc, their means over the tags that have one. Raises ValueError on shapes that
+    differ and on weights below 0.
+    """
+    scores = np.asarray(scores)
+    positive, negative = label_weights(positive, negative)
+    if scores.ndim != 2 or scores.shape != positive.shape:
+        raise ValueError(f"scores {scores.shape} and labels {positive.shape} must be [clip, tag]")
+    precision, auc = (
+        np.asarray(values) for values in metrics.weighted(scores.T, positive.T, negative.T)
+    )
+
+    def mean(values: np.ndarray) -> float:
+        defined = values[np.isfinite(values)]
+        return float(np.mean(defined, dtype=np.float64)) if defined.size else float("nan")
+
+    return {
+        "mAP": mean(precision),
+        "roc_auc": mean(auc),
+        "average_precision": precision,
+        "roc_auc_per_tag": auc,
+    }
+
+
+def label_weights(positive: ArrayLike, negative: ArrayLike | None) -> tuple[np.ndarray, np.ndarray]:
+    """Both weights as float32 `[clip, tag]`. Raises ValueError on values below 0 or not finite, or
+    on shapes that differ.
+    """
+    positive = np.asarray(positive).astype(np.float32)
+    negative = 1 - positive if negative is None else np.asarray(negative).astype(np.float32)
+    if positive.ndim != 2 or positive.shape != negative.shape:
+        shapes = f"{positive.shape} and {negative.shape}"
+        raise ValueError(f"positive and negative {shapes} must both be [clip, tag]")
+    for name, weights in (("positive", positive), ("negative", negative)):
+        if not (np.isfinite(weights) & (weights >= 0)).all():
+            raise ValueError(f"{name} holds weights below 0 or not finite")
+    return positive, negative
+
+
+def evaluate_head(
+    head: Any, support: Labelled, real: Array, test: Labelled, tag_mask: Array, tagged: bool
+) -> TagMetrics:
+    """A probe's head on the test clips. support, test: with the labels of the probe's tags; real:
+    bool `[clip]`, False for padding of the support.
+
+    tagged: on the clips with at least one of the probe's tags, as the authors' code does; else on
+    all. Scores are logits: a sigmoid makes ties.
+    """
+    positive, known = _hard(test)
+    if tagged:
+        known &= jnp.any(positive & tag_mask, axis=1)[:, None]
+    scores = head.score(test.features)
+    precision, auc = jax.vmap(metrics.both, in_axes=1)(scores, positive, known)
+    of_support, known_support = _hard(support)
+    threshold = jax.vmap(best_threshold, in_axes=1)(
+        head.score(support.features), of_support, known_support & real[:, None]
+    )
+    given = (scores >= threshold) & known
+    positive &= known
+    counts = (jnp.sum(part, axis=0) for part in (given & positive, given, positive))
+    return TagMetrics(precision, auc, *counts)
+
+
+def _hard(clips: Labelled) -> tuple[Array, Array]:
+    """(positive, known), bool `[clip, tag]`: a soft label counts as its likelier one."""
+    if clips.negative is None:
+        positive = clips.positive > 0
+        return positive, jnp.ones_like(positive)
+    return clips.positive > clips.negative, clips.positive + clips.negative > 0
+
+
+def best_threshold(scores: Array, positive: Array, known: Array) -> Array:
+    """The threshold of best F1 for `[clip]` scores: midway between the lowest score that is
+    accepted and the highest that is not; of equally good ones the highest.
+
+    +inf without a positive, −inf where all are accepted.
+    """
+    positive &= known
+    order = jnp.argsort(jnp.where(known, -scores, jnp.inf))
+    ranked = jnp.where(known, scores, -jnp.inf)[order]
+    hits = jnp.cumsum(positive[order])
+    accepted = 1 + jnp.arange(ranked.size)
+    f1 = 2 * hits / (accepted + hits[-1])
+    following = jnp.append(ranked[1:], -jnp.inf)
+    usable = (ranked > following) & (accepted <= jnp.sum(known))
+    best = jnp.argmax(jnp.where(usable, f1, -1.0))
+    midway = jnp.where(
+        jnp.isfinite(following[best]), (ranked[best] + following[best]) / 2, -jnp.inf
+    )
+    return jnp.where(hits[-1] > 0, midway, jnp.inf)

@@ -1,0 +1,97 @@
+"""L2-regularised logistic regression to convergence, for all tags of one support set, over a path
+of strengths.
+
+L-BFGS first. The Hessian is at most XᵀX/4n + l2 (Böhning 1992), whose Cholesky factor is its first
+guess of the inverse: how badly the features are scaled then matters little. Tags that it leaves
+above their minimum are finished by Newton's method.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from jax import Array, lax
+from jax.lax import linalg
+
+from fsprobe.heads import lbfgs, newton
+from fsprobe.heads.objective import Problem, place, total
+
+WEAKEST_DUAL = 1e-4  # in units of the clips' mean squared distance from their mean
+_GAP = 1e-6  # stop once f is known to be within this share of its minimum
+_CLOSE = 1e-3  # within that share f is left to what float32 can do
+
+
+class Fit(NamedTuple):
+    """A minimum. theta: `[coef + 1, tag]`; value, gradient_norm: `[tag]`; gap: `[tag]`, a bound on
+    what f lies above its minimum, as a share of f; iterations: int32 `[]`. NaN for a tag without a
+    minimum.
+    """
+
+    theta: Array
+    value: Array
+    gradient_norm: Array
+    gap: Array
+    iterations: Array
+
+
+def path(problem: Problem, l2s: Array) -> Fit:
+    """A minimum for each of l2s `[strength]`, strongest first, each starting at the one before."""
+
+    def one(theta: Array, l2: Array) -> tuple[Array, Fit]:
+        fit = minimise(problem, l2, theta)
+        return fit.theta, fit
+
+    return lax.scan(one, origin(problem), l2s)[1]
+
+
+def origin(problem: Problem) -> Array:
+    """Zero weights, and the bias that fits the prevalence (clipped where a class is absent) →
+    `[coef + 1, tag]`. With an offset, which has a bias of its own, zero.
+    """
+    labels = problem.labels
+    zeros = jnp.zeros((problem.features.shape[1], labels.sign.shape[1]))
+    if problem.offset is not None:
+        return jnp.append(zeros, jnp.zeros((1, zeros.shape[1])), axis=0)
+    balance = labels.total(labels.sign)
+    if labels.soft is not None:
+        balance -= 2 * total(labels.soft * labels.sign)
+    balance = jnp.clip(balance, 1e-4 - 1, 1 - 1e-4)
+    return jnp.append(zeros, jnp.log((1 + balance) / (1 - balance))[None], axis=0)
+
+
+def minimise(problem: Problem, l2: Array, theta: Array) -> Fit:
+    """Minimise f from theta. A tag without a positive or a negative clip has no minimum and stays
+    where it is.
+    """
+    precondition = _inverse_bound(problem.curvature, l2)
+    absent = problem.hopeless()
+    begin = place(problem, l2, theta, problem.logits(theta))
+    calm = jnp.zeros(theta.shape[1], jnp.int32)
+    end = lbfgs.descend(
+        problem, l2, lbfgs.Descent(begin, calm, absent, jnp.int32(0)), precondition, _GAP
+    )
+    close = absent | (end.at.gap <= _CLOSE * end.at.value)
+    end = newton.finish(problem, l2, end._replace(stalled=calm, done=close), precondition, _GAP)
+    norm = jnp.sqrt(jnp.maximum(total(end.at.gradient * end.at.gradient_metric), 0.0))
+    gap = end.at.gap / jnp.maximum(end.at.value, 1e-30)
+    norm, gap = (jnp.where(absent, jnp.nan, part) for part in (norm, gap))
+    return Fit(end.at.theta, end.at.value, norm, gap, end.iteration)
+
+
+def _inverse_bound(curvature: Array, l2: Array) -> Callable[[Array], Array]:
+    """Coefficients `[coef + 1, tag]` by the inverse of curvature/4 + l2; the bias by that of
+    1/4.
+    """
+    size = curvature.shape[0]
+    # float32 factors no worse a matrix
+    ridge = jnp.maximum(l2, 1e-5 * jnp.sum(jnp.diagonal(curvature)) / size)
+    bound = curvature / 4 + jnp.maximum(ridge, 1e-30) * jnp.eye(size)
+    # the factor by columns, as LAPACK reads it: no copies
+    upper = linalg.cholesky(bound, symmetrize_input=False).T
+
+    def inverse(gradient: Array) -> Array:
+        half = linalg.triangular_solve(upper.T, gradient[:-1].T, lower=True, transpose_a=True)
+        weights = linalg.triangular_solve(upper.T, half, lower=True).T
+        return jnp.append(weights, 4 * gradient[-1:], axis=0)
+
+    return inverse

@@ -1,0 +1,245 @@
+"""L2-regularised logistic regression: the objective of all tags of one support set, and what a
+descent needs of it.
+
+    f(w, b) = Σ_clip positive·softplus(−z) + negative·softplus(z)  +  (l2 / 2)·‖w‖²    for each tag
+
+with z = x·w + b + offset, and weights that sum to 1 over the clips: with every label known, the
+mean of the binary cross-entropy. The bias is not penalised: scikit-learn's LogisticRegression with
+C = 1 / (clips·l2). The minimum lies in the span of the support clips, w = Σᵢ aᵢ·xᵢ, so with fewer
+clips than dimensions everything is done on coefficients a and the Gram matrix G: logits are G·a,
+and w·v is a·G·c. That is the dual problem; the primal one works on w itself.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+
+_SEARCHES = 40  # trial steps per line search
+# clips, whose sum XLA's threads do not share: Eigen's shardByInnerDim,
+# TensorContractionThreadPool.h
+_BLOCK = 64
+
+
+class TagWeights(NamedTuple):
+    """What a label says in the loss. A soft label (q, 1 − q) counts on its likelier side.
+
+    sign: float32 `[clip, tag]`, 1 where positive ≥ negative, else −1. weight: float32
+    `[clip, tag]`, or `[clip, 1]` where all tags know the same clips: positive + negative, divided
+    by its sum over the clips. soft: float32 `[clip, tag]`, the smaller of both, divided alike, or
+    None where every label is hard. The loss of a clip is weight·softplus(−sign·z) + soft·sign·z.
+    """
+
+    sign: Array
+    weight: Array
+    soft: Array | None = None
+
+    def total(self, values: Array) -> Array:
+        """Σ_clip weight·values → `[tag]`."""
+        if self.weight.shape[1] == 1:
+            return self.weight[:, 0] @ values
+        return total(self.weight * values)
+
+
+def tag_weights(
+    positive: Array, negative: Array | None, real: Array, tag_mask: Array
+) -> TagWeights:
+    """From the labels `[clip, tag]` of one support set.
+
+    negative: None where whatever is not positive is negative. real: bool `[clip]`, False for
+    padding. tag_mask: bool `[tag]`, False for padding, which gets a label that asks for no fit.
+    """
+    if negative is None:
+        sign = jnp.where((positive > 0) | ~tag_mask, 1.0, -1.0)
+        return TagWeights(sign, (real / jnp.maximum(jnp.sum(real), 1))[:, None].astype(jnp.float32))
+    hard = negative.dtype == bool
+    positive, negative = (jnp.where(real[:, None], part, 0.0) for part in (positive, negative))
+    known = positive + negative
+    scale = 1.0 / jnp.maximum(jnp.sum(known, axis=0), 1e-30)
+    sign = jnp.where((positive >= negative) | ~tag_mask, 1.0, -1.0)
+    soft = None if hard else jnp.minimum(positive, negative) * scale
+    return TagWeights(sign, known * scale, soft)
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Problem:
+    """The data of one support set. Columns are tags; a coefficient array has the bias as its last
+    row.
+
+    features: float32 `[clip, coef]`, centred: the Gram matrix if `dual`, else the clips themselves.
+    curvature: float32 `[coef, coef]`, XᵀX/n in the primal, G/n in the dual. centre: float32
+    `[clip]`, with which the features are centred: sums to 1, 0 for padding. offset: float32
+    `[clip, tag]`, added to the logits, or None.
+    """
+
+    features: Array
+    curvature: Array
+    centre: Array
+    labels: TagWeights
+    dual: bool = field(metadata={"static": True})
+    offset: Array | None = None
+
+    def metric(self, theta: Array) -> Array:
+        """What makes an inner product of weights a plain one: ⟨u, v⟩ = Σ u·metric(v)."""
+        return jnp.concatenate([self.features @ theta[:-1], theta[-1:]]) if self.dual else theta
+
+    def change(self, theta: Array, metric: Array) -> Array:
+        """What theta adds to the logits `[clip, tag]`, given metric(theta)."""
+        return (metric[:-1] if self.dual else self.features @ theta[:-1]) + theta[-1]
+
+    def logits(self, theta: Array) -> Array:
+        """`[clip, tag]`."""
+        change = self.change(theta, self.metric(theta))
+        return change if self.offset is None else change + self.offset
+
+    def squared_norm(self, theta: Array, logits: Array) -> Array:
+        """‖w‖² `[tag]`, given the logits."""
+        if not self.dual:
+            return dot(theta[:-1], theta[:-1])
+        span = logits if self.offset is None else logits - self.offset
+        return dot(theta[:-1], span - theta[-1])
+
+    def pull(self, error: Array) -> Array:
+        """Coefficients of the gradient of the loss, from ∂loss/∂logits `[clip, tag]`."""
+        bias = total(error)[None]
+        if self.dual:
+            # clips are centred: a multiple of all of them is nothing, but would round to something
+            return jnp.concatenate([error - self.centre[:, None] * bias, bias])
+        return jnp.concatenate([over_clips(self.features, error), bias])
+
+    def hopeless(self) -> Array:
+        """bool `[tag]`: without a positive or without a negative clip there is no minimum."""
+        if self.labels.soft is not None:
+            soft = jnp.any(self.labels.soft > 0, axis=0)
+        else:
+            soft = jnp.zeros(self.labels.sign.shape[1], bool)
+        known = self.labels.weight > 0
+        one_sided = jnp.all(~known | (self.labels.sign > 0), axis=0) | jnp.all(
+            ~known | (self.labels.sign < 0), axis=0
+        )
+        return one_sided & ~soft
+
+
+class Place(NamedTuple):
+    """Where a descent stands. theta, gradient, gradient_metric: `[coef + 1, tag]`; logits:
+    `[clip, tag]`; value, gap: `[tag]`, f and a bound on what it lies above its minimum, from strong
+    convexity: f − min f ≤ ‖∇f‖² / (2·l2).
+    """
+
+    theta: Array
+    logits: Array
+    value: Array
+    gradient: Array
+    gradient_metric: Array
+    gap: Array
+
+
+def place(problem: Problem, l2: Array, theta: Array, logits: Array) -> Place:
+    """The objective at theta, whose logits are given."""
+    labels = problem.labels
+    margin = labels.sign * logits
+    value = labels.total(jax.nn.softplus(-margin)) + 0.5 * l2 * problem.squared_norm(theta, logits)
+    # the slope keeps its relative precision as it vanishes, which σ(logit) − label would not
+    error = -labels.weight * labels.sign * jax.nn.sigmoid(-margin)
+    if labels.soft is not None:
+        value += total(labels.soft * margin)
+        error += labels.soft * labels.sign
+    gradient = problem.pull(error).at[:-1].add(l2 * theta[:-1])
+    metric = problem.metric(gradient)
+    squared = gradient * metric
+    return Place(
+        theta, logits, value, gradient, metric, total(squared[:-1]) / (2 * l2) + 2 * squared[-1]
+    )
+
+
+def moved(
+    problem: Problem, l2: Array, at: Place, direction: Array, frozen: Array
+) -> tuple[Place, Array]:
+    """(the least place along `direction`, the step taken `[tag]`); tags that are frozen stay, and
+    so do those where rounding made the step a bad one.
+    """
+    metric = problem.metric(direction)
+    along = problem.change(direction, metric)
+    growth = l2 * jnp.stack([dot(at.theta[:-1], metric[:-1]), dot(direction[:-1], metric[:-1])])
+    size = jnp.where(frozen, 0.0, _line_search(problem.labels, at.logits, along, growth))
+    new = place(problem, l2, at.theta + size * direction, at.logits + size * along)
+    better = (new.value <= at.value) | (new.gap < at.gap)
+    kept = Place(*(jnp.where(better, *pair) for pair in zip(new, at, strict=True)))
+    return kept, jnp.where(better, size, 0.0)
+
+
+def _line_search(labels: TagWeights, logits: Array, along: Array, growth: Array) -> Array:
+    """The step `[tag]` where the slope has fallen to a tenth: Newton's method, kept in a bracket.
+
+    f is convex along the line, so the sign of its slope says on which side the minimum is. growth
+    `[2, tag]`: the penalty's slope at the start, and how it grows.
+    """
+    margin, gain = labels.sign * logits, labels.sign * along
+    start = growth[0] if labels.soft is None else growth[0] + total(labels.soft * gain)
+
+    def slopes(size: Array) -> tuple[Array, Array]:
+        miss = jax.nn.sigmoid(-margin - size * gain)
+        first = -labels.total(miss * gain) + start + size * growth[1]
+        return first, labels.total(miss * (1 - miss) * gain**2) + growth[1]
+
+    one = jnp.ones(along.shape[1])
+    downhill, _ = slopes(0 * one)
+
+    def open_(slope: Array) -> Array:
+        return (jnp.abs(slope) > -0.1 * downhill) & (downhill < 0)
+
+    def search(state: Any) -> Any:
+        size, low, high, slope, second, trial = state
+        low, high = jnp.where(slope < 0, size, low), jnp.where(slope < 0, high, size)
+        newton = size - slope / jnp.maximum(second, 1e-30)
+        bisect = jnp.where(jnp.isinf(high), 4 * size, 0.5 * (low + high))
+        trial_size = jnp.where((newton > low) & (newton < high), newton, bisect)
+        size = jnp.where(open_(slope), trial_size, size)
+        return size, low, high, *slopes(size), trial + 1
+
+    begin = (one, 0 * one, jnp.inf * one, *slopes(one), jnp.int32(0))
+    size = lax.while_loop(lambda s: open_(s[3]).any() & (s[5] < _SEARCHES), search, begin)[0]
+    return jnp.where(downhill < 0, size, 0.0)
+
+
+def over_clips(left: Array, right: Array) -> Array:
+    """leftᵀ @ right, of `[clip, …]` both.
+
+    On a CPU by blocks of clips: XLA's threads share a longer sum among them, so that bits depend on
+    how many they are, and under weak strengths a fit depends on bits.
+    """
+    return lax.platform_dependent(
+        left, right, cpu=_over_blocks, default=lambda left, right: left.T @ right
+    )
+
+
+def _over_blocks(left: Array, right: Array) -> Array:
+    size = min(_BLOCK, len(left))
+    end = len(left) // size * size
+
+    def add(i: Array, so_far: Array) -> Array:
+        rows = [lax.dynamic_slice_in_dim(part, i * size, size) for part in (right, left)]
+        return so_far + rows[0].T @ rows[1]
+
+    blocks = lax.fori_loop(0, end // size, add, jnp.zeros((right.shape[1], left.shape[1])))
+    # at 2816 dimensions twice as fast as left.T @ right
+    return (blocks + right[end:].T @ left[end:]).T
+
+
+def dot(left: Array, right: Array) -> Array:
+    """Over the first axis."""
+    return total(left * right)
+
+
+def total(values: Array) -> Array:
+    """Over the first axis. On a CPU as a product: bits of a sum of XLA's depend on the number of
+    threads.
+    """
+    return lax.platform_dependent(
+        values,
+        cpu=lambda values: jnp.ones(len(values)) @ values,
+        default=lambda values: jnp.sum(values, axis=0),
+    )

@@ -1,0 +1,108 @@
+"""What a solver is: one module of this folder with a `Solver`, and one line in the registry.
+
+A solver says how ONE probe is fitted. `fsprobe.batch` maps it over many, by what it offers: `steps`
+where it trains in epochs, `cell` where it fits one probe at a time, `path` where it fits all tags
+of a support set at once over a path of strengths, which probes with that support set then share.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import jax
+from jax import Array
+
+from fsprobe.heads.data import Data, Task
+
+VALIDATIONS = ("valid", "support", "none")
+
+
+class Steps(NamedTuple):
+    """A fit in epochs, as three pure functions of one probe. A state has a field `progress`, a
+    `fsprobe.heads.early_stopping.Progress`.
+
+    init(task, data) → state; it reads no support clip. advance(state, task, data, num_epochs) →
+    state after at least that many more epochs, unless done before. head(state) → the head to test.
+    """
+
+    init: Callable[[Task, Data], Any]
+    advance: Callable[[Any, Task, Data, Array | int], Any]
+    head: Callable[[Any], Any]
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Settings:
+    """What solvers without epochs are told. l2: float32 `[]`, a strength, or None to choose one.
+    validation: by what it is chosen, one of VALIDATIONS. path: the relative strengths to choose
+    from; empty: the solver's own.
+    """
+
+    l2: Array | None
+    validation: str = field(default="valid", metadata={"static": True})
+    path: tuple[float, ...] = field(default=(), metadata={"static": True})
+
+
+class Products(NamedTuple):
+    """Inner products of the clips of one seed: with each other `[clip, clip]` and with validation
+    clips `[valid, clip]`. rows: int32 `[clip]`, rows of Data.train.
+    """
+
+    train: Array
+    valid: Array
+    rows: Array
+
+
+class Fitted(NamedTuple):
+    """One probe. head: of the task's tags. The others `[]`: val_loss, of what chose the strength;
+    l2, the strength; gradient_norm and gap, the largest over its tags, see
+    `fsprobe.heads.logistic.Fit`; iterations.
+    """
+
+    head: Any
+    val_loss: Array
+    l2: Array
+    gradient_norm: Array
+    gap: Array
+    iterations: Array
+
+
+class Path(NamedTuple):
+    """All tags of one support set over a path of strengths. kernel: `[strength, tag, dim]`; bias,
+    loss, gradient_norm, gap: `[strength, tag]`, loss being what chooses the strength; l2s:
+    `[strength]`; iterations: int32 `[strength]`.
+    """
+
+    kernel: Array
+    bias: Array
+    loss: Array
+    l2s: Array
+    gradient_norm: Array
+    gap: Array
+    iterations: Array
+
+
+@dataclass(frozen=True)
+class Solver:
+    """name: of --solver. about: a line of its help. settings: the fields of SolverConfig that it
+    heeds.
+
+    steps(config, validate_every) → Steps. cell(task, products, data, settings) → Fitted; products
+    is None unless `needs_products`, task.support are positions in them then. path(support, real,
+    folds, valid, settings, prior=None) → Path, of all tags in the labels; real: bool `[clip]`,
+    False for padding; prior: a Head that the penalty pulls to. It is used where a support set is
+    too large for `cell`, or where probes share one.
+
+    shifts: the features may be centred, for an unpenalised bias makes up for it. linear: the head
+    is a `Head`, if it has no hidden layer.
+    """
+
+    name: str
+    about: str
+    settings: frozenset[str]
+    steps: Callable[..., Steps] | None = None
+    cell: Callable[[Task, Products | None, Data, Settings], Fitted] | None = None
+    path: Callable[..., Path] | None = None
+    needs_products: bool = False
+    shifts: bool = False
+    linear: bool = True

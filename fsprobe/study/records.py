@@ -1,0 +1,125 @@
+"""From what a sweep knows and finds to the rows of its results."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import scipy.sparse
+
+from extract.manifest import SPLITS, Manifest, rank_tags
+from fsprobe.batch.spec import Outcome
+from fsprobe.heads.evaluate import TagMetrics
+from fsprobe.labels import tag_labels
+from fsprobe.study.grid import Grid
+from fsprobe.study.results import FinishedProbe
+from fsprobe.study.tables import EpisodeRow, PairRow, ProbeRow, SolverRow, TagCountRow, TagRow
+
+MOST_PAIRS = 100_000  # rows of cooccurrence.csv: every pair of 447 tags
+CONVERGED = 1e-3  # a gap up to this counts: it is a bound, and float32 proves no smaller one
+
+
+def finished_probe(grid: Grid, outcome: Outcome, validation: str) -> FinishedProbe:
+    """A trained probe as rows. Means are over the tags that have a metric, NaN if none has."""
+    key, metrics = outcome.spec.key, outcome.metrics
+    scored = np.isfinite(metrics.average_precision)
+
+    def mean(values: np.ndarray) -> float:
+        return float(np.mean(values[scored], dtype=np.float64)) if scored.any() else float("nan")
+
+    macro, micro = f1_scores(metrics)
+    row = ProbeRow(
+        **key._asdict(),
+        num_train=len(outcome.spec.support),
+        mAP=mean(metrics.average_precision),
+        roc_auc=mean(metrics.roc_auc),
+        chance_mAP=mean(metrics.true / np.maximum(_num_test(grid, outcome), 1)),
+        val_loss=outcome.val_loss,
+        best_epoch=outcome.best_epoch,
+        epochs=outcome.epochs,
+        validation=validation,
+        macro_f1=macro,
+        micro_f1=micro,
+    )
+    per_tag = [
+        TagRow(
+            **key._asdict(),
+            tag=grid.pool[tag],
+            average_precision=float(precision),
+            roc_auc=float(auc),
+            test_positives=int(count),
+        )
+        for tag, precision, auc, count in zip(
+            outcome.spec.tags, *metrics[:2], metrics.true, strict=True
+        )
+    ]
+    return FinishedProbe(row, per_tag, _solver_row(outcome), outcome.weight_norms, outcome.head)
+
+
+def f1_scores(metrics: TagMetrics) -> tuple[float, float]:
+    """(macro, micro) F1 over the tags that have a metric; NaN if none has."""
+    scored = np.isfinite(metrics.average_precision)
+    if not scored.any():
+        return float("nan"), float("nan")
+    hits, given, true = (part[scored].astype(np.float64) for part in metrics[2:])
+    macro = np.mean(2 * hits / np.maximum(given + true, 1))
+    return float(macro), float(2 * hits.sum() / max(given.sum() + true.sum(), 1))
+
+
+def _num_test(grid: Grid, outcome: Outcome) -> np.ndarray:
+    """int `[tag]`: the test clips that a probe's tags are judged on."""
+    tags = outcome.spec.tags
+    positive = grid.positive[grid.test][:, tags]
+    known: np.ndarray = np.ones(positive.shape, bool)
+    if grid.negative is not None:
+        known &= positive | grid.negative[grid.test][:, tags]
+    if grid.config.test_clips == "tagged":
+        known = known & positive.any(axis=1)[:, None]
+    return known.sum(axis=0)
+
+
+def _solver_row(outcome: Outcome) -> SolverRow | None:
+    """None for a probe without a penalty of its own."""
+    if np.isnan(outcome.l2):
+        return None
+    return SolverRow(
+        **outcome.spec.key._asdict(),
+        l2=outcome.l2,
+        gradient_norm=outcome.gradient_norm,
+        iterations=outcome.epochs,
+        gap=outcome.gap,
+        converged=int(outcome.gap <= CONVERGED),
+    )
+
+
+def episode_rows(grid: Grid) -> list[EpisodeRow]:
+    """The largest episode of every seed, as rows."""
+    return [
+        EpisodeRow(episode.seed, position, grid.pool[tag], shot, grid.clips.clip_ids[clip])
+        for episode in grid.episodes
+        for position, (tag, clips) in enumerate(zip(episode.tags, episode.support, strict=True))
+        for shot, clip in enumerate(clips)
+    ]
+
+
+def tag_count_rows(manifest: Manifest, pool: Sequence[str]) -> list[TagCountRow]:
+    """The pool's tags with their clips by split."""
+    rank = {tag: i for i, (tag, _) in enumerate(rank_tags(manifest), 1)}
+    positive, split = tag_labels(manifest, pool)[0], np.array(manifest.splits)
+    counts = [positive[split == name].sum(axis=0).tolist() for name in SPLITS if name]
+    return [TagCountRow(tag, rank[tag], *row) for tag, *row in zip(pool, *counts, strict=True)]
+
+
+def pair_rows(manifest: Manifest, pool: Sequence[str], most: int = MOST_PAIRS) -> list[PairRow]:
+    """Pairs of the pool's tags that stand together on some clip with a split; of more than `most`
+    pairs only those with more clips than a count, the least that leaves no more than `most`.
+    """
+    labels = scipy.sparse.csr_array(tag_labels(manifest.used(), pool)[0]).astype(np.int32)
+    together = scipy.sparse.triu(labels.T @ labels, 1, format="coo")
+    order = np.lexsort((together.col, together.row))
+    first, second, clips = (array[order] for array in (together.row, together.col, together.data))
+    if len(clips) > most:
+        kept = clips > np.sort(clips)[-most - 1]
+        first, second, clips = first[kept], second[kept], clips[kept]
+    return [
+        PairRow(pool[a], pool[b], count)
+        for a, b, count in zip(first.tolist(), second.tolist(), clips.tolist(), strict=True)
+    ]
