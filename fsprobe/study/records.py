@@ -72,7 +72,7 @@ def _num_test(grid: Grid, outcome: Outcome) -> np.ndarray:
     if grid.negative is not None:
         known &= positive | grid.negative[grid.test][:, tags]
     if grid.config.test_clips == "tagged":
-        known = known & positive.any(axis=1)[:, None]
+        known = np.asarray(known & positive.any(axis=1)[:, None])
     return known.sum(axis=0)
 
 
