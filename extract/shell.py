@@ -64,7 +64,7 @@ def _guarded(main: Callable[[], int | None]) -> int:
         except OSError as error:
             if isinstance(error, BrokenPipeError) and _reader_left():
                 return READER_LEFT
-            if error.filename is None and error.errno is None and error.strerror is None:
+            if not str(error):
                 raise
             complain(_describe(error))
             return 2
