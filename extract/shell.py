@@ -32,7 +32,9 @@ class Terminated(KeyboardInterrupt):
 
 
 def run(main: Callable[[], int | None]) -> None:
-    """Parse `sys.argv` with absl, call `main()` and exit with its return value (None is 0)."""
+    """Parse `sys.argv` with absl, call `main()` and exit with its return value (None is 0). A help
+    flag prints the module's docstring and its flags instead.
+    """
     with _streams_that_last():
         code = _finish_output(_guarded(main))
     sys.exit(code)
@@ -41,24 +43,14 @@ def run(main: Callable[[], int | None]) -> None:
 def _guarded(main: Callable[[], int | None]) -> int:
     from absl import flags
 
-    module = sys.modules["__main__"]
-    # absl names an entry module after sys.argv[0]; a help flag prints the module's docstring and
-    # its flags.
-    if any(arg in ("--help", "-help", "-h", "--helpshort") for arg in sys.argv[1:]):
-        print((module.__doc__ or "").strip(), "\n")
-        print(flags.FLAGS.main_module_help())
-        return 0
     with handling({signal.SIGTERM: _terminate}):
         try:
-            rest = flags.FLAGS([sys.argv[0], *expand_flagfiles(sys.argv[1:])])[1:]
-            if rest and rest[0].lstrip().startswith("#"):
-                raise InputError(
-                    f"{rest[0].strip()!r}: a comment in a flagfile must begin its line"
-                )
-            if rest:
-                raise InputError(
-                    f"unexpected argument {rest[0]!r}: every option is a flag, see --help"
-                )
+            if any(arg in ("--help", "-help", "-h", "--helpshort") for arg in sys.argv[1:]):
+                # absl names an entry module after sys.argv[0]
+                print((sys.modules["__main__"].__doc__ or "").strip(), "\n")
+                print(flags.FLAGS.main_module_help())
+                return 0
+            _refuse_rest(flags.FLAGS([sys.argv[0], *expand_flagfiles(sys.argv[1:])])[1:])
             return main() or 0
         except (InputError, flags.Error) as error:
             complain(str(error))
@@ -72,10 +64,18 @@ def _guarded(main: Callable[[], int | None]) -> int:
         except OSError as error:
             if isinstance(error, BrokenPipeError) and _reader_left():
                 return READER_LEFT
-            if error.filename is None and error.errno is None and error.strerror is None:
+            if not str(error):
                 raise
             complain(_describe(error))
             return 2
+
+
+def _refuse_rest(rest: Sequence[str]) -> None:
+    """Raise InputError on arguments that are no flags."""
+    if rest and rest[0].lstrip().startswith("#"):
+        raise InputError(f"{rest[0].strip()!r}: a comment in a flagfile must begin its line")
+    if rest:
+        raise InputError(f"unexpected argument {rest[0]!r}: every option is a flag, see --help")
 
 
 def _describe(error: OSError) -> str:

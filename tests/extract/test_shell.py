@@ -92,6 +92,10 @@ def test_nobody_reads_stdout(tmp_path):
     assert done.returncode == 141
     assert set(done.stderr.splitlines()) == {"progress"}
     assert (tmp_path / "done").read_text() == "x"
+    write = broken_pipe()
+    done = entry(tmp_path, "--help", capture_output=False, stdout=write, stderr=subprocess.PIPE)
+    os.close(write)
+    assert (done.returncode, done.stderr) == (141, "")
 
 
 def test_a_full_disk_behind_the_streams(tmp_path):
