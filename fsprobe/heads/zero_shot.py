@@ -112,7 +112,8 @@ def centred_words(words: Array, seen: Array) -> Array:
     """Words of length 1, without the seen ones' mean, scaled to length 1 again; zeros stay."""
     known = jnp.any(words != 0, axis=1, keepdims=True)
     unit = _unit(words)
-    mean = jnp.sum(unit * seen[:, None], axis=0) / jnp.maximum(jnp.sum(seen), 1)
+    counted = seen[:, None] & known
+    mean = jnp.sum(unit * counted, axis=0) / jnp.maximum(jnp.sum(counted), 1)
     return _unit(jnp.where(known, unit - mean, 0.0))
 
 
