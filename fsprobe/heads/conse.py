@@ -40,7 +40,7 @@ def conse(head: Head, words: Array, seen: Array, top: Array | int) -> ConseHead:
 def score(head: ConseHead, features: Array) -> Array:
     """features `[clip, dim]` → cosines `[clip, tag]`, of seen and unseen tags."""
     probability = _probability(head, features)
-    mixed = _shares(jnp.where(_rank(probability) < head.top, probability, 0.0))
+    mixed = jnp.where(_rank(probability) < head.top, probability, 0.0)
     return _cosine(mixed, mixed @ head.similarity, head.similarity)
 
 
@@ -54,7 +54,7 @@ def held_out_scores(head: ConseHead, features: Array) -> Array:
     def one(tag: Array) -> Array:
         others = rank - (rank > rank[:, tag][:, None])
         chosen = (others < head.top) & (jnp.arange(rank.shape[1]) != tag)
-        mixed = _shares(jnp.where(chosen, probability, 0.0))
+        mixed = jnp.where(chosen, probability, 0.0)
         return _cosine(mixed, mixed @ head.similarity[tag], head.similarity)
 
     return jax.lax.map(one, jnp.arange(rank.shape[1])).T
@@ -85,12 +85,6 @@ def _probability(head: ConseHead, features: Array) -> Array:
 def _rank(probability: Array) -> Array:
     """int `[clip, tag]`: 0 of the likeliest tag of a clip; the first of equals first."""
     return jnp.argsort(jnp.argsort(-probability, axis=1), axis=1)
-
-
-def _shares(probability: Array) -> Array:
-    """Scaled to a sum of 1: clips for which the same one tag is mixed then tie, as they should."""
-    total = jnp.sum(probability, axis=1, keepdims=True)
-    return probability / jnp.where(total > 0, total, 1.0)
 
 
 def _cosine(mixed: Array, product: Array, similarity: Array) -> Array:
