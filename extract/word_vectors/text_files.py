@@ -1,0 +1,202 @@
+"""Word vectors in files of text: GloVe, word2vec's text form, fastText's .vec, and CSV.
+
+A text file has a line per word: the word, then its numbers, between blanks; word2vec and fastText
+begin with a line of two integers, how many words and how many numbers. Files of gigabytes are read
+line by line; every line is checked, and only the words asked for are kept.
+"""
+
+import csv
+import gzip
+from collections.abc import Collection, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from extract.errors import InputError
+from extract.word_vectors.lookup import Found
+
+LONGEST_LINE = 1 << 20  # bytes
+_NUMBER = b"0123456789+-.eE \t"
+_ABOUT = "a line holds a word and its numbers, between blanks"
+
+
+def find_in_text(path: str | Path, words: Collection[str]) -> Found:
+    """The words asked for that the file has, each with its place and its vector, float32 `[dim]`.
+
+    Raises InputError on a binary file, rows of unequal length, what is no finite number, a word
+    asked for that stands twice, or fewer rows than the first line says.
+    """
+    path = Path(path)
+    asked = {word.encode(): word for word in words}
+    found: Found = {}
+    rows = _Rows(path)
+    for place, (line, word, values) in enumerate(rows):
+        if word in asked:
+            if asked[word] in found:
+                raise InputError(
+                    f"{path}, line {line}: {asked[word]!r} stands twice; remove one of its rows"
+                )
+            found[asked[word]] = place, _numbers(values.split(), f"{path}, line {line}")
+    return found
+
+
+def find_in_csv(path: str | Path, tags: Collection[str]) -> Found:
+    """As find_in_text, from a CSV of `tag,v1,v2,…` with a header or without; every row is kept
+    apart by its whole tag.
+    """
+    path = Path(path)
+    found: Found = {}
+    lines: dict[str, int] = {}
+    dim = 0
+    for line, row in _csv_rows(path):
+        where = f"{path}, line {line}"
+        dim = dim or len(row) - 1
+        if len(row) - 1 != dim or not dim:
+            raise InputError(
+                f"{where}: {len(row) - 1} numbers instead of {dim or 'some'}; "
+                "a row holds a tag and its numbers, tag,v1,v2,…"
+            )
+        tag = row[0].strip()
+        if tag in lines:
+            raise InputError(
+                f"{where}: tag {tag!r} stands already on line {lines[tag]}; remove one of its rows"
+            )
+        lines[tag] = line
+        vector = _numbers([field.encode() for field in row[1:]], where)
+        if tag in tags:
+            found[tag] = len(lines) - 1, vector
+    if not lines:
+        raise InputError(f"{path}: no rows; a row holds a tag and its numbers, tag,v1,v2,…")
+    return found
+
+
+class _Rows:
+    """Iterates over (line number, word, the bytes of its numbers), checked."""
+
+    def __init__(self, path: Path):
+        self.path = path
+
+    def __iter__(self) -> Iterator[tuple[int, bytes, bytes]]:
+        dim, declared, count = 0, None, 0
+        for line, text in _lines(self.path):
+            if line == 1 and (header := _header(text)):
+                declared, dim = header
+                continue
+            word, _, values = text.partition(b" ")
+            if not dim:
+                text = text.replace(b"\t", b" ")
+                word, _, values = text.partition(b" ")
+                dim = len(values.split())
+            if values.count(b" ") != dim - 1 or values.translate(None, _NUMBER) or not word:
+                word, values = self._carefully(line, text, dim)
+            count += 1
+            yield line, word, values
+        if not count:
+            raise InputError(f"{self.path}: no words in it; {_ABOUT}")
+        if declared is not None and count != declared:
+            raise InputError(
+                f"{self.path}: {count} words, its first line says {declared}; "
+                "the file is cut short or its first line is wrong: get it again"
+            )
+
+    def _carefully(self, line: int, text: bytes, dim: int) -> tuple[bytes, bytes]:
+        """A row that is not a word, a blank and numbers with one blank between: tabs, repeated
+        blanks, or a word that holds blanks (GloVe 840B has ". . .").
+        """
+        where = f"{self.path}, line {line}"
+        fields = text.replace(b"\t", b" ").split(b" ")
+        fields = fields[:1] + [part for part in fields[1:] if part]
+        head, values = fields[:-dim] or [b""], fields[-dim:]
+        if len(fields) <= dim or not dim or any(map(_is_number, head[1:])):
+            raise InputError(
+                f"{where}: {len(fields) - 1} numbers instead of {dim or 'some'}; {_ABOUT}"
+            )
+        numbers = b" ".join(values)
+        _numbers(values, where)
+        return b" ".join(head), numbers
+
+
+def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
+    """(line number, line without its end) of a file or of its .gz, empty lines left out."""
+    if not path.is_file():
+        raise InputError(f"{path}: no such file; vectors are glove, minilm or a file")
+    with path.open("rb") as raw:
+        file = gzip.GzipFile(fileobj=raw) if path.suffix == ".gz" else raw
+        with tqdm(
+            desc=path.name,
+            total=path.stat().st_size,
+            unit="B",
+            unit_scale=True,
+            unit_divisor=1024,
+            disable=None,
+        ) as bar:
+            number = told = 0
+            try:
+                while text := file.readline(LONGEST_LINE):
+                    number += 1
+                    if number <= 8 or len(text) == LONGEST_LINE:
+                        _refuse_binary(path, text)
+                    if not number % 4096:
+                        bar.update(raw.tell() - told)
+                        told = raw.tell()
+                    if text := text.rstrip():
+                        yield number, text
+                bar.update(raw.tell() - told)
+            except (gzip.BadGzipFile, EOFError) as error:
+                raise InputError(f"{path}: damaged ({error}); get it again") from error
+
+
+def _refuse_binary(path: Path, text: bytes) -> None:
+    if b"\0" in text or text[:2] == b"PK" or len(text) == LONGEST_LINE:
+        raise InputError(
+            f"{path}: not a text file of word vectors; unpack an archive, "
+            "save binary vectors as text"
+        )
+
+
+def _header(text: bytes) -> tuple[int, int] | None:
+    """(words, numbers) if the line is one of word2vec and fastText."""
+    fields = text.split()
+    if len(fields) == 2 and all(part.isdigit() for part in fields):
+        return int(fields[0]), int(fields[1])
+    return None
+
+
+def _is_number(text: bytes) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _numbers(values: Sequence[bytes], where: str) -> np.ndarray:
+    """float32 `[dim]`. Raises InputError on what is no finite number."""
+    for value in values:
+        if not _is_number(value):
+            raise InputError(f"{where}: {value.decode(errors='replace')!r} is no number; {_ABOUT}")
+    vector = np.array([float(value) for value in values]).astype(np.float32)
+    if not np.isfinite(vector).all():
+        bad = values[int(np.argmin(np.isfinite(vector)))]
+        raise InputError(f"{where}: {bad.decode()!r} is no finite number; remove the row")
+    return vector
+
+
+def _csv_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
+    """(line number, fields), the header left out: a first row that begins with tag or word and has
+    no number behind it.
+    """
+    if not path.is_file():
+        raise InputError(f"{path}: no such file; vectors are glove, minilm or a file")
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.reader(file, strict=True)
+            for i, row in enumerate(reader):
+                header = i == 0 and row and row[0].strip().lower() in ("tag", "word")
+                if header and not any(_is_number(field.encode()) for field in row[1:2]):
+                    continue
+                if row:
+                    yield reader.line_num, row
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{path}: not readable as a CSV in UTF-8 ({error})") from error

@@ -1,0 +1,142 @@
+"""How well tags are found for clips, and clips for tags, where some tags were never labelled.
+
+Retrieval asks, per tag, for its clips; annotation asks, per clip, for its tags. Both rank one row
+of scores: a tag's over clips, or a clip's over the tags that compete. In the unseen setting only
+unseen tags compete; in the generalised one all do (Choi et al., ISMIR 2019; Xian et al., TPAMI
+2019).
+
+Ties are broken at random, and the expected value is reported, so that equal scores earn chance.
+A row without a positive or without a negative has no metric: NaN, left out of means.
+"""
+
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jax.typing import ArrayLike
+
+from fsprobe.metrics import both
+
+K = 10  # of precision at k and hit at k
+
+
+class Ranking(NamedTuple):
+    """What one row's ranking is worth; `[]`, or `[row]` of many."""
+
+    roc_auc: Array
+    average_precision: Array
+    precision_at_k: Array
+    hit_at_k: Array
+
+
+class ClipKinds(NamedTuple):
+    """bool `[clip]` each: does a clip carry seen tags alone, unseen ones alone, or both."""
+
+    seen: Array
+    unseen: Array
+    both: Array
+
+
+def rank_row(scores: Array, labels: Array, counted: Array, k: int = K) -> Ranking:
+    """scores float32, labels and counted bool, `[candidate]`: what takes part in the ranking."""
+    precision, area = both(scores, labels, counted)
+    positives, slots_filled = _top(scores, labels & counted, counted, k)
+    defined = ~jnp.isnan(area)
+    nan = jnp.float32(jnp.nan)
+    return Ranking(
+        area,
+        precision,
+        jnp.where(defined, positives / k, nan),
+        jnp.where(defined, slots_filled, nan),
+    )
+
+
+def retrieval(scores: ArrayLike, labels: ArrayLike, clips: ArrayLike, k: int = K) -> Ranking:
+    """Per tag, `[tag]`: scores and labels `[clip, tag]`; clips bool `[clip]`, those to rank."""
+    scores, labels, clips = _arrays(scores, labels, clips)
+    return _rows(scores.T, labels.T, jnp.broadcast_to(clips, scores.T.shape), k)
+
+
+def annotation(scores: ArrayLike, labels: ArrayLike, tags: ArrayLike, k: int = K) -> Ranking:
+    """Per clip, `[clip]`: scores and labels `[clip, tag]`; tags bool `[tag]`: who competes."""
+    scores, labels, tags = _arrays(scores, labels, tags)
+    return _rows(scores, labels, jnp.broadcast_to(tags, scores.shape), k)
+
+
+def clip_kinds(labels: ArrayLike, seen: ArrayLike) -> ClipKinds:
+    """labels bool `[clip, tag]`, seen bool `[tag]`. A clip without tags is of no kind."""
+    labels, seen = jnp.asarray(labels, bool), jnp.asarray(seen, bool)
+    has_seen, has_unseen = jnp.any(labels & seen, axis=1), jnp.any(labels & ~seen, axis=1)
+    return ClipKinds(has_seen & ~has_unseen, has_unseen & ~has_seen, has_seen & has_unseen)
+
+
+def evaluate_zero_shot(
+    scores: ArrayLike, labels: ArrayLike, seen: ArrayLike, k: int = K
+) -> dict[str, float]:
+    """Means of all of it for one seed: scores and labels `[clip, tag]` of all tags, seen bool
+    `[tag]`.
+
+    Keys are TASK/TAGS/CLIPS/METRIC. retrieval/unseen/all and retrieval/seen/all: over those tags;
+    retrieval/all/…: over all tags. annotation/unseen/CLIPS: only unseen tags compete, over the
+    clips that carry one: all, unseen alone, or both. annotation/generalised/CLIPS: all tags
+    compete, over all clips, or those that carry seen tags alone, unseen ones alone, or both.
+    """
+    scores, labels, seen = _arrays(scores, labels, seen)
+    kinds = clip_kinds(labels, seen)
+    every_clip, every_tag = jnp.ones(scores.shape[0], bool), jnp.ones(scores.shape[1], bool)
+    per_tag = retrieval(scores, labels, every_clip, k)
+    found: dict[str, float] = {}
+    for name, tags in (("unseen", ~seen), ("seen", seen), ("all", every_tag)):
+        found |= _means(f"retrieval/{name}/all", per_tag, tags, k)
+    unseen = annotation(scores, labels, ~seen, k)
+    generalised = annotation(scores, labels, every_tag, k)
+    for name, clips in (("all", every_clip), ("unseen", kinds.unseen), ("both", kinds.both)):
+        found |= _means(f"annotation/unseen/{name}", unseen, clips, k)
+    for name, clips in (("all", every_clip), *kinds._asdict().items()):
+        found |= _means(f"annotation/generalised/{name}", generalised, clips, k)
+    return found
+
+
+@partial(jax.jit, static_argnames="k")
+def _rows(scores: Array, labels: Array, counted: Array, k: int) -> Ranking:
+    return jax.vmap(partial(rank_row, k=k))(scores, labels, counted)
+
+
+def _arrays(scores: ArrayLike, labels: ArrayLike, mask: ArrayLike) -> tuple[Array, Array, Array]:
+    scores, labels = jnp.asarray(scores, jnp.float32), jnp.asarray(labels, bool)
+    if scores.shape != labels.shape or scores.ndim != 2:
+        raise ValueError(f"scores {scores.shape} and labels {labels.shape} must be [clip, tag]")
+    return scores, labels, jnp.asarray(mask, bool)
+
+
+def _top(scores: Array, positive: Array, counted: Array, k: int) -> tuple[Array, Array]:
+    """(expected positives among the first k, probability of one at least).
+
+    What lies above the k-th score is in; the places left go to those tied with it, drawn at random:
+    none of m draws is positive with probability Π_{i<m} (tied − positive − i) / (tied − i).
+    """
+    k = min(k, scores.size)
+    last = -jnp.sort(-jnp.where(counted, scores, -jnp.inf))[k - 1]
+    above, tied = counted & (scores > last), counted & (scores == last)
+    hits, tied_hits = jnp.sum(positive & above), jnp.sum(positive & tied)
+    num_tied = jnp.sum(tied)
+    places = jnp.minimum(k - jnp.sum(above), num_tied)
+    i = jnp.arange(k)
+    missed = jnp.clip(num_tied - tied_hits - i, 0) / jnp.maximum(num_tied - i, 1)
+    none = jnp.prod(jnp.where(i < places, missed, 1.0))
+    expected = hits + places * tied_hits / jnp.maximum(num_tied, 1)
+    return expected, jnp.where(hits > 0, 1.0, 1.0 - none)
+
+
+def _means(name: str, ranking: Ranking, rows: Array, k: int) -> dict[str, float]:
+    """Over the rows that have a metric; NaN where none has."""
+    names = ("roc_auc", "mAP", f"precision_at_{k}", f"hit_at_{k}")
+    found = {}
+    for metric, values in zip(names, ranking, strict=True):
+        kept = np.asarray(values, np.float64)[np.asarray(rows)]
+        kept = kept[~np.isnan(kept)]
+        found[f"{name}/{metric}"] = float(kept.mean()) if kept.size else float("nan")
+    return found

@@ -1,0 +1,76 @@
+"""Reading a directory of word vectors."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from extract.errors import InputError
+from extract.word_vectors.directory import write_words
+from extract.word_vectors.lookup import TagVectors
+from fsprobe.words import load_words, vectors_of
+
+VECTORS = np.array([[3, 4], [0, 2], [0, 0]], np.float32)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    found = TagVectors(("rock", "hip hop", "nothing"), VECTORS, ("polka",))
+    write_words(tmp_path / "words", found, {"source": "mine", "prompt": []})
+    return tmp_path / "words"
+
+
+def test_rows_follow_the_tags_asked_for(folder):
+    vectors, known = vectors_of(load_words(folder), ["hip hop", "polka", "rock", "nothing"])
+    np.testing.assert_allclose(vectors, [[0, 1], [0, 0], [0.6, 0.8], [0, 0]], atol=1e-7)
+    assert vectors.dtype == np.float32
+    assert known.tolist() == [True, False, True, False]
+
+
+def test_no_tag_in_common(folder):
+    with pytest.raises(InputError, match="none of the 2 tags has a vector"):
+        vectors_of(load_words(folder), ["polka", "waltz"])
+
+
+def spoil_json(folder: Path) -> None:
+    (folder / "words.json").write_text("{")
+
+
+def spoil_rows(folder: Path) -> None:
+    np.save(folder / "vectors.npy", VECTORS[:2])
+
+
+def spoil_values(folder: Path) -> None:
+    np.save(folder / "vectors.npy", VECTORS + 1)
+
+
+def spoil_tags(folder: Path) -> None:
+    (folder / "tags.txt").write_text("rock\nrock\nnothing\n")
+
+
+def not_finite(folder: Path) -> None:
+    np.save(folder / "vectors.npy", np.where(VECTORS == 2, np.nan, VECTORS))
+    meta = json.loads((folder / "words.json").read_text())
+    (folder / "words.json").write_text(json.dumps(meta | {"checksums": {}}))
+
+
+def half_written(folder: Path) -> None:
+    (folder / "words.json").unlink()
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (spoil_json, "not readable as word vectors"),
+        (spoil_rows, r"3 tags, but vectors \(2, 2\)"),
+        (spoil_values, "not what words.json was written with"),
+        (spoil_tags, "'rock' stands twice"),
+        (not_finite, "the vector of 'hip hop' is not finite"),
+        (half_written, "words.json: no such file"),
+    ],
+)
+def test_what_is_not_whole_is_refused(folder, spoil, message):
+    spoil(folder)
+    with pytest.raises(InputError, match=message):
+        load_words(folder)
