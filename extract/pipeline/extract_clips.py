@@ -131,8 +131,12 @@ def extract_clips(
 
 def _tasks(clips: Manifest, sources: Sequence[Source]) -> list[Task | None]:
     """What is to be decoded for each clip; None where there is no file."""
+    nothing = (None,) * len(clips)
     return [
-        None if source.path is None else Task(source.path, note=source.note) for source in sources
+        None if source.path is None else Task(source.path, start, duration, source.note)
+        for source, start, duration in zip(
+            sources, clips.starts or nothing, clips.durations or nothing, strict=True
+        )
     ]
 
 
@@ -190,11 +194,10 @@ def _take(writer: StoreWriter, row: int, result: Result) -> None:
 
 
 def _spec(clips: Manifest, embedding: Embedding, config: RunConfig) -> StoreSpec:
-    digest = hashlib.sha256(
-        "".join(
-            f"{clip}\t{path}\n" for clip, path in zip(clips.clip_ids, clips.paths, strict=True)
-        ).encode()
-    ).hexdigest()
+    columns: list[tuple[Any, ...]] = [clips.clip_ids, clips.paths]
+    columns += [column for column in (clips.starts, clips.durations) if any(column)]
+    lines = ("\t".join(map(str, clip)) + "\n" for clip in zip(*columns, strict=True))
+    digest = hashlib.sha256("".join(lines).encode()).hexdigest()
     provenance: dict[str, Any] = {
         **embedding.provenance,
         "decoding": audio.provenance(),

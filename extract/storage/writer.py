@@ -329,8 +329,8 @@ class StoreWriter:
         self._offsets[stray] = 0
         self._write_rows("frame_offsets", [(row, self._offsets[row]) for row in stray])
         self._num_frames = int(self._offsets.max(initial=0))
+        self._write_frames()  # the header first: who reads meanwhile finds as much as it states
         os.truncate(self._file("frames"), HEADER + 2 * self.spec.dim * self._num_frames)
-        self._write_frames()
 
     def _check_same(self) -> None:
         fix = "give the same, or another --store"
