@@ -189,8 +189,10 @@ def _known(data: Data, place: int) -> tuple[Format, int]:
 def _begins(data: Data, place: int, stop: int) -> bool:
     """Do frames of one format follow each other from `place` on, to the end if it is near?"""
     form = None
-    for _ in range(_IN_A_ROW):
-        if form is not None and (place >= stop or after_tag(data, place, stop) > place):
+    for seen in range(_IN_A_ROW):
+        if seen and (place == stop or after_tag(data, place, stop) > place):
+            return True
+        if seen > 1 and place > stop:
             return True
         parsed = parse_header(bytes(data[place : place + 7]))
         if parsed is None or (form is not None and parsed[0] != form):
