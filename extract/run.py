@@ -20,7 +20,8 @@ from absl import flags
 from extract import embeddings
 from extract.errors import InputError
 from extract.manifest import read_manifest
-from extract.pipeline.extract_clips import CHECKS, ON_TRUNCATED, RunConfig, extract_clips
+from extract.pipeline.extract_clips import ON_TRUNCATED, RunConfig, extract_clips
+from extract.pipeline.sources import CHECKS
 from extract.shell import run
 
 DEFAULTS = RunConfig()

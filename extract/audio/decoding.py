@@ -163,10 +163,18 @@ def _decode(
         )
         if not fault and not total.fault:
             _keep(None, longest)
-            return found
+            return found if part.duration is None else _complete(found, part.duration)
         faults.append(f"{decoder} {fault}" if fault else total.fault)
         longest = _keep(found, longest)
     return _truncated(longest, faults, total, accept)
+
+
+def _complete(found: Decoded, duration: float) -> Decoded:
+    """A part, with a note if its file ends before it does; `check_part` has let it pass."""
+    if found.seconds >= duration - allowed_loss(duration):
+        return found
+    note = f"truncated, accepted: {found.seconds:.2f} s of the {duration:.2f} s that it should have"
+    return found._replace(notes=(note, *found.notes))
 
 
 def _truncated(longest: Decoded | None, faults: list[str], total: Held, accept: bool) -> Decoded:

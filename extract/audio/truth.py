@@ -89,7 +89,11 @@ def disagreement(decoded: float, stopped: bool, tally: Tally, total: Held) -> st
     """
     expected = tally.announced if total.seconds is None else total.seconds
     if tally.errors > LOSS_SHARE * tally.packets:
-        return f"fails at {tally.errors} of {tally.packets} packets ({tally.message})"
+        of = "" if expected is None else f" of {expected:.2f} s"
+        return (
+            f"decodes {decoded:.2f} s{of} and fails at {tally.errors} of {tally.packets} packets "
+            f"({tally.message})"
+        )
     if stopped or expected is None:
         return ""
     least = expected - total.slack - allowed_loss(expected)

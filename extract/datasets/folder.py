@@ -27,9 +27,9 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
+from extract.audio.finding import Found, find_audio
 from extract.datasets.splits import SplitConfig, check_splits, draw_splits
 from extract.datasets.tags import TagStyle, clean, doubts, one_spelling, read_tags
-from extract.audio.finding import Found, find_audio
 from extract.errors import InputError
 from extract.files import read_csv
 from extract.manifest import (

@@ -20,7 +20,7 @@ from extract.errors import InputError
 from extract.manifest import Manifest, resolve_audio
 from extract.pipeline.aggregate import summarise
 from extract.pipeline.batches import clip_frames
-from extract.pipeline.sources import Source, compare, locate
+from extract.pipeline.sources import CHECKS, Source, compare, locate
 from extract.pipeline.workers import Job, Result, Task
 from extract.shell import signals_deferred
 from extract.storage.files import AudioRecord, StoreSpec, disk_full_explained
@@ -31,7 +31,6 @@ _LARGEST_BATCH = (
     4096  # windows; a larger one is a slip, and would take gigabytes for each of its copies
 )
 ON_TRUNCATED = ("fail", "accept")
-CHECKS = ("stat", "hash")
 
 
 def _num_cores() -> int:

@@ -12,6 +12,8 @@ from extract.errors import InputError
 from extract.files import sha256_of
 from extract.store import DONE, FAILED
 
+CHECKS = ("stat", "hash")
+
 
 class Source(NamedTuple):
     """A clip's file. path: None if there is none, and then `reason` says why. note: how its name

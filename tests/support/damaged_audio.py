@@ -14,7 +14,7 @@ import numpy as np
 import soundfile
 
 CONTAINERS = ("mp3", "ogg", "opus", "flac", "wav", "m4a")
-FRAME = {"mp3": 1152, "ogg": 1024, "opus": 960, "flac": 4096, "wav": 0, "m4a": 1024}  # samples
+FRAME = {"mp3": 1728, "ogg": 1024, "opus": 960, "flac": 4096, "wav": 0, "m4a": 1024}  # samples
 DAMAGES = ("cut", "hole", "garbage", "joined", "header lies")
 
 
@@ -172,10 +172,18 @@ def _mp3_frames(data: bytes) -> list[int]:
 def _page_crc(page: bytes) -> int:
     crc = 0
     for byte in page:
-        crc ^= byte << 24
-        for _ in range(8):
-            crc = ((crc << 1) ^ (0x04C11DB7 if crc & 0x80000000 else 0)) & 0xFFFFFFFF
+        crc = (crc << 8 & 0xFFFFFFFF) ^ _CRC[crc >> 24 ^ byte]
     return crc
+
+
+def _crc_of_byte(byte: int) -> int:
+    crc = byte << 24
+    for _ in range(8):
+        crc = ((crc << 1) ^ (0x04C11DB7 if crc & 0x80000000 else 0)) & 0xFFFFFFFF
+    return crc
+
+
+_CRC = [_crc_of_byte(byte) for byte in range(256)]
 
 
 def _with_crc(data: bytes, place: int) -> bytes:
