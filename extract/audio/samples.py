@@ -88,17 +88,22 @@ def mix_down(blocks: Iterable[Block], tally: Tally, measure: Measure) -> Iterato
         else:
             mean = samples.mean(axis=1, dtype=np.float32)
         mean = np.ascontiguousarray(mean)
-        energy = float(np.dot(mean, mean))
+        energy = _energy(mean)
         if not np.isfinite(energy) and not np.isfinite(mean).all():
             raise AudioError("NaN or Inf samples")
         flat = samples.reshape(-1)
         measure.samples += len(mean)
         measure.mean_energy += energy
-        measure.energy += energy if channels == 1 else float(np.dot(flat, flat)) / channels
+        measure.energy += energy if channels == 1 else _energy(flat) / channels
         if tally.floating:
             measure.peak = max(measure.peak, float(flat.max()), -float(flat.min()))
         measure.digest.update(mean)
         yield Block(block.rate, mean)
+
+
+def _energy(samples: np.ndarray) -> float:
+    """Sum of squares. Not by BLAS, which would start threads in every decoding process."""
+    return float(np.einsum("i,i->", samples, samples))
 
 
 def resample(blocks: Iterable[Block], sample_rate: int) -> Iterator[np.ndarray]:

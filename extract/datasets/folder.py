@@ -43,7 +43,7 @@ from extract.manifest import (
     resolve_audio,
 )
 
-# What soundfile and audioread commonly decode; only consulted for names given without their ending.
+# What soundfile and PyAV commonly decode; only consulted for names given without their ending.
 SUFFIXES = frozenset(
     (
         ".aac",

@@ -115,7 +115,7 @@ def extract_clips(
         disk_full_explained(path),
     ):
         found = compare(writer.status, writer.audio, sources, config.check)
-        writer.reopen(found.changed)
+        writer.reopen(list(found.changed))
         if config.retry_failed:
             writer.retry_failed()
         for row in np.flatnonzero(writer.status == PENDING).tolist():

@@ -113,15 +113,15 @@ def _scan_one(data: Data, start: int, stop: int, stray: int) -> tuple[Stream, in
     if header is None:
         count.frames, count.audio = 1, size
     place = start + size
-    known: dict[bytes, tuple[Format, int] | None] = {}
+    sizes: dict[bytes, int] = {}  # of frames by their first bytes; 0: another format, or none
     width = 7 if form.name == "aac" else 4
     while place < stop:
-        head = bytes(data[place : place + width])
-        if head not in known:
-            known[head] = parse_header(head)
-        parsed = known[head]
-        if parsed is not None and parsed[0] == form:
-            size = parsed[1]
+        head = data[place : place + width]
+        if head not in sizes:
+            parsed = parse_header(head)
+            sizes[head] = parsed[1] if parsed is not None and parsed[0] == form else 0
+        size = sizes[head]
+        if size:
             if next_header < place + size:
                 if next_header >= 0 and _vbr_header(data, place, form, size) is not None:
                     break
@@ -139,7 +139,7 @@ def _scan_one(data: Data, start: int, stop: int, stray: int) -> tuple[Stream, in
             continue
         if data[place : place + 4] in _NEXT or data[place + 4 : place + 8] == b"ftyp":
             break
-        if parsed is not None and _begins(data, place, stop):
+        if _begins(data, place, stop):
             break  # another format: another stream
         found = first_frame(data, place + 1, stop)
         gap = (found if found >= 0 else stop) - place
