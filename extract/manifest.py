@@ -8,6 +8,7 @@ standard library, so that `fsprobe` may import it.
 import collections
 import csv
 import math
+import os
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
@@ -181,18 +182,19 @@ def rank_tags(manifest: Manifest) -> list[tuple[str, int]]:
 
 
 def resolve_audio(audio_root: str | Path, path: str) -> Path:
-    """The file of a manifest path. Raises InputError if it leads out of audio_root (symbolic links
-    followed).
+    """The place of a manifest path. Raises InputError if it is absolute or leads out of audio_root
+    by `..`.
+
+    A symbolic link inside the root may lead anywhere: that is how caches and git-annex keep files.
     """
-    root = Path(audio_root).resolve()
-    full = (root / path).resolve()
-    if not path or not full.is_relative_to(root) or full == root:
+    normal = Path(os.path.normpath(path))
+    if not path or normal == Path() or normal.parts[0] == ".." or normal.is_absolute():
         raise InputError(
             f"path {path!r} leads out of --audio_root {audio_root}; paths must lie below it"
             if path
             else "empty path: this clip has no audio"
         )
-    return full
+    return Path(audio_root).resolve() / normal
 
 
 def check_clip_id(clip_id: str, where: str) -> None:

@@ -5,9 +5,10 @@
 
 Clips with an empty split are left out: they are never used. The same command again goes on where
 this one was stopped, in whatever way. A clip that cannot be decoded is listed in STORE/failures.csv
-with the reason, the run goes on and ends with exit code 1; --retry_failed tries such clips again,
-once the files are mended. On a cluster, --num_shards=8 --shard_index=0 … 7 run as eight jobs into
-one store. Check a store with extract.verify.
+with the reason, the run goes on and ends with exit code 1; a file that changes afterwards is
+extracted again by the same command, and --retry_failed tries all that failed again. What is odd
+but no failure is listed in STORE/notes.csv. On a cluster, --num_shards=8 --shard_index=0 … 7 run as
+eight jobs into one store. Check a store with extract.verify.
 """
 
 import dataclasses
@@ -19,7 +20,8 @@ from absl import flags
 from extract import embeddings
 from extract.errors import InputError
 from extract.manifest import read_manifest
-from extract.pipeline.extract_clips import RunConfig, extract_clips
+from extract.pipeline.extract_clips import ON_TRUNCATED, RunConfig, extract_clips
+from extract.pipeline.sources import CHECKS
 from extract.shell import run
 
 DEFAULTS = RunConfig()
@@ -36,6 +38,20 @@ flags.DEFINE_bool("keep_frames", DEFAULTS.keep_frames, "Store the frames too, as
 flags.DEFINE_integer("num_shards", DEFAULTS.num_shards, "Jobs that share the work.")
 flags.DEFINE_integer("shard_index", DEFAULTS.shard_index, "Which of them this is, from 0.")
 flags.DEFINE_bool("retry_failed", DEFAULTS.retry_failed, "Try clips again that failed before.")
+flags.DEFINE_enum(
+    "on_truncated",
+    DEFAULTS.on_truncated,
+    ON_TRUNCATED,
+    "A file that is damaged, or holds less audio than it states: the clip fails, or what is left "
+    "is accepted and listed in STORE/notes.csv.",
+)
+flags.DEFINE_enum(
+    "check",
+    DEFAULTS.check,
+    CHECKS,
+    "Files that changed since they were extracted are extracted again: found by size and time, or "
+    "by hash, which reads them all.",
+)
 # Options of a model; None leaves them to its own default.
 PRETRAINED = ("vggish", "openl3", "passt")
 OPTIONS = {
@@ -94,6 +110,10 @@ def main() -> int:
             file=sys.stderr,
         )
         raise
+    if summary.changed:
+        print(f"{summary.changed} files had changed since they were extracted: extracted again")
+    if summary.gone:
+        print(f"{summary.gone} files are not there any more; what was made from them is kept")
     print(f"{embedding.name}: {summary.done} clips in {summary.path}")
     if summary.failed:
         print(

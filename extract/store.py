@@ -14,6 +14,24 @@ strictly.
     frame_offsets.npy        int64   [clip, 2]      --keep_frames: a clip's first and one past its
     last frame
 
+A store of `extract.run` also says what the rows were made from (one made before these files existed
+opens all the same; `extract.verify` says what it lacks):
+
+    seconds.npy              float32 [clip]         seconds of audio decoded; 0 of failed clips
+    promised.npy             float32 [clip]         seconds that the file, or the manifest, states
+    decoder.npy              uint8   [clip]         which decoder made the row: its place in
+    DECODERS
+    audio_sha256.npy         uint8   [clip, 32]     SHA-256 of the decoded samples: the mean of the
+    channels as float32 at the file's own rate, so that it is the same in every store
+    source.npy               int64   [clip, 2]      the file's size (bytes) and modification time
+    (nanoseconds)
+    source_sha256.npy        uint8   [clip, 32]     SHA-256 of the file
+    paths.txt                one path per row, as in the manifest
+    notes.csv                clip_id, note          what is odd but no failure; a clip may have
+    several
+
+Zeros stand where a row has no such thing: it is pending, or was made before the file existed.
+
 An imported array has width dim instead of 2*dim (aggregation `none`). A store made in shards is a
 directory of `shard-00000-of-00004` directories, each a store of consecutive clips; together they
 open as one.
@@ -26,7 +44,7 @@ import json
 import mmap
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +53,16 @@ import numpy as np
 from extract.errors import InputError
 
 FORMAT_VERSION = 1
+DECODERS = ("", "soundfile", "PyAV")
+# name → dtype and what follows the first axis, of the arrays about audio
+AUDIO_ARRAYS: dict[str, tuple[Any, tuple[int, ...]]] = {
+    "seconds": (np.float32, ()),
+    "promised": (np.float32, ()),
+    "decoder": (np.uint8, ()),
+    "audio_sha256": (np.uint8, (32,)),
+    "source": (np.int64, (2,)),
+    "source_sha256": (np.uint8, (32,)),
+}
 PENDING, DONE, FAILED = 0, 1, 2
 WIDTHS = {"mean_std": 2, "none": 1}  # aggregation → width of a row in units of dim
 _SAME = (
@@ -48,6 +76,7 @@ _SAME = (
     "keep_frames",
     "clips_sha256",
 )  # what all shards of a store share
+PASSING = ("decoding", "fsprobe")  # parts of provenance that may change while a store is made
 _SHARD = re.compile(r"shard-(\d{5})-of-(\d{5})")
 
 
@@ -93,6 +122,25 @@ class Store:
     features_framenorm: np.ndarray | Stacked
     frames: tuple[np.ndarray, ...] = ()  # one per shard, as are the offsets into it
     frame_offsets: tuple[np.ndarray, ...] = ()
+    audio: Mapping[str, np.ndarray] = field(default_factory=dict)  # AUDIO_ARRAYS that it has
+    paths: tuple[str, ...] | None = None  # of the clips' files, below the audio root
+
+    @property
+    def seconds(self) -> np.ndarray | None:
+        """float32 `[clip]`: seconds of audio decoded; None if the store is older than that."""
+        return self.audio.get("seconds")
+
+    @property
+    def audio_hashes(self) -> dict[str, str]:
+        """clip_id → SHA-256 (hex) of its decoded samples, of all clips that are done and have one.
+
+        Equal hashes are the same audio. Empty for imported arrays and for old stores.
+        """
+        digests = self.audio.get("audio_sha256")
+        if digests is None:
+            return {}
+        rows = np.flatnonzero((self.status == DONE) & digests.any(axis=1)).tolist()
+        return {self.clip_ids[row]: digests[row].tobytes().hex() for row in rows}
 
     @property
     def name(self) -> str:
@@ -187,7 +235,13 @@ def _open_single(path: Path) -> Store:
             load_array(path / "frames.npy", np.float16, (None, dim), growing=not meta["checksums"]),
         )
         offsets = (load_array(path / "frame_offsets.npy", np.int64, (rows, 2)),)
-    return Store(path, meta, clip_ids, status, features, framenorm, frames, offsets)
+    audio = {
+        name: np.array(load_array(path / f"{name}.npy", dtype, (rows, *rest)))
+        for name, (dtype, rest) in AUDIO_ARRAYS.items()
+        if (path / f"{name}.npy").exists()
+    }
+    paths = read_paths(path / "paths.txt", rows)
+    return Store(path, meta, clip_ids, status, features, framenorm, frames, offsets, audio, paths)
 
 
 def _stack(path: Path, shards: list[Store]) -> Store:
@@ -195,7 +249,7 @@ def _stack(path: Path, shards: list[Store]) -> Store:
     for shard in shards[1:]:
         for key in _SAME:
             here, there = shard.meta.get(key), first.meta.get(key)
-            if here != there:
+            if here != there and not (key == "provenance" and same_provenance(here, there)):
                 raise InputError(
                     f"{shard.path}: {key} is {here!r}, but {there!r} in {first.path.name}; "
                     "all shards of a store must come from the same manifest and options"
@@ -225,7 +279,36 @@ def _stack(path: Path, shards: list[Store]) -> Store:
         Stacked([np.asanyarray(shard.features_framenorm) for shard in shards]),
         tuple(array for shard in shards for array in shard.frames),
         tuple(array for shard in shards for array in shard.frame_offsets),
+        {
+            name: np.concatenate([shard.audio[name] for shard in shards])
+            for name in AUDIO_ARRAYS
+            if all(name in shard.audio for shard in shards)
+        },
+        _joined_paths(shards),
     )
+
+
+def same_provenance(one: Any, other: Any) -> bool:
+    """Are rows of both the same but for rounding? fsprobe's version may differ; of the decoders,
+    those that both name must be the same (stores of before PyAV name audioread in its place).
+    """
+    if not isinstance(one, dict) or not isinstance(other, dict):
+        return False
+    decoding = [part.get("decoding") or {} for part in (one, other)]
+    if not all(isinstance(part, dict) for part in decoding):
+        return False
+    rest = [{key: part[key] for key in part if key not in PASSING} for part in (one, other)]
+    shared = decoding[0].keys() & decoding[1].keys()
+    return rest[0] == rest[1] and all(decoding[0][key] == decoding[1][key] for key in shared)
+
+
+def _joined_paths(shards: list[Store]) -> tuple[str, ...] | None:
+    paths: list[str] = []
+    for shard in shards:
+        if shard.paths is None:
+            return None
+        paths += shard.paths
+    return tuple(paths)
 
 
 def read_meta(path: Path) -> dict[str, Any]:
@@ -285,6 +368,22 @@ def read_clip_ids(
             raise InputError(f"{path}, line {number + 1}: empty clip_id; {fix}")
     _check_unique(clip_ids, path)
     return clip_ids
+
+
+def read_paths(path: Path, rows: int) -> tuple[str, ...] | None:
+    """The lines of a paths.txt; None if there is no such file. Raises InputError."""
+    try:
+        lines = path.read_text(encoding="utf-8").split("\n")
+    except FileNotFoundError:
+        return None
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: not UTF-8 ({error}); restore it or extract again") from None
+    if len(lines) != rows + 1 or lines[-1]:
+        raise InputError(
+            f"{path}: {len(lines) - 1} lines, but clip_ids.txt has {rows}; restore it or extract "
+            "again"
+        )
+    return tuple(lines[:-1])
 
 
 def _check_unique(clip_ids: Sequence[str], path: Path) -> None:

@@ -1,21 +1,39 @@
 """Check a store from end to end.
 
     python -m extract.verify --store=stores/logmel
+    python -m extract.verify --store=stores/logmel --audio_root=audio --manifest=manifest.csv
 
 Reads everything: formats, shapes and ids, every status, the values of every finished clip (no NaN,
 no Inf), the frames' offsets, failures.csv against the statuses, and the checksums of a complete
-store. A store that is still being filled is fine as far as it goes. Exit code 0: no problem found;
-2: the first problem, and how many there are.
+store. A store that is still being filled is fine as far as it goes. Then it says how many seconds
+the clips have, and which are shorter than promised. With --audio_root, files are compared with what
+was recorded of them when they were extracted; with --manifest, the same audio in several splits is
+named. Exit code 0: no problem found; 1: files have changed or are gone; 2: the first problem, and
+how many there are.
 """
+
+from pathlib import Path
 
 from absl import flags
 
 from extract.errors import InputError
+from extract.manifest import read_manifest
+from extract.pipeline.sources import CHECKS, compare, locate
 from extract.shell import run
-from extract.storage.check import verify
+from extract.storage.check import Report, duplicates, verify
+from extract.store import Store, open_store
 
 flags.DEFINE_string("store", None, "Directory of the store.")
+flags.DEFINE_string("audio_root", None, "Compare the store with the files below this directory.")
+flags.DEFINE_string("manifest", None, "manifest.csv: name the same audio in several splits.")
+flags.DEFINE_enum(
+    "check",
+    "stat",
+    CHECKS,
+    "With --audio_root: compare sizes and times, or the hash of every file.",
+)
 FLAGS = flags.FLAGS
+NAMED = 5  # before the rest is only counted
 
 
 def main() -> int:
@@ -27,16 +45,65 @@ def main() -> int:
             f" (and {len(report.problems) - 1} more problems)" if len(report.problems) > 1 else ""
         )
         raise InputError(f"{report.problems[0]}{more}; delete the store and extract it again")
+    print(_summary(report))
+    for remark in report.remarks:
+        print(f"{FLAGS.store}: {remark}")
+    store = open_store(FLAGS.store)
+    if FLAGS.manifest is not None:
+        _print_duplicates(store)
+    return _compare_files(store) if FLAGS.audio_root is not None else 0
+
+
+def _summary(report: Report) -> str:
     state = "incomplete: run the same extract.run again" if report.pending else "complete"
     sums = (
         f"{report.checksums} checksums agree" if report.checksums else "checksums not recorded yet"
     )
-    print(
+    return (
         f"{FLAGS.store}: {report.done} clips done and finite, {report.failed} failed with a "
-        f"reason, "
-        f"{report.pending} pending; {sums}; {state}"
+        f"reason, {report.pending} pending; {sums}; {state}"
     )
-    return 0
+
+
+def _print_duplicates(store: Store) -> None:
+    manifest = read_manifest(FLAGS.manifest)
+    if not store.audio_hashes:
+        print(f"{FLAGS.store}: holds no hashes of audio: the same audio cannot be found by it")
+        return
+    found = duplicates(store, dict(zip(manifest.clip_ids, manifest.splits, strict=True)))
+    for sentence in found:
+        print(f"{FLAGS.store}: {sentence}")
+    if not found:
+        print(f"{FLAGS.store}: no audio is in two splits")
+
+
+def _compare_files(store: Store) -> int:
+    """Say which files are not what they were; the exit code."""
+    if not Path(FLAGS.audio_root).is_dir():
+        raise InputError(f"--audio_root={FLAGS.audio_root}: no such directory")
+    if "source" not in store.audio or store.paths is None:
+        raise InputError(
+            f"{FLAGS.store}: was made before sizes and times of files were kept, or from no audio; "
+            "it cannot be compared with --audio_root"
+        )
+    sources = locate(FLAGS.audio_root, store.paths)
+    found = compare(store.status, store.audio, sources, FLAGS.check)
+    for rows, what in (
+        (
+            found.changed,
+            "files have changed since they were extracted (the same extract.run "
+            "extracts them again)",
+        ),
+        (found.gone, "files are not there any more"),
+    ):
+        if rows:
+            named = ", ".join(repr(store.clip_ids[row]) for row in rows[:NAMED])
+            print(f"{FLAGS.store}: {len(rows)} {what}: {named}{', …' if len(rows) > NAMED else ''}")
+    if found.unknown:
+        print(f"{FLAGS.store}: of {found.unknown} clips no size and time were kept")
+    if not found.changed and not found.gone:
+        print(f"{FLAGS.store}: the files below {FLAGS.audio_root} are those it was made from")
+    return int(bool(found.changed or found.gone))
 
 
 if __name__ == "__main__":

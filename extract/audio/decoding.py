@@ -1,61 +1,97 @@
-"""Decode, down-mix, resample: an audio file → mono float32 at a rate in Hz.
+"""Decode, down-mix, resample: an audio file → mono float32 at a rate in Hz, all of it or a reason.
 
-soundfile (libsndfile) reads WAV, FLAC, Ogg, MP3 and more; what it does not know goes to audioread,
-which uses ffmpeg where that is installed: video files, AAC. Channels are averaged; soxr resamples
-at quality HQ. Samples keep the file's scale: integers map to [-1, 1), floating point stays as it
-is, and so does a DC offset.
+What a file holds is counted from its bytes first (`extract.audio.containers`), and what is decoded
+must agree to a frame or two of the codec: soundfile is tried, then PyAV (`extract.audio.readers`).
+A file that holds less than its header states, or bytes that are neither audio nor tags, is
+truncated; so is one that neither decoder gets whole. Files joined end to end are decoded one after
+the other, each at its own rate.
 
-Everything streams in blocks, so memory does not grow with the length of a file. Of a truncated
-file, what can still be decoded counts; an error inside the stream (FLAC reports one), no samples at
-all, NaN or Inf do not.
+Channels are averaged; soxr resamples at quality HQ. Samples keep the file's scale: integers map to
+[-1, 1), floating point stays as it is, and so does a DC offset. Everything streams in blocks, so
+memory does not grow with the length of a file.
 """
 
 import contextlib
 import importlib.metadata
-import tempfile
-from collections.abc import Iterable, Iterator
+import mmap
+from collections.abc import Generator, Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 
+from extract.audio import samples as stages
+from extract.audio.containers import Data, Stream, survey
+from extract.audio.readers import (
+    EXACT_SEEK,
+    READERS,
+    AudioError,
+    Block,
+    ByteRange,
+    Tally,
+    reason,
+    stated_seconds,
+)
+from extract.audio.truth import Held, Part, allowed_loss, check_part, disagreement, held
 from extract.errors import InputError
 from extract.files import is_disk_full
 
-QUALITY = "HQ"
-MIN_RATE, MAX_RATE = (
-    1_000,
-    768_000,
-)  # Hz; beyond, the header is damaged and would resample to gigabytes
-IN_MEMORY = 1 << 22  # samples, 87 s at 48 kHz; longer clips go through a scratch file
-_BLOCK = 1 << 18  # samples per channel decoded at a time
+Source = str | Path | bytes | IO[bytes]
 
 
-class AudioError(ValueError):
-    """The file gives no usable audio. The message is one line and leaves out the path."""
+class Decoded(NamedTuple):
+    """A clip. samples: float32 `[sample]`. seconds: decoded of it; promised: that its file, or the
+    manifest, says it has. decoder: the one that made it. digest: SHA-256 of the mono samples at the
+    file's own rate. notes: what is odd about it, each a sentence.
+    """
+
+    samples: np.ndarray
+    seconds: float
+    promised: float
+    decoder: str
+    digest: bytes
+    notes: tuple[str, ...] = ()
 
 
-def decode(path: str | Path, sample_rate: int, scratch: Path | None = None) -> np.ndarray:
-    """The file as float32 `[sample]`, at least one, at `sample_rate` Hz: a pure function of both.
+def decode(
+    path: Source,
+    sample_rate: int,
+    scratch: Path | None = None,
+    start: float | None = None,
+    duration: float | None = None,
+    on_truncated: str = "fail",
+) -> np.ndarray:
+    """The file as float32 `[sample]`, at least one, at `sample_rate` Hz: see `decode_clip`."""
+    return decode_clip(path, sample_rate, scratch, start, duration, on_truncated).samples
+
+
+def decode_clip(
+    path: Source,
+    sample_rate: int,
+    scratch: Path | None = None,
+    start: float | None = None,
+    duration: float | None = None,
+    on_truncated: str = "fail",
+) -> Decoded:
+    """A file, its bytes or a file object, or its part from `start` on for `duration` (seconds).
 
     With a directory `scratch`, a long clip comes as a read-only memory map of a file there, for the
-    caller to delete. Raises AudioError with the reason, or OSError if the disk of `scratch` is
-    full.
+    caller to delete. on_truncated: `fail`, or `accept` what is left. Raises AudioError with the
+    reason, or OSError if the disk of `scratch` is full.
     """
+    if on_truncated not in ("fail", "accept"):
+        raise InputError(f"on_truncated={on_truncated}: must be fail or accept")
+    part = Part(start or 0.0, duration)
     try:
-        if Path(path).stat().st_size == 0:
-            raise AudioError("empty file (0 bytes)")
-        with _open(Path(path)) as (rate, blocks):
-            if not MIN_RATE <= rate <= MAX_RATE:
-                raise AudioError(f"sample rate {rate} Hz is outside {MIN_RATE} to {MAX_RATE} Hz")
-            return _gather(_resample(blocks, rate, sample_rate), scratch)
+        with _opened(path) as (data, name):
+            return _decode(data, name, part, sample_rate, scratch, on_truncated == "accept")
     except AudioError:
         raise
     except OSError as error:
         if is_disk_full(error):
             raise
         raise AudioError(error.strerror or str(error)) from error
-    except Exception as error:  # decoders raise all kinds of things at damaged files
+    except Exception as error:  # scanners and decoders meet all kinds of damage
         raise AudioError(f"{type(error).__name__}: {error}") from error
 
 
@@ -64,11 +100,10 @@ def provenance() -> dict[str, Any]:
     missing.
     """
     try:
+        import av
         import soundfile
 
-        packages = {
-            name: importlib.metadata.version(name) for name in ("soundfile", "soxr", "audioread")
-        }
+        packages = {name: importlib.metadata.version(name) for name in ("soundfile", "soxr", "av")}
     except ImportError as error:
         raise InputError(
             f"{error}; decoding audio needs: pip install 'fsprobe[extract]'"
@@ -76,89 +111,135 @@ def provenance() -> dict[str, Any]:
     return {
         **packages,
         "libsndfile": soundfile.__libsndfile_version__,
-        "resampler": f"soxr {QUALITY}",
+        "libavcodec": ".".join(map(str, av.library_versions["libavcodec"])),
+        "resampler": f"soxr {stages.QUALITY}",
     }
 
 
 @contextlib.contextmanager
-def _open(path: Path) -> Iterator[tuple[int, Iterator[np.ndarray]]]:
-    """(sample rate in Hz, blocks float32 `[sample, channel]`)."""
-    import audioread
-    import soundfile
-
-    try:
-        file = soundfile.SoundFile(path)
-    except soundfile.LibsndfileError as error:
-        # what it says of junk named .mp3 is "File does not exist or is not a regular file"
-        why = (
-            "not audio"
-            if "does not exist" in error.error_string
-            else error.error_string.rstrip(".")
-        )
-    else:
-        with file:
-            yield file.samplerate, _soundfile_blocks(file)
+def _opened(path: Source) -> Iterator[tuple[Data, str | None]]:
+    """The bytes, mapped where they are a file's, and the file's absolute path."""
+    if not isinstance(path, str | Path):
+        data = path if isinstance(path, bytes) else path.read()
+        if not data:
+            raise AudioError("empty file (0 bytes)")
+        yield data, None
         return
-    try:
-        audio = audioread.audio_open(str(path))
-    except (audioread.DecodeError, EOFError):
-        raise AudioError(
-            f"no decoder reads it (libsndfile: {why}; with ffmpeg installed, audioread knows more "
-            "formats)"
-        ) from None
-    with audio:
-        yield audio.samplerate, _pcm16_blocks(audio, audio.channels)
+    with Path(path).open("rb") as file:
+        if file.seek(0, 2) == 0:
+            raise AudioError("empty file (0 bytes)")
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
+            yield mapped, str(Path(path).absolute())
 
 
-def _soundfile_blocks(file: Any) -> Iterator[np.ndarray]:
-    while len(block := file.read(_BLOCK, dtype="float32", always_2d=True)):
-        yield block
+def _decode(
+    data: Data, name: str | None, part: Part, sample_rate: int, scratch: Path | None, accept: bool
+) -> Decoded:
+    streams = survey(data)
+    total = held(streams, None if streams else stated_seconds(ByteRange(data, 0, len(data))))
+    if total.fault and not accept:
+        raise AudioError(f"truncated: {total.fault}")
+    check_part(part, total, accept)
+    faults: list[str] = []
+    longest: Decoded | None = None
+    for decoder in READERS:
+        tally, measure = Tally(), stages.Measure()
+        try:
+            blocks = _blocks(decoder, data, name, streams, part, tally)
+            array = _array(blocks, part, tally, measure, sample_rate, scratch)
+        except Exception as error:  # decoders raise all kinds of things at damaged files
+            if is_disk_full(error):
+                raise
+            faults.append(f"{decoder}: {reason(error)}")
+            continue
+        fault = disagreement(measure.decoded, measure.stopped, tally, total)
+        promised = part.duration or max(total.promised - part.start, 0) or measure.taken
+        notes = (
+            *(stream.note for stream in streams if stream.note),
+            *measure.notes(tally.floating),
+        )
+        found = Decoded(
+            array, measure.taken, promised, decoder, measure.digest.digest(), tuple(notes)
+        )
+        if not fault and not total.fault:
+            _keep(None, longest)
+            return found if part.duration is None else _complete(found, part.duration)
+        faults.append(f"{decoder} {fault}" if fault else total.fault)
+        longest = _keep(found, longest)
+    return _truncated(longest, faults, total, accept)
 
 
-def _pcm16_blocks(buffers: Iterable[bytes], channels: int) -> Iterator[np.ndarray]:
-    rest = b""
-    for buffer in buffers:
-        data = rest + bytes(buffer)
-        whole = len(data) - len(data) % (2 * channels)  # a buffer may end inside a sample
-        rest = data[whole:]
-        yield np.frombuffer(data[:whole], "<i2").reshape(-1, channels).astype(np.float32) / 32768
+def _complete(found: Decoded, duration: float) -> Decoded:
+    """A part, with a note if its file ends before it does; `check_part` has let it pass."""
+    if found.seconds >= duration - allowed_loss(duration):
+        return found
+    note = f"truncated, accepted: {found.seconds:.2f} s of the {duration:.2f} s that it should have"
+    return found._replace(notes=(note, *found.notes))
 
 
-def _resample(blocks: Iterable[np.ndarray], rate: int, sample_rate: int) -> Iterator[np.ndarray]:
-    """Mono float32 `[sample]` blocks at sample_rate Hz; the same samples whatever the blocks
-    are.
-    """
-    import soxr
+def _truncated(longest: Decoded | None, faults: list[str], total: Held, accept: bool) -> Decoded:
+    """The longest attempt if that is accepted, else AudioError with what was wrong with each."""
+    said = "; ".join(dict.fromkeys(faults))
+    if longest is not None and accept:
+        note = f"truncated, accepted: {longest.seconds:.2f} s; {said}"
+        return longest._replace(notes=(note, *longest.notes))
+    _keep(None, longest)
+    if longest is not None:
+        raise AudioError(f"truncated: {said} ({total.counted})")
+    reasons = {fault.partition(": ")[2] for fault in faults}
+    if len(reasons) == 1:
+        raise AudioError(reasons.pop())
+    raise AudioError(f"no decoder reads it ({said})")
 
-    stream = soxr.ResampleStream(rate, sample_rate, 1, dtype="float32", quality=QUALITY)
-    for block in blocks:
-        mono = np.ascontiguousarray(block.mean(axis=1, dtype=np.float32))
-        if not np.isfinite(mono).all():
-            raise AudioError("NaN or Inf samples")
-        yield mono if rate == sample_rate else stream.resample_chunk(mono)
-    if rate != sample_rate:
-        yield stream.resample_chunk(np.zeros(0, np.float32), last=True)
+
+def _keep(found: Decoded | None, longest: Decoded | None) -> Decoded | None:
+    """The longer of two attempts; the other's scratch file is deleted."""
+    if found is None or (longest is not None and longest.seconds >= found.seconds):
+        found, longest = longest, found
+        if longest is None:
+            return found
+    if longest is not None:
+        stages.discard(longest.samples)
+    return found
 
 
-def _gather(blocks: Iterable[np.ndarray], scratch: Path | None) -> np.ndarray:
-    """The blocks end to end, in memory or, where they are many, as a memory map of a file in
-    scratch.
-    """
-    held: list[np.ndarray] = []
-    count = 0
-    with contextlib.ExitStack() as stack:
-        file = None
-        for block in blocks:
-            count += len(block)
-            held.append(block)
-            if scratch is not None and count > IN_MEMORY:
-                if file is None:
-                    scratch.mkdir(parents=True, exist_ok=True)
-                    file = stack.enter_context(
-                        tempfile.NamedTemporaryFile(dir=scratch, delete=False)
-                    )
-                file.writelines(block.tobytes() for block in held)
-                held.clear()
-    if not count:
-        raise AudioError("no audio samples")
-    return np.concatenate(held) if file is None else np.memmap(file.name, np.float32, mode="r")
+def _blocks(
+    decoder: str,
+    data: Data,
+    name: str | None,
+    streams: tuple[Stream, ...],
+    part: Part,
+    tally: Tally,
+) -> Generator[Block]:
+    """What a decoder makes of the streams, one after the other, or of the whole file."""
+    read = READERS[decoder]
+    if not streams:
+        path = name if decoder == "soundfile" else None
+        yield from read(path or ByteRange(data, 0, len(data)), tally, 0.0)
+        return
+    for stream in streams:
+        alone = len(streams) == 1
+        seeks = alone and decoder == "soundfile" and stream.container in EXACT_SEEK
+        whole_file = name if alone and decoder == "soundfile" else None
+        source = whole_file or ByteRange(data, stream.start, stream.stop)
+        for block in read(source, tally, part.start if seeks else 0.0):
+            short = tally.announced is not None and (
+                tally.announced < stream.seconds - stream.slack - allowed_loss(stream.seconds)
+            )
+            if decoder == "soundfile" and short:  # it never reads beyond what it announces
+                raise AudioError(f"takes it for {tally.announced:.2f} s of {stream.seconds:.2f} s")
+            yield block
+
+
+def _array(
+    blocks: Generator[Block],
+    part: Part,
+    tally: Tally,
+    measure: stages.Measure,
+    sample_rate: int,
+    scratch: Path | None,
+) -> np.ndarray:
+    inside = stages.cut(blocks, part, measure)
+    mono = stages.mix_down(inside, tally, measure)
+    with contextlib.closing(blocks):
+        return stages.gather(stages.resample(mono, sample_rate), scratch)

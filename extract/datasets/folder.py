@@ -27,6 +27,7 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
+from extract.audio.finding import Found, find_audio
 from extract.datasets.splits import SplitConfig, check_splits, draw_splits
 from extract.datasets.tags import TagStyle, clean, doubts, one_spelling, read_tags
 from extract.errors import InputError
@@ -42,7 +43,7 @@ from extract.manifest import (
     resolve_audio,
 )
 
-# What soundfile and audioread commonly decode; only consulted for names given without their ending.
+# What soundfile and PyAV commonly decode; only consulted for names given without their ending.
 SUFFIXES = frozenset(
     (
         ".aac",
@@ -124,10 +125,10 @@ def _read_rows(
     ids = table.get("clip_id", table[column])
     for clip_id, place in zip(ids, where, strict=True):
         check_clip_id(clip_id, place)
-    paths = _locate(table[column], audio_root, where)
+    tell = partial(_tell, note, tags_csv)
+    paths = _locate(table[column], audio_root, where, tell)
     files = [os.path.normpath(path) for path in paths]
     tracks = map(clean, table["track"]) if "track" in table else files if "start" in table else ()
-    tell = partial(_tell, note, tags_csv)
     manifest = Manifest(
         clip_ids=tuple(ids),
         paths=tuple(paths),
@@ -163,14 +164,22 @@ def _parse(
     return tuple(parse(text, where=place) for text, place in zip(texts, where, strict=False))
 
 
-def _locate(names: Sequence[str], audio_root: str | Path, where: Sequence[str]) -> list[str]:
+def _locate(
+    names: Sequence[str],
+    audio_root: str | Path,
+    where: Sequence[str],
+    tell: Callable[[str], None],
+) -> list[str]:
     """Each file's path below the root. Raises InputError with the first that is missing and their
     number.
+
+    tell: is told how many names are spelt otherwise on this disk, and the first.
     """
     root = Path(audio_root).resolve()
     stems: dict[str, list[str]] | None = None
     paths: list[str] = []
-    missing: list[int] = []
+    missing: list[tuple[int, str]] = []
+    respelt: list[str] = []
     for row, name in enumerate(names):
         check_path(name, where[row])
         try:
@@ -178,7 +187,11 @@ def _locate(names: Sequence[str], audio_root: str | Path, where: Sequence[str]) 
         except InputError as error:
             raise InputError(f"{where[row]}: {error}") from None
         path = Path(name).as_posix()
-        if not full.is_file():
+        alike, hint = _alike(root, name) if not full.is_file() else (None, "")
+        if alike is not None:
+            path = alike.name
+            respelt.append(alike.note)
+        elif not full.is_file():
             stems = _audio_by_stem(root) if stems is None else stems
             found = stems.get(os.path.normpath(path), [])
             if len(found) > 1:
@@ -186,15 +199,27 @@ def _locate(names: Sequence[str], audio_root: str | Path, where: Sequence[str]) 
                     f"{where[row]}: {name!r} fits {' and '.join(found)}; write which is meant"
                 )
             path = found[0] if found else path
-            missing += [] if found else [row]
+            missing += [] if found else [(row, hint)]
         paths.append(path)
     if missing:
-        hint = "" if stems else "; there is no audio at all below it"
+        row, hint = missing[0]
+        hint = hint if stems else "; there is no audio at all below it"
         raise InputError(
-            f"{where[missing[0]]}: no file {names[missing[0]]!r} below {audio_root}{hint} "
+            f"{where[row]}: no file {names[row]!r} below {audio_root}{hint} "
             f"({len(missing)} of {len(names)} clips have none)"
         )
+    if respelt:
+        tell(f"{len(respelt)} names are spelt otherwise on this disk; for one, {respelt[0]}")
     return paths
+
+
+def _alike(root: Path, name: str) -> tuple[Found | None, str]:
+    """The only file whose name is spelt a little otherwise, or what to say of the nearest."""
+    try:
+        found = find_audio(root, name)
+    except InputError as error:
+        return None, "".join(str(error).partition("; ")[1:])
+    return (found, "") if found.path.is_file() else (None, "")
 
 
 def _audio_by_stem(root: Path) -> dict[str, list[str]]:

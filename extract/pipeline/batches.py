@@ -11,14 +11,13 @@ clip are embedded.
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import Self
 
 import numpy as np
 
 from extract.embeddings import Embedding
-from extract.pipeline.workers import Job, Result, outcomes
+from extract.pipeline.workers import Job, Result, Task, outcomes
 from extract.shell import signals_deferred
 from extract.store import PENDING
 
@@ -28,9 +27,9 @@ _IN_FLIGHT = 2  # batches on the device at a time: it computes one while the nex
 
 def clip_frames(
     embedding: Embedding,
-    paths: Sequence[Path | None],
+    tasks: Sequence[Task | None],
     status: np.ndarray,
-    scratch: Path,
+    job: Job,
     num_workers: int,
     batch_size: int,
     check: Callable[[], None],
@@ -38,34 +37,33 @@ def clip_frames(
     """(row, frames or reason) for every pending row, in row order but for failures, which may come
     earlier.
 
-    Pending rows have a path. check: called between batches and while waiting; raises to stop
-    (`signals_deferred`).
+    Pending rows have a task. job: how clips are decoded. check: called between batches and while
+    waiting; raises to stop (`signals_deferred`).
     """
     if embedding.windows is not None:
-        yield from _by_windows(embedding, paths, status, scratch, num_workers, batch_size, check)
+        yield from _by_windows(embedding, tasks, status, job, num_workers, batch_size, check)
         return
     assert embedding.clip_frames is not None
-    job = Job(
-        embedding.sample_rate, scratch, embedding.clip_frames if embedding.in_workers else None
-    )
+    if embedding.in_workers:
+        job = replace(job, clip_frames=embedding.clip_frames)
     rows = np.flatnonzero(status == PENDING).tolist()
-    with closing(outcomes(_existing(paths, rows), job, num_workers, check)) as stream:
+    with closing(outcomes(_existing(tasks, rows), job, num_workers, check)) as stream:
         for row, result in zip(rows, stream, strict=True):
             check()
-            if not embedding.in_workers and not isinstance(result, str):
-                result = embedding.clip_frames(result)
+            if not embedding.in_workers and result.array is not None:
+                result = result._replace(array=embedding.clip_frames(result.array))
             yield row, result
 
 
-def _existing(paths: Sequence[Path | None], rows: Sequence[int]) -> list[Path]:
-    return [path for row in rows if (path := paths[row]) is not None]
+def _existing(tasks: Sequence[Task | None], rows: Sequence[int]) -> list[Task]:
+    return [task for row in rows if (task := tasks[row]) is not None]
 
 
 def _by_windows(
     embedding: Embedding,
-    paths: Sequence[Path | None],
+    tasks: Sequence[Task | None],
     status: np.ndarray,
-    scratch: Path,
+    job: Job,
     num_workers: int,
     batch_size: int,
     check: Callable[[], None],
@@ -74,26 +72,33 @@ def _by_windows(
     touched = {int(row) // GROUP for row in np.flatnonzero(status == PENDING)}
     # failed rows too: one may have failed by its frames, and then its windows had a place in the
     # batches
-    rows = [row for row, path in enumerate(paths) if row // GROUP in touched and path is not None]
+    rows = [row for row, task in enumerate(tasks) if row // GROUP in touched and task is not None]
     group = -1
+    results: dict[int, Result] = {}  # of clips whose frames are not all there yet
     with (
         Batcher(embedding, batch_size, check) as batcher,
-        closing(
-            outcomes(
-                _existing(paths, rows), Job(embedding.sample_rate, scratch), num_workers, check
-            )
-        ) as stream,
+        closing(outcomes(_existing(tasks, rows), job, num_workers, check)) as stream,
     ):
         for row, result in zip(rows, stream, strict=True):
             if row // GROUP != group:
-                yield from batcher.flush()
+                yield from _with_frames(batcher.flush(), results)
                 group = row // GROUP
             pending = bool(status[row] == PENDING)
-            if not isinstance(result, str):
-                yield from batcher.add(row, embedding.windows(result), pending)
+            if result.array is not None:
+                if pending:
+                    results[row] = result._replace(array=None)
+                windows = embedding.windows(result.array)
+                yield from _with_frames(batcher.add(row, windows, pending), results)
             elif pending:
                 yield row, result
-        yield from batcher.flush()
+        yield from _with_frames(batcher.flush(), results)
+
+
+def _with_frames(
+    finished: Iterator[tuple[int, np.ndarray]], results: dict[int, Result]
+) -> Iterator[tuple[int, Result]]:
+    for row, frames in finished:
+        yield row, results.pop(row)._replace(array=frames)
 
 
 @dataclass

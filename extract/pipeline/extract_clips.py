@@ -6,8 +6,9 @@ import hashlib
 import importlib.metadata
 import os
 import sys
+from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,15 +20,17 @@ from extract.errors import InputError
 from extract.manifest import Manifest, resolve_audio
 from extract.pipeline.aggregate import summarise
 from extract.pipeline.batches import clip_frames
-from extract.pipeline.workers import Result
+from extract.pipeline.sources import CHECKS, Source, compare, locate
+from extract.pipeline.workers import Job, Result, Task
 from extract.shell import signals_deferred
-from extract.storage.files import StoreSpec, disk_full_explained
+from extract.storage.files import AudioRecord, StoreSpec, disk_full_explained
 from extract.storage.writer import StoreWriter
 from extract.store import DONE, FAILED, PENDING, find_shards, shard_name
 
 _LARGEST_BATCH = (
     4096  # windows; a larger one is a slip, and would take gigabytes for each of its copies
 )
+ON_TRUNCATED = ("fail", "accept")
 
 
 def _num_cores() -> int:
@@ -37,7 +40,8 @@ def _num_cores() -> int:
 @dataclass(frozen=True)
 class RunConfig:
     """num_workers: decoding processes. batch_size: windows per batch; 0 is the embedding's own
-    choice.
+    choice. on_truncated: a file that is damaged or ends early may `fail`, or `accept` what is left.
+    check: how files that changed are found, by size and time (`stat`) or by `hash`.
     """
 
     num_workers: int = field(default_factory=lambda: min(8, _num_cores()))
@@ -46,11 +50,16 @@ class RunConfig:
     num_shards: int = 1
     shard_index: int = 0
     retry_failed: bool = False
+    on_truncated: str = "fail"
+    check: str = "stat"
 
     def __post_init__(self) -> None:
         for name, least in (("num_workers", 1), ("batch_size", 0), ("num_shards", 1)):
             if getattr(self, name) < least:
                 raise InputError(f"--{name}={getattr(self, name)}: must be at least {least}")
+        for name, choices in (("on_truncated", ON_TRUNCATED), ("check", CHECKS)):
+            if getattr(self, name) not in choices:
+                raise InputError(f"--{name}={getattr(self, name)}: must be {' or '.join(choices)}")
         if self.batch_size > _LARGEST_BATCH:
             raise InputError(f"--batch_size={self.batch_size}: must be at most {_LARGEST_BATCH}")
         if not 0 <= self.shard_index < self.num_shards:
@@ -61,11 +70,16 @@ class RunConfig:
 
 
 class Summary(NamedTuple):
-    """What a store holds after a run. path: of the shard, if the store has several."""
+    """What a store holds after a run. path: of the shard, if the store has several. changed: rows
+    made again because their file is another than it was. gone: done rows whose file is not there
+    any more; they are kept.
+    """
 
     path: Path
     done: int
     failed: int
+    changed: int = 0
+    gone: int = 0
 
 
 def extract_clips(
@@ -81,8 +95,6 @@ def extract_clips(
     Raises InputError, before anything is written, on paths that leave audio_root, on a store that
     was begun differently or is in use; and on a full disk.
     """
-    from tqdm import tqdm
-
     clips = manifest.used()
     _check_audio(clips, audio_root)
     first, last = (
@@ -96,72 +108,95 @@ def extract_clips(
             f"without "
             f"a clip: {len(clips)} have a split; use fewer shards"
         )
-    paths = [Path(audio_root) / name if name else None for name in shard.paths]
+    sources = locate(audio_root, shard.paths)
     path = _shard_path(Path(store), config)
     with (
-        StoreWriter(path, _spec(clips, embedding, config), shard.clip_ids) as writer,
+        StoreWriter(path, _spec(clips, embedding, config), shard.clip_ids, shard.paths) as writer,
         disk_full_explained(path),
     ):
+        found = compare(writer.status, writer.audio, sources, config.check)
+        writer.reopen(list(found.changed))
         if config.retry_failed:
             writer.retry_failed()
         for row in np.flatnonzero(writer.status == PENDING).tolist():
-            if paths[row] is None:
-                writer.fail(row, "no path in the manifest")
+            if sources[row].path is None:
+                writer.fail(row, sources[row].reason, AudioRecord())
         writer.commit()
-        status = writer.status.copy()
-        with (
-            signals_deferred() as stop_if_told,
-            tqdm(
-                total=len(paths),
-                initial=int((status != PENDING).sum()),
-                desc=embedding.name,
-                unit=" clips",
-                dynamic_ncols=True,
-                mininterval=0.5 if sys.stderr.isatty() else 30,
-            ) as bar,
-            closing(
-                clip_frames(
-                    embedding,
-                    paths,
-                    status,
-                    writer.scratch,
-                    config.num_workers,
-                    config.batch_size or embedding.batch_size,
-                    stop_if_told,
-                )
-            ) as stream,
-        ):
-            for row, frames in stream:
-                _take(writer, row, frames)
-                bar.update()
+        _run(writer, embedding, _tasks(shard, sources), config)
         writer.finish()
-        return Summary(
-            path, int((writer.status == DONE).sum()), int((writer.status == FAILED).sum())
+        done, failed = (int((writer.status == code).sum()) for code in (DONE, FAILED))
+        return Summary(path, done, failed, len(found.changed), len(found.gone))
+
+
+def _tasks(clips: Manifest, sources: Sequence[Source]) -> list[Task | None]:
+    """What is to be decoded for each clip; None where there is no file."""
+    nothing = (None,) * len(clips)
+    return [
+        None if source.path is None else Task(source.path, start, duration, source.note)
+        for source, start, duration in zip(
+            sources, clips.starts or nothing, clips.durations or nothing, strict=True
         )
+    ]
 
 
-def _take(writer: StoreWriter, row: int, frames: Result) -> None:
-    if isinstance(frames, str):
-        writer.fail(row, frames)
+def _run(
+    writer: StoreWriter, embedding: Embedding, tasks: Sequence[Task | None], config: RunConfig
+) -> None:
+    """Extract what is pending."""
+    from tqdm import tqdm
+
+    status = writer.status.copy()
+    job = Job(embedding.sample_rate, writer.scratch, on_truncated=config.on_truncated)
+    with (
+        signals_deferred() as stop_if_told,
+        tqdm(
+            total=len(tasks),
+            initial=int((status != PENDING).sum()),
+            desc=embedding.name,
+            unit=" clips",
+            dynamic_ncols=True,
+            mininterval=0.5 if sys.stderr.isatty() else 30,
+        ) as bar,
+        closing(
+            clip_frames(
+                embedding,
+                tasks,
+                status,
+                job,
+                config.num_workers,
+                config.batch_size or embedding.batch_size,
+                stop_if_told,
+            )
+        ) as stream,
+    ):
+        for row, result in stream:
+            _take(writer, row, result)
+            bar.update()
+
+
+def _take(writer: StoreWriter, row: int, result: Result) -> None:
+    frames = result.array
+    if frames is None:
+        writer.fail(row, result.reason, result.audio)
         return
+    failed = replace(result.audio, seconds=0.0, decoder="", audio_sha256=b"")
     kept = None
     if writer.spec.keep_frames:
         with np.errstate(over="ignore"):
             kept = frames.astype(np.float16)
     if not np.isfinite(frames).all():
-        writer.fail(row, "the embedding is NaN or Inf")
+        writer.fail(row, "the embedding is NaN or Inf", failed)
     elif kept is not None and not np.isfinite(kept).all():
-        writer.fail(row, "a frame is beyond float16; extract without --keep_frames")
+        writer.fail(row, "a frame is beyond float16; extract without --keep_frames", failed)
     else:
-        writer.write(row, *summarise(frames), kept)
+        writer.write(row, *summarise(frames), kept, result.audio)
 
 
 def _spec(clips: Manifest, embedding: Embedding, config: RunConfig) -> StoreSpec:
-    digest = hashlib.sha256(
-        "".join(
-            f"{clip}\t{path}\n" for clip, path in zip(clips.clip_ids, clips.paths, strict=True)
-        ).encode()
-    ).hexdigest()
+    columns: list[tuple[Any, ...]] = [clips.clip_ids, clips.paths]
+    columns += [column for column in (clips.starts, clips.durations) if any(column)]
+    lines = ("\t".join(map(str, clip)) + "\n" for clip in zip(*columns, strict=True))
+    digest = hashlib.sha256("".join(lines).encode()).hexdigest()
     provenance: dict[str, Any] = {
         **embedding.provenance,
         "decoding": audio.provenance(),
@@ -206,10 +241,11 @@ def _check_audio(clips: Manifest, audio_root: str | Path) -> None:
             "the manifest has no audio paths; features that you have already go through "
             "extract.import_arrays"
         )
-    if not any(file.exists() for file in files):
+    first = next(path for path in clips.paths if path)
+    if not any(file.exists() for file in files) and locate(audio_root, [first])[0].path is None:
         raise InputError(
             f"--audio_root={audio_root}: none of the {len(files)} files of the manifest is there, "
-            f"{clips.paths[0]!r} for one; is it the right directory?"
+            f"{first!r} for one; is it the right directory?"
         )
 
 

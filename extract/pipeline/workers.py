@@ -16,7 +16,7 @@ import threading
 import traceback
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -24,16 +24,37 @@ from typing import NamedTuple
 
 import numpy as np
 
-from extract.audio.decoding import AudioError, decode
+from extract.audio.decoding import AudioError, decode_clip
+from extract.audio.samples import discard
 from extract.errors import InputError
 from extract.files import is_disk_full
+from extract.pipeline.sources import fingerprint
+from extract.storage.files import AudioRecord
 
 _ATTEMPTS = 2  # a worker may die of something else than its clip: of too little memory, say
 _STARTS = 3  # failed ones in a row
 _POLL = 0.2  # seconds
 
 
-Result = np.ndarray | str  # float32, or the reason why there is none
+class Task(NamedTuple):
+    """A clip to decode. start, duration: seconds of the file, None for all of it. note: about its
+    name, kept with what is found out about its audio.
+    """
+
+    path: Path
+    start: float | None = None
+    duration: float | None = None
+    note: str = ""
+
+
+class Result(NamedTuple):
+    """array: samples or frames, float32; None if there are none, for `reason`. audio: what they
+    were made from.
+    """
+
+    array: np.ndarray | None
+    reason: str = ""
+    audio: AudioRecord = AudioRecord()
 
 
 class _Message(NamedTuple):
@@ -41,33 +62,52 @@ class _Message(NamedTuple):
     file.
     """
 
-    array: np.ndarray | None = None
+    result: Result
     scratch: str | None = None
-    reason: str | None = None
 
 
 @dataclass(frozen=True)
 class Job:
-    """What a worker does with a file: decode it at sample_rate (Hz) and, if clip_frames is given,
+    """What a worker does with a clip: decode it at sample_rate (Hz) and, if clip_frames is given,
     apply that.
     """
 
     sample_rate: int
     scratch: Path
     clip_frames: Callable[[np.ndarray], np.ndarray] | None = None
+    on_truncated: str = "fail"
 
-    def __call__(self, path: Path) -> _Message:
+    def __call__(self, task: Task) -> Result:
+        """A long clip's samples are a memory map of a file in `scratch`, for the caller to
+        delete.
+        """
+        size, mtime_ns, digest = fingerprint(task.path)
+        notes = (task.note,) if task.note else ()
+        record = AudioRecord(size=size, mtime_ns=mtime_ns, source_sha256=digest, notes=notes)
         try:
-            audio = decode(path, self.sample_rate, self.scratch)
+            clip = decode_clip(
+                task.path,
+                self.sample_rate,
+                self.scratch,
+                task.start,
+                task.duration,
+                self.on_truncated,
+            )
         except AudioError as error:
-            return _Message(reason=str(error))
-        scratch = str(audio.filename) if isinstance(audio, np.memmap) else None
+            return Result(None, str(error), record)
+        record = replace(
+            record,
+            seconds=clip.seconds,
+            promised=clip.promised,
+            decoder=clip.decoder,
+            audio_sha256=clip.digest,
+            notes=(*notes, *clip.notes),
+        )
         if self.clip_frames is None:
-            return _Message(scratch=scratch) if scratch else _Message(array=audio)
-        frames = self.clip_frames(audio)
-        if scratch:
-            Path(scratch).unlink()
-        return _Message(array=frames)
+            return Result(clip.samples, "", record)
+        frames = self.clip_frames(clip.samples)
+        discard(clip.samples)
+        return Result(frames, "", record)
 
 
 @dataclass
@@ -79,9 +119,9 @@ class _Worker:
 
 
 def outcomes(
-    paths: Sequence[Path], job: Job, num_workers: int, check: Callable[[], None] = lambda: None
+    tasks: Sequence[Task], job: Job, num_workers: int, check: Callable[[], None] = lambda: None
 ) -> Generator[Result]:
-    """job(path) for every path, in order, computed by num_workers processes at most 2·num_workers
+    """job(task) for every task, in order, computed by num_workers processes at most 2·num_workers
     files ahead.
 
     check: called while waiting; raises to stop. Close the generator to stop the processes. Raises
@@ -89,11 +129,11 @@ def outcomes(
     """
     workers: list[_Worker] = []
     stillborn = 0
-    waiting, attempts = deque(range(len(paths))), [0] * len(paths)
+    waiting, attempts = deque(range(len(tasks))), [0] * len(tasks)
     results: dict[int, _Message] = {}
     try:
-        workers += [_start(job) for _ in range(min(num_workers, len(paths)))]
-        for wanted in range(len(paths)):
+        workers += [_start(job) for _ in range(min(num_workers, len(tasks)))]
+        for wanted in range(len(tasks)):
             while wanted not in results:
                 check()
                 for worker in workers:
@@ -106,7 +146,7 @@ def outcomes(
                         worker.task = waiting.popleft()
                         attempts[worker.task] += 1
                         with contextlib.suppress(OSError):  # it died; its end of file says so below
-                            worker.connection.send(paths[worker.task])
+                            worker.connection.send(tasks[worker.task])
                 for connection in wait([worker.connection for worker in workers], _POLL):
                     index = next(
                         i for i, worker in enumerate(workers) if worker.connection is connection
@@ -128,7 +168,7 @@ def outcomes(
                             waiting.appendleft(worker.task)
                         elif worker.task is not None:
                             results[worker.task] = _Message(
-                                reason=f"the decoding process died ({cause})"
+                                Result(None, f"the decoding process died ({cause})")
                             )
                         continue
                     if isinstance(message, Exception):
@@ -144,11 +184,17 @@ def outcomes(
 
 
 def _fetch(message: _Message) -> Result:
-    if message.scratch is not None:
-        array = np.memmap(message.scratch, np.float32, mode="r")
-        Path(message.scratch).unlink()  # its space is freed with the map
-        return array
-    return str(message.reason) if message.array is None else message.array
+    if message.scratch is None:
+        return message.result
+    array = np.memmap(message.scratch, np.float32, mode="r")
+    Path(message.scratch).unlink()  # its space is freed with the map
+    return message.result._replace(array=array)
+
+
+def _message(result: Result) -> _Message:
+    if isinstance(result.array, np.memmap):
+        return _Message(result._replace(array=None), str(result.array.filename))
+    return _Message(result)
 
 
 def _start(job: Job) -> _Worker:
@@ -195,10 +241,10 @@ def _work(connection: Connection, job: Job) -> None:
     with contextlib.suppress(EOFError, OSError):  # the parent is gone: so are we
         connection.send(None)
         while True:
-            path = connection.recv()
+            task = connection.recv()
             try:
-                message: _Message | Exception = job(path)
+                message: _Message | Exception = _message(job(task))
             except Exception as error:
                 full = is_disk_full(error)
-                message = error if full else RuntimeError(f"{path}:\n{traceback.format_exc()}")
+                message = error if full else RuntimeError(f"{task.path}:\n{traceback.format_exc()}")
             connection.send(message)

@@ -1,6 +1,7 @@
 """Is what a store holds what it says it holds? `extract.verify` asks."""
 
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,15 +9,26 @@ import numpy as np
 from tqdm import tqdm
 
 from extract.storage import files as store_files
-from extract.store import DONE, FAILED, PENDING, Store, find_shards, open_store, shard_name
+from extract.store import (
+    AUDIO_ARRAYS,
+    DECODERS,
+    DONE,
+    FAILED,
+    PENDING,
+    Store,
+    find_shards,
+    open_store,
+    shard_name,
+)
 
 _BLOCK = 4096  # rows
+_NAMED = 5  # clips, before the rest is only counted
 
 
 @dataclass(frozen=True)
 class Report:
     """clips by status; checksums: files that agree with their recorded sum, none while the store is
-    incomplete.
+    incomplete. remarks: what is no problem, but worth a line each.
     """
 
     done: int
@@ -24,6 +36,7 @@ class Report:
     pending: int
     checksums: int
     problems: tuple[str, ...]
+    remarks: tuple[str, ...] = ()
 
 
 def verify(path: str | Path) -> Report:
@@ -48,7 +61,70 @@ def verify(path: str | Path) -> Report:
             if (shard.status == PENDING).any():
                 problems.append(f"{shard.path}: has checksums as if complete, but pending clips")
     done, failed, pending = (int((whole.status == code).sum()) for code in (DONE, FAILED, PENDING))
-    return Report(done, failed, pending, agreeing, tuple(problems))
+    return Report(done, failed, pending, agreeing, tuple(problems), tuple(_remarks(whole)))
+
+
+def _remarks(store: Store) -> Iterator[str]:
+    """How long the clips are, which are short, which decoder made them, and what is not known."""
+    if store.meta.get("sample_rate") is None:
+        return  # imported arrays, which were not made from audio here
+    done = store.status == DONE
+    lacking = [f"{name}.npy" for name in AUDIO_ARRAYS if name not in store.audio]
+    lacking += ["paths.txt"] if store.paths is None else []
+    if lacking:
+        yield f"made before these files were kept, so it lacks {', '.join(lacking)}"
+    if store.seconds is None or not done.any():
+        return
+    unknown = int((done & (store.seconds == 0)).sum())
+    if unknown:
+        yield f"{unknown} clips were made before their seconds were kept"
+    known = done & (store.seconds > 0)
+    if known.any():
+        yield _distribution(store.seconds[known])
+        yield from _shorter(store, known)
+    decoders = np.bincount(store.audio["decoder"][known], minlength=len(DECODERS))
+    made = [f"{count} by {name}" for name, count in zip(DECODERS, decoders, strict=True) if count]
+    if len(made) > 1:
+        yield f"decoded {', '.join(made)}"
+
+
+def _distribution(seconds: np.ndarray) -> str:
+    least, low, middle, high, most = np.quantile(seconds, [0, 0.05, 0.5, 0.95, 1])
+    return (
+        f"seconds of audio: {least:.2f} least, {low:.2f} (5%), {middle:.2f} median, {high:.2f} "
+        f"(95%), {most:.2f} most, {seconds.sum(dtype=np.float64) / 3600:.2f} hours in all"
+    )
+
+
+def _shorter(store: Store, known: np.ndarray) -> Iterator[str]:
+    """Clips that have less audio than their file or the manifest promised."""
+    assert store.seconds is not None
+    promised = store.audio["promised"]
+    missing = promised - store.seconds
+    rows = np.flatnonzero(known & (missing > np.maximum(0.25, 0.01 * promised))).tolist()
+    if rows:
+        named = ", ".join(
+            f"{store.clip_ids[row]!r} {store.seconds[row]:.2f} of {promised[row]:.2f} s"
+            for row in rows[:_NAMED]
+        )
+        more = f" and {len(rows) - _NAMED} more" if len(rows) > _NAMED else ""
+        yield f"{len(rows)} clips are shorter than promised: {named}{more}"
+
+
+def duplicates(store: Store, splits: Mapping[str, str]) -> tuple[str, ...]:
+    """A sentence for each recording that stands in several splits, by the hash of its samples.
+    splits: clip_id → split.
+    """
+    clips: dict[str, list[str]] = defaultdict(list)
+    for clip, digest in store.audio_hashes.items():
+        if splits.get(clip):
+            clips[digest].append(clip)
+    found = []
+    for same in clips.values():
+        if len({splits[clip] for clip in same}) > 1:
+            named = ", ".join(f"{clip!r} ({splits[clip]})" for clip in same[:_NAMED])
+            found.append(f"the same audio crosses splits: {named}")
+    return tuple(found)
 
 
 def _check_sums(store: Store) -> Iterator[str]:

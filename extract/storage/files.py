@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from extract.errors import InputError
 from extract.files import DISK_FULL, atomic_write, is_disk_full, read_csv, sha256_of
-from extract.store import FORMAT_VERSION, WIDTHS
+from extract.store import AUDIO_ARRAYS, DECODERS, FORMAT_VERSION, WIDTHS
 
 HEADER = 128  # bytes of a .npy header as NumPy pads it; it leaves room for the first axis to grow
 
@@ -42,6 +42,35 @@ class StoreSpec:
     @property
     def width(self) -> int:
         return WIDTHS[self.aggregation] * self.dim
+
+
+@dataclass(frozen=True)
+class AudioRecord:
+    """What a clip was made from: a row of each of `extract.store.AUDIO_ARRAYS`, and its notes.
+
+    Hashes are SHA-256 as 32 bytes, or empty. seconds 0: nothing was decoded.
+    """
+
+    seconds: float = 0.0
+    promised: float = 0.0
+    decoder: str = ""
+    audio_sha256: bytes = b""
+    size: int = 0  # bytes
+    mtime_ns: int = 0
+    source_sha256: bytes = b""
+    notes: tuple[str, ...] = ()
+
+    def row(self, name: str) -> np.ndarray:
+        """Of the array of that name."""
+        values: dict[str, Any] = {
+            "seconds": self.seconds,
+            "promised": self.promised,
+            "decoder": DECODERS.index(self.decoder),
+            "audio_sha256": list(self.audio_sha256.ljust(32, b"\0")),
+            "source": (self.size, self.mtime_ns),
+            "source_sha256": list(self.source_sha256.ljust(32, b"\0")),
+        }
+        return np.array(values[name], AUDIO_ARRAYS[name][0])
 
 
 def new_meta(spec: StoreSpec, clips: int) -> dict[str, Any]:
@@ -83,9 +112,29 @@ def read_failures(path: Path) -> dict[str, str]:
         ) from None
 
 
+def write_paths(path: Path, paths: Iterable[str]) -> None:
+    with atomic_write(path / "paths.txt") as file:
+        file.writelines(f"{name}\n" for name in paths)
+
+
+def write_notes(path: Path, notes: Iterable[tuple[str, str]]) -> None:
+    """notes.csv from (clip_id, note) pairs."""
+    with atomic_write(path / "notes.csv") as file:
+        csv.writer(file, lineterminator="\n").writerows([("clip_id", "note"), *notes])
+
+
+def read_notes(path: Path) -> dict[str, tuple[str, ...]]:
+    """clip_id → its notes; empty if there is no such file."""
+    notes: dict[str, tuple[str, ...]] = {}
+    if (path / "notes.csv").exists():
+        for _, row in read_csv(path / "notes.csv", ("clip_id", "note")):
+            notes[row["clip_id"]] = (*notes.get(row["clip_id"], ()), row["note"])
+    return notes
+
+
 def checksums(path: Path) -> dict[str, str]:
-    """file name → SHA-256 (hex) of every array of a store, and of its clip_ids.txt."""
-    names = [*sorted(path.glob("*.npy")), path / "clip_ids.txt"]
+    """file name → SHA-256 (hex) of every array of a store, of its clip_ids.txt and paths.txt."""
+    names = [*sorted(path.glob("*.npy")), path / "clip_ids.txt", *path.glob("paths.txt")]
     sums = {}
     with tqdm(
         total=sum(file.stat().st_size for file in names),

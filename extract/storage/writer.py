@@ -21,10 +21,26 @@ import numpy as np
 from filelock import FileLock, Timeout
 
 from extract.errors import InputError
-from extract.files import make_directory
+from extract.files import made_whole, make_directory
 from extract.storage import files
-from extract.storage.files import HEADER, StoreSpec, disk_full_explained, write_at
-from extract.store import DONE, FAILED, PENDING, load_array, read_clip_ids, read_meta
+from extract.storage.files import (
+    HEADER,
+    AudioRecord,
+    StoreSpec,
+    disk_full_explained,
+    write_at,
+)
+from extract.store import (
+    AUDIO_ARRAYS,
+    DONE,
+    FAILED,
+    PASSING,
+    PENDING,
+    load_array,
+    read_clip_ids,
+    read_meta,
+    same_provenance,
+)
 
 COMMIT_SECONDS = 1.0
 _OWN = {
@@ -35,6 +51,9 @@ _OWN = {
     "frame_offsets.npy",
     "clip_ids.txt",
     "failures.csv",
+    *(f"{name}.npy" for name in AUDIO_ARRAYS),
+    "paths.txt",
+    "notes.csv",
     ".lock",
     ".scratch",
 }
@@ -46,11 +65,22 @@ class StoreWriter:
 
     Entering raises InputError if another run holds the store, if it was begun with another spec or
     other clips (naming the difference), or if the directory holds something else. Leaving commits.
-    `status`: uint8 `[clip]`, what the disk has.
+    `status`: uint8 `[clip]`, what the disk has. `audio`: the arrays about audio by name, of a store
+    that has paths; empty where they were not there yet.
     """
 
-    def __init__(self, path: str | Path, spec: StoreSpec, clip_ids: Sequence[str]):
+    def __init__(
+        self,
+        path: str | Path,
+        spec: StoreSpec,
+        clip_ids: Sequence[str],
+        paths: Sequence[str] | None = None,
+    ):
         self.path, self.spec, self.clip_ids = Path(path), spec, tuple(clip_ids)
+        self.paths = None if paths is None else tuple(paths)
+        self.audio: dict[str, np.ndarray] = {}
+        self.notes: dict[int, tuple[str, ...]] = {}
+        self._records: list[tuple[int, AudioRecord]] = []
         self.scratch = self.path / ".scratch"  # for audio too long for memory
         self.status = np.zeros(len(clip_ids), np.uint8)
         self.failures: dict[int, str] = {}
@@ -101,11 +131,18 @@ class StoreWriter:
             self._lock.release()
 
     def write(
-        self, row: int, features: np.ndarray, framenorm: np.ndarray, frames: np.ndarray | None
+        self,
+        row: int,
+        features: np.ndarray,
+        framenorm: np.ndarray,
+        frames: np.ndarray | None,
+        audio: AudioRecord | None = None,
     ) -> None:
-        """Take a clip's rows, float32 `[width]`, and with keep_frames its frames, float16 `[frame,
-        dim]`.
+        """Take a clip's rows, float32 `[width]`, with keep_frames its frames, float16 `[frame,
+        dim]`, and what it was made from.
         """
+        if audio is not None:
+            self._records.append((row, audio))
         if self.spec.keep_frames:
             assert frames is not None
             self._frames.append((self._num_frames, frames))
@@ -115,9 +152,11 @@ class StoreWriter:
         if time.monotonic() - self._committed > COMMIT_SECONDS:
             self.commit()
 
-    def fail(self, row: int, reason: str) -> None:
-        """Mark a clip as failed; its rows are zero."""
+    def fail(self, row: int, reason: str, audio: AudioRecord | None = None) -> None:
+        """Mark a clip as failed; its rows are zero. audio: what is known of its file."""
         self.failures[row] = " ".join(reason.split())
+        if audio is not None:
+            self._records.append((row, audio))
 
     def commit(self) -> None:
         """Bring everything taken so far to the disk: values first, then the status that vouches for
@@ -139,23 +178,39 @@ class StoreWriter:
             if self._frames:
                 self._write_frames()
                 self._write_rows("frame_offsets", [(row, self._offsets[row]) for row in done])
+            self._write_audio()
             if failed:
                 self._write_failures()
             self._set_status(done, DONE)
             self._set_status(failed, FAILED)
         self._rows.clear()
         self._frames.clear()
+        self._records.clear()
         self._committed = time.monotonic()
 
     def retry_failed(self) -> None:
         """Make failed rows pending again; a complete store is incomplete from then on."""
-        failed = np.flatnonzero(self.status == FAILED).tolist()
-        if failed:
-            with disk_full_explained(self.path):
-                self._write_meta({})
-                self._set_status(failed, PENDING)
-                self.failures.clear()
-                self._write_failures()
+        self.reopen(np.flatnonzero(self.status == FAILED).tolist())
+
+    def reopen(self, rows: Sequence[int]) -> None:
+        """Make rows pending again, done or failed; a complete store is incomplete from then on.
+
+        Frames of a done row stay in frames.npy, but nothing refers to them any more.
+        """
+        if not rows:
+            return
+        with disk_full_explained(self.path):
+            self._write_meta({})
+            self._set_status(rows, PENDING)
+            for row in rows:
+                self.failures.pop(row, None)
+                self.notes.pop(row, None)
+            self._write_failures()
+            if self.paths is not None:
+                self._add_audio()
+                self._write_notes()
+            if self.spec.keep_frames:
+                self._drop_unvouched_frames()
 
     def finish(self) -> None:
         """Commit and, if no row is pending, record the checksums that say the store is complete."""
@@ -176,11 +231,15 @@ class StoreWriter:
                 "frames": (np.float16, (0, self.spec.dim)),
                 "frame_offsets": (np.int64, (clips, 2)),
             }
+        if self.paths is not None:
+            arrays |= self._audio_shapes()
         try:
             for name, (dtype, shape) in arrays.items():
                 files.allocate(self._file(name), dtype, shape)
             self._write_failures()
             files.write_clip_ids(self.path, self.clip_ids)
+            if self.paths is not None:
+                self._add_audio()
             self._meta = files.new_meta(self.spec, clips)
             self._write_meta({})
         except BaseException:  # give a full disk its space back
@@ -207,6 +266,61 @@ class StoreWriter:
             self._num_frames = int(self._offsets.max(initial=0))
             if not self._meta["checksums"]:
                 self._drop_unvouched_frames()
+        if self.paths is not None:
+            self._resume_audio()
+
+    def _resume_audio(self) -> None:
+        """Load what is known of the audio; of an unfinished store that lacks it, begin it now."""
+        notes = files.read_notes(self.path)
+        self.notes = {row: notes[clip] for row, clip in enumerate(self.clip_ids) if clip in notes}
+        if (self.status == PENDING).any():
+            self._add_audio()
+        for name, (dtype, shape) in self._audio_shapes().items():
+            if self._file(name).exists():
+                self.audio[name] = np.array(load_array(self._file(name), dtype, shape))
+
+    def _audio_shapes(self) -> dict[str, tuple[Any, tuple[int, ...]]]:
+        return {
+            name: (dtype, (len(self.clip_ids), *rest))
+            for name, (dtype, rest) in AUDIO_ARRAYS.items()
+        }
+
+    def _add_audio(self) -> None:
+        """The files about audio that are not there yet, all zeros."""
+        for name, (dtype, shape) in self._audio_shapes().items():
+            if not self._file(name).exists():
+                with made_whole(self._file(name)) as scratch:
+                    files.allocate(scratch, dtype, shape)
+            self.audio.setdefault(name, np.zeros(shape, dtype))
+        if not (self.path / "paths.txt").exists():
+            files.write_paths(self.path, self.paths or ())
+        if not (self.path / "notes.csv").exists():
+            self._write_notes()
+
+    def _write_audio(self) -> None:
+        """What was taken of rows' audio, and their notes."""
+        for name in AUDIO_ARRAYS if self._records else ():
+            rows = [(row, record.row(name)) for row, record in self._records]
+            self._write_rows(name, rows)
+            for row, values in rows:
+                self.audio[name][row] = values
+        before = dict(self.notes)
+        self.notes |= {row: record.notes for row, record in self._records if record.notes}
+        for row, record in self._records:
+            if not record.notes:
+                self.notes.pop(row, None)
+        if self.notes != before:
+            self._write_notes()
+
+    def _write_notes(self) -> None:
+        files.write_notes(
+            self.path,
+            (
+                (self.clip_ids[row], " ".join(note.split()))
+                for row in sorted(self.notes)
+                for note in self.notes[row]
+            ),
+        )
 
     def _drop_unvouched_frames(self) -> None:
         """Cut off frames that a crash kept from being vouched for by a status."""
@@ -215,14 +329,17 @@ class StoreWriter:
         self._offsets[stray] = 0
         self._write_rows("frame_offsets", [(row, self._offsets[row]) for row in stray])
         self._num_frames = int(self._offsets.max(initial=0))
+        self._write_frames()  # the header first: who reads meanwhile finds as much as it states
         os.truncate(self._file("frames"), HEADER + 2 * self.spec.dim * self._num_frames)
-        self._write_frames()
 
     def _check_same(self) -> None:
         fix = "give the same, or another --store"
         for key, now in json.loads(json.dumps(asdict(self.spec))).items():
             was = self._meta.get(key)
             if was == now or key == "clips_sha256":
+                continue
+            if key == "provenance" and same_provenance(was, now):
+                self._meta["resumed_with"] = {part: now.get(part) for part in PASSING}
                 continue
             if isinstance(was, dict) and isinstance(now, dict):
                 key, was, now = next(

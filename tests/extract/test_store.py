@@ -366,7 +366,8 @@ def test_a_directory_of_something_else_is_left_alone(tmp_path: Path) -> None:
 def test_a_second_writer_is_refused_and_a_killed_one_does_not_block(tmp_path: Path) -> None:
     path = tmp_path / "store"
     code = (
-        f"import sys, time; sys.path[:0] = {sys.path!r}; import test_store as t; "
+        f"import sys, time; sys.path[:0] = {[str(Path(__file__).parent), *sys.path]!r}; "
+        f"import test_store as t; "
         f"w = t.StoreWriter({str(path)!r}, t.SPEC, t.CLIPS).__enter__(); print('in', flush=True); "
         f"time.sleep(60)"
     )

@@ -1,0 +1,219 @@
+"""MP4, M4A, MOV: sample tables and fragments of the first audio track. ISO/IEC 14496-12."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from extract.audio.containers.stream import Data, Stream, big
+
+_TOP = (
+    *(b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"uuid", b"udta", b"meta", b"moof"),
+    *(b"sidx", b"styp", b"mfra", b"pnot", b"prft", b"emsg", b"ssix"),
+)
+_FRAMES = 4  # of 2048 samples: priming, padding and a decoder's delay
+
+
+@dataclass(frozen=True)
+class _Box:
+    name: bytes
+    body: int
+    end: int
+    whole: bool  # all its bytes are in the file
+
+
+@dataclass
+class _Track:
+    id: int = 0
+    scale: int = 1  # units per second
+    duration: int = 0  # that the header states, in these units
+    edited: float | None = None  # seconds by the edit list
+    held: int = 0  # units of samples whose bytes are in the file
+    samples: int = 0
+    missing: int = 0  # samples
+
+
+def scan(data: Data, start: int, stop: int) -> Iterator[Stream]:
+    """The file that begins at `start`: its first audio track, or nothing."""
+    boxes = list(_boxes(data, start, stop, top=True))
+    end = boxes[-1].end if boxes else start
+    movie = next((box for box in boxes if box.name == b"moov" and box.whole), None)
+    if movie is None:
+        return
+    track = _audio_track(data, movie, start, stop)
+    if track is None:
+        return
+    default = _default_duration(data, movie, track.id)
+    for box in boxes:
+        if box.name == b"moof" and box.whole:
+            _take_fragment(data, box, track, default, start, stop)
+    cut = next((box for box in boxes if not box.whole), None)
+    missing = f"; {track.missing} lie beyond its end" if track.missing else ""
+    stated = max(track.duration / track.scale, track.edited or 0.0)
+    held = track.held / track.scale
+    seconds = min(held, track.edited) if track.edited else held
+    yield Stream(
+        "mp4",
+        start,
+        min(end, stop),
+        seconds,
+        _FRAMES * 2048 / max(track.scale, 8000),
+        track.edited or stated or None,
+        counted=f"{track.samples} MP4 samples{missing}",
+        cut=f"its last box, {cut.name.decode('latin-1')}, is cut" if cut else "",
+    )
+
+
+def _boxes(data: Data, start: int, stop: int, top: bool = False) -> Iterator[_Box]:
+    place, first = start, True
+    while place + 8 <= stop:
+        size, name, body = big(data, place, 4), bytes(data[place + 4 : place + 8]), place + 8
+        if size == 1:
+            size, body = big(data, place + 8, 8), place + 16
+        elif size == 0:
+            size = stop - place
+        if size < body - place or (top and (name not in _TOP or (name == b"ftyp" and not first))):
+            return
+        yield _Box(name, body, min(place + size, stop), place + size <= stop)
+        place, first = place + size, False
+
+
+def _child(data: Data, box: _Box, *path: bytes) -> _Box | None:
+    for name in path:
+        found = next((b for b in _boxes(data, box.body, box.end) if b.name == name), None)
+        if found is None:
+            return None
+        box = found
+    return box
+
+
+def _audio_track(data: Data, movie: _Box, start: int, stop: int) -> _Track | None:
+    header = _child(data, movie, b"mvhd")
+    scale = _scale_and_duration(data, header)[0] if header else 1
+    for box in _boxes(data, movie.body, movie.end):
+        handler = _child(data, box, b"mdia", b"hdlr") if box.name == b"trak" else None
+        if handler is not None and data[handler.body + 8 : handler.body + 12] == b"soun":
+            return _track(data, box, scale, start, stop)
+    return None
+
+
+def _scale_and_duration(data: Data, box: _Box) -> tuple[int, int]:
+    """Of an mvhd or mdhd; an unknown duration is 0."""
+    if data[box.body] == 1:
+        scale, duration = big(data, box.body + 20, 4), big(data, box.body + 24, 8)
+        unknown = (1 << 64) - 1
+    else:
+        scale, duration = big(data, box.body + 12, 4), big(data, box.body + 16, 4)
+        unknown = (1 << 32) - 1
+    return max(scale, 1), 0 if duration == unknown else duration
+
+
+def _track(data: Data, box: _Box, movie_scale: int, start: int, stop: int) -> _Track | None:
+    media, table = _child(data, box, b"mdia", b"mdhd"), _child(data, box, b"mdia", b"minf", b"stbl")
+    header = _child(data, box, b"tkhd")
+    if media is None or table is None:
+        return None
+    track = _Track()
+    track.scale, track.duration = _scale_and_duration(data, media)
+    if header is not None:
+        track.id = big(data, header.body + (20 if data[header.body] == 1 else 12), 4)
+    edits = _child(data, box, b"edts", b"elst")
+    if edits is not None:
+        track.edited = _edited(data, edits) / movie_scale or None
+    _take_table(data, table, track, start, stop)
+    return track
+
+
+def _edited(data: Data, box: _Box) -> int:
+    """Units of the movie's scale that the edit list plays; 0 means the whole track."""
+    wide = data[box.body] == 1
+    total = 0
+    for index in range(big(data, box.body + 4, 4)):
+        place = box.body + 8 + index * (20 if wide else 12)
+        if place + (20 if wide else 12) > box.end:
+            break
+        time = big(data, place + (8 if wide else 4), 8 if wide else 4)
+        if time != (1 << (64 if wide else 32)) - 1:  # else an empty edit: nothing is played
+            total += big(data, place, 8 if wide else 4)
+    return total
+
+
+def _take_table(data: Data, table: _Box, track: _Track, start: int, stop: int) -> None:
+    """Count the samples of stts, and of these the ones whose bytes are there."""
+    boxes = {box.name: box for box in _boxes(data, table.body, table.end)}
+    times, sizes, chunks = boxes.get(b"stts"), boxes.get(b"stsz"), boxes.get(b"stsc")
+    offsets = boxes.get(b"stco") or boxes.get(b"co64")
+    if times is None or sizes is None or chunks is None or offsets is None:
+        return
+    present = _present(data, sizes, chunks, offsets, start, stop)
+    seen = 0
+    for index in range(big(data, times.body + 4, 4)):
+        place = times.body + 8 + 8 * index
+        if place + 8 > times.end:
+            break
+        count, delta = big(data, place, 4), big(data, place + 4, 4)
+        here = sum(present[seen : seen + count])
+        track.held += here * delta
+        track.samples += here
+        track.missing += len(present[seen : seen + count]) - here
+        seen += count
+
+
+def _present(
+    data: Data, sizes: _Box, chunks: _Box, offsets: _Box, start: int, stop: int
+) -> list[bool]:
+    """Is each sample's last byte in the file?"""
+    same, count = big(data, sizes.body + 4, 4), big(data, sizes.body + 8, 4)
+    count = min(count, (stop - start) if same else (sizes.end - sizes.body - 12) // 4)
+    wide = 8 if offsets.name == b"co64" else 4
+    entries = min(big(data, chunks.body + 4, 4), (chunks.end - chunks.body - 8) // 12)
+    runs = [
+        (big(data, chunks.body + 8 + 12 * i, 4), big(data, chunks.body + 12 + 12 * i, 4))
+        for i in range(entries)
+    ]
+    total = min(big(data, offsets.body + 4, 4), (offsets.end - offsets.body - 8) // wide)
+    present: list[bool] = []
+    for index in range(total):
+        while len(runs) > 1 and runs[1][0] <= index + 1:
+            runs.pop(0)
+        place = start + big(data, offsets.body + 8 + wide * index, wide)
+        for _ in range(min(runs[0][1] if runs else 0, count - len(present))):
+            place += same or big(data, sizes.body + 12 + 4 * len(present), 4)
+            present.append(place <= stop)
+    return present
+
+
+def _default_duration(data: Data, movie: _Box, track_id: int) -> int:
+    extends = _child(data, movie, b"mvex")
+    if extends is not None:
+        for box in _boxes(data, extends.body, extends.end):
+            if box.name == b"trex" and big(data, box.body + 4, 4) == track_id:
+                return big(data, box.body + 12, 4)
+    return 0
+
+
+def _take_fragment(
+    data: Data, moof: _Box, track: _Track, default: int, start: int, stop: int
+) -> None:
+    """Add a fragment's samples; their bytes follow it, in an mdat that must be whole."""
+    for part in _boxes(data, moof.body, moof.end):
+        header = _child(data, part, b"tfhd") if part.name == b"traf" else None
+        if header is None or big(data, header.body + 4, 4) != track.id:
+            continue
+        flags, place = big(data, header.body + 1, 3), header.body + 8
+        place += (8 if flags & 1 else 0) + (4 if flags & 2 else 0)
+        duration = big(data, place, 4) if flags & 8 else default
+        for run in _boxes(data, part.body, part.end):
+            if run.name == b"trun":
+                count, units = _run(data, run, duration)
+                track.samples += count
+                track.held += units
+
+
+def _run(data: Data, run: _Box, default: int) -> tuple[int, int]:
+    """(samples, their units) of a trun."""
+    flags, count = big(data, run.body + 1, 3), big(data, run.body + 4, 4)
+    place = run.body + 8 + (4 if flags & 1 else 0) + (4 if flags & 4 else 0)
+    step = 4 * sum(bool(flags & flag) for flag in (0x100, 0x200, 0x400, 0x800))
+    if not flags & 0x100:
+        return count, count * default
+    count = min(count, (run.end - place) // step)
+    return count, sum(big(data, place + step * index, 4) for index in range(count))

@@ -1,0 +1,169 @@
+"""WAV, RF64, BW64, Sony Wave64 and AIFF: chunks, and the sizes that headers only claim.
+
+Microsoft's and IBM's RIFF; EBU Tech 3306; Apple's AIFF-C.
+"""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from extract.audio.containers.stream import Data, Stream, big, little
+
+_UNKNOWN = 0x7FFF_0000  # and above: sizes of writers that could not go back to correct them
+_W64 = bytes.fromhex("726966662e91cf11a5d628db04c10000")
+_W64_TAIL = bytes.fromhex("f3acd3118cd100c04f8edb8a")
+_PLAIN = (1, 3, 6, 7)  # PCM, floating point, A-law, µ-law
+_ADPCM = (2, 0x11)
+
+
+class _Format(NamedTuple):
+    rate: int
+    block: int  # bytes
+    samples: int  # per block and channel; 0 where a block does not say
+
+
+def scan(data: Data, start: int, stop: int) -> Iterator[Stream]:
+    """The file that begins at `start`: one stream, or none."""
+    head = bytes(data[start : start + 12])
+    stream = None
+    if head[:4] in (b"RIFF", b"RF64", b"BW64") and head[8:12] == b"WAVE":
+        stream = _wav(data, start, stop)
+    elif data[start : start + 16] == _W64:
+        stream = _w64(data, start, stop)
+    elif head[:4] == b"FORM" and head[8:12] in (b"AIFF", b"AIFC"):
+        stream = _aiff(data, start, stop)
+    if stream is not None:
+        yield stream
+
+
+def _wav(data: Data, start: int, stop: int) -> Stream | None:
+    form, long_size, place = None, None, start + 12
+    while place + 8 <= stop:
+        name, size, body = bytes(data[place : place + 4]), little(data, place + 4, 4), place + 8
+        if name == b"ds64":
+            long_size = little(data, body + 8, 8)
+        elif name == b"fmt ":
+            form = _wav_format(data, body, size)
+        elif name == b"data":
+            if size == 0xFFFFFFFF and long_size is not None:
+                size = long_size
+            return _stream("wav", data, start, stop, body, size, form)
+        place = body + size + size % 2
+    return None
+
+
+def _wav_format(data: Data, body: int, size: int) -> _Format:
+    code, rate, block = (
+        little(data, body, 2),
+        little(data, body + 4, 4),
+        little(data, body + 12, 2),
+    )
+    if code == 0xFFFE and size >= 40:
+        code = little(data, body + 24, 2)
+    samples = 1 if code in _PLAIN else little(data, body + 18, 2) if code in _ADPCM else 0
+    return _Format(rate, block, samples)
+
+
+def _w64(data: Data, start: int, stop: int) -> Stream | None:
+    form, place = None, start + 40
+    while place + 24 <= stop:
+        name, size, body = (
+            bytes(data[place : place + 4]),
+            little(data, place + 16, 8) - 24,
+            place + 24,
+        )
+        if bytes(data[place + 4 : place + 16]) != _W64_TAIL or size < 0:
+            return None
+        if name == b"fmt ":
+            form = _wav_format(data, body, size)
+        elif name == b"data":
+            return _stream("w64", data, start, stop, body, size, form)
+        place = body + size + -size % 8
+    return None
+
+
+def _aiff(data: Data, start: int, stop: int) -> Stream | None:
+    rate, samples, place = 0, 0, start + 12
+    plain, block = True, 0
+    while place + 8 <= stop:
+        name, size, body = bytes(data[place : place + 4]), big(data, place + 4, 4), place + 8
+        if name == b"COMM":
+            samples = big(data, body + 2, 4)
+            block = big(data, body, 2) * ((big(data, body + 6, 2) + 7) // 8)
+            rate = _extended(bytes(data[body + 8 : body + 18]))
+            kind = bytes(data[body + 18 : body + 22]) if size >= 22 else b"NONE"
+            plain = kind.upper() in (b"NONE", b"SOWT", b"TWOS", b"FL32", b"FL64", b"IN24", b"IN32")
+        elif name == b"SSND":
+            form = _Format(rate, block, int(plain))
+            found = _stream("aiff", data, start, stop, body + 8, max(size - 8, 0), form)
+            if found is None or not plain:
+                return None
+            return found if not samples else _promise(found, samples / max(rate, 1))
+        place = body + size + size % 2
+    return None
+
+
+def _promise(stream: Stream, seconds: float) -> Stream:
+    return Stream(**{**vars(stream), "promised": max(stream.promised or 0.0, seconds)})
+
+
+def _extended(data: bytes) -> int:
+    """An 80-bit IEEE float, rounded: AIFF's sample rate."""
+    exponent, mantissa = (
+        int.from_bytes(data[:2], "big") - 16383 - 63,
+        int.from_bytes(data[2:], "big"),
+    )
+    return mantissa >> -exponent if exponent < 0 else 0
+
+
+def _stream(
+    container: str,
+    data: Data,
+    start: int,
+    stop: int,
+    body: int,
+    size: int,
+    form: _Format | None,
+) -> Stream | None:
+    """From the place and the claimed size of the samples. None if nobody can count them here."""
+    if form is None or not form.rate or not form.block or not form.samples:
+        return None
+    there = stop - body
+    empty = size == 0 and _after_chunks(data, container, body, stop) >= stop
+    unknown = (size == 0 and not empty) or (size >= _UNKNOWN and size > there)
+    held = there if unknown else min(size, there)
+    second = form.rate * form.block / form.samples  # bytes
+    end = stop if unknown else _after_chunks(data, container, body + held, stop)
+    counted = f"{held} bytes of samples"
+    note = (
+        f"its header gives {size} bytes of samples; all that follow were taken" if unknown else ""
+    )
+    return Stream(
+        container,
+        start,
+        end,
+        held / second,
+        0.002,
+        None if unknown else size / second,
+        counted=counted,
+        note=note if held else "",
+    )
+
+
+def _after_chunks(data: Data, container: str, place: int, stop: int) -> int:
+    """The end of the chunks that follow the samples; anything else is left to the caller."""
+    if container == "w64":
+        place += -place % 8 if place < stop else 0
+        while place + 24 <= stop and bytes(data[place + 4 : place + 16]) == _W64_TAIL:
+            place += max(little(data, place + 16, 8), 24)
+            place += -place % 8
+        return min(place, stop)
+    read = big if container == "aiff" else little
+    place += place % 2 if place < stop and data[place] == 0 else 0
+    while place + 8 <= stop:
+        name, size = bytes(data[place : place + 4]), read(data, place + 4, 4)
+        if name in (b"RIFF", b"RF64", b"FORM", b"fLaC", b"OggS") or not name.isascii():
+            break
+        if not name.decode().isprintable() or place + 8 + size > stop + 1:
+            break
+        place += 8 + size + size % 2
+    return min(place, stop)

@@ -1,0 +1,203 @@
+"""The two decoders, one like the other: bytes → blocks of samples, in order.
+
+soundfile (libsndfile) comes first: it is fast, and exact where its header is right. PyAV brings
+FFmpeg's libraries, so that nobody needs ffmpeg installed. Neither ever sees a name that it could
+take for a protocol, nor opens another file than the one it is given.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from extract.audio.containers import Data
+
+BLOCK = 1 << 18  # samples per channel decoded at a time
+EXACT_SEEK = ("wav", "w64", "aiff", "flac", "vorbis")  # containers that soundfile seeks in exactly
+
+
+class AudioError(ValueError):
+    """The file gives no usable audio. The message is one line and leaves out the path."""
+
+
+@dataclass
+class Block:
+    """samples: float32 `[sample, channel]` at `rate` Hz; integers are mapped to [-1, 1). skipped:
+    samples that were passed over before it.
+    """
+
+    rate: int
+    samples: np.ndarray
+    skipped: int = 0
+
+
+@dataclass
+class Tally:
+    """What a decoder says. errors: of its packets, those that it could not decode, and why the
+    last. floating: the file's own numbers are floating point. announced: seconds by its header.
+    """
+
+    packets: int = 0
+    errors: int = 0
+    message: str = ""
+    floating: bool = False
+    announced: float | None = None
+
+
+Reader = Callable[[Any, Tally, float], Iterator[Block]]
+
+
+class ByteRange:
+    """Bytes [start, stop) of a buffer as a file that decoders can read."""
+
+    def __init__(self, data: Data, start: int, stop: int):
+        self._data, self._start, self._size, self._place = data, start, stop - start, 0
+
+    def read(self, size: int = -1) -> bytes:
+        left = max(0, self._size - self._place)
+        size = left if size < 0 else min(size, left)
+        begin = self._start + self._place
+        self._place += size
+        return bytes(self._data[begin : begin + size])
+
+    def readinto(self, buffer: Any) -> int:
+        piece = self.read(len(buffer))
+        buffer[: len(piece)] = piece
+        return len(piece)
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        self._place = max(0, (0, self._place, self._size)[whence] + offset)
+        return self._place
+
+    def tell(self) -> int:
+        return self._place
+
+
+def read_soundfile(source: str | ByteRange, tally: Tally, skip: float = 0.0) -> Iterator[Block]:
+    """Blocks by libsndfile, after `skip` seconds. Raises AudioError with its reason."""
+    import soundfile
+
+    try:
+        file = soundfile.SoundFile(source)
+    except soundfile.LibsndfileError as error:
+        # what it says of junk named .mp3 is "File does not exist or is not a regular file"
+        why = reason(error)
+        raise AudioError("not audio" if "does not exist" in why else why) from None
+    with file:
+        tally.floating = file.subtype in ("FLOAT", "DOUBLE")
+        tally.announced = file.frames / file.samplerate
+        skipped = file.seek(min(round(skip * file.samplerate), file.frames)) if skip else 0
+        while len(block := file.read(BLOCK, dtype="float32", always_2d=True)):
+            yield Block(file.samplerate, block, skipped)
+            skipped = 0
+
+
+def read_pyav(source: ByteRange, tally: Tally, skip: float = 0.0) -> Iterator[Block]:
+    """Blocks by FFmpeg's libraries, from the beginning on. Raises AudioError with its reason.
+
+    A packet that cannot be decoded is counted and left out.
+    """
+    import av
+
+    try:
+        container = av.open(source, io_open=_refuse, metadata_errors="replace")
+    except (av.FFmpegError, ValueError) as error:
+        raise AudioError(reason(error)) from None
+    with container:
+        if not container.streams.audio:
+            raise AudioError("no audio in it")
+        stream = container.streams.audio[0]
+        stream.codec_context.options = {"err_detect": "crccheck"}
+        tally.floating = stream.codec_context.name.startswith(("pcm_f32", "pcm_f64"))
+        tally.announced = _duration(container, stream)
+        yield from _joined(_av_frames(container, stream, tally))
+
+
+def stated_seconds(source: ByteRange) -> float | None:
+    """What FFmpeg finds stated in a file of any kind, where it does not estimate it."""
+    import av
+
+    try:
+        with av.open(source, io_open=_refuse, metadata_errors="replace") as container:
+            streams = container.streams.audio
+            return _duration(container, streams[0]) if streams else None
+    except (av.FFmpegError, ValueError, AudioError):
+        return None
+
+
+def _refuse(url: str, flags: int, options: dict[str, str]) -> None:
+    raise AudioError("it refers to other files")
+
+
+def _duration(container: Any, stream: Any) -> float | None:
+    """Seconds that the container states; None for formats where FFmpeg estimates them."""
+    stated = set(container.format.name.split(",")) & {
+        *("matroska", "webm", "mov", "mp4", "asf", "avi", "wav", "caf", "au", "aiff", "w64", "ogg"),
+        *("flac", "ape", "tta", "wv", "mpc8", "tak", "voc"),
+    }
+    if not stated:
+        return None
+    if stream.duration is not None and stream.time_base is not None:
+        return float(stream.duration * stream.time_base)
+    return None if container.duration is None else container.duration / 1e6
+
+
+def _av_frames(container: Any, stream: Any, tally: Tally) -> Iterator[Block]:
+    import av
+
+    packets = container.demux(stream)
+    while True:
+        try:
+            packet = next(packets)
+        except StopIteration:
+            return
+        except av.FFmpegError as error:
+            tally.errors, tally.message = tally.errors + 1, reason(error)
+            return
+        tally.packets += 1
+        try:
+            frames = packet.decode()
+        except av.FFmpegError as error:
+            tally.errors, tally.message = tally.errors + 1, reason(error)
+            continue
+        for frame in frames:
+            if frame.sample_rate and frame.samples:
+                yield Block(frame.sample_rate, _as_float(frame))
+
+
+def _as_float(frame: Any) -> np.ndarray:
+    """float32 `[sample, channel]` of a frame."""
+    array = frame.to_ndarray()
+    if not frame.format.is_planar:
+        array = array.reshape(frame.samples, -1).T
+    if array.dtype == np.uint8:
+        array = (array.astype(np.float32) - 128) / 128
+    elif array.dtype.kind == "i":
+        array = array.astype(np.float32) / np.float32(2.0 ** (8 * array.dtype.itemsize - 1))
+    return np.ascontiguousarray(array.T, np.float32)
+
+
+def _joined(blocks: Iterator[Block]) -> Iterator[Block]:
+    """Small blocks of one rate and number of channels made into larger ones."""
+    held: list[Block] = []
+    for block in blocks:
+        if held and (
+            block.rate != held[0].rate
+            or block.samples.shape[1] != held[0].samples.shape[1]
+            or sum(len(piece.samples) for piece in held) > BLOCK
+        ):
+            yield Block(held[0].rate, np.concatenate([piece.samples for piece in held]))
+            held = []
+        held.append(block)
+    if held:
+        yield Block(held[0].rate, np.concatenate([piece.samples for piece in held]))
+
+
+def reason(error: Exception) -> str:
+    """An error in words, without a decoder's name for it."""
+    said = getattr(error, "strerror", None) or getattr(error, "error_string", None) or str(error)
+    return str(said).rstrip(".") or type(error).__name__
+
+
+READERS: dict[str, Reader] = {"soundfile": read_soundfile, "PyAV": read_pyav}

@@ -1,0 +1,102 @@
+"""Did we get it all? What a file holds, by count, against what a decoder made of it."""
+
+from dataclasses import dataclass
+
+from extract.audio.containers import Stream
+from extract.audio.readers import AudioError, Tally
+
+LOSS_SHARE, LOSS_SECONDS = 0.01, 0.25  # a greater loss than either of them is a failure
+
+
+@dataclass(frozen=True)
+class Part:
+    """Of a file, in seconds. duration: None up to its end."""
+
+    start: float = 0.0
+    duration: float | None = None
+
+    @property
+    def end(self) -> float:
+        return float("inf") if self.duration is None else self.start + self.duration
+
+
+@dataclass(frozen=True)
+class Held:
+    """What a file holds. seconds: None if nobody could count them. slack: seconds by which a
+    decoder may differ. promised: seconds, the most that is stated or counted. fault: why it is
+    truncated, or empty. counted: how, in words.
+    """
+
+    seconds: float | None
+    slack: float = 0.0
+    promised: float = 0.0
+    fault: str = ""
+    counted: str = ""
+
+
+def held(streams: tuple[Stream, ...], stated: float | None = None) -> Held:
+    """The sum of the streams; without any, the seconds that a decoder finds stated."""
+    if not streams:
+        return Held(stated, 0.25, stated or 0.0, counted="stated by the file")
+    seconds = sum(stream.seconds for stream in streams)
+    return Held(
+        seconds,
+        sum(stream.slack for stream in streams),
+        sum(max(stream.seconds, stream.promised or 0.0) for stream in streams),
+        next(filter(None, map(_fault, streams)), ""),
+        ", ".join(dict.fromkeys(stream.counted for stream in streams[:3])),
+    )
+
+
+def _fault(stream: Stream) -> str:
+    if stream.promised is not None and stream.promised > stream.seconds + stream.slack:
+        return (
+            f"its header promises {stream.promised:.2f} s, it holds {stream.seconds:.2f} s "
+            f"({stream.counted})"
+        )
+    if stream.cut:
+        return f"{stream.cut}; it holds {stream.seconds:.2f} s ({stream.counted})"
+    if stream.lost > allowed_loss(stream.seconds + stream.lost):
+        return (
+            f"{stream.lost:.2f} s are neither audio nor tags, it holds {stream.seconds:.2f} s "
+            f"({stream.counted})"
+        )
+    return ""
+
+
+def allowed_loss(seconds: float) -> float:
+    return min(LOSS_SHARE * seconds, LOSS_SECONDS)
+
+
+def check_part(part: Part, total: Held, accept: bool) -> None:
+    """Raise AudioError if the part lies beyond the file, or, unless accepted, ends beyond it."""
+    if total.seconds is None:
+        return
+    where = (
+        f"the clip is {part.start:.2f} to {part.end:.2f} s, its file holds {total.seconds:.2f} s"
+    )
+    if part.start >= total.seconds + total.slack:
+        raise AudioError(where)
+    if part.duration is not None and not accept:
+        allowed = total.slack + allowed_loss(part.duration)
+        if part.end > total.seconds + allowed:
+            raise AudioError(where)
+
+
+def disagreement(decoded: float, stopped: bool, tally: Tally, total: Held) -> str:
+    """What is wrong with `decoded` seconds of the file, or an empty string. stopped: on purpose,
+    at the end of the part that was wanted.
+    """
+    expected = tally.announced if total.seconds is None else total.seconds
+    if tally.errors > LOSS_SHARE * tally.packets:
+        of = "" if expected is None else f" of {expected:.2f} s"
+        return (
+            f"decodes {decoded:.2f} s{of} and fails at {tally.errors} of {tally.packets} packets "
+            f"({tally.message})"
+        )
+    if stopped or expected is None:
+        return ""
+    least = expected - total.slack - allowed_loss(expected)
+    if least <= decoded <= expected + total.slack:
+        return ""
+    return f"decodes {decoded:.2f} s of {expected:.2f} s"

@@ -1,0 +1,270 @@
+"""All of a file or a reason: inputs as people have them, each made here."""
+
+import io
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from extract.audio.decoding import AudioError, decode, decode_clip
+from extract.audio.truth import LOSS_SECONDS, LOSS_SHARE
+from tests.support import damaged_audio
+from tests.support.damaged_audio import encode, signal
+
+RATE = 44_100
+
+
+def noise_then_tone(seconds: float = 6.0) -> np.ndarray:
+    """Loud noise, which a variable bitrate spends its bits on, then a quiet tone."""
+    rng = np.random.default_rng(0)
+    first = rng.uniform(-0.5, 0.5, RATE)
+    rest = 0.1 * np.sin(2 * np.pi * 440 * np.arange(round((seconds - 1) * RATE)) / RATE)
+    return np.concatenate([first, rest]).astype(np.float32)[:, None]
+
+
+def tone(seconds: float, rate: int, channels: int = 1) -> np.ndarray:
+    mono = 0.3 * np.sin(2 * np.pi * 440 * np.arange(round(seconds * rate)) / rate)
+    return np.repeat(mono[:, None], channels, axis=1).astype(np.float32)
+
+
+def fuzz(files: int, seed: int) -> tuple[list[str], int]:
+    """The names of files that came out neither right nor as a failure, and how many came out."""
+    wrong, decoded = [], 0
+    for sample in damaged_audio.damaged(files, seed):
+        try:
+            clip = decode_clip(sample.data, 16_000)
+        except AudioError as error:
+            assert "\n" not in str(error)
+            continue
+        decoded += 1
+        truth = sample.seconds
+        if truth is None:
+            truth = damaged_audio.count_packets(sample.data)
+        allowed = sample.slack + min(LOSS_SHARE * truth, LOSS_SECONDS)
+        length = len(clip.samples) / 16_000  # the resampler rounds once for each rate
+        if abs(clip.seconds - truth) > allowed or abs(length - clip.seconds) > 1e-3:
+            wrong.append(f"{sample.name}: {clip.seconds:.2f} of {truth:.2f} s")
+    return wrong, decoded
+
+
+def test_a_few_damaged_files_of_each_kind_are_right_or_fail() -> None:
+    wrong, decoded = fuzz(30, seed=1)
+    assert wrong == []
+    assert decoded > 8  # joined files, and headers that lie, are whole
+
+
+@pytest.mark.slow
+def test_two_hundred_damaged_files_are_right_or_fail() -> None:
+    wrong, decoded = fuzz(210, seed=0)
+    assert wrong == []
+    assert decoded > 50
+
+
+@pytest.mark.parametrize("container", damaged_audio.CONTAINERS)
+def test_what_is_accepted_is_what_is_left(container: str) -> None:
+    data = encode(
+        container, signal(4, 44_100 if container != "opus" else 48_000, 2, rng(0)), 48_000
+    )
+    cut = data[: len(data) * 2 // 3]
+    with pytest.raises(AudioError):
+        decode_clip(cut, 16_000)
+    if container == "m4a":  # its table of samples is at the end, and lost
+        return
+    clip = decode_clip(cut, 16_000, on_truncated="accept")
+    assert 1.5 < clip.seconds < 3.3
+    assert clip.notes[0].startswith("truncated, accepted: ")
+    whole = decode_clip(data, 16_000)
+    assert whole.notes == ()
+    assert clip.promised >= clip.seconds
+    np.testing.assert_allclose(clip.samples[:14_000], whole.samples[:14_000], atol=2e-2)
+
+
+def rng(seed: int) -> np.random.Generator:
+    return np.random.default_rng(seed)
+
+
+def test_a_variable_bitrate_mp3_without_a_header() -> None:
+    """libsndfile takes the first frames' bitrate for all (its issue 1001)."""
+    filed = encode("mp3", noise_then_tone(), RATE, variable=True)
+    piped = damaged_audio.mp3_no_header(filed, rng(0))
+    clip = decode_clip(piped, 16_000)
+    assert clip.decoder == "PyAV"
+    assert clip.seconds == pytest.approx(6.0, abs=3 * 1152 / RATE)
+    assert decode_clip(filed, 16_000).seconds == pytest.approx(6.0, abs=1e-3)
+
+
+@pytest.mark.parametrize("container", ["ogg", "opus"])
+@pytest.mark.parametrize(("rate", "channels"), [(48_000, 1), (24_000, 2)])
+def test_a_chained_ogg(container: str, rate: int, channels: int) -> None:
+    """As Icecast's captures are; the second stream may have another rate and other channels."""
+    joined = encode(container, tone(1, 48_000), 48_000) + encode(
+        container, tone(2, rate, channels), rate
+    )
+    clip = decode_clip(joined, 16_000)
+    assert clip.seconds == pytest.approx(3, abs=0.01)
+    spectrum = np.abs(np.fft.rfft(clip.samples[24_000:40_000] * np.hanning(16_000)))
+    assert np.argmax(spectrum) == 440  # of the second, 1 Hz a bin
+
+
+@pytest.mark.parametrize("container", ["mp3", "flac", "wav", "m4a"])
+def test_joined_files_of_two_rates(container: str) -> None:
+    joined = encode(container, tone(1, 44_100), 44_100) + encode(
+        container, tone(2, 32_000, 2), 32_000
+    )
+    clip = decode_clip(joined, 16_000)
+    assert clip.seconds == pytest.approx(3, abs=4 * 2048 / 32_000 if container == "m4a" else 0.08)
+    spectrum = np.abs(np.fft.rfft(clip.samples[24_000:40_000] * np.hanning(16_000)))
+    assert np.argmax(spectrum) == 440
+
+
+def test_an_m4a_whose_middle_is_zeros_fails_with_both_figures() -> None:
+    data = bytearray(encode("m4a", tone(6, RATE), RATE))
+    data[len(data) // 4 : len(data) * 3 // 4] = bytes(len(data) // 2)
+    with pytest.raises(AudioError, match=r"truncated: .*decodes \d\.\d\d s of 6\.\d\d s"):
+        decode(bytes(data), 16_000)
+
+
+@pytest.mark.parametrize("total", [0, 1000, 88_200])
+def test_flac_of_unknown_or_wrong_length(total: int) -> None:
+    data = encode("flac", tone(3, RATE), RATE)
+    packed = int.from_bytes(data[18:26], "big") >> 36 << 36 | total
+    clip = decode_clip(data[:18] + packed.to_bytes(8, "big") + data[26:], 16_000)
+    assert clip.seconds == pytest.approx(3, abs=1e-9)
+    np.testing.assert_allclose(clip.samples, decode(data, 16_000), atol=1e-6)
+
+
+@pytest.mark.parametrize("size", [0, 0xFFFFFFFF, 0x7FFFF000])
+def test_wav_of_a_recorder_that_was_cut_off(size: int) -> None:
+    data = encode("wav", tone(2, RATE), RATE)
+    place = data.find(b"data") + 4
+    lying = data[:place] + struct.pack("<I", size) + data[place + 4 :]
+    clip = decode_clip(lying, 16_000)
+    assert clip.seconds == pytest.approx(2, abs=1e-9)
+    assert "all that follow were taken" in clip.notes[0]
+    np.testing.assert_array_equal(clip.samples, decode(data, 16_000))
+
+
+@pytest.mark.parametrize(
+    ("form", "name"), [("RF64", "a.wav"), ("W64", "a.w64"), ("AIFF", "a.aiff")]
+)
+def test_long_forms_of_wav(form: str, name: str) -> None:
+    file = io.BytesIO()
+    soundfile.write(file, tone(2, RATE), RATE, format=form, subtype="PCM_16")
+    assert decode_clip(file.getvalue(), 16_000).seconds == pytest.approx(2, abs=1e-9)
+    with pytest.raises(AudioError, match=r"promises 2\.00 s, it holds 1\.\d\d s"):
+        decode(file.getvalue()[:100_000], 16_000)
+
+
+def id3(size: int) -> bytes:
+    body = rng(0).bytes(size).replace(b"\xff", b"x")
+    return b"ID3\x04\x00\x00" + bytes(size >> 7 * i & 127 for i in (3, 2, 1, 0)) + body
+
+
+def test_tags_before_between_and_after_frames_are_no_audio() -> None:
+    data = encode("mp3", tone(3, RATE), RATE)
+    ape = b"APETAGEX" + struct.pack("<IIII", 2000, 132, 1, 0xA0000000) + bytes(8)
+    body = rng(1).bytes(100)
+    ape += body + b"APETAGEX" + struct.pack("<IIII", 2000, 132, 1, 0x80000000) + bytes(8)
+    tagged = id3(50_000) + data + id3(20_000) + data + ape + b"TAG" + bytes(125)
+    clip = decode_clip(tagged, 16_000)
+    assert clip.seconds == pytest.approx(6, abs=0.06)
+    assert clip.notes == ()
+    assert decode_clip(damaged_audio.mp3_tag_in_the_middle(data, rng(0)), 16_000).seconds == (
+        pytest.approx(3, abs=0.08)
+    )
+
+
+def test_a_tag_whose_size_leads_into_the_audio_hides_none() -> None:
+    data = encode("mp3", tone(3, RATE), RATE)
+    lying = bytearray(id3(1000) + data)
+    lying[6:10] = bytes(20_000 >> 7 * i & 127 for i in (3, 2, 1, 0))
+    assert decode_clip(bytes(lying), 16_000).seconds == pytest.approx(3, abs=0.06)
+
+
+def test_a_small_loss_is_let_pass_and_a_larger_one_fails() -> None:
+    data = encode("mp3", tone(20, RATE), RATE)
+    second = len(data) // 20
+    middle = len(data) // 2
+    small = data[:middle] + bytes(second // 10) + data[middle:]
+    assert decode_clip(small, 16_000).seconds == pytest.approx(20, abs=0.15)
+    headless = damaged_audio.mp3_no_header(data, rng(0))
+    with pytest.raises(AudioError, match="neither audio nor tags"):
+        decode(headless[:middle] + bytes(second) + headless[middle + second :], 16_000)
+
+
+# --- parts
+
+
+@pytest.mark.parametrize("container", damaged_audio.CONTAINERS)
+@pytest.mark.parametrize(("start", "duration"), [(0.0, 1.25), (2.5, 1.0), (3.0, None)])
+def test_a_part_has_the_samples_of_the_whole(
+    tmp_path: Path, container: str, start: float, duration: float | None
+) -> None:
+    path = tmp_path / f"a.{container}"
+    path.write_bytes(encode(container, signal(5, 48_000, 2, rng(2)), 48_000))
+    whole = decode(path, 48_000)
+    part = decode_clip(path, 48_000, start=start, duration=duration)
+    end = len(whole) if duration is None else round((start + duration) * 48_000)
+    expected = whole[round(start * 48_000) : end]
+    assert len(part.samples) == len(expected)
+    # Opus decodes on from a state that a seek does not restore to the bit; it is not sought in
+    np.testing.assert_allclose(part.samples, expected, atol=1e-6)
+    assert part.seconds == pytest.approx(len(expected) / 48_000)
+
+
+def test_a_part_beyond_its_file() -> None:
+    data = encode("wav", tone(3, 16_000), 16_000)
+    for start, duration in ((3.5, None), (3.5, 1.0), (2.0, 2.0)):
+        with pytest.raises(AudioError, match=r"the clip is .* its file holds 3\.00 s"):
+            decode(data, 16_000, start=start, duration=duration)
+    assert len(decode(data, 16_000, start=2.5, duration=0.503)) == 8000
+    clip = decode_clip(data, 16_000, start=2.0, duration=2.0, on_truncated="accept")
+    assert (clip.seconds, clip.promised) == (1.0, 2.0)
+    assert "truncated, accepted" in clip.notes[0]
+
+
+# --- notes and hashes
+
+
+def write(samples: np.ndarray, subtype: str = "PCM_16") -> bytes:
+    file = io.BytesIO()
+    soundfile.write(file, samples, 16_000, format="WAV", subtype=subtype)
+    return file.getvalue()
+
+
+def test_what_is_odd_gets_a_note() -> None:
+    mono = tone(1, 16_000)
+    notes = {
+        "beyond": decode_clip(write(mono * 100_000, "FLOAT"), 16_000).notes,
+        "silence": decode_clip(write(0 * mono), 16_000).notes,
+        "cancel": decode_clip(write(np.hstack([mono, -mono])), 16_000).notes,
+        "one side": decode_clip(write(np.hstack([mono, 0 * mono])), 16_000).notes,
+        "loud": decode_clip(write(3 * mono), 16_000).notes,
+    }
+    assert [len(found) for found in notes.values()] == [1, 1, 1, 0, 0]
+    assert "samples reach 30000, beyond 1" in notes["beyond"][0]
+    assert notes["silence"] == ("silence",)
+    assert "channels cancel" in notes["cancel"][0]
+
+
+def test_the_same_samples_have_the_same_hash_in_any_container_at_any_rate() -> None:
+    samples = (32_767 * tone(1, 16_000)).astype(np.int16)
+    wav, flac = encode("wav", samples, 16_000), encode("flac", samples, 16_000)
+    other = encode("wav", samples[::-1], 16_000)
+    digests = {decode_clip(data, rate).digest for data in (wav, flac) for rate in (16_000, 22_050)}
+    assert len(digests) == 1
+    assert decode_clip(other, 16_000).digest not in digests
+    assert decode_clip(wav, 16_000, start=0.5).digest not in digests
+
+
+def test_a_playlist_opens_no_other_file(tmp_path: Path) -> None:
+    (tmp_path / "a.wav").write_bytes(encode("wav", tone(1, 16_000), 16_000))
+    for name, text in (
+        ("a.m3u8", f"#EXTM3U\n#EXTINF:1,\n{tmp_path}/a.wav\n#EXT-X-ENDLIST\n"),
+        ("a.ffconcat", f"ffconcat version 1.0\nfile {tmp_path}/a.wav\n"),
+    ):
+        (tmp_path / name).write_text(text)
+        with pytest.raises(AudioError):
+            decode(tmp_path / name, 16_000)
