@@ -72,7 +72,7 @@ def _num_test(grid: Grid, outcome: Outcome) -> np.ndarray:
     if grid.negative is not None:
         known &= positive | grid.negative[grid.test][:, tags]
     if grid.config.test_clips == "tagged":
-        known = np.asarray(known & positive.any(axis=1)[:, None])
+        known &= np.any(positive, axis=1, keepdims=True)
     return known.sum(axis=0)
 
 
