@@ -28,6 +28,7 @@ from fsprobe.heads.strengths import DUAL_PATH, num_strengths
 def plan(
     specs: Sequence[ProbeSpec],
     sizes: Sizes,
+    solver: Solver,
     settings: Settings,
     wanted: Wanted,
     platform: str,
@@ -39,10 +40,10 @@ def plan(
     Raises InputError if a single seed does not fit.
     """
     lanes = max(1, (1 if platform == "cpu" else 8) // divisor)
-    width = max(map(len, _unions(specs).values()))
+    width = max(map(len, _unions(specs).values())) if solver.needs_products else 0
     strengths = num_strengths(settings, DUAL_PATH)
     footprint = memory.by_seed(sizes, width, _widths(specs), strengths, wanted)
-    what = f"a Gram matrix of {width} clips"
+    what = f"a Gram matrix of {width} clips" if width else f"a probe of {max(_widths(specs))} clips"
     lanes, _ = memory.pack(footprint, what, sizes, device_bytes, lanes, lanes)
     return lanes, lanes * sum(footprint) / 1e6
 

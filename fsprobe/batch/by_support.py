@@ -22,9 +22,8 @@ from fsprobe.batch.packing import multiple_of
 from fsprobe.batch.spec import Outcome, ProbeSpec, Wanted
 from fsprobe.batch.testing import Tested, test_head
 from fsprobe.heads.data import Data, Labelled
-from fsprobe.heads.head import Head
 from fsprobe.heads.solver import Fitted, Path, Settings, Solver
-from fsprobe.heads.strengths import PRIMAL_PATH, largest, least, num_strengths
+from fsprobe.heads.strengths import PRIMAL_PATH, choose, num_strengths
 
 _LOOKED_UP = 16  # probes looked up at a time among the fits of one support set
 
@@ -194,22 +193,14 @@ def _look_up(
     wanted: Wanted,
 ) -> tuple[Fitted, Tested]:
     """Probes `[probe, …]` out of the fits of their support set."""
+    shared = path._replace(iterations=path.iterations.max(axis=1))  # over the devices
 
     def one(columns: Array, n_way: Array) -> tuple[Fitted, Tested]:
         tag_mask = jnp.arange(columns.size) < n_way
-        losses = jnp.sum(path.loss[:, columns] * tag_mask, axis=1) / jnp.maximum(n_way, 1)
-        best = least(losses)
-        head = Head(path.kernel[best][columns], path.bias[best][columns])
+        fitted = choose(shared, columns, tag_mask)
         support, real = _labelled(rows, count, data.train, tags[columns])
         test = data.test.of_tags(tags[columns])
-        fitted = Fitted(
-            None,
-            losses[best],
-            path.l2s[best],
-            largest(path.gradient_norm[best][columns], tag_mask),
-            largest(path.gap[best][columns], tag_mask),
-            jnp.sum(path.iterations.max(axis=1)),
-        )
-        return fitted, test_head(head, support, real, test, tag_mask, wanted)
+        tested = test_head(fitted.head, support, real, test, tag_mask, wanted)
+        return fitted._replace(head=None), tested
 
     return lax.map(lambda mine: one(*mine), (columns, n_way))

@@ -38,6 +38,20 @@ class HiddenHead(NamedTuple):
         return self.output.score(jax.nn.relu(self.hidden.score(features)))
 
 
+class StandardizedHead(NamedTuple):
+    """A head that is not linear, for features that are not standardised. scale: `[dim]`, 1 over
+    the deviation, 0 where there is none.
+    """
+
+    head: Any
+    mean: Array
+    scale: Array
+
+    def score(self, features: Array) -> Array:
+        """`[clip, dim]` → logits `[clip, tag]`."""
+        return self.head.score((features - self.mean) * self.scale)
+
+
 def score(head: Any, features: ArrayLike) -> Array:
     """Logits `[clip, tag]` of features `[clip, dim]`. Raises ValueError where they do not fit."""
     features = jnp.asarray(features, jnp.float32)
@@ -52,12 +66,18 @@ def _score(head: Any, features: Array) -> Array:
     return head.score(features)
 
 
-def on_raw_features(head: Head, mean: np.ndarray, deviation: np.ndarray) -> Head:
-    """The same head for features that are not standardised: x for (x − mean) / deviation.
+def on_raw_features(head: Any, mean: np.ndarray, deviation: np.ndarray) -> Any:
+    """The same head for features that are not standardised: x for (x − mean) / deviation. A linear
+    one stays a `Head`.
 
     mean, deviation: `[dim]`; a deviation of 0 says that the dimension was set to 0 (divided by 1).
     Summed in float64.
     """
+    if not isinstance(head, Head):
+        if not np.any(mean) and np.all(deviation == 1):
+            return head
+        scale = np.where(deviation > 0, 1 / np.where(deviation > 0, deviation, 1), 0)
+        return StandardizedHead(head, *(jnp.float32(part) for part in (mean, scale)))
     kernel = np.asarray(head.kernel, np.float64) / np.where(deviation > 0, deviation, 1)
     bias = np.asarray(head.bias, np.float64) - kernel @ np.asarray(mean, np.float64)
     return Head(kernel.astype(np.float32), bias.astype(np.float32))  # type: ignore[arg-type]
