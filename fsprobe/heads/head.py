@@ -1,6 +1,7 @@
 """A head: a fitted value that gives logits for the features of any clip.
 
-A head is any NamedTuple of arrays with a method `score`; the linear `Head` is the usual one.
+A head is any NamedTuple of arrays with two methods, `score` and `block`; the linear `Head` is the
+usual one.
 """
 
 from typing import Any, NamedTuple
@@ -8,7 +9,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import Array
+from jax import Array, lax
 from jax.typing import ArrayLike
 
 
@@ -26,6 +27,10 @@ class Head(NamedTuple):
         kernel = jnp.pad(self.kernel, ((0, spare), (0, 0)))
         return (features @ kernel.T + jnp.pad(self.bias, (0, spare)))[:, :n_tags]
 
+    def block(self, start: Array, size: int) -> "Head":
+        """The head of `size` tags from `start` on."""
+        return Head(*(lax.dynamic_slice_in_dim(leaf, start, size) for leaf in self))
+
 
 class HiddenHead(NamedTuple):
     """A head with a hidden layer of rectified units."""
@@ -36,6 +41,20 @@ class HiddenHead(NamedTuple):
     def score(self, features: Array) -> Array:
         """`[clip, dim]` → logits `[clip, tag]`."""
         return self.output.score(jax.nn.relu(self.hidden.score(features)))
+
+    def block(self, start: Array, size: int) -> "HiddenHead":
+        """The head of `size` tags from `start` on."""
+        return HiddenHead(self.hidden, self.output.block(start, size))
+
+
+def padded(head: Any, n_tags: int) -> Any:
+    """The linear part of a head with rows of zeros up to n_tags tags."""
+    if isinstance(head, HiddenHead):
+        return HiddenHead(head.hidden, padded(head.output, n_tags))
+    if not isinstance(head, Head):
+        return head
+    spare = n_tags - head.bias.shape[0]
+    return Head(jnp.pad(head.kernel, ((0, spare), (0, 0))), jnp.pad(head.bias, (0, spare)))
 
 
 def score(head: Any, features: ArrayLike) -> Array:
