@@ -283,6 +283,8 @@ def test_a_crash_before_any_write_resumes_to_the_same_bytes(
     """The machine stops at the k-th write, sync, truncation or renaming, for every k until none is
     left.
     """
+    # what a killed process wrote is there without it; the calls are counted all the same
+    monkeypatch.setattr(os, "fsync", lambda file: None)
     fill(tmp_path / "undisturbed")
     expected = contents(tmp_path / "undisturbed")
     assert verify(tmp_path / "undisturbed").problems == ()
