@@ -15,7 +15,7 @@ ACTIONS = ("warn", "drop", "group")
 
 def audio_hashes(store: str | Path) -> dict[str, str]:
     """clip_id → hash of its decoded samples. Raises InputError if the store keeps none."""
-    hashes: dict[str, str] = dict(getattr(open_store(store), "audio_hashes", {}))
+    hashes = open_store(store).audio_hashes
     if not hashes:
         raise InputError(
             f"{store}: keeps no hashes of its clips' audio: it is imported, or older than they "
