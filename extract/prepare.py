@@ -40,7 +40,7 @@ from absl import flags
 from extract.datasets import duplicates, magnatagatune
 from extract.datasets.demo import DEMO_ROOT, DemoConfig, write_demo
 from extract.datasets.folder import FolderConfig, folder_manifest
-from extract.datasets.segments import SegmentConfig, cut_tracks
+from extract.datasets.segments import SegmentConfig, cut_tracks, parse_count
 from extract.datasets.splits import torn
 from extract.datasets.tags import TagStyle
 from extract.errors import InputError
@@ -219,7 +219,7 @@ def _arrange(manifest: Manifest) -> Manifest:
     """What must be done to the clips before splits are drawn."""
     if _SEGMENT_SECONDS.value is not None:
         root = _AUDIO_ROOT.value or (DEMO_ROOT if _DATASET.value == "demo" else "")
-        segments = SegmentConfig(_SEGMENT_SECONDS.value, _segments())
+        segments = SegmentConfig(_SEGMENT_SECONDS.value, parse_count(_SEGMENTS.value))
         manifest = cut_tracks(manifest, root or _needed("audio_root"), segments, _warn)
     elif flags.FLAGS["segments"].present:
         raise InputError(f"--segments={_SEGMENTS.value} needs --segment_seconds")
@@ -228,23 +228,7 @@ def _arrange(manifest: Manifest) -> Manifest:
     same = duplicates.same_audio(manifest, duplicates.audio_hashes(_STORE.value))
     if _ON_DUPLICATE.value == "group":
         return duplicates.group_duplicates(manifest, same)
-    fewer = duplicates.drop_duplicates(manifest, same)
-    if len(fewer) < len(manifest):
-        first = same[0][:2]
-        _warn(
-            f"{len(manifest) - len(fewer)} of {len(manifest)} clips are dropped: their audio is "
-            f"that of another ({' and '.join(repr(manifest.clip_ids[row]) for row in first)})"
-        )
-    return fewer
-
-
-def _segments() -> int | None:
-    text = _SEGMENTS.value
-    if text == "all":
-        return None
-    if not (text.isascii() and text.isdecimal()):
-        raise InputError(f"--segments={text}: give a number from 1 on, or `all`")
-    return int(text)
+    return duplicates.drop_duplicates(manifest, same, _warn)
 
 
 def _check_duplicates(manifest: Manifest) -> None:

@@ -32,6 +32,15 @@ class SegmentConfig:
             raise InputError(f"--segments={self.count}: give a number from 1 on, or `all`")
 
 
+def parse_count(text: str) -> int | None:
+    """`all` or a number, as SegmentConfig.count. Raises InputError on anything else."""
+    if text == "all":
+        return None
+    if not (text.isascii() and text.isdecimal()):
+        raise InputError(f"--segments={text}: give a number from 1 on, or `all`")
+    return int(text)
+
+
 def segment_starts(total: float, config: SegmentConfig) -> list[float]:
     """Where the clips of a track of `total` seconds begin, in seconds, rounded down to 0.01 s.
 
