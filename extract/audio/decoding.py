@@ -95,6 +95,22 @@ def decode_clip(
         raise AudioError(f"{type(error).__name__}: {error}") from error
 
 
+def count_seconds(path: Source) -> float:
+    """Seconds of audio that a file holds, counted as for `decode_clip`. Raises AudioError if nobody
+    can say, and OSError.
+    """
+    with _opened(path) as (data, _):
+        try:
+            streams = survey(data)
+            stated = None if streams else stated_seconds(ByteRange(data, 0, len(data)))
+        except Exception as error:  # scanners and decoders meet all kinds of damage
+            raise AudioError(f"{type(error).__name__}: {error}") from error
+        seconds = held(streams, stated).seconds
+    if not seconds:
+        raise AudioError("holds no audio, or does not say how much")
+    return seconds
+
+
 def provenance() -> dict[str, Any]:
     """Versions of everything between the file and the samples. Raises InputError if something is
     missing.
