@@ -32,17 +32,11 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
+from fsprobe.heads.head import Head
 from fsprobe.metrics import both
 
 FEATURE_STRENGTHS = tuple(np.logspace(-6, 0, 7).tolist())
 WORD_STRENGTHS = tuple(np.logspace(-4, 2, 7).tolist())
-
-
-class Head(NamedTuple):
-    """kernel `[tag, dim]`, bias `[tag]`."""
-
-    kernel: Array
-    bias: Array
 
 
 class FeatureSide(NamedTuple):
