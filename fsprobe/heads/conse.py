@@ -12,7 +12,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from fsprobe.heads.zero_shot import Head, held_out_precision
+from fsprobe.heads.head import Head
+from fsprobe.heads.zero_shot import held_out_precision
 
 TOPS = (1, 3, 10, 30, 1000)  # how many seen tags are mixed; more than there are: all
 
@@ -27,6 +28,12 @@ class ConseHead(NamedTuple):
     similarity: Array
     top: Array
 
+    def score(self, features: Array) -> Array:
+        """features `[clip, dim]` → cosines `[clip, tag]`, of seen and unseen tags."""
+        probability = _probability(self, features)
+        mixed = jnp.where(_rank(probability) < self.top, probability, 0.0)
+        return _cosine(mixed, mixed @ self.similarity, self.similarity)
+
 
 def conse(head: Head, words: Array, seen: Array, top: Array | int) -> ConseHead:
     """words `[tag, word]`, zeros where there is no vector: such a tag teaches nothing and is never
@@ -35,13 +42,6 @@ def conse(head: Head, words: Array, seen: Array, top: Array | int) -> ConseHead:
     norms = jnp.linalg.norm(words, axis=1, keepdims=True)
     unit = words / jnp.where(norms > 0, norms, 1.0)
     return ConseHead(head, seen & (norms[:, 0] > 0), unit @ unit.T, jnp.asarray(top, jnp.int32))
-
-
-def score(head: ConseHead, features: Array) -> Array:
-    """features `[clip, dim]` → cosines `[clip, tag]`, of seen and unseen tags."""
-    probability = _probability(head, features)
-    mixed = jnp.where(_rank(probability) < head.top, probability, 0.0)
-    return _cosine(mixed, mixed @ head.similarity, head.similarity)
 
 
 def held_out_scores(head: ConseHead, features: Array) -> Array:
@@ -78,8 +78,7 @@ def choose_top(
 
 def _probability(head: ConseHead, features: Array) -> Array:
     """`[clip, tag]`, 0 of unseen tags."""
-    logits = features @ head.head.kernel.T + head.head.bias
-    return jnp.where(head.seen, jax.nn.sigmoid(logits), 0.0)
+    return jnp.where(head.seen, jax.nn.sigmoid(head.head.score(features)), 0.0)
 
 
 def _rank(probability: Array) -> Array:

@@ -43,6 +43,10 @@ class TripletHead(NamedTuple):
     bias: Array
     words: Array
 
+    def score(self, features: Array) -> Array:
+        """features `[clip, dim]` → cosines `[clip, tag]`."""
+        return _unit(features @ self.kernel + self.bias) @ self.words.T
+
 
 class Weights(NamedTuple):
     """On standardised features: kernel `[dim, word]`, bias `[word]`."""
@@ -155,11 +159,6 @@ def initial_weights(seed: Array, dim: int, word: int) -> Weights:
 def sample_key(seed: Array, step: Array) -> Array:
     """Of the triplets of one step."""
     return jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), _SAMPLES), step)
-
-
-def score(head: TripletHead, features: Array) -> Array:
-    """features `[clip, dim]` → cosines `[clip, tag]`."""
-    return _unit(features @ head.kernel + head.bias) @ head.words.T
 
 
 @partial(jax.jit, static_argnames="config")

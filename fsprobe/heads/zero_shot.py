@@ -32,17 +32,11 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
+from fsprobe.heads.head import Head
 from fsprobe.metrics import both
 
 FEATURE_STRENGTHS = tuple(np.logspace(-6, 0, 7).tolist())
 WORD_STRENGTHS = tuple(np.logspace(-4, 2, 7).tolist())
-
-
-class Head(NamedTuple):
-    """kernel `[tag, dim]`, bias `[tag]`."""
-
-    kernel: Array
-    bias: Array
 
 
 class FeatureSide(NamedTuple):
@@ -57,15 +51,15 @@ class FeatureSide(NamedTuple):
 
 
 class WordSide(NamedTuple):
-    """What the seen tags of one seed make of the words. seen: bool `[tag]`. similarity `[tag,
-    tag]`: of all tags' words; eigenvalues `[tag]`, vectors `[tag, tag]`: of the seen ones' alone,
-    zero elsewhere.
+    """What the seen tags of one seed make of the words. seen: bool `[tag]`. eigenvalues
+    `[direction]` and vectors `[tag, direction]` of the seen tags' word Gram matrix, as many as
+    there are tags. projected `[direction, wanted]`: Qᵀ S s of the tags whose heads are wanted.
     """
 
     seen: Array
-    similarity: Array
     eigenvalues: Array
     vectors: Array
+    projected: Array
 
 
 class Strengths(NamedTuple):
@@ -97,15 +91,16 @@ def feature_side(features: Array, labels: Array) -> FeatureSide:
     return FeatureSide(mean, eigenvalues, basis, basis.T @ (x.T @ y))
 
 
-def word_side(words: Array, seen: Array) -> WordSide:
-    """words `[tag, word]`, seen bool `[tag]`. Words of zeros have no vector: such a tag teaches
-    nothing, and its kernel is zero.
+def word_side(words: Array, seen: Array, wanted: Array) -> WordSide:
+    """words `[tag, word]`, seen bool `[tag]`, wanted int `[wanted]`: the tags to make heads of.
+    Words of zeros have no vector: such a tag teaches nothing, and its kernel is zero.
     """
     seen = seen & jnp.any(words != 0, axis=1)
     vectors = centred_words(words, seen)
-    similarity = vectors @ vectors.T
-    eigenvalues, basis = jnp.linalg.eigh(similarity * seen * seen[:, None])
-    return WordSide(seen, similarity, jnp.maximum(eigenvalues, 0.0), basis)
+    taught = vectors * seen[:, None]
+    eigenvalues, basis = jnp.linalg.eigh(taught @ taught.T)
+    projected = basis.T @ (taught @ vectors[wanted].T)
+    return WordSide(seen, jnp.maximum(eigenvalues, 0.0), basis, projected)
 
 
 def centred_words(words: Array, seen: Array) -> Array:
@@ -118,7 +113,7 @@ def centred_words(words: Array, seen: Array) -> Array:
 
 
 def eszsl(features: FeatureSide, words: WordSide, feature_l2: Array, word_l2: Array) -> Head:
-    """The heads of all tags, the seen ones too, by their words alone; strengths `[]`.
+    """The heads of the wanted tags, by their words alone; strengths `[]`.
 
     A score is 0 on average over the training clips, on a scale that all tags share.
     """
@@ -128,9 +123,11 @@ def eszsl(features: FeatureSide, words: WordSide, feature_l2: Array, word_l2: Ar
 
 
 def mixing(words: WordSide, word_l2: Array) -> Array:
-    """`[seen, tag]`: how much of each seen tag's ridge kernel is in each tag's; none of unseen."""
-    mixed = _inverse(words, word_l2) @ (words.similarity * words.seen[:, None])
-    return mixed * words.seen[:, None]
+    """`[tag, wanted]`: how much of each seen tag's ridge kernel is in each wanted tag's; of unseen
+    ones, none.
+    """
+    scale = words.eigenvalues + word_l2 * _total(words.eigenvalues)
+    return words.vectors @ (words.projected / scale[:, None]) * words.seen[:, None]
 
 
 def held_out_scores(
@@ -140,7 +137,8 @@ def held_out_scores(
     ones; of no meaning where a tag is unseen.
     """
     ridge = (features - side.mean) @ side.basis @ _ridge(side, words, feature_l2)
-    inverse = _inverse(words, word_l2)
+    scale = words.eigenvalues + word_l2 * _total(words.eigenvalues)
+    inverse = (words.vectors / scale) @ words.vectors.T
     return ridge - (ridge @ inverse) / jnp.diagonal(inverse)
 
 
@@ -160,21 +158,23 @@ def zero_shot_heads(
     seen: ArrayLike,
     validation: tuple[ArrayLike, ArrayLike] | None = None,
     *,
+    wanted: ArrayLike | None = None,
     feature_l2s: tuple[float, ...] = FEATURE_STRENGTHS,
     word_l2s: tuple[float, ...] = WORD_STRENGTHS,
 ) -> tuple[Head, Strengths]:
-    """ESZSL heads of all tags, for many seeds → kernel float32 `[seed, tag, dim]`, bias `[seed,
-    tag]`, and the strengths chosen for each seed, `[seed]`: the pair with the highest
-    `held_out_precision`, the first of equals.
+    """ESZSL heads for many seeds → kernel float32 `[seed, wanted, dim]`, bias `[seed, wanted]`, and
+    the strengths chosen for each seed, `[seed]`: the pair with the highest `held_out_precision`,
+    the first of equals.
 
     features `[clip, dim]`, labels `[clip, tag]`: the training clips'. words `[tag, word]`, zeros
     where there is no vector. seen bool `[seed, tag]`. validation: (features, labels) of the clips
-    on which strengths are chosen; None for the training clips.
+    on which strengths are chosen; None for the training clips. wanted int `[seed, wanted]`: the
+    tags to make heads of; None for all, the seen ones too.
     """
     clips, clip_labels = (features, labels) if validation is None else validation
-    wanted = jnp.asarray(np.asarray(clip_labels) > 0.5)
+    positive = jnp.asarray(np.asarray(clip_labels) > 0.5)
     with jax.enable_x64(True):
-        side, sides = _sides(*_float64(features, labels, words), np.asarray(seen, bool))
+        side, sides = _sides(*_float64(features, labels, words), *_tags(seen, wanted))
         l2s = tuple(array.ravel() for array in np.meshgrid(*_float64(feature_l2s, word_l2s)))
         valid = _float64(clips)[0]
     best, scores = [], []
@@ -182,7 +182,7 @@ def zero_shot_heads(
         with jax.enable_x64(True):
             one = jax.tree.map(lambda leaf, row=row: leaf[row], sides)
             held_out = np.asarray(_held_out_grid(side, one, *l2s, valid))
-        table = np.asarray(_precisions(held_out, wanted, np.asarray(one.seen)))
+        table = np.asarray(_precisions(held_out, positive, np.asarray(one.seen)))
         best.append(int(np.argmax(table)))
         scores.append(table.max())
     with jax.enable_x64(True):
@@ -197,23 +197,24 @@ def grid_of_heads(
     words: ArrayLike,
     seen: ArrayLike,
     *,
+    wanted: ArrayLike | None = None,
     feature_l2s: tuple[float, ...] = FEATURE_STRENGTHS,
     word_l2s: tuple[float, ...] = WORD_STRENGTHS,
 ) -> Head:
     """As zero_shot_heads, for every pair of strengths → kernel float32 `[seed, feature_l2, word_l2,
-    tag, dim]`, bias `[seed, feature_l2, word_l2, tag]`.
+    wanted, dim]`, bias `[seed, feature_l2, word_l2, wanted]`.
     """
     with jax.enable_x64(True):
-        side, sides = _sides(*_float64(features, labels, words), np.asarray(seen, bool))
+        side, sides = _sides(*_float64(features, labels, words), *_tags(seen, wanted))
         return _as_float32(_grid(side, sides, *_float64(feature_l2s, word_l2s)))
 
 
 @jax.jit
 def _sides(
-    features: Array, labels: Array, words: Array, seen: Array
+    features: Array, labels: Array, words: Array, seen: Array, wanted: Array
 ) -> tuple[FeatureSide, WordSide]:
     """The features' side, and the words' of every seed."""
-    return feature_side(features, labels), jax.vmap(partial(word_side, words))(seen)
+    return feature_side(features, labels), jax.vmap(partial(word_side, words))(seen, wanted)
 
 
 @jax.jit
@@ -242,6 +243,13 @@ def _grid(side: FeatureSide, words: WordSide, feature_l2s: Array, word_l2s: Arra
     return over_seeds(side, words, feature_l2s, word_l2s)
 
 
+def _tags(seen: ArrayLike, wanted: ArrayLike | None) -> tuple[np.ndarray, np.ndarray]:
+    """(seen bool `[seed, tag]`, wanted int32 `[seed, wanted]`)."""
+    seen = np.asarray(seen, bool)
+    every = np.broadcast_to(np.arange(seen.shape[1]), seen.shape)
+    return seen, np.asarray(every if wanted is None else wanted, np.int32)
+
+
 def _float64(*arrays: ArrayLike | tuple[float, ...]) -> list[np.ndarray]:
     return [np.asarray(array, np.float64) for array in arrays]
 
@@ -252,15 +260,13 @@ def _as_float32(head: Head) -> Head:
 
 def _ridge(features: FeatureSide, words: WordSide, feature_l2: Array) -> Array:
     """`[direction, tag]`: the seen tags' ridge kernels in the basis; unseen labels have no part."""
-    total = jnp.maximum(jnp.sum(features.eigenvalues), jnp.finfo(features.eigenvalues.dtype).tiny)
-    scale = features.eigenvalues + feature_l2 * total
+    scale = features.eigenvalues + feature_l2 * _total(features.eigenvalues)
     return features.targets * words.seen / scale[:, None]
 
 
-def _inverse(words: WordSide, word_l2: Array) -> Array:
-    """(SSᵀ + λ)⁻¹ `[tag, tag]`, of the seen tags' words."""
-    total = jnp.maximum(jnp.sum(words.eigenvalues), jnp.finfo(words.eigenvalues.dtype).tiny)
-    return (words.vectors / (words.eigenvalues + word_l2 * total)) @ words.vectors.T
+def _total(eigenvalues: Array) -> Array:
+    """Their sum, the unit of strengths; more than 0."""
+    return jnp.maximum(jnp.sum(eigenvalues), jnp.finfo(eigenvalues.dtype).tiny)
 
 
 def _standardised(labels: Array) -> Array:

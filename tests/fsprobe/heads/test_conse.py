@@ -6,7 +6,7 @@ import pytest
 from sklearn.metrics import average_precision_score
 
 from fsprobe.heads import conse
-from fsprobe.heads.zero_shot import Head
+from fsprobe.heads.head import Head, score
 from tests.support.word_data import WordData, seen_masks, word_data
 
 TAGS = 24
@@ -42,7 +42,7 @@ def loop(data, head, seen, top) -> np.ndarray:
 def test_equals_a_plain_loop(data, head, top):
     seen = seen_masks(1, TAGS)[0]
     fitted = conse.conse(head, jnp.asarray(data.words), jnp.asarray(seen), top)
-    actual = conse.score(fitted, jnp.asarray(data.features))
+    actual = score(fitted, jnp.asarray(data.features))
     np.testing.assert_allclose(actual, loop(data, head, seen, top), atol=TOLERANCE)
 
 
@@ -60,7 +60,7 @@ def test_held_out_tags_are_as_if_unseen(data, head, top):
 def test_the_choice_is_the_best_on_held_out_tags(data, head):
     seen = seen_masks(1, TAGS)[0]
     tops = jnp.array([3, 5, 1000])  # not 1: then clips tie but for rounding
-    chosen, score = conse.choose_top(
+    chosen, precision = conse.choose_top(
         head, jnp.asarray(data.words), jnp.asarray(seen), tops, data.features, data.labels
     )
     table = []
@@ -72,14 +72,14 @@ def test_the_choice_is_the_best_on_held_out_tags(data, head):
             precisions.append(average_precision_score(data.labels[:, tag], scores))
         table.append(np.mean(precisions))
     assert int(chosen) == (3, 5, 1000)[int(np.argmax(table))]
-    assert float(score) == pytest.approx(max(table), abs=1e-4)
+    assert float(precision) == pytest.approx(max(table), abs=1e-4)
 
 
 def test_tags_without_words_neither_teach_nor_score(data, head):
     seen = np.ones(TAGS, bool)
     words = data.words.copy()
     words[:2] = 0
-    actual = conse.score(
+    actual = score(
         conse.conse(head, jnp.asarray(words), jnp.asarray(seen), 1000), jnp.asarray(data.features)
     )
     assert np.isfinite(actual).all() and not np.asarray(actual[:, :2]).any()

@@ -7,6 +7,7 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from fsprobe.heads import triplet as triplets
+from fsprobe.heads.head import score
 from fsprobe.heads.triplet import TripletConfig, draw, drawing, triplet_heads
 from tests.support.word_data import seen_masks, word_data
 
@@ -62,7 +63,7 @@ def test_equals_a_plain_loop_on_one_seed(balanced):
     kernel, bias = loop(data, seen, 7, config)
     mapped = unit(data.features @ kernel + bias)
     expected = mapped @ np.asarray(head.words, np.float64).T
-    actual = triplets.score(head, jnp.asarray(data.features))
+    actual = score(head, jnp.asarray(data.features))
     np.testing.assert_allclose(actual, expected, atol=1e-5)
 
 
@@ -104,7 +105,7 @@ def test_nothing_to_learn_from_brings_no_nan():
     data = word_data()
     none = jnp.zeros((1, TAGS), bool)
     heads = triplet_heads(jnp.array([0]), *map(jnp.asarray, data), none, TripletConfig(steps=5))
-    scores = triplets.score(jax.tree.map(lambda leaf: leaf[0], heads), jnp.asarray(data.features))
+    scores = score(jax.tree.map(lambda leaf: leaf[0], heads), jnp.asarray(data.features))
     assert np.isfinite(scores).all()
 
 
@@ -116,8 +117,6 @@ def test_it_learns_what_the_words_say():
     )
     values = []
     for i, mask in enumerate(seen):
-        scores = np.asarray(
-            triplets.score(jax.tree.map(lambda leaf, i=i: leaf[i], heads), test.features)
-        )
+        scores = np.asarray(score(jax.tree.map(lambda leaf, i=i: leaf[i], heads), test.features))
         values += [roc_auc_score(test.labels[:, t], scores[:, t]) for t in np.flatnonzero(~mask)]
     assert np.mean(values) > 0.8

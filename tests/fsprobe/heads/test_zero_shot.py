@@ -91,6 +91,16 @@ def test_unseen_labels_are_never_read():
     jax.tree.map(np.testing.assert_array_equal, as_is, changed)
 
 
+def test_wanted_tags_are_those_of_all():
+    data, seen = word_data(), seen_masks(2, 24)
+    wanted = np.array([np.flatnonzero(~mask) for mask in seen])
+    few, _ = zero_shot_heads(*data, seen, wanted=wanted, **GRID)
+    every, _ = zero_shot_heads(*data, seen, **GRID)
+    for i, tags in enumerate(wanted):
+        scale = np.abs(every.kernel).max()
+        np.testing.assert_allclose(few.kernel[i], every.kernel[i][tags], atol=1e-6 * scale)
+
+
 def test_tags_without_words_are_inert_and_score_nothing():
     data, seen = word_data(), seen_masks(2, 24)
     labels = np.concatenate([data.labels, data.labels[:, :3]], axis=1)
@@ -149,7 +159,7 @@ def test_mixing_tells_whom_a_tag_leans_on():
     data, seen = word_data(tags=6, word=8), np.array([True] * 5 + [False])
     words = data.words.copy()
     words[5] = 2 * words[2]
-    side = zero_shot.word_side(jnp.asarray(words), jnp.asarray(seen))
+    side = zero_shot.word_side(jnp.asarray(words), jnp.asarray(seen), jnp.arange(6))
     leans = np.asarray(zero_shot.mixing(side, jnp.float32(1e-5)))
     assert leans.shape == (6, 6)
     assert np.argmax(leans[:, 5]) == 2 and leans[2, 5] > 0.7
@@ -162,7 +172,7 @@ def test_one_compilation_for_all_pairs_of_strengths():
     """The maths is one traced function of strengths: vmapped equals one by one."""
     data, seen = word_data(), jnp.asarray(seen_masks(1, 24)[0])
     features = zero_shot.feature_side(jnp.asarray(data.features), jnp.asarray(data.labels))
-    words = zero_shot.word_side(jnp.asarray(data.words), seen)
+    words = zero_shot.word_side(jnp.asarray(data.words), seen, jnp.arange(24))
     l2s = jnp.array([1e-3, 1e-1])
     many = jax.vmap(zero_shot.eszsl, in_axes=(None, None, 0, 0))(features, words, l2s, l2s[::-1])
     for i in range(2):
