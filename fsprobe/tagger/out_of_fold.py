@@ -111,12 +111,14 @@ def out_of_fold(
             held = folds == fold
             train_yes, train_no = (np.where(held[:, None], 0, w) for w in (positive, negative))
             can = (train_yes.sum(axis=0) > 0) & (train_no.sum(axis=0) > 0)
+            # a tag that cannot be learnt here takes the labels of one that can, so that shapes stay
+            stand_in = np.where(can, np.arange(len(can)), int(np.argmax(can)))
+            train_yes, train_no = train_yes[:, stand_in], train_no[:, stand_in]
             for number, strength in enumerate(strengths):
                 if can.any() and held.any():
-                    kernel, bias = fit(
-                        train_yes[:, can], train_no[:, can], np.full(int(can.sum()), strength)
-                    )
-                    scores[number][np.ix_(held, can)] = features[held] @ kernel.T + bias
+                    kernel, bias = fit(train_yes, train_no, np.full(len(can), strength))
+                    logits = features[held] @ kernel.T + bias
+                    scores[number, held] = np.where(can, logits, np.nan)
                 bar.update()
     scores[:, ~known] = np.nan
     losses = _losses(scores, positive, negative, folds)
