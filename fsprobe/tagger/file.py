@@ -75,13 +75,17 @@ def read_tagger(path: str | Path) -> Tagger:
     training = _json(metadata, "training", dict, path)
     for tag, record in training.items():
         _check_record(tag, record, path)
+    shared = _json(metadata, "shared", dict, path) if "shared" in metadata else {}
+    slope = shared.get("pooled_slope", 1.0)
+    if not is_number(slope) or slope <= 0:
+        raise InputError(f"{path}: pooled_slope {_short(slope)} is no positive number; {_FIX}")
     tagger = Tagger(
         tags=tuple(tags),
         **tensors,
         embedding=metadata["embedding"],
         sources=tuple(_source(entry, path) for entry in _json(metadata, "stores", list, path)),
         training=training,
-        shared=_json(metadata, "shared", dict, path) if "shared" in metadata else {},
+        shared=shared,
         manifest_sha256=metadata.get("manifest_sha256", ""),
         versions=_json(metadata, "versions", dict, path) if "versions" in metadata else {},
     )

@@ -13,8 +13,8 @@ from extract.files import read_csv
 from extract.manifest import Manifest
 from extract.store import Store
 from fsprobe.features import missing_clips
+from fsprobe.tagger.judging.out_of_fold import whole
 from fsprobe.tagger.matching import Part
-from fsprobe.tagger.out_of_fold import whole
 
 _BLOCK = 4096  # clips read at a time
 

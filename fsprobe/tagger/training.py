@@ -12,10 +12,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from extract.errors import InputError
-from fsprobe.tagger import calibration, thresholds
-from fsprobe.tagger.calibration import Judged, Line
-from fsprobe.tagger.labelled import Counts, Labelled, count
-from fsprobe.tagger.out_of_fold import (
+from fsprobe.tagger.judging import calibration, thresholds
+from fsprobe.tagger.judging.calibration import Judged, Line
+from fsprobe.tagger.judging.out_of_fold import (
     FOLDS,
     STRENGTHS,
     UNJUDGED,
@@ -24,8 +23,9 @@ from fsprobe.tagger.out_of_fold import (
     mean_squared_distance,
     out_of_fold,
 )
-from fsprobe.tagger.thresholds import Promise, Rule
-from fsprobe.tagger.verdicts import Interval, auc_interval, roc_auc, verdict
+from fsprobe.tagger.judging.thresholds import Promise, Rule
+from fsprobe.tagger.judging.verdicts import Interval, auc_interval, roc_auc, verdict
+from fsprobe.tagger.labelled import Counts, Labelled, count
 
 LABELS = "labels"
 UNJUDGED_HIGHEST = 0.9  # no higher probability where nothing could be judged

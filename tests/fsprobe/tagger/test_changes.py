@@ -6,7 +6,7 @@ import pytest
 from extract.errors import InputError
 from fsprobe.tagger.changes import compare, remove, rename, update
 from fsprobe.tagger.file import TENSORS
-from fsprobe.tagger.out_of_fold import OutOfFold
+from fsprobe.tagger.judging.out_of_fold import OutOfFold
 from fsprobe.tagger.training import Rows
 from tests.support.fake_tagger import make
 

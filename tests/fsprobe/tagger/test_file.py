@@ -87,6 +87,7 @@ CASES = {
     "highest probability of 7": lambda t, m: damaged(
         t, m, training='{"a": {"highest_probability": 7}}'
     ),
+    "a pooled slope below zero": lambda t, m: damaged(t, m, shared='{"pooled_slope": -1}'),
     "no stores": lambda t, m: damaged(t, m, stores="[]"),
     "a store without a name": lambda t, m: damaged(
         t, m, stores=json.dumps([json.loads(m["stores"])[0] | {"name": ""}])

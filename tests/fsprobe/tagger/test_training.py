@@ -9,8 +9,8 @@ from scipy.special import expit
 from sklearn.metrics import roc_auc_score
 
 from extract.errors import InputError
+from fsprobe.tagger.judging.thresholds import Rule
 from fsprobe.tagger.labelled import Labelled
-from fsprobe.tagger.thresholds import Rule
 from fsprobe.tagger.training import TrainConfig, train
 from tests.support.plain_fit import fit_heads
 

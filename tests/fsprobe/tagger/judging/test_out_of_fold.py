@@ -1,7 +1,12 @@
 import numpy as np
 from sklearn.linear_model import LogisticRegression
 
-from fsprobe.tagger.out_of_fold import assign_folds, mean_squared_distance, out_of_fold, whole
+from fsprobe.tagger.judging.out_of_fold import (
+    assign_folds,
+    mean_squared_distance,
+    out_of_fold,
+    whole,
+)
 
 
 def test_clips_of_a_track_or_group_stay_together():

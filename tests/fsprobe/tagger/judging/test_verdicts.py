@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from fsprobe.tagger.verdicts import Interval, auc_interval, roc_auc, verdict
+from fsprobe.tagger.judging.verdicts import Interval, auc_interval, roc_auc, verdict
 
 
 def test_one_fold_is_scikit_learns():

@@ -3,7 +3,7 @@ import pytest
 from sklearn.metrics import average_precision_score, f1_score
 
 from extract.errors import InputError
-from fsprobe.tagger.thresholds import NEVER, Rule, average_precision, choose, parse_rule
+from fsprobe.tagger.judging.thresholds import NEVER, Rule, average_precision, choose, parse_rule
 
 
 def scored(clips=3000, share=0.3, seed=0):

@@ -6,7 +6,7 @@ from scipy.optimize import minimize
 from scipy.special import expit
 from sklearn.calibration import _SigmoidCalibration
 
-from fsprobe.tagger.calibration import (
+from fsprobe.tagger.judging.calibration import (
     TOO_FEW,
     Judged,
     Line,
