@@ -21,6 +21,8 @@ import numpy as np
 from tqdm import tqdm
 
 from extract.files import atomic_write
+from extract.manifest import Manifest
+from fsprobe.tagger.tagging import Items
 
 _ROWS = 100_000  # formatted at a time
 _LONGEST = 80  # bytes of a file name, its ending aside
@@ -50,6 +52,34 @@ class Place:
     path: str
     start: float | None = None
     duration: float | None = None
+
+
+def places_of(items: Items, clip_ids: Sequence[str], manifest: Manifest) -> list[list[Place]]:
+    """Where each item's clips are, by the manifest. clip_ids: of the first store's rows."""
+    count = len(manifest)
+    starts, durations = (
+        column or (None,) * count for column in (manifest.starts, manifest.durations)
+    )
+    known = {
+        clip: Place(path, starts[row], durations[row])
+        for row, (clip, path) in enumerate(zip(manifest.clip_ids, manifest.paths, strict=True))
+        if path
+    }
+    found, start = [], 0
+    for end in items.ends.tolist():
+        clips = [clip_ids[row] for row in items.rows[0][start:end].tolist()]
+        found.append([known[clip] for clip in clips if clip in known])
+        start = end
+    return found
+
+
+def tags_by_file(tagged: Tagged, places: Sequence[Sequence[Place]]) -> dict[str, list[str]]:
+    """Path → the tags of all clips of the file, each once, in the order found."""
+    found: dict[str, dict[str, None]] = collections.defaultdict(dict)
+    for item, tag, _ in tagged.records.tolist():
+        for place in places[item]:
+            found[place.path][tagged.tags[tag]] = None
+    return {path: list(tags) for path, tags in found.items()}
 
 
 def write_csv(path: Path, tagged: Tagged) -> None:
@@ -111,23 +141,24 @@ def write_playlists(
     return written
 
 
-def write_labels(folder: Path, tagged: Tagged, places: Sequence[Place | None]) -> list[Path]:
+def write_labels(folder: Path, tagged: Tagged, places: Sequence[Sequence[Place]]) -> list[Path]:
     """An Audacity label track per audio file with clips that have a start: `start⇥end⇥tag`, in
-    seconds; the files written. Clips without a start have no labels.
+    seconds; the files written. places: all of an item's. Clips without a start have no labels.
     """
     by_file = collections.defaultdict(list)
     for rows in _chunks(tagged.records, "labels"):
         for item, tag, probability in rows:
-            if (place := places[item]) and place.start is not None:
-                end = place.start + (place.duration or 0.0)
-                name = one_line(tagged.tags[tag])
-                by_file[place.path].append((place.start, end, -probability, name))
+            label = f"{one_line(tagged.tags[tag])} {probability:.2f}"
+            for place in places[item]:
+                if place.start is not None:
+                    end = place.start + (place.duration or 0.0)
+                    by_file[place.path].append((place.start, end, -probability, label))
     written = []
     for path, labels in by_file.items():
         written.append(folder / file_name(path, ".txt"))
         with atomic_write(written[-1]) as file:
-            for start, end, negated, label in sorted(labels):
-                file.write(f"{start:.6f}\t{end:.6f}\t{label} {-negated:.2f}\n")
+            for start, end, _, label in sorted(labels):
+                file.write(f"{start:.6f}\t{end:.6f}\t{label}\n")
     return written
 
 

@@ -178,9 +178,10 @@ def write_field(path: Path, field: str, values: Sequence[str]) -> None:
 def _set(opened: Any, key: str, field: str, values: list[str]) -> None:
     tags = opened.tags
     if key != _ID3[field]:
-        as_bytes = key.startswith("----")
-        tags[key] = [value.encode() for value in values] if as_bytes else values
-        if not values:
+        if values:
+            as_bytes = key.startswith("----")
+            tags[key] = [value.encode() for value in values] if as_bytes else values
+        elif key in tags:
             del tags[key]
         return
     from mutagen import id3

@@ -87,8 +87,8 @@ def test_a_playlist_is_in_order_of_probability_without_repeats(tmp_path):
 
 
 def test_audacity_labels(tmp_path, tagged):
-    places = [Place("../up/a.ogg", 10.0 * i, 10.0) for i in range(len(HOSTILE))]
-    places += [Place("whole.ogg"), None]
+    places = [[Place("../up/a.ogg", 10.0 * i, 10.0)] for i in range(len(HOSTILE))]
+    places += [[Place("whole.ogg")], []]
     written = write_labels(tmp_path / "labels", tagged, places)
     assert [p.parent for p in written] == [tmp_path / "labels"]
     lines = written[0].read_text("utf-8").removesuffix("\n").split("\n")
