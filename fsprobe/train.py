@@ -38,6 +38,7 @@ from fsprobe.tagger import changes, labelled, options, summary
 from fsprobe.tagger.file import read_tagger, write_tagger
 from fsprobe.tagger.judging.thresholds import parse_rule
 from fsprobe.tagger.matching import Part, match, parts_of, source_of
+from fsprobe.tagger.outputs import clip_places
 from fsprobe.tagger.tagger import Tagger
 from fsprobe.tagger.training import Rows, TrainConfig, train
 
@@ -163,8 +164,22 @@ def _train(tagger: Tagger | None, stores: dict[str, Store]) -> Tagger | None:
     rows = train(data, fit_heads, config, slope)
     print(summary.verdicts(tags, rows.training))
     print(summary.statement(config))
+    if FLAGS.report:
+        _write_report(rows, data, config, embedding, manifest)
     grown = changes.update(tagger, rows) if tagger else _new(rows, parts, embedding)
     return _signed(grown)
+
+
+def _write_report(
+    rows: Rows, data: labelled.Labelled, config: TrainConfig, embedding: str, manifest: Manifest
+) -> None:
+    from fsprobe.pages.write import write
+    from fsprobe.tagger import report
+
+    out, root = Path(FLAGS.report), Path(FLAGS.audio_root or ".")
+    places = clip_places(manifest) if FLAGS.audio_root else {}
+    write(report.page(rows, data, config, embedding, places, report.relative_url(root, out)), out)
+    print(f"{out / 'report.html'} and {out / 'report.md'}")
 
 
 def _embedding(tagger: Tagger | None, stores: dict[str, Store]) -> str:

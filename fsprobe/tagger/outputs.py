@@ -54,17 +54,22 @@ class Place:
     duration: float | None = None
 
 
-def places_of(items: Items, clip_ids: Sequence[str], manifest: Manifest) -> list[list[Place]]:
-    """Where each item's clips are, by the manifest. clip_ids: of the first store's rows."""
+def clip_places(manifest: Manifest) -> dict[str, Place]:
+    """clip_id → where its sound is, for clips that have a path."""
     count = len(manifest)
     starts, durations = (
         column or (None,) * count for column in (manifest.starts, manifest.durations)
     )
-    known = {
+    return {
         clip: Place(path, starts[row], durations[row])
         for row, (clip, path) in enumerate(zip(manifest.clip_ids, manifest.paths, strict=True))
         if path
     }
+
+
+def places_of(items: Items, clip_ids: Sequence[str], manifest: Manifest) -> list[list[Place]]:
+    """Where each item's clips are, by the manifest. clip_ids: of the first store's rows."""
+    known = clip_places(manifest)
     found, start = [], 0
     for end in items.ends.tolist():
         clips = [clip_ids[row] for row in items.rows[0][start:end].tolist()]

@@ -95,13 +95,13 @@ def train(
         else math.nan
         for tag in range(len(labelled.tags))
     ]
-    data = [_judged(held_out.logits[:, tag], labelled, tag) for tag in range(len(aucs))]
+    data = [judged_clips(held_out.logits[:, tag], labelled, tag)[1] for tag in range(len(aucs))]
     judged = [one for one, auc in zip(data, aucs, strict=True) if not math.isnan(auc)]
     slope = calibration.pooled_slope(judged) if pooled_slope is None else pooled_slope
     lines, promises, training = [], [], {}
     for tag, name in enumerate(labelled.tags):
         if math.isnan(aucs[tag]):
-            fitted = _judged(features @ kernel[tag] + bias[tag], labelled, tag)
+            _, fitted = judged_clips(features @ kernel[tag] + bias[tag], labelled, tag)
             row = _unjudged(fitted, slope, prevalence[tag], config.rule, aucs[tag])
         else:
             row = _row(data[tag], slope, prevalence[tag], config.rule, aucs[tag])
@@ -146,10 +146,12 @@ class _Row(NamedTuple):
     highest: float
 
 
-def _judged(logits: np.ndarray, labelled: Labelled, tag: int) -> Judged:
-    known = ~np.isnan(logits) & (labelled.positive[:, tag] + labelled.negative[:, tag] > 0)
-    columns = (logits, labelled.positive[:, tag], labelled.negative[:, tag])
-    return Judged(*(column[known].astype(np.float64) for column in columns))
+def judged_clips(logits: np.ndarray, labelled: Labelled, tag: int) -> tuple[np.ndarray, Judged]:
+    """(rows of `labelled`, what they say of a tag): clips with a logit and a known label."""
+    positive, negative = labelled.positive[:, tag], labelled.negative[:, tag]
+    rows = np.flatnonzero(~np.isnan(logits) & (positive + negative > 0))
+    columns = (logits, positive, negative)
+    return rows, Judged(*(column[rows].astype(np.float64) for column in columns))
 
 
 def _row(data: Judged, slope: float, prevalence: float | None, rule: Rule, auc: float) -> _Row:

@@ -67,7 +67,9 @@ def test_every_output_of_one_run(tmp_path, trained):
     outputs = {"all_scores": "s.npy", "jsonl": "t.jsonl", "m3u8": "lists", "audacity": "labels"}
     said = succeeded(
         tag(
-            *flags, f"--out={out}", f"--manifest={tmp_path / 'm.csv'}",
+            *flags,
+            f"--out={out}",
+            f"--manifest={tmp_path / 'm.csv'}",
             *(f"--{name}={tmp_path / path}" for name, path in outputs.items()),
         )
     )
@@ -86,10 +88,19 @@ def test_top_and_tracks(tmp_path, trained):
     flags, _, p = trained
     ids = open_store(tmp_path / "mine").clip_ids
     clips = Manifest(
-        ids, ("",) * 50, ("test",) * 50, ((),) * 50, tracks=tuple(f"track {i // 5}" for i in range(50))
+        ids,
+        ("",) * 50,
+        ("test",) * 50,
+        ((),) * 50,
+        tracks=tuple(f"track {i // 5}" for i in range(50)),
     )
     write_manifest(tmp_path / "m.csv", clips)
-    more = ["--by=track", f"--manifest={tmp_path / 'm.csv'}", "--top=3", f"--out={tmp_path / 'o.csv'}"]
+    more = [
+        "--by=track",
+        f"--manifest={tmp_path / 'm.csv'}",
+        "--top=3",
+        f"--out={tmp_path / 'o.csv'}",
+    ]
     assert "of 10 tracks" in succeeded(tag(*flags, *more))
     pooled = p.reshape(10, 5, -1).mean(axis=1)
     best = [(f"track {i}", HOSTILE[t]) for i in range(10) for t in np.argsort(-pooled[i])[:3]]

@@ -146,6 +146,21 @@ def probability(line: Line, logits: np.ndarray) -> np.ndarray:
     return expit(line.slope * logits + line.intercept)
 
 
+def cross_fitted(judged: Judged, folds: np.ndarray, shared_slope: float) -> np.ndarray:
+    """Probabilities of one tag `[clip]`, each fold's by the line of the others: how good calibrated
+    probabilities are is not told by those that the line was fitted to. NaN where the other folds
+    lack a positive or a negative.
+    """
+    out = np.full(len(folds), np.nan)
+    for fold in np.unique(folds):
+        here = folds == fold
+        others = Judged(*(column[~here] for column in judged))
+        if others.positive.sum() > 0 and others.negative.sum() > 0:
+            line, _ = calibrate(others, shared_slope)
+            out[here] = probability(line, judged.logits[here])
+    return out
+
+
 def at_most(line: Line, highest: float, largest_logit: float) -> Line:
     """The line lowered, then flattened, until no logit up to the largest has a probability above
     `highest`.
