@@ -33,9 +33,12 @@ from extract.files import sha256_of
 from extract.manifest import Manifest, read_manifest
 from extract.shell import run
 from extract.store import Store
-from fsprobe.features import COMBINED, tag_pool
+from fsprobe import shell
+from fsprobe.features import COMBINED
+from fsprobe.labels import tag_pool
 from fsprobe.tagger import changes, labelled, options, summary
 from fsprobe.tagger.file import read_tagger, write_tagger
+from fsprobe.tagger.fitting import fit_heads
 from fsprobe.tagger.judging.thresholds import parse_rule
 from fsprobe.tagger.matching import Part, match, parts_of, source_of
 from fsprobe.tagger.outputs import clip_places
@@ -74,7 +77,6 @@ flags.DEFINE_string(
 )
 flags.DEFINE_string("l2", "auto", "Strength of the penalty l2/2 |w|^2; auto: chosen per tag.")
 flags.DEFINE_integer("folds", TrainConfig.folds, "Parts of the cross-validation.", lower_bound=2)
-flags.DEFINE_integer("seed", TrainConfig.seed, "Of the assignment to folds.", lower_bound=0)
 flags.DEFINE_enum(
     "missing", "error", ["error", "drop"], "Where a store lacks a clip: stop, or drop the clip."
 )
@@ -143,7 +145,6 @@ def _train(tagger: Tagger | None, stores: dict[str, Store]) -> Tagger | None:
         prevalence=options.parse_prevalence(FLAGS.prevalence),
         l2=options.parse_l2(FLAGS.l2),
         folds=FLAGS.folds,
-        seed=FLAGS.seed,
     )
     embedding = _embedding(tagger, stores)
     parts = match(tagger, stores) if tagger else parts_of(stores, embedding)
@@ -157,11 +158,11 @@ def _train(tagger: Tagger | None, stores: dict[str, Store]) -> Tagger | None:
         width = sum(part.width for part in parts)
         print(summary.plan(tags, counts, len(manifest), width, config))
         return None
-    from fsprobe.tagger.fitting import fit_heads
-
     data = labelled.load(manifest, parts, tags)
     slope = tagger.shared.get("pooled_slope") if tagger else None
-    rows = train(data, fit_heads, config, slope)
+    with shell.computing():
+        shell.require_devices()
+        rows = train(data, fit_heads, config, slope)
     print(summary.verdicts(tags, rows.training))
     print(summary.statement(config))
     if FLAGS.report:

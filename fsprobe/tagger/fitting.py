@@ -1,23 +1,28 @@
-"""`fsprobe.fit` as training asks for it: one strength per tag."""
+"""`fsprobe.fit` as training asks for it: strengths chosen by track, and told."""
 
 import numpy as np
 
-import fsprobe
+from fsprobe.heads.fitting import fit_tags
+from fsprobe.tagger.judging.out_of_fold import Fitted
 
 
 def fit_heads(
-    features: np.ndarray, positive: np.ndarray, negative: np.ndarray, strengths: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """(kernel `[tag, dim]`, bias `[tag]`), converged, tags of one strength together.
-
-    features float32 `[clip, dim]`; positive, negative `[clip, tag]` weights; strengths `[tag]`.
+    features: np.ndarray,
+    positive: np.ndarray,
+    negative: np.ndarray,
+    units: np.ndarray,
+    l2: float | None,
+) -> Fitted:
+    """Converged heads. features float32 `[clip, dim]`; positive, negative `[clip, tag]` weights;
+    units int `[clip]`, tracks; l2: the strength, None to choose one per tag.
     """
-    kernel = np.empty((positive.shape[1], features.shape[1]), np.float32)
-    bias = np.empty(positive.shape[1], np.float32)
-    for strength in np.unique(strengths):
-        tags = np.flatnonzero(strengths == strength)
-        head = fsprobe.fit(
-            features, positive[:, tags], negative[:, tags], l2=float(strength), validation="none"
-        )
-        kernel[tags], bias[tags] = np.asarray(head.kernel), np.asarray(head.bias)
-    return kernel, bias
+    found = fit_tags(
+        features,
+        positive,
+        negative,
+        l2="auto" if l2 is None else l2,
+        validation="support" if l2 is None else "none",
+        groups=units,
+    )
+    head = found.head
+    return Fitted(np.asarray(head.kernel), np.asarray(head.bias), np.asarray(found.l2))

@@ -12,11 +12,10 @@ from extract.errors import InputError
 from extract.files import read_csv
 from extract.manifest import Manifest
 from extract.store import Store
-from fsprobe.features import missing_clips
+from fsprobe.features import load_features, missing_clips
+from fsprobe.labels import tag_labels
 from fsprobe.tagger.judging.out_of_fold import whole
 from fsprobe.tagger.matching import Part
-
-_BLOCK = 4096  # clips read at a time
 
 
 class Labelled(NamedTuple):
@@ -47,7 +46,7 @@ def clips_to_train_on(manifest: Manifest, split: str) -> Manifest:
     rows = [row for row, s in enumerate(manifest.splits) if s and split in ("all", s)]
     if not rows:
         raise InputError(
-            f"split {split!r}: no clip of the manifest has {'one' if split == 'all' else 'it'}; "
+            f"`split={split}`: no clip of the manifest has {'one' if split == 'all' else 'it'}; "
             "extract.prepare sets them"
         )
     return manifest.take(rows)
@@ -64,7 +63,7 @@ def without_missing(
         clip, name = next(iter(absent.items()))
         raise InputError(
             f"{stores[name].path}: no finished row of clip {clip!r} ({len(absent)} such clips of "
-            f"{len(manifest)}); extract them, or pass missing=drop"
+            f"{len(manifest)}); extract them, or pass `missing=drop`"
         )
     rows = [row for row, clip in enumerate(manifest.clip_ids) if clip not in absent]
     if not rows:
@@ -76,18 +75,9 @@ def labels(manifest: Manifest, tags: Sequence[str]) -> tuple[np.ndarray, np.ndar
     """(positive, negative) float32 `[clip, tag]`. Where the manifest has `not_tags`, what stands in
     neither list is unknown; where it does not, it is absent.
     """
-    positive = _marks(manifest.tags, tags)
-    if manifest.not_tags is None:
-        return positive, 1 - positive
-    return positive, _marks(manifest.not_tags, tags)
-
-
-def _marks(listed: Sequence[Sequence[str]], tags: Sequence[str]) -> np.ndarray:
-    column = {tag: i for i, tag in enumerate(tags)}
-    marks = np.zeros((len(listed), len(tags)), np.float32)
-    for row, names in enumerate(listed):
-        marks[row, [column[name] for name in names if name in column]] = 1
-    return marks
+    positive, negative = tag_labels(manifest, tags)
+    negative = ~positive if negative is None else negative
+    return positive.astype(np.float32), negative.astype(np.float32)
 
 
 def units_of(manifest: Manifest) -> np.ndarray:
@@ -126,21 +116,12 @@ def load(manifest: Manifest, parts: Sequence[Part], tags: Sequence[str]) -> Labe
     positive, negative = labels(manifest, tags)
     known = np.flatnonzero((positive + negative).sum(axis=1) > 0)
     manifest = manifest.take(known.tolist())
-    features = np.empty((len(known), sum(part.width for part in parts)), np.float32)
-    start = 0
-    for part in parts:
-        index = {clip: row for row, clip in enumerate(part.store.clip_ids)}
-        rows = np.array([index[clip] for clip in manifest.clip_ids], np.int64)
-        for first in range(0, len(rows), _BLOCK):
-            block = part.rows(rows[first : first + _BLOCK])
-            bad = np.flatnonzero(~np.isfinite(block).all(axis=1))
-            if bad.size:
-                raise InputError(
-                    f"{part.store.path}: NaN or Inf in the features of clip "
-                    f"{manifest.clip_ids[first + bad[0]]!r}; extract or import it anew"
-                )
-            features[first : first + _BLOCK, start : start + part.width] = block
-        start += part.width
+    features = load_features(
+        {part.name: part.store for part in parts},
+        manifest,
+        "+".join(part.name for part in parts),
+        framenorm=parts[0].array == "features_framenorm",
+    )
     return Labelled(
         tuple(tags),
         manifest.clip_ids,

@@ -7,7 +7,7 @@ import numpy as np
 
 from extract.errors import InputError
 from extract.store import Store
-from fsprobe.features import COMBINED
+from fsprobe.features import COMBINED, stores_of
 from fsprobe.tagger.tagger import Source, Tagger
 
 _SETTINGS = ("sample_rate", "window", "hop")
@@ -56,15 +56,7 @@ def parts_of(stores: Mapping[str, Store], embedding: str, framenorm: bool = Fals
 
     Raises InputError on an unknown name.
     """
-    names = list(stores) if embedding == COMBINED else [embedding]
-    if embedding not in stores and embedding != COMBINED:
-        names = embedding.split("+")
-    for name in names:
-        if name not in stores:
-            raise InputError(
-                f"unknown embedding {embedding!r}; there are {', '.join([*stores, COMBINED])} "
-                "and sums of stores such as A+B"
-            )
+    names = stores_of(list(stores), embedding)
     several = embedding == COMBINED or len(names) > 1
     array = "features_framenorm" if framenorm or several else "features"
     return [Part(name, stores[name], array) for name in names]

@@ -173,7 +173,7 @@ def file_name(text: str, ending: str) -> str:
     texts never share a file, on any file system.
     """
     text = unicodedata.normalize("NFC", text)
-    name = re.sub(r"[^\w. -]|[\ud800-\udfff]", "_", text).strip(" ._")
+    name = re.sub(r"[^\w. -]|[\ud800-\udfff]", "_", text).strip(" ._-")
     while len(name.encode()) > _LONGEST:
         name = name[:-1].rstrip(" ._")
     if name != text or name.casefold() != text or name.split(".")[0].casefold() in _DEVICES:

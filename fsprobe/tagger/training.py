@@ -5,24 +5,17 @@ pooled one; so a tag is added or refitted without the others.
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from extract.errors import InputError
+from fsprobe.heads.cross_validation import FOLDS
 from fsprobe.tagger.judging import calibration, thresholds
 from fsprobe.tagger.judging.calibration import Judged, Line
-from fsprobe.tagger.judging.out_of_fold import (
-    FOLDS,
-    STRENGTHS,
-    UNJUDGED,
-    OutOfFold,
-    assign_folds,
-    mean_squared_distance,
-    out_of_fold,
-)
+from fsprobe.tagger.judging.out_of_fold import Fitted, OutOfFold, out_of_fold
 from fsprobe.tagger.judging.thresholds import Promise, Rule
 from fsprobe.tagger.judging.verdicts import Interval, auc_interval, roc_auc, verdict
 from fsprobe.tagger.labelled import Counts, Labelled, count
@@ -31,22 +24,20 @@ LABELS = "labels"
 UNJUDGED_HIGHEST = 0.9  # no higher probability where nothing could be judged
 _MARGIN = 1.5  # clips to come may score higher than those known, by this
 
-# (features [clip, dim], positive, negative [clip, tag], strengths [tag]) → (kernel, bias)
-FitHeads = Callable[[np.ndarray, np.ndarray, np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
+# (features [clip, dim], positive, negative [clip, tag], units [clip], l2) → heads
+FitHeads = Callable[[np.ndarray, np.ndarray, np.ndarray, np.ndarray, float | None], Fitted]
 
 
 @dataclass(frozen=True)
 class TrainConfig:
     """rule: how thresholds are chosen. prevalence: `labels`, one number for all tags, or one per
-    tag. l2: a strength for all, None to choose one per tag. folds, seed: of the cross-validation.
+    tag. l2: a strength for all, None to choose one per tag. folds: of the cross-validation.
     """
 
     rule: Rule = field(default_factory=Rule)
     prevalence: str | float | Mapping[str, float] = LABELS
     l2: float | None = None
     folds: int = FOLDS
-    seed: int = 0
-    strengths: Sequence[float] = field(default=STRENGTHS)
 
 
 class Rows(NamedTuple):
@@ -75,22 +66,18 @@ def train(
     """
     features, positive, negative = labelled.features, labelled.positive, labelled.negative
     prevalence = [prevalence_of(tag, config) for tag in labelled.tags]
-    scale = mean_squared_distance(features)
-    folds = assign_folds(labelled.units, positive, config.folds, config.seed)
-    candidates = [config.l2] if config.l2 else [scale * s for s in config.strengths]
     held_out = out_of_fold(
-        lambda yes, no, l2: fit(features, yes, no, l2),
+        lambda yes, no: fit(features, yes, no, labelled.units, config.l2),
         features,
         positive,
         negative,
-        folds,
-        candidates,
-        config.l2 or scale * UNJUDGED,
+        labelled.units,
+        config.folds,
     )
-    kernel, bias = fit(features, positive, negative, held_out.strengths)
+    kernel, bias, strengths = fit(features, positive, negative, labelled.units, config.l2)
     counts = count(positive, negative, labelled.units)
     aucs = [
-        roc_auc(held_out.logits[:, tag], positive[:, tag], negative[:, tag], folds)
+        roc_auc(held_out.logits[:, tag], positive[:, tag], negative[:, tag], held_out.folds)
         if counts[tag].tracks_positive > 1
         else math.nan
         for tag in range(len(labelled.tags))
@@ -109,7 +96,7 @@ def train(
         lines.append(row.line)
         promises.append(row.promise)
         training[name] = _record(row, counts[tag], interval, config) | {
-            "strength": float(held_out.strengths[tag])
+            "strength": float(strengths[tag])
         }
     return Rows(
         labelled.tags,
@@ -131,7 +118,7 @@ def prevalence_of(tag: str, config: TrainConfig) -> float | None:
         return None
     if isinstance(config.prevalence, Mapping):
         if tag not in config.prevalence:
-            raise InputError(f"prevalence: tag {tag!r} is not in the file; add a line for it")
+            raise InputError(f"`prevalence`: tag {tag!r} is not in the file; add a line for it")
         return config.prevalence[tag]
     return config.prevalence
 

@@ -4,19 +4,27 @@ held against, and a stand-in for it where only its answer matters.
 
 import numpy as np
 
+from fsprobe.tagger.judging.out_of_fold import Fitted
+
 
 def fit_heads(
-    features: np.ndarray, positive: np.ndarray, negative: np.ndarray, strengths: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """(kernel [tag, dim], bias [tag]) with the least Σ (y·softplus(−z) + n·softplus(z)) / Σ (y + n)
-    + l2/2 ‖w‖² for weights y, n `[clip, tag]`.
+    features: np.ndarray,
+    positive: np.ndarray,
+    negative: np.ndarray,
+    units: np.ndarray | None = None,
+    l2: float | None = None,
+) -> Fitted:
+    """Heads with the least Σ (y·softplus(−z) + n·softplus(z)) / Σ (y + n) + l2/2 ‖w‖² for weights
+    y, n `[clip, tag]`; l2 None: a hundredth of the clips' mean squared distance from their mean.
     """
-    heads = [
-        _fit(features.astype(np.float64), yes, no, l2)
-        for yes, no, l2 in zip(positive.T, negative.T, strengths, strict=True)
-    ]
-    kernel = np.array([head[:-1] for head in heads])
-    return kernel, np.array([head[-1] for head in heads])
+    strength = 0.01 * float(features.var(axis=0).sum()) if l2 is None else l2
+    heads = np.array(
+        [
+            _fit(features.astype(np.float64), yes, no, strength)
+            for yes, no in zip(positive.T, negative.T, strict=True)
+        ]
+    )
+    return Fitted(heads[:, :-1], heads[:, -1], np.full(len(heads), strength))
 
 
 def _fit(features: np.ndarray, yes: np.ndarray, no: np.ndarray, l2: float) -> np.ndarray:

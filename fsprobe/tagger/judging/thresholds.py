@@ -53,7 +53,7 @@ def parse_rule(text: str) -> Rule:
         target = math.nan
     if not 0 < target < 1:
         raise InputError(
-            f"threshold {text!r}: use f1, rate, or precision:NUMBER with a number between 0 and 1"
+            f"`threshold={text}`: use f1, rate, or precision:NUMBER with a number between 0 and 1"
         )
     return Rule(kind, target)
 

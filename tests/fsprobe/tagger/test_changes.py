@@ -25,7 +25,7 @@ def rows_of(tagger, tags, seed=9):
         "calibration": np.tile(np.float32([1, 0]), (len(tags), 1)),
         "threshold": np.full(len(tags), 0.5, np.float32),
     }
-    nothing = OutOfFold(np.empty((0, 0)), np.empty(0), np.empty(0))
+    nothing = OutOfFold(np.empty((0, 0)), np.empty(0))
     return Rows(
         tuple(tags),
         **new,

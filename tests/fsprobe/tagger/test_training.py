@@ -35,7 +35,7 @@ def clips(count=300, dim=12, tags=4, per_track=3, seed=0, shares=(0.4, 0.3, 0.2,
     return Labelled(**(known | fields))
 
 
-FAST = TrainConfig(strengths=(1.0, 0.1, 0.01, 0.001))
+FAST = TrainConfig()
 
 
 def probabilities(rows, features):
