@@ -17,7 +17,8 @@ from pathlib import Path
 
 import pytest
 
-from fsprobe.reporting.page import report, write
+from fsprobe.pages.write import write
+from fsprobe.reporting.page import report
 from fsprobe.reporting.reading import labels, read_sweep
 from tests.support import fake_results
 

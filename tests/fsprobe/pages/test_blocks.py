@@ -1,4 +1,4 @@
-"""fsprobe.reporting.blocks: any name survives Markdown and HTML."""
+"""fsprobe.pages.blocks: any name survives Markdown and HTML."""
 
 import html
 import re
@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fsprobe.reporting.blocks import Bullets, Heading, Paragraph, Table, to_html, to_markdown
+from fsprobe.pages.blocks import Bullets, Heading, Paragraph, Sounds, Table, to_html, to_markdown
 
 anything = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=30)
 markup = st.text(st.sampled_from("ab _*`[]()<>|~\\$&;#-+1.!:"), min_size=1, max_size=20)
@@ -36,3 +36,21 @@ def test_any_name_survives_markdown_and_html(name):
         if token.type == "inline"
     ]
     assert texts == [name, f"x {name}", "c", "h", name]
+
+
+@given(anything | markup)
+@settings(deadline=None, max_examples=100)
+def test_clips_to_play_keep_their_names_and_addresses(name):
+    name = " ".join(name.split()) or "x"
+    blocks = [Heading(1, "t"), Sounds("c", [(name, "a%20b.ogg#t=1,2"), (name, "")])]
+    page = to_html(blocks, {})
+    assert [html.unescape(s) for s in re.findall(r"<span>(.*?)</span>", page)] == [name, name]
+    assert re.findall(r'<audio[^>]* src="([^"]*)"', page) == ["a%20b.ogg#t=1,2"]
+    assert "media-src 'self' file:" in page and "media-src" not in to_html(blocks[:1], {})
+    markdown_it = pytest.importorskip("markdown_it")
+    tokens = markdown_it.MarkdownIt("commonmark").parse(to_markdown(blocks, str))
+    inline = [token for token in tokens if token.type == "inline"][2:]
+    texts = ["".join(child.content for child in token.children) for token in inline]
+    assert texts == [f"{name} (listen)", name]
+    (link,) = [c for token in inline for c in token.children if c.type == "link_open"]
+    assert link.attrs["href"] == "a%20b.ogg#t=1,2"

@@ -1,5 +1,5 @@
 """A report as a list of blocks, and the two templates that write it: Markdown, and one
-self-contained HTML page that says the same.
+self-contained HTML page that says the same. Only sounds are not in the page but linked.
 
 All text is plain: whatever a tag or a folder is called, the templates escape it.
 """
@@ -70,7 +70,18 @@ class Figure:
     draw: "Callable[[], Drawing]" = field(compare=False)
 
 
-Block = Heading | Paragraph | Bullets | Code | Table | Figure
+@dataclass(frozen=True)
+class Sounds:
+    """Clips to play. clips: (what it is, the sound's URL relative to the page, or "" where there is
+    nothing to play).
+    """
+
+    kind: ClassVar = "sounds"
+    caption: str
+    clips: Sequence[tuple[str, str]]
+
+
+Block = Heading | Paragraph | Bullets | Code | Table | Figure | Sounds
 
 
 def to_markdown(blocks: Sequence[Block], image: Callable[[str], str]) -> str:
@@ -91,12 +102,13 @@ def to_html(blocks: Sequence[Block], images: Mapping[str, tuple[str, int, int]])
     }
     title = next((block.text for block in blocks if isinstance(block, Heading)), "Report")
     template = _environment(autoescape=True).get_template("report.html.jinja")
-    return template.render(blocks=blocks, images=encoded, title=title)
+    plays = any(isinstance(block, Sounds) for block in blocks)
+    return template.render(blocks=blocks, images=encoded, title=title, plays=plays)
 
 
 def _environment(**options: Any) -> jinja2.Environment:
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("fsprobe.reporting"),
+        loader=jinja2.PackageLoader("fsprobe.pages"),
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
