@@ -19,7 +19,7 @@ from absl import flags
 
 from extract.download import fetch
 from extract.embeddings import weights_formats
-from extract.embeddings._pretrained import to_published
+from extract.embeddings.pretrained import to_published
 from extract.errors import InputError
 from extract.shell import run
 

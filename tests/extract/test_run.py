@@ -694,7 +694,7 @@ def test_the_command(corpus: tuple[Path, Manifest], tmp_path: Path) -> None:
 
 def test_help_names_the_models_defaults() -> None:
     from extract.embeddings import openl3, passt
-    from extract.embeddings._pretrained import Source
+    from extract.embeddings.pretrained import Source
 
     shown = subprocess.run(
         [sys.executable, "-m", "extract.run", "--help"], capture_output=True, text=True, cwd=REPO

@@ -20,8 +20,8 @@ from flax.traverse_util import flatten_dict
 from safetensors.numpy import load_file, save_file
 
 from extract import weights
-from extract.embeddings import _openl3_frontend, build, openl3, passt, vggish, weights_formats
-from extract.embeddings._pretrained import to_published
+from extract.embeddings import build, openl3, openl3_frontend, passt, vggish, weights_formats
+from extract.embeddings.pretrained import to_published
 from extract.embeddings.weights_formats import cache_file, read_weights, write_weights
 from extract.errors import InputError
 from extract.weights import Config, Published, convert
@@ -110,7 +110,7 @@ def test_safetensors_files(
 def test_torchopenl3_through_the_cache(tmp_path: Path) -> None:
     """Its DFT matrices go into the cache only where they hold something else than a DFT."""
     params = openl3.init_params(jax.random.key(3), "torchopenl3")
-    kernels = _openl3_frontend.dft_kernels()
+    kernels = openl3_frontend.dft_kernels()
     for factor in (1, 2):
         with_dft = params | {
             "frontend": params["frontend"]
@@ -350,7 +350,7 @@ def test_without_torch_the_extra_is_named(
 def test_without_a_package_the_extra_is_named(
     name: str, variant: str | None, extra: str, module: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    _openl3_frontend.mel_filters("torchopenl3")  # librosa, which asks sys.modules for torch
+    openl3_frontend.mel_filters("torchopenl3")  # librosa, which asks sys.modules for torch
     for missing in ("torch", "tensorflow", module):
         monkeypatch.setitem(sys.modules, missing, None)
     options = {"variant": variant} if variant else {}

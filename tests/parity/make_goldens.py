@@ -15,7 +15,7 @@ import jax
 import numpy as np
 
 from extract.embeddings import openl3, packages, passt, vggish
-from extract.embeddings._pretrained import to_published
+from extract.embeddings.pretrained import to_published
 from tests.support import golden
 
 Arrays = dict[str, np.ndarray]

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from extract.embeddings import build, openl3, vggish
-from extract.embeddings._pretrained import to_published
+from extract.embeddings.pretrained import to_published
 from extract.embeddings.weights_formats import cache_file, read_weights
 from extract.errors import InputError
 from extract.weights import PUBLISHED, Config, convert
