@@ -173,8 +173,8 @@ def from_tensors(tensors: Tensors, where: str) -> dict[str, Any]:
 
 
 def build(
-    window: float = Config.window,
-    hop: float = Config.hop,
+    window: float | None = None,
+    hop: float | None = None,
     mode: str = Config.mode,
     batch_size: int = Config.batch_size,
     **source: Any,
@@ -184,6 +184,12 @@ def build(
 
     In scene mode it embeds clip by clip: one clip of 30 s is as much work as 250 windows.
     """
+    if mode == "scene" and (window is not None or hop is not None):
+        raise InputError(
+            "passt_window and passt_hop belong to passt_mode=timestamp; a scene is up to 30 s"
+        )
+    window = Config.window if window is None else window
+    hop = Config.hop if hop is None else hop
     config, origin = Config(window, hop, mode, batch_size), Source(**source)
     params, provenance = obtain(origin, NAME, init_params, from_tensors)
     size, step = config.window_samples, config.hop_samples

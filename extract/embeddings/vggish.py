@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from extract.embeddings import Embedding, dsp, weights_formats
+from extract.embeddings import Embedding, dsp, registry, weights_formats
 from extract.embeddings.layers import Conv3x3, in_float32, map_batches, pool2x2, random_tree
 from extract.embeddings.pretrained import (
     Source,
@@ -34,7 +34,7 @@ FRAMES, BANDS = 96, 64  # of one example
 STFT_WINDOW, STFT_HOP, N_FFT = 400, 160, 512  # samples
 HOP = FRAMES * STFT_HOP  # samples
 WINDOW = HOP - STFT_HOP + STFT_WINDOW  # samples
-COMPANION = "vggish_pca_params*.pth"  # the published PCA is a file of its own
+COMPANION = registry.VGGISH.companion
 
 
 @dataclass(frozen=True)

@@ -677,7 +677,7 @@ def test_the_command(corpus: tuple[Path, Manifest], tmp_path: Path) -> None:
     assert "failures.csv" in done.stderr
     for more, named in (
         (["--passt_hop=0.1"], "--passt_hop is no option of --embedding=logmel"),
-        (["--embedding=musicnn"], "unknown embedding 'musicnn'"),
+        (["--embedding=nobody"], "unknown embedding 'nobody'"),
         (["--store="], "--store"),
         (["--shard_index=3"], "--shard_index=3"),
         (["stray"], "stray"),
