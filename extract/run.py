@@ -86,7 +86,7 @@ def main() -> int:
     if summary.failed:
         print(
             f"{summary.failed} of {summary.done + summary.failed} clips failed, for reasons in "
-            f"{summary.path / 'failures.csv'}; --retry_failed tries them again",
+            f"{summary.failures}; --retry_failed tries them again",
             file=sys.stderr,
         )
     return 1 if summary.failed else 0

@@ -5,9 +5,9 @@ module defines `build(**options) -> Embedding` (`embedding.py`) and is imported 
 for: asking for `logmel` never loads JAX, asking for `vggish` never loads librosa.
 """
 
-from extract.embeddings.embedding import Embedding
+from extract.embeddings.embedding import Embedding, Layer
 from extract.embeddings.registry import MODELS, build
 
 NAMES = tuple(MODELS)
 
-__all__ = ["MODELS", "NAMES", "Embedding", "build"]
+__all__ = ["MODELS", "NAMES", "Embedding", "Layer", "build"]

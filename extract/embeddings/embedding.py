@@ -10,9 +10,19 @@ There are two ways to produce frames, and an Embedding offers exactly one of the
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+
+
+class Layer(NamedTuple):
+    """A part of every frame that goes into a store of its own. provenance: what that store records
+    beside the embedding's.
+    """
+
+    name: str
+    width: int
+    provenance: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -25,8 +35,8 @@ class Embedding:
     `[sample]` → float32 `[frame, dim]`, at least one frame. provenance: package, version, weights
     file name and SHA-256, variant: whatever defines the numbers.
 
-    layers: (name, width) of parts that lie side by side in a frame and go into stores of their own;
-    empty where a frame goes into one store. trained_on: the data set whose tags the weights have
+    layers: the parts of a frame, side by side, where they go into stores of their own; empty where
+    a frame goes into one store. trained_on: the data set whose tags the weights have
     seen, which makes a few-shot result on it worthless; empty where there is none.
     """
 
@@ -42,5 +52,5 @@ class Embedding:
     params: Any = None
     batch_size: int = 64
     provenance: Mapping[str, Any] = field(default_factory=dict)
-    layers: tuple[tuple[str, int], ...] = ()
+    layers: tuple[Layer, ...] = ()
     trained_on: str = ""

@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from extract.embeddings import Embedding, published, registry, weights_formats
+from extract.embeddings import Embedding, Layer, published, registry, weights_formats
 from extract.embeddings.layers import in_float32, map_batches, random_tree
 from extract.embeddings.musicnn import frontend, networks
 from extract.embeddings.musicnn.tags import TAGS
@@ -90,6 +90,13 @@ def frames_in(seconds: float) -> int:
 def layers(model: str) -> Mapping[str, int]:
     """Name → width of the layers of a model."""
     return networks.VGG_LAYERS if model.endswith("vgg") else networks.MUSICNN_LAYERS
+
+
+def _layer(model: str, name: str) -> Layer:
+    provenance: dict[str, Any] = {"layer": name}
+    if name == "tags":
+        provenance["tags"] = list(TAGS[model.partition("_")[0]])
+    return Layer(name, layers(model)[name], provenance)
 
 
 def num_frames(num_samples: int, config: Config = Config()) -> int:
@@ -211,16 +218,15 @@ def build(
             published.Config(NAME, cache_dir=str(origin.cache_dir) if origin.cache_dir else None)
         ),
     )
-    widths = layers(model)
     corpus = model.partition("_")[0]
+    parts = [_layer(model, name) for name in config.names]
     provenance = {
         "package": "musicnn",
         "version": "0.1.0",
         "licence": "ISC",
         "model": model,
         "trained_on": DATASET[corpus],
-        **({"layer": config.names[0]} if len(config.names) == 1 else {}),
-        **({"tags": list(TAGS[corpus])} if config.names == ("tags",) else {}),
+        **(parts[0].provenance if len(parts) == 1 else {}),
         "window_frames": frames_in(window),
         "hop_frames": frames_in(hop),
         "tail": tail,
@@ -230,7 +236,7 @@ def build(
     return Embedding(
         name=NAME,
         sample_rate=SAMPLE_RATE,
-        dim=sum(widths[name] for name in config.names),
+        dim=sum(part.width for part in parts),
         window=frames_in(window) * frontend.HOP / SAMPLE_RATE,
         hop=frames_in(hop) * frontend.HOP / SAMPLE_RATE,
         windows=functools.partial(windows, config=config),
@@ -238,8 +244,6 @@ def build(
         params=params[model],
         batch_size=config.batch_size,
         provenance=provenance,
-        layers=tuple((name, widths[name]) for name in config.names)
-        if len(config.names) > 1
-        else (),
+        layers=tuple(parts) if len(parts) > 1 else (),
         trained_on=DATASET[corpus],
     )
