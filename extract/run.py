@@ -18,9 +18,10 @@ from typing import Any
 from absl import flags
 
 from extract import embeddings, model_flags
-from extract.embeddings import registry
+from extract.datasets import magnatagatune
+from extract.embeddings import Embedding, registry
 from extract.errors import InputError
-from extract.manifest import read_manifest
+from extract.manifest import Manifest, read_manifest
 from extract.pipeline.extract_clips import ON_TRUNCATED, RunConfig, extract_clips
 from extract.pipeline.sources import CHECKS
 from extract.shell import run
@@ -69,6 +70,7 @@ def main() -> int:
     config = RunConfig(**fields)
     manifest = read_manifest(FLAGS.manifest)
     embedding = embeddings.build(FLAGS.embedding, **model_flags.given(FLAGS.embedding))
+    warn_of_seen_tags(embedding, manifest)
     try:
         summary = extract_clips(manifest, FLAGS.audio_root, embedding, FLAGS.store, config)
     except KeyboardInterrupt:
@@ -90,6 +92,19 @@ def main() -> int:
             file=sys.stderr,
         )
     return 1 if summary.failed else 0
+
+
+def warn_of_seen_tags(embedding: Embedding, manifest: Manifest) -> None:
+    """Say so where the weights have seen the tags that they are to be tried on."""
+    if embedding.trained_on != magnatagatune.NAME:
+        return
+    if count := magnatagatune.num_resembling(manifest, embedding.trained_tags):
+        print(
+            f"warning: {count} of {len(manifest)} clips seem to be {magnatagatune.NAME}'s, and "
+            f"{embedding.provenance['model']} was trained on its tags: few-shot results on them "
+            "are not fair; --musicnn_model=MSD_musicnn was trained on others",
+            file=sys.stderr,
+        )
 
 
 if __name__ == "__main__":

@@ -36,8 +36,8 @@ class Embedding:
     file name and SHA-256, variant: whatever defines the numbers.
 
     layers: the parts of a frame, side by side, where they go into stores of their own; empty where
-    a frame goes into one store. trained_on: the data set whose tags the weights have
-    seen, which makes a few-shot result on it worthless; empty where there is none.
+    a frame goes into one store. trained_on, trained_tags: the data set whose tags the weights have
+    seen, which makes a few-shot result on it worthless, and those tags.
     """
 
     name: str
@@ -54,3 +54,4 @@ class Embedding:
     provenance: Mapping[str, Any] = field(default_factory=dict)
     layers: tuple[Layer, ...] = ()
     trained_on: str = ""
+    trained_tags: tuple[str, ...] = ()

@@ -246,4 +246,5 @@ def build(
         provenance=provenance,
         layers=tuple(parts) if len(parts) > 1 else (),
         trained_on=DATASET[corpus],
+        trained_tags=TAGS[corpus],
     )
