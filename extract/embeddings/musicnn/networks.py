@@ -4,14 +4,16 @@ Pons and Serra, "musicnn: pre-trained convolutional neural networks for music au
 2019 late-breaking. In both, batch normalisation comes after the ReLU.
 """
 
-from collections.abc import Mapping
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from extract.embeddings.layers import Conv3x3
-from extract.embeddings.musicnn.timbral import across_mel, along_time
+from extract.embeddings.layers import Conv3x3, map_batches
+from extract.embeddings.musicnn.filters import across_mel, along_time
 
 Params = Mapping[str, Mapping[str, jax.Array]]
 Layers = dict[str, jax.Array]
@@ -38,10 +40,7 @@ POOLS = (((4, 1), (2, 2)), ((2, 2), (2, 2)), ((2, 2), (2, 2)), ((2, 2), (2, 2)),
 
 def musicnn(params: Params, x: jax.Array) -> Layers:
     """`[batch, frame, 96]`, any number of frames → name → `[batch, width]`."""
-    x = _normalise(params, 0, x)
-    timbral = [across_mel(params[conv], _norm(params, i), x) for conv, i, _ in TIMBRAL]
-    temporal = [along_time(params[conv], _norm(params, i), x) for conv, i, _ in TEMPORAL]
-    front = jnp.concatenate(timbral + temporal, -1)
+    front = by_window(lambda x: _front(params, x), _normalise(params, 0, x))
     middle: list[jax.Array] = []
     for conv, i, _ in MIDDLE:
         y = _normalise(
@@ -55,8 +54,8 @@ def musicnn(params: Params, x: jax.Array) -> Layers:
     penultimate = jax.nn.relu(_dense(params["dense"], _normalise(params, 9, both)))
     tags = jax.nn.sigmoid(_dense(params["dense_1"], _normalise(params, 10, penultimate)))
     return {
-        "timbral": jnp.concatenate(timbral, -1).mean(1),
-        "temporal": jnp.concatenate(temporal, -1).mean(1),
+        "timbral": mean[:, :408],
+        "temporal": mean[:, 408:561],
         **{f"cnn{i + 1}": y.mean(1) for i, y in enumerate(middle)},
         "mean_pool": mean,
         "max_pool": largest,
@@ -65,19 +64,53 @@ def musicnn(params: Params, x: jax.Array) -> Layers:
     }
 
 
+def _front(params: Params, x: jax.Array) -> jax.Array:
+    """Timbral and temporal features side by side, `[batch, frame, 561]`."""
+    timbral = [across_mel(params[conv], _norm(params, i), x) for conv, i, _ in TIMBRAL]
+    temporal = [along_time(params[conv], _norm(params, i), x) for conv, i, _ in TEMPORAL]
+    return jnp.concatenate(timbral + temporal, -1)
+
+
 def vgg(params: Params, x: jax.Array) -> Layers:
     """`[batch, 187, 96]` → name → `[batch, width]`."""
-    y = _normalise(params, 0, x)[..., None]
-    layers = {}
-    for i, (window, stride) in enumerate(POOLS, 1):
-        y = Conv3x3(128).apply({"params": params[f"{i}CNN"]}, y)
-        y = _normalise(params, i, jax.nn.relu(y))
-        y = jax.lax.reduce_window(
-            y, -jnp.inf, jax.lax.max, (1, *window, 1), (1, *stride, 1), "VALID"
-        )
-        layers[f"pool{i}"] = y.mean((1, 2))
-    layers["tags"] = jax.nn.sigmoid(_dense(params["dense"], y.reshape(len(y), -1)))
+
+    def pools(x: jax.Array) -> tuple[jax.Array, ...]:
+        y, found = x[..., None], []
+        for i, (window, stride) in enumerate(POOLS, 1):
+            y = Conv3x3(128).apply({"params": params[f"{i}CNN"]}, y)
+            y = max_pool(_normalise(params, i, jax.nn.relu(y)), window, stride)
+            found.append(y)
+        return (*(y.mean((1, 2)) for y in found), y.reshape(len(y), -1))
+
+    *means, flat = by_window(pools, _normalise(params, 0, x))
+    layers = {f"pool{i}": mean for i, mean in enumerate(means, 1)}
+    layers["tags"] = jax.nn.sigmoid(_dense(params["dense"], flat))
     return layers
+
+
+def by_window(function: Callable[[jax.Array], Any], x: jax.Array) -> Any:
+    """function(x), on a CPU window by window, which stays in its cache; elsewhere as many windows
+    at a time as make 12,000 frames, which need some gigabytes.
+    """
+    return jax.lax.platform_dependent(
+        x,
+        cpu=lambda x: map_batches(function, x, 1),
+        default=lambda x: map_batches(function, x, max(1, 12_000 // x.shape[1])),
+    )
+
+
+def max_pool(x: jax.Array, window: tuple[int, int], stride: tuple[int, int]) -> jax.Array:
+    """VALID maximum of `[batch, time, mel, channel]`; by slices, since XLA's reduce_window is slow
+    on a CPU.
+    """
+    x = jax.lax.optimization_barrier(x)  # or XLA would compute it once for each slice
+    for axis, (size, step) in enumerate(zip(window, stride, strict=True), 1):
+        count = (x.shape[axis] - size) // step + 1
+        parts = [
+            jax.lax.slice_in_dim(x, i, i + step * (count - 1) + 1, step, axis) for i in range(size)
+        ]
+        x = functools.reduce(jnp.maximum, parts)
+    return x
 
 
 def shapes(kind: str) -> dict[str, dict[str, jax.ShapeDtypeStruct]]:
