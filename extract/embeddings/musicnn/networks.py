@@ -35,7 +35,8 @@ MUSICNN_LAYERS = {
     "mean_pool": 753, "max_pool": 753, "penultimate": 200, "tags": 50,
 }  # fmt: skip
 VGG_LAYERS = {"pool1": 128, "pool2": 128, "pool3": 128, "pool4": 128, "pool5": 128, "tags": 50}
-POOLS = (((4, 1), (2, 2)), ((2, 2), (2, 2)), ((2, 2), (2, 2)), ((2, 2), (2, 2)), ((4, 4), (4, 4)))
+# window and stride; the first has stride 2 in mel, too, which `_every_other_band` has taken already
+POOLS = (((4, 1), (2, 1)), ((2, 2), (2, 2)), ((2, 2), (2, 2)), ((2, 2), (2, 2)), ((4, 4), (4, 4)))
 
 
 def musicnn(params: Params, x: jax.Array) -> Layers:
@@ -77,7 +78,8 @@ def vgg(params: Params, x: jax.Array) -> Layers:
     def pools(x: jax.Array) -> tuple[jax.Array, ...]:
         y, found = x[..., None], []
         for i, (window, stride) in enumerate(POOLS, 1):
-            y = Conv3x3(128).apply({"params": params[f"{i}CNN"]}, y)
+            layer = params[f"{i}CNN"]
+            y = Conv3x3(128).apply({"params": layer}, y) if i > 1 else _every_other_band(layer, y)
             y = max_pool(_normalise(params, i, jax.nn.relu(y)), window, stride)
             found.append(y)
         return (*(y.mean((1, 2)) for y in found), y.reshape(len(y), -1))
@@ -86,6 +88,20 @@ def vgg(params: Params, x: jax.Array) -> Layers:
     layers = {f"pool{i}": mean for i, mean in enumerate(means, 1)}
     layers["tags"] = jax.nn.sigmoid(_dense(params["dense"], flat))
     return layers
+
+
+def _every_other_band(layer: Mapping[str, jax.Array], x: jax.Array) -> jax.Array:
+    """A 3×3 SAME convolution of `[batch, frame, band, 1]` at bands 0, 2, 4, …: the first pool, one
+    band high, takes no others.
+    """
+    y = jax.lax.conv_general_dilated(
+        x,
+        layer["kernel"],
+        (1, 2),
+        ((1, 1), (1, 0)),
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+    )
+    return y + layer["bias"]
 
 
 def by_window(function: Callable[[jax.Array], Any], x: jax.Array) -> Any:
@@ -110,7 +126,7 @@ def max_pool(x: jax.Array, window: tuple[int, int], stride: tuple[int, int]) -> 
             jax.lax.slice_in_dim(x, i, i + step * (count - 1) + 1, step, axis) for i in range(size)
         ]
         x = functools.reduce(jnp.maximum, parts)
-    return x
+    return jax.lax.optimization_barrier(x)  # or once for each that reads it
 
 
 def shapes(kind: str) -> dict[str, dict[str, jax.ShapeDtypeStruct]]:
