@@ -52,8 +52,9 @@ def musicnn(params: Params, x: jax.Array) -> Layers:
     largest, mean = pooled.max(1), pooled.mean(1)
     # max and mean of each channel are neighbours in the flattened input of the dense layer
     both = jnp.stack([largest, mean], -1).reshape(len(x), -1)
-    penultimate = jax.nn.relu(_dense(params["dense"], _normalise(params, 9, both)))
-    tags = jax.nn.sigmoid(_dense(params["dense_1"], _normalise(params, 10, penultimate)))
+    dense = jax.nn.relu(_dense(params["dense"], _normalise(params, 9, both)))
+    penultimate = _normalise(params, 10, dense)
+    tags = jax.nn.sigmoid(_dense(params["dense_1"], penultimate))
     return {
         "timbral": mean[:, :408],
         "temporal": mean[:, 408:561],
