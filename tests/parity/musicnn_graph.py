@@ -1,13 +1,16 @@
 """The package's own graph, `musicnn.models.define_model`, in a process of its own, since it wants
 eager execution off and the Keras of TensorFlow 1:
 
-    TF_USE_LEGACY_KERAS=1 python tests/parity/musicnn_graph.py PACKAGE MODEL IN.npy OUT.npz [REPEATS]
+    TF_USE_LEGACY_KERAS=1 python tests/parity/musicnn_graph.py PACKAGE MODEL IN.npy OUT.npz
+        [--weights=NPZ] [--repeats=N]
 
 PACKAGE: the folder that the wheel was unpacked into. IN: log-mel windows, float32 `[window, frame,
-96]`. OUT: an array per layer, `[window, ...]`, each window run by itself, as the package does. With
-REPEATS it prints the seconds of the fastest of so many passes over the windows.
+96]`. OUT: an array per layer, `[window, ...]`, each window run by itself, as the package does.
+weights: arrays by published name, instead of the package's. It prints the seconds of the fastest
+of `repeats` passes over the windows, after one that does not count.
 """
 
+import argparse
 import sys
 import time
 
@@ -20,12 +23,14 @@ NAMES = {
 }  # fmt: skip
 
 
-def main(package: str, model: str, source: str, target: str, repeats: str = "1") -> None:
+def graph(
+    package: str, model: str, windows: np.ndarray, weights: str | None, repeats: int
+) -> tuple[dict[str, np.ndarray], float]:
+    """Layer → `[window, ...]`, and seconds."""
     sys.path.insert(0, package)
     tf.compat.v1.disable_eager_execution()
     from musicnn import models
 
-    windows = np.load(source)
     x = tf.compat.v1.placeholder(tf.float32, [None, *windows.shape[1:]])
     training = tf.compat.v1.placeholder(tf.bool)
     with tf.name_scope("model"):
@@ -33,16 +38,30 @@ def main(package: str, model: str, source: str, target: str, repeats: str = "1")
     fetched = [tf.nn.sigmoid(logits), *layers]
     seconds = []
     with tf.compat.v1.Session() as session:
-        tf.compat.v1.train.Saver().restore(session, f"{package}/musicnn/{model}/")
-        for _ in range(int(repeats) + (int(repeats) > 1)):
+        if weights is None:
+            tf.compat.v1.train.Saver().restore(session, f"{package}/musicnn/{model}/")
+        else:
+            with np.load(weights) as arrays:
+                for variable in tf.compat.v1.global_variables():
+                    variable.load(arrays[f"{model}/{variable.op.name}"], session)
+        for _ in range(repeats + 1):
             start = time.perf_counter()
             runs = [session.run(fetched, {x: window[None], training: False}) for window in windows]
             seconds.append(time.perf_counter() - start)
     names = ("tags", *NAMES[model.partition("_")[2]])
     arrays = (np.concatenate(parts) for parts in zip(*runs, strict=True))
-    np.savez(target, **dict(zip(names, arrays, strict=True)))
-    print(min(seconds))
+    return dict(zip(names, arrays, strict=True)), min(seconds[1:], default=seconds[0])
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    parser = argparse.ArgumentParser()
+    for name in ("package", "model", "source", "target"):
+        parser.add_argument(name)
+    parser.add_argument("--weights")
+    parser.add_argument("--repeats", type=int, default=0)
+    given = parser.parse_args()
+    layers, seconds = graph(
+        given.package, given.model, np.load(given.source), given.weights, given.repeats
+    )
+    np.savez(given.target, **layers)
+    print(seconds)

@@ -34,7 +34,7 @@ def across_mel(layer: Layer, norm: Norm, x: jax.Array) -> jax.Array:
         layer,
         norm,
         lambda kernel: jax.lax.platform_dependent(
-            x, kernel, cpu=_across_mel_cpu, default=_across_mel
+            x, kernel, cpu=filtered_across_mel, default=direct_across_mel
         ),
     )
 
@@ -45,7 +45,7 @@ def along_time(layer: Layer, norm: Norm, x: jax.Array) -> jax.Array:
         layer,
         norm,
         lambda kernel: jax.lax.platform_dependent(
-            x, kernel, cpu=_along_time_cpu, default=_along_time
+            x, kernel, cpu=banded_along_time, default=direct_along_time
         ),
     )
 
@@ -62,13 +62,14 @@ def _largest(layer: Layer, norm: Norm, maximum: Callable[[jax.Array], jax.Array]
     return jax.nn.relu(z + layer["bias"]) * factor + summand
 
 
-def _across_mel(x: jax.Array, kernel: jax.Array) -> jax.Array:
+def direct_across_mel(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """`[batch, frame, band]`, `[7, height, out]` → the largest z over mel `[batch, frame, out]`."""
     return _conv(x, kernel, 1, (3, 3)).max(2)
 
 
-def _across_mel_cpu(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """Every third band is a channel of its own: then the filter is three filters a third as high,
-    and three neighbouring positions are the three outputs of a filter of three taps.
+def filtered_across_mel(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """The same. Every third band is a channel of its own: then the filter is three filters a third
+    as high, and three neighbouring positions are the three outputs of a filter of three taps.
     """
     bands, height = x.shape[2], kernel.shape[1]
     positions = bands - height + 1
@@ -94,14 +95,15 @@ def _across_mel_cpu(x: jax.Array, kernel: jax.Array) -> jax.Array:
     return best.max(2)
 
 
-def _along_time(x: jax.Array, kernel: jax.Array) -> jax.Array:
+def direct_along_time(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """`[batch, frame, band]`, `[taps, 1, out]` → the largest z over mel, `[batch, frame, out]`."""
     taps = len(kernel)
     return _conv(x, kernel, 1, ((taps - 1) // 2, taps // 2)).max(2)
 
 
-def _along_time_cpu(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """Four frames of output from one row of a product: 51 columns alone are too few to be fast. The
-    kernel stands in it four times, each a frame later (a Toeplitz matrix).
+def banded_along_time(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """The same. Four frames of output from one row of a product: 51 columns alone are too few to be
+    fast. The kernel stands in it four times, each a frame later (a Toeplitz matrix).
     """
     batch, frames = x.shape[:2]
     taps, _, out = kernel.shape
