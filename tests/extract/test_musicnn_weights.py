@@ -9,7 +9,6 @@ import jax
 import numpy as np
 import pytest
 import soundfile
-from musicnn_wheel import wheel
 from safetensors.numpy import load_file, save_file
 
 from extract.embeddings import build, musicnn
@@ -18,6 +17,7 @@ from extract.embeddings.registry import MUSICNN
 from extract.embeddings.weights_formats import cache_file
 from extract.errors import InputError
 from extract.manifest import Manifest, write_manifest
+from tests.support.musicnn_wheel import wheel
 
 REPO = Path(__file__).parents[2]
 NO_NETWORK = {"PIP_INDEX_URL": "http://127.0.0.1:9/simple", "PIP_RETRIES": "0", "PIP_NO_INDEX": "0"}

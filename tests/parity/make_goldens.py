@@ -14,13 +14,13 @@ from pathlib import Path
 from unittest import mock
 
 import jax
-import musicnn_package
 import numpy as np
-from musicnn_wheel import wheel
 
 from extract.embeddings import musicnn, openl3, packages, passt, vggish
 from extract.embeddings.pretrained import to_published
+from tests.parity import musicnn_package
 from tests.support import golden
+from tests.support.musicnn_wheel import wheel
 
 Arrays = dict[str, np.ndarray]
 MUSICNN_SECONDS = 3.2

@@ -7,13 +7,13 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-from musicnn_package import averaged, log_mel, run_graph, unpacked
-from musicnn_wheel import wheel
-from oracle import CLIPS, REQUIRED, SECONDS, clip
-from signals import noise
 
 from extract.embeddings import musicnn
 from extract.embeddings.musicnn import frontend
+from tests.parity.musicnn_package import averaged, log_mel, run_graph, unpacked
+from tests.parity.oracle import CLIPS, REQUIRED, SECONDS, clip
+from tests.support.musicnn_wheel import wheel
+from tests.support.signals import noise
 
 if REQUIRED:
     import tf_keras  # noqa: F401

@@ -7,13 +7,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import golden
 import jax
 import numpy as np
 import pytest
 import soundfile
-from musicnn_wheel import wheel
-from signals import noise, silence, tones
 
 from extract.embeddings import build, musicnn
 from extract.embeddings.musicnn import filters, frontend, networks
@@ -21,6 +18,9 @@ from extract.embeddings.musicnn.tags import TAGS
 from extract.errors import InputError
 from extract.manifest import Manifest, write_manifest
 from extract.store import open_store
+from tests.support import golden
+from tests.support.musicnn_wheel import wheel
+from tests.support.signals import noise, silence, tones
 
 RATE = musicnn.SAMPLE_RATE
 REPO = Path(__file__).parents[3]

@@ -8,7 +8,6 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-import fake_embedding
 import numpy as np
 import pytest
 import soundfile
@@ -19,6 +18,7 @@ from extract.manifest import Manifest, write_manifest
 from extract.pipeline.extract_clips import RunConfig, extract_clips
 from extract.storage.check import verify
 from extract.store import DONE, FAILED, find_layers, open_store
+from tests.support import fake_embedding
 
 REPO = Path(__file__).parents[3]
 ONE = RunConfig(num_workers=1)
@@ -154,7 +154,7 @@ def test_a_store_is_not_a_directory_of_stores(
 SCRIPT = """
 import sys, time
 from dataclasses import replace
-from test_layer_stores import layered
+from tests.extract.pipeline.test_layer_stores import layered
 from extract.manifest import read_manifest
 from extract.pipeline.extract_clips import RunConfig, extract_clips
 from extract.storage import writer
@@ -179,8 +179,7 @@ def test_killed_at_random_moments(
     root, _ = corpus
     script, store, rng = tmp_path / "run.py", tmp_path / "s", random.Random(0)
     script.write_text(SCRIPT)
-    paths = (REPO, REPO / "tests" / "support", Path(__file__).parent)
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, paths))}
+    environment = os.environ | {"PYTHONPATH": str(REPO)}
     command = [sys.executable, str(script), str(root), str(store)]
     for _ in range(KILLS):
         process = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
