@@ -192,6 +192,19 @@ def find_shards(path: Path) -> list[tuple[int, int]]:
     return sorted((int(match[1]), int(match[2])) for match in matches if match)
 
 
+def find_layers(path: Path) -> list[str]:
+    """Names of the stores that a directory holds, which is none itself: one per layer of a
+    model.
+    """
+    if not path.is_dir() or (path / "store.json").exists() or find_shards(path):
+        return []
+    return sorted(
+        entry.name
+        for entry in path.iterdir()
+        if (entry / "store.json").exists() or find_shards(entry)
+    )
+
+
 def _open_single(path: Path) -> Store:
     meta = read_meta(path)
     clip_ids = read_clip_ids(path / "clip_ids.txt")
@@ -296,6 +309,11 @@ def read_meta(path: Path) -> dict[str, Any]:
     try:
         meta = json.loads(file.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
+        if layers := find_layers(path):
+            raise InputError(
+                f"{path}: holds a store for each of {len(layers)} layers ({', '.join(layers)}); "
+                f"name one of them, {path / layers[0]}"
+            ) from None
         raise InputError(
             f"{file}: no such file; {path} is not a store (extract.run and "
             "extract.import_arrays make one)"

@@ -8,8 +8,9 @@ of the 50 most frequent tags (counted over all clips) and are readable: 15,247 /
 import csv
 import gzip
 import itertools
+import re
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import IO
@@ -33,11 +34,24 @@ SHA256 = {
 EMPTY = frozenset(("35644", "55753", "57881"))  # published as mp3 files of no audio
 NUM_TOP = 50
 SPLITS = ("clean", "all")
+NAME = "MagnaTagATune"
+_EXCERPT = re.compile(r"-(\d+)-(\d+)\.\w+$")
 FOLDER_SPLIT = {
     **dict.fromkeys("0123456789ab", "train"),
     "c": "valid",
     **dict.fromkeys("def", "test"),
 }
+
+
+def num_resembling(manifest: Manifest, top_tags: Collection[str]) -> int:
+    """How many clips of a manifest seem to be MagnaTagATune's: those whose file names end in the
+    29 s of their album track (`-59-88.mp3`), or all, where they carry most of its top tags.
+    """
+    tags = {tag for tags in manifest.tags for tag in tags}
+    if 2 * len(tags & set(top_tags)) > len(top_tags):
+        return len(manifest)
+    ends = (_EXCERPT.search(path) for path in manifest.paths)
+    return sum(int(end[2]) - int(end[1]) == 29 for end in ends if end)
 
 
 def read_annotations(path: str | Path) -> Manifest:

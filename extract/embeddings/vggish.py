@@ -16,9 +16,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from extract.embeddings import Embedding, _dsp, weights_formats
-from extract.embeddings._nn import Conv3x3, in_float32, map_batches, pool2x2, random_tree
-from extract.embeddings._pretrained import (
+from extract.embeddings import Embedding, dsp, registry, weights_formats
+from extract.embeddings.layers import Conv3x3, in_float32, map_batches, pool2x2, random_tree
+from extract.embeddings.pretrained import (
     Source,
     from_published,
     jax_provenance,
@@ -34,7 +34,7 @@ FRAMES, BANDS = 96, 64  # of one example
 STFT_WINDOW, STFT_HOP, N_FFT = 400, 160, 512  # samples
 HOP = FRAMES * STFT_HOP  # samples
 WINDOW = HOP - STFT_HOP + STFT_WINDOW  # samples
-COMPANION = "vggish_pca_params*.pth"  # the published PCA is a file of its own
+COMPANION = registry.VGGISH.companion
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ def num_frames(num_samples: int) -> int:
     """The package has none for less than one window; here such audio is filled up with zeros to
     one.
     """
-    return max(1, _dsp.num_frames(num_samples, WINDOW, HOP))
+    return max(1, dsp.num_frames(num_samples, WINDOW, HOP))
 
 
 def frame_times(num_samples: int) -> np.ndarray:
@@ -84,15 +84,14 @@ def windows(audio: np.ndarray) -> np.ndarray:
     """`[sample]` → `[window, 15600]`, at least one; the samples after the last whole window are
     dropped.
     """
-    return _dsp.windows_of(_dsp.at_least(audio, WINDOW), WINDOW, HOP)
+    return dsp.windows_of(dsp.at_least(audio, WINDOW), WINDOW, HOP)
 
 
 def log_mel(x: jax.Array) -> jax.Array:
     """`[batch, 15600]` → log-mel magnitudes, `[batch, frame, band]`."""
-    frames = _dsp.frame(x, STFT_WINDOW, STFT_HOP) * _dsp.hann(STFT_WINDOW).astype(np.float32)
+    frames = dsp.frame(x, STFT_WINDOW, STFT_HOP) * dsp.hann(STFT_WINDOW).astype(np.float32)
     return jnp.log(
-        jnp.abs(jnp.fft.rfft(frames, N_FFT))
-        @ _dsp.mel_filters(SAMPLE_RATE, N_FFT, BANDS, 125, 7500)
+        jnp.abs(jnp.fft.rfft(frames, N_FFT)) @ dsp.mel_filters(SAMPLE_RATE, N_FFT, BANDS, 125, 7500)
         + 0.01
     )
 
@@ -130,7 +129,7 @@ def frames(
 ) -> jax.Array:
     """Audio in [-1, 1] at 16 kHz, `[batch, sample]` → `[batch, frame, 128]`."""
     short = max(0, WINDOW - audio.shape[-1])
-    x = _dsp.frame(jnp.pad(audio, ((0, 0), (0, short))), WINDOW, HOP)
+    x = dsp.frame(jnp.pad(audio, ((0, 0), (0, short))), WINDOW, HOP)
     y = map_batches(functools.partial(embed, params), x.reshape(-1, WINDOW), batch_size)
     return y.reshape(*x.shape[:2], DIM)
 
@@ -183,7 +182,7 @@ def from_tensors(tensors: Tensors, where: str) -> dict[str, Any]:
 
 
 def build(batch_size: int = Config.batch_size, **source: Any) -> Embedding:
-    """The embedding; `source` as in `_pretrained.Source`. Raises InputError on bad options or
+    """The embedding; `source` as in `pretrained.Source`. Raises InputError on bad options or
     weights.
     """
     config, origin = Config(batch_size), Source(**source)
@@ -202,7 +201,7 @@ def build(batch_size: int = Config.batch_size, **source: Any) -> Embedding:
         clip_frames, versions = packages.vggish(to_published(params, layout()))
         return Embedding(
             **common,
-            clip_frames=lambda audio: clip_frames(_dsp.at_least(audio, WINDOW)),
+            clip_frames=lambda audio: clip_frames(dsp.at_least(audio, WINDOW)),
             in_workers=False,
             provenance=provenance | versions,
         )

@@ -677,7 +677,7 @@ def test_the_command(corpus: tuple[Path, Manifest], tmp_path: Path) -> None:
     assert "failures.csv" in done.stderr
     for more, named in (
         (["--passt_hop=0.1"], "--passt_hop is no option of --embedding=logmel"),
-        (["--embedding=musicnn"], "unknown embedding 'musicnn'"),
+        (["--embedding=nobody"], "unknown embedding 'nobody'"),
         (["--store="], "--store"),
         (["--shard_index=3"], "--shard_index=3"),
         (["stray"], "stray"),
@@ -694,7 +694,7 @@ def test_the_command(corpus: tuple[Path, Manifest], tmp_path: Path) -> None:
 
 def test_help_names_the_models_defaults() -> None:
     from extract.embeddings import openl3, passt
-    from extract.embeddings._pretrained import Source
+    from extract.embeddings.pretrained import Source
 
     shown = subprocess.run(
         [sys.executable, "-m", "extract.run", "--help"], capture_output=True, text=True, cwd=REPO

@@ -10,6 +10,7 @@ import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from extract.embeddings import weights_formats
+from extract.embeddings.registry import Wheel
 from extract.embeddings.weights_formats import Layout, Tensors
 from extract.errors import InputError
 
@@ -51,9 +52,12 @@ def obtain(
     *,
     variant: str = "",
     companion: str = "",
+    wheel: Wheel | None = None,
+    get: Callable[[], object] | None = None,
 ) -> tuple[Any, dict[str, Any]]:
-    """(parameters, provenance). Raises InputError if there are no weights, naming the command that
-    gets them.
+    """(parameters, provenance). get: called where the cache has no weights yet, to put them there.
+
+    Raises InputError if there are no weights, naming the command that gets them.
     """
     if source.random_weights is not None:
         return init(jax.random.key(source.random_weights)), {
@@ -64,12 +68,14 @@ def obtain(
         if source.weights
         else weights_formats.cache_file(name, variant, source.cache_dir)
     )
+    if not source.weights and not path.exists() and get is not None:
+        get()
     if not source.weights and not path.exists():
         command = f"python -m extract.weights --embedding={name}"
         command += f" --{name}_variant={variant}" if variant else ""
         command += f" --cache_dir={source.cache_dir}" if source.cache_dir else ""
         raise InputError(f"{path}: no weights of {name} there; get them with: {command}")
-    tensors, files = weights_formats.read_weights(path, companion)
+    tensors, files = weights_formats.read_weights(path, companion, wheel)
     return convert(tensors, str(path)), {"weights": files}
 
 

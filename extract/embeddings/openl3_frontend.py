@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from extract.embeddings import _dsp
+from extract.embeddings import dsp
 
 SAMPLE_RATE = 48000
 N_FFT, HOP, FRAMES, BANDS = 2048, 242, 199, 128
@@ -32,13 +32,13 @@ def log_mel(x: jax.Array, buffers: Mapping[str, jax.Array] | None = None) -> jax
     """
     if buffers is None:
         # kapre pads the end only, and takes mel bands of the magnitude.
-        frames = _dsp.frame(jnp.pad(x, ((0, 0), (0, PAD))), N_FFT, HOP)
+        frames = dsp.frame(jnp.pad(x, ((0, 0), (0, PAD))), N_FFT, HOP)
         spectrum = jnp.abs(jnp.fft.rfft(frames * tensorflow_hann(N_FFT)))
         mel = jnp.einsum("btf,mf->bmt", spectrum, mel_filters("openl3"))
     else:
         # kapre 0.1.4, kept by torchopenl3, pads both ends and takes the root of the mel bands of
         # the power.
-        frames = _dsp.frame(jnp.pad(x, ((0, 0), (PAD // 2, PAD - PAD // 2))), N_FFT, HOP)
+        frames = dsp.frame(jnp.pad(x, ((0, 0), (PAD // 2, PAD - PAD // 2))), N_FFT, HOP)
         if "dft_real" in buffers:
             power = _power_by_kernels(frames, buffers["dft_real"][:, 0], buffers["dft_imag"][:, 0])
         else:
@@ -92,7 +92,7 @@ def in_float64(function: Callable[..., Any], *arrays: jax.Array) -> Any:
 
 def dft_window() -> np.ndarray:
     """float32 `[2048]`, in float64."""
-    return _dsp.hann(N_FFT).astype(np.float32).astype(np.float64)
+    return dsp.hann(N_FFT).astype(np.float32).astype(np.float64)
 
 
 def dft_kernels() -> tuple[np.ndarray, np.ndarray]:

@@ -129,16 +129,16 @@ def pool2x2(x: jax.Array) -> jax.Array:
     return jnp.maximum(rows[:, :, 0::2], rows[:, :, 1::2])
 
 
-def map_batches(function: Callable[[jax.Array], jax.Array], x: jax.Array, size: int) -> jax.Array:
-    """`function` of `[row, ...]` applied `size` rows at a time, in order: memory does not grow with
-    the rows.
+def map_batches(function: Callable[[jax.Array], Any], x: jax.Array, size: int) -> Any:
+    """`function` of `[row, ...]`, an array or a tree of such, applied `size` rows at a time, in
+    order: memory does not grow with the rows.
     """
     rows = x.shape[0]
     size = min(size, rows)
     batches = -(-rows // size)
     x = jnp.pad(x, [(0, batches * size - rows)] + [(0, 0)] * (x.ndim - 1))
     y = jax.lax.map(function, x.reshape(batches, size, *x.shape[1:]))
-    return y.reshape(batches * size, *y.shape[2:])[:rows]
+    return jax.tree.map(lambda y: y.reshape(batches * size, *y.shape[2:])[:rows], y)
 
 
 def in_float32(function: Callable[..., Any]) -> Callable[..., Any]:

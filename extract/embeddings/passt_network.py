@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from extract.embeddings import _dsp
+from extract.embeddings import dsp
 from extract.embeddings.weights_formats import LINEAR, OIHW, Layout
 
 DIM, DEPTH, HEADS = 768, 12, 12
@@ -31,10 +31,10 @@ def log_mel(x: jax.Array, length: jax.Array | None = None) -> jax.Array:
         x, jnp.clip(last - jnp.abs(last - jnp.abs(index)), 0), axis=1
     )  # reflected at both ends
     margin = (N_FFT - STFT_WINDOW) // 2
-    window = np.pad(_dsp.hann(STFT_WINDOW, periodic=False), margin).astype(np.float32)
-    spectrum = jnp.fft.rfft(_dsp.frame(x, N_FFT, HOP) * window)
+    window = np.pad(dsp.hann(STFT_WINDOW, periodic=False), margin).astype(np.float32)
+    spectrum = jnp.fft.rfft(dsp.frame(x, N_FFT, HOP) * window)
     power = spectrum.real**2 + spectrum.imag**2
-    mel = jnp.einsum("btf,fm->bmt", power, _dsp.mel_filters(SAMPLE_RATE, N_FFT, BANDS, 0, 15000))
+    mel = jnp.einsum("btf,fm->bmt", power, dsp.mel_filters(SAMPLE_RATE, N_FFT, BANDS, 0, 15000))
     return (jnp.log(mel + 1e-5) + 4.5) / 5
 
 
