@@ -165,6 +165,7 @@ runpy.run_module(sys.argv.pop(1), run_name="__main__", alter_sys=True)
 """
 
 
+@pytest.mark.slow
 def test_no_home_and_no_passwd_entry(tmp_path):
     tiny.write_data(tmp_path)
     env = {key: value for key, value in os.environ.items() if key.startswith("JAX")}
@@ -245,6 +246,7 @@ def music(tmp_path):
     subprocess.run(["umount", folder], check=True)
 
 
+@pytest.mark.slow
 def test_a_read_only_input_folder_and_a_full_temporary_folder(tmp_path, music, full_folder):
     def command(module, *args):
         return subprocess.run(
