@@ -29,10 +29,18 @@ from extract.audio.readers import (
     Block,
     ByteRange,
     Tally,
+    packets_of,
     reason,
-    stated_seconds,
 )
-from extract.audio.truth import Held, Part, allowed_loss, check_part, disagreement, held
+from extract.audio.truth import (
+    Held,
+    Part,
+    allowed_loss,
+    check_part,
+    disagreement,
+    held,
+    held_by_packets,
+)
 from extract.errors import InputError
 from extract.files import is_disk_full
 
@@ -152,7 +160,8 @@ def _decode(
     data: Data, name: str | None, part: Part, sample_rate: int, scratch: Path | None, accept: bool
 ) -> Decoded:
     streams = survey(data)
-    total = held(streams, None if streams else stated_seconds(ByteRange(data, 0, len(data))))
+    whole = ByteRange(data, 0, len(data))
+    total = held(streams) if streams else held_by_packets(packets_of(whole), len(data))
     if total.fault and not accept:
         raise AudioError(f"truncated: {total.fault}")
     check_part(part, total, accept)
