@@ -82,7 +82,7 @@ def test_exclusion_can_make_a_tag_scarce():
 
 def test_n_way_above_the_pool():
     labels, train = labels_and_train()
-    with pytest.raises(InputError, match="--n_way=9 is above the pool of 8 tags"):
+    with pytest.raises(InputError, match="`n_way=9` is above the pool of 8 tags"):
         draw_episode(0, labels, train, 9, 1)
 
 
