@@ -16,9 +16,9 @@ import pytest
 
 from extract.errors import InputError
 from extract.manifest import Manifest, read_manifest, write_manifest
-from fsprobe import features
+from fsprobe import features, shell
 from fsprobe.batch import processes
-from fsprobe.config import GridConfig, SolverConfig, SweepConfig
+from fsprobe.config import GridConfig, SolverConfig, SweepConfig, from_json
 from fsprobe.heads import adam
 from fsprobe.heads.registry import SOLVERS
 from fsprobe.study.execute import sweep
@@ -113,6 +113,38 @@ def test_from_files_to_table_and_again(data):
     assert second.returncode == 0 and "holds 54 of 54 probes already" in second.stderr
     assert {name: (data / "out" / name).read_bytes() for name in files} == files
     assert second.stdout == first.stdout
+
+
+@pytest.mark.parametrize("name", ["adam", "lbfgs"])
+def test_as_a_library_it_writes_the_commands_bytes(data, name):
+    sweeping = config(data, k_shot=(1, "full"))
+    solver = replace(sweeping.solver, name=name)
+    sweeping = replace(sweeping, solver=solver, save_heads=True, weight_norms=True)
+    with shell.computing():
+        sweep(sweeping)
+    result = run(
+        data,
+        *("--n_way=2", "--n_way=5", "--k_shot=1", "--k_shot=full", "--num_seeds=2"),
+        *("--learning_rate=0.01", "--max_epochs=20", "--embedding=good", "--embedding=combined"),
+        *(f"--solver={name}", "--save_heads", "--weight_norms", f"--out={data / 'command'}"),
+    )
+    assert result.returncode == 0, result.stderr
+    written, other = (
+        {
+            path.relative_to(data / out).as_posix(): path.read_bytes()
+            for path in (data / out).rglob("*")
+            if path.is_file() and path.name != "run.json" and not path.name.startswith(".")
+        }
+        for out in ("out", "command")
+    )
+    assert {"probes.csv", "heads/good.safetensors", "weight_norms/combined.npy"} <= set(written)
+    assert written.keys() == other.keys()
+    for file, content in written.items():
+        assert content == other[file], file
+    runs = [json.loads((data / out / "run.json").read_text()) for out in ("out", "command")]
+    assert runs[0]["configuration"] == runs[1]["configuration"]
+    for kind, part in ((GridConfig, "grid"), (SolverConfig, "solver")):
+        assert from_json(kind, runs[1]["configuration"][part]) == getattr(sweeping, part)
 
 
 def test_episodes_file_says_what_was_used(data):
@@ -265,6 +297,10 @@ BAD_INPUT = {
         "--hidden=4: only --solver=adam",
     ),
     "hidden norms": (None, ["--hidden=4", "--weight_norms"], "has no weight per feature and tag"),
+    "sides": (None, ["--embedding=good+best"], "--embedding=good+best: unknown"),
+    "same sides": (None, ["--embedding=good+good"], "a store stands in it twice"),
+    "no validation clips": (no_split("valid"), ["--solver=lbfgs"], "--validation=valid chooses"),
+    "odd validation": (None, ["--validation=test"], "--validation"),
     "odd name": (None, ["--store=../x=y"], "a name is letters"),
     "indented comment": (
         lambda data: (data / "f.cfg").write_text("  # half the grid\n"),

@@ -23,6 +23,7 @@ ROOT = Path(__file__).parents[3]
 KILLS = int(os.environ.get("FSPROBE_KILLS", "4"))
 EPOCHS = 2000 if KILLS < 20 else 12000
 FILES = ("probes.csv", "per_tag.csv", "solver.csv", "episodes.csv", "tags.csv", "cooccurrence.csv")
+FILES += ("heads/good.safetensors",)
 # so little memory that one probe fills a device: 60 chunks on two devices
 SIZES = memory.Sizes(train=60, valid=20, test=40, dim=12, n_tags=6)
 ENOUGH = SIZES.data_bytes + sum(
@@ -38,6 +39,7 @@ GRID = [
     f"--max_epochs={EPOCHS}",
     f"--patience={EPOCHS}",
     f"--device_memory_gb={ENOUGH / 1e9:.9f}",
+    "--save_heads",
 ]
 
 
