@@ -90,7 +90,7 @@ def test_retiring_what_is_done_changes_nothing(data, num_devices, monkeypatch):
     ticks: list[int] = []
     found = {}
     for side_by_side in (16 // num_devices, 1):
-        chunk = Chunk(8, 72, side_by_side, tuple(specs(14)))
+        chunk = Chunk(8, 72, side_by_side, 14, tuple(specs(14)))
         traced = Traced(config)
         found[side_by_side] = list(
             lanes.train(chunk, data, traced.steps, config, mesh, ticks.append)
@@ -111,7 +111,7 @@ def test_retiring_what_is_done_changes_nothing(data, num_devices, monkeypatch):
     ("num_devices", "side_by_side", "validate_every"), [(1, 1, 10), (1, 4, 1), (2, 3, 1)]
 )
 def test_together_as_alone(data, one_by_one, num_devices, side_by_side, validate_every):
-    chunk = Chunk(8, 72, side_by_side, tuple(specs()), validate_every)
+    chunk = Chunk(8, 72, side_by_side, 7, tuple(specs()), validate_every)
     steps = adam(CONFIG, validate_every)
     outcomes = list(lanes.train(chunk, data, steps, CONFIG, mesh_of(num_devices)))
     assert [outcome.spec.key for outcome in outcomes] == list(range(7))
@@ -125,7 +125,7 @@ def test_together_as_alone(data, one_by_one, num_devices, side_by_side, validate
 def test_padding_is_inert(data):
     one = tuple(specs(3)[2:])
     tight, loose = (
-        next(lanes.train(Chunk(*shape, 1, one), data, adam(CONFIG), CONFIG, mesh_of(1)))
+        next(lanes.train(Chunk(*shape, 1, 1, one), data, adam(CONFIG), CONFIG, mesh_of(1)))
         for shape in ((8, 24), (16, 200))
     )
     np.testing.assert_allclose(
@@ -137,13 +137,13 @@ def test_padding_is_inert(data):
 def test_every_probe_is_packed_once_where_it_fits():
     many = specs(40)
     sizes = Sizes(60, 30, 80, 10, 8)
-    buckets = pack_probes(many, sizes, "cpu", CONFIG)
+    buckets = pack_probes(many, sizes, "cpu", 2, CONFIG)
     chunks = [chunk for bucket in buckets for chunk in bucket.chunks(2)]
     assert sorted(spec.key for chunk in chunks for spec in chunk.specs) == list(range(40))
     for chunk in chunks:
         for spec in chunk.specs:
             assert len(spec.tags) <= chunk.n_tags and len(spec.support) <= chunk.n_clips
-    assert buckets == pack_probes(many, sizes, "cpu", CONFIG)
+    assert buckets == pack_probes(many, sizes, "cpu", 2, CONFIG)
 
 
 def test_epochs_are_validated_together_where_that_is_sound_and_quick():
@@ -152,7 +152,7 @@ def test_epochs_are_validated_together_where_that_is_sound_and_quick():
     def every(platform: str, clips: int, **solver: object) -> int:
         spec = ProbeSpec(0, 0, np.arange(clips), np.arange(3))
         config = SolverConfig(**solver)  # type: ignore[arg-type]
-        (bucket,) = pack_probes([spec], Sizes(4000, 30, 80, 10, 50), platform, config)
+        (bucket,) = pack_probes([spec], Sizes(4000, 30, 80, 10, 50), platform, 1, config)
         assert bucket.chunks(1)[0].validate_every == bucket.validate_every
         return bucket.validate_every
 
@@ -163,7 +163,7 @@ def test_epochs_are_validated_together_where_that_is_sound_and_quick():
 
 def test_large_probes_share_no_chunk_on_a_cpu():
     large = [ProbeSpec(i, i, np.arange(16_000), np.arange(50)) for i in range(8)]
-    (bucket,) = pack_probes(large, Sizes(16_000, 30, 80, 10, 50), "cpu", CONFIG)
+    (bucket,) = pack_probes(large, Sizes(16_000, 30, 80, 10, 50), "cpu", 2, CONFIG)
     assert bucket.per_device <= 2
 
 
@@ -172,7 +172,7 @@ def test_one_trace_per_shape(data):
     traced, ticks = Traced(config), list[int]()
     steps = traced.steps
     for first in (0, 2, 4):  # three chunks of the same shape, many blocks of epochs each
-        chunk = Chunk(8, 64, 1, tuple(specs()[first : first + 2]))
+        chunk = Chunk(8, 64, 1, 2, tuple(specs()[first : first + 2]))
         list(lanes.train(chunk, data, steps, config, mesh_of(2), ticks.append))
     assert len(ticks) > 3, "each chunk must take several blocks"
     assert traced.count == 1

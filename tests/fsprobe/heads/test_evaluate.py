@@ -12,9 +12,10 @@ from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
 
 import fsprobe
 from fsprobe import metrics
-from fsprobe.heads.data import Labelled
-from fsprobe.heads.evaluate import TagMetrics, best_threshold, evaluate_head
+from fsprobe.heads.data import Data, Labelled
+from fsprobe.heads.evaluate import TagMetrics, best_threshold, evaluate_task
 from fsprobe.study.records import f1_scores
+from tests.support import probes
 
 CLIPS = 60  # of every example, so that one program serves all
 
@@ -170,43 +171,55 @@ def test_the_threshold_of_best_f1_is_a_plain_loops(seed, ties, unknown):
 
 @pytest.mark.parametrize(("tagged", "half"), itertools.product([False, True], repeat=2))
 def test_a_probes_metrics_and_f1_are_plain_loops(tagged, half):
-    """Thresholds from the support alone; test clips unknown for a tag are left out."""
-    rng = np.random.default_rng(3)
+    """Thresholds from the support alone; test clips unknown for a tag are left out. More tags and
+    support clips than are taken at a time, and padding of both."""
+    rng, pool, n_way, count = np.random.default_rng(3), 40, 21, 150
 
     def part(n: int) -> Labelled:
         x = rng.standard_normal((n, 5)).astype(np.float32)
-        yes = rng.random((n, 4)) < 0.4
+        yes = rng.random((n, pool)) < 0.3
         known = rng.random(yes.shape) < (0.6 if half else 1)
-        no = ~yes & known if half else None
-        return Labelled(jnp.array(x), jnp.array(yes & known), None if no is None else jnp.array(no))
+        no = jnp.array(~yes & known) if half else None
+        return Labelled(jnp.array(x), jnp.array(yes & known), no)
 
-    support, test = part(16), part(CLIPS)
-    head = fsprobe.Head(
-        jnp.array(rng.standard_normal((4, 5)), jnp.float32), jnp.array(rng.random(4), jnp.float32)
+    data = Data(part(200), part(3), part(CLIPS))
+    tags, rows = rng.permutation(pool)[:n_way], rng.permutation(200)[:count]
+    task = probes.task(rows, tags, 0)
+    task = task._replace(
+        support=jnp.pad(task.support, (0, 30)),
+        folds=jnp.pad(task.folds, (0, 30)),
+        tags=jnp.pad(task.tags, (0, 9)),
     )
-    real, tag_mask = jnp.arange(16) < 11, jnp.arange(4) < 3
-    found = evaluate_head(head, support, real, test, tag_mask, tagged)
-    test_scores, own_scores = (np.asarray(head.score(x.features)) for x in (test, support))
-    yes, own = np.asarray(test.positive), np.asarray(support.positive)
-    known = np.ones(yes.shape, bool) if test.negative is None else yes | np.asarray(test.negative)
-    own_known = np.ones(own.shape, bool)
-    if support.negative is not None:
-        own_known = own | np.asarray(support.negative)
-    own_known[11:] = False
+    head = fsprobe.Head(
+        jnp.array(rng.standard_normal((n_way + 9, 5)), jnp.float32),
+        jnp.array(rng.random(n_way + 9), jnp.float32),
+    )
+    found = jax.jit(evaluate_task, static_argnums=3)(head, task, data, tagged)
+
+    def plain(part: Labelled) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """(scores, positive, known) `[clip, tag]` of the probe's tags."""
+        yes = np.asarray(part.positive)[:, tags]
+        known = np.ones(yes.shape, bool)
+        if part.negative is not None:
+            known = yes | np.asarray(part.negative)[:, tags]
+        return np.asarray(head.score(part.features))[:, :n_way], yes, known
+
+    own = tuple(array[rows] for array in plain(data.train))
+    scores, yes, known = plain(data.test)
     if tagged:
-        known = known & yes[:, :3].any(axis=1)[:, None]
+        known = known & (yes & known).any(axis=1)[:, None]
     f1, counts = [], np.zeros(3)
-    for tag in range(3):
+    for tag in range(n_way):
         kept = known[:, tag]
-        labels, scores = yes[kept, tag], test_scores[kept, tag]
+        labels, mine = yes[kept, tag], scores[kept, tag]
         assert found.average_precision[tag] == pytest.approx(
-            average_precision_score(labels, scores), abs=1e-6
+            average_precision_score(labels, mine), abs=1e-6
         )
-        assert found.roc_auc[tag] == pytest.approx(roc_auc_score(labels, scores), abs=1e-6)
-        threshold = plain_threshold(own_scores[:, tag], own[:, tag], own_known[:, tag])[1]
-        given = scores >= threshold
+        assert found.roc_auc[tag] == pytest.approx(roc_auc_score(labels, mine), abs=1e-6)
+        threshold = plain_threshold(*(array[:, tag] for array in own))[1]
+        given = mine >= threshold
         f1.append(f1_score(labels, given))
         counts += [(given & labels).sum(), given.sum(), labels.sum()]
-    macro, micro = f1_scores(TagMetrics(*(np.asarray(values)[:3] for values in found)))
+    macro, micro = f1_scores(TagMetrics(*(np.asarray(values)[:n_way] for values in found)))
     assert macro == pytest.approx(np.mean(f1), abs=1e-6)
     assert micro == pytest.approx(2 * counts[0] / (counts[1] + counts[2]), abs=1e-6)
