@@ -29,7 +29,7 @@ from extract.errors import InputError
 from extract.shell import Terminated, complain, handling
 
 _HEARTBEAT = 30  # s without one: the process is lost
-_INITIALIZE = 300  # s to wait for the other processes
+LONGEST_WAIT = 300  # s to wait for the other processes
 _NO_MEMORY = (
     -1
 )  # said when a device is out of memory; 0: all is well; above: the exit code one leaves with
@@ -190,7 +190,7 @@ def joined(coordinator: str, num_processes: int, process_id: int, detect: bool) 
         "process_id": process_id,
         "cluster_detection_method": "deactivate",
     }
-    waiting = threading.Timer(_INITIALIZE, _give_up, [where])
+    waiting = threading.Timer(LONGEST_WAIT, _give_up, [where])
     waiting.start()
     try:
         if not detect:
@@ -199,7 +199,7 @@ def joined(coordinator: str, num_processes: int, process_id: int, detect: bool) 
         with handling(dict.fromkeys((signal.SIGINT, signal.SIGTERM), signal.SIG_DFL)):
             jax.distributed.initialize(
                 **({} if detect else known),
-                initialization_timeout=2 * _INITIALIZE,
+                initialization_timeout=2 * LONGEST_WAIT,
                 heartbeat_timeout_seconds=_HEARTBEAT,
             )
     except (ValueError, RuntimeError) as error:
@@ -219,7 +219,7 @@ def joined(coordinator: str, num_processes: int, process_id: int, detect: bool) 
 def _give_up(where: str) -> None:
     """Before JAX does, which would crash."""
     complain(
-        f"{where}: the other processes have not come within {_INITIALIZE} s; look for their "
+        f"{where}: the other processes have not come within {LONGEST_WAIT} s; look for their "
         f"errors, and start all "
         "anew"
     )

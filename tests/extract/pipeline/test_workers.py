@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from extract.pipeline.workers import Job, outcomes
+from extract.pipeline.workers import Job, Task, outcomes
 from extract.shell import ONE_THREAD, environment
 
 
@@ -24,8 +24,8 @@ def test_linear_algebra_of_a_worker_has_one_thread(tmp_path: Path) -> None:
     soundfile.write(tmp_path / "a.wav", np.zeros(100), 8000)
     before = dict(os.environ)
     job = Job(8000, tmp_path / "scratch", num_threads)
-    (found,) = outcomes([tmp_path / "a.wav"], job, 1)
-    np.testing.assert_array_equal(found, [[1]])
+    (found,) = outcomes([Task(tmp_path / "a.wav")], job, 1)
+    np.testing.assert_array_equal(found.array, [[1]])
     assert dict(os.environ) == before
 
 
