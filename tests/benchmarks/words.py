@@ -154,7 +154,8 @@ def judged(study: Study, unseen: np.ndarray, scores: list[np.ndarray]) -> dict[s
         has_twin = (near[tags] & seen).any(axis=1)
         twins += found["average_precision"][has_twin].tolist()
         others += found["average_precision"][~has_twin].tolist()
-    (precision, area), (spread, spread_area) = np.mean(rows, 0), np.std(rows, 0, ddof=1)
+    precision, area = np.mean(rows, axis=0).tolist()
+    spread, spread_area = np.std(rows, axis=0, ddof=1).tolist()
     return {
         "mAP": precision,
         "mAP_sd": spread,
