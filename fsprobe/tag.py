@@ -59,6 +59,13 @@ flags.DEFINE_string(
     "features_dir", None, "With --audio: where the features are kept; default: they are not."
 )
 flags.DEFINE_integer("num_workers", None, "With --audio: decoding processes.", lower_bound=1)
+flags.DEFINE_float(
+    "segment_seconds",
+    None,
+    "With --audio: cut files into clips of this length; 0: whole files. Default: as long as the "
+    "clips that the tagger was trained on, where the manifest said.",
+    lower_bound=0,
+)
 flags.DEFINE_string("weights", None, "With --audio: local weights file of the embedding.")
 flags.DEFINE_string("cache_dir", None, "With --audio: where extract.weights keeps its files.")
 
@@ -78,7 +85,13 @@ def main() -> int:
     kept = FLAGS.features_dir
     work = Path(kept or tempfile.mkdtemp(prefix="fsprobe-"))
     try:
-        manifest = extraction.manifest_of(paths)
+        seconds = FLAGS.segment_seconds
+        if seconds is None:
+            seconds = tagger.shared.get("clip_seconds", 0.0)
+        if seconds:
+            manifest = extraction.segmented(root, paths, seconds, work)
+        else:
+            manifest = extraction.manifest_of(paths)
         given = {name: FLAGS[name].value for name in _PASSED_ON if FLAGS[name].value is not None}
         stores, failed = extraction.extract(tagger, manifest, root, work, given)
         return max(_tag(tagger, stores, manifest, root), int(failed > 0))

@@ -22,6 +22,7 @@ tagger.
 """
 
 import dataclasses
+import statistics
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -167,7 +168,7 @@ def _train(tagger: Tagger | None, stores: dict[str, Store]) -> Tagger | None:
     print(summary.statement(config))
     if FLAGS.report:
         _write_report(rows, data, config, embedding, manifest)
-    grown = changes.update(tagger, rows) if tagger else _new(rows, parts, embedding)
+    grown = changes.update(tagger, rows) if tagger else _new(rows, parts, embedding, manifest)
     return _signed(grown)
 
 
@@ -202,7 +203,11 @@ def _clips(stores: dict[str, Store]) -> Manifest:
     return manifest
 
 
-def _new(rows: Rows, parts: list[Part], embedding: str) -> Tagger:
+def _new(rows: Rows, parts: list[Part], embedding: str, manifest: Manifest) -> Tagger:
+    shared = {"pooled_slope": rows.pooled_slope}
+    lengths = [length for length in manifest.durations if length]
+    if lengths:
+        shared["clip_seconds"] = statistics.median(lengths)
     return Tagger(
         tags=rows.tags,
         kernel=rows.kernel,
@@ -212,7 +217,7 @@ def _new(rows: Rows, parts: list[Part], embedding: str) -> Tagger:
         embedding=embedding,
         sources=tuple(source_of(part) for part in parts),
         training=rows.training,
-        shared={"pooled_slope": rows.pooled_slope},
+        shared=shared,
     )
 
 

@@ -76,9 +76,10 @@ def read_tagger(path: str | Path) -> Tagger:
     for tag, record in training.items():
         _check_record(tag, record, path)
     shared = _json(metadata, "shared", dict, path) if "shared" in metadata else {}
-    slope = shared.get("pooled_slope", 1.0)
-    if not is_number(slope) or slope <= 0:
-        raise InputError(f"{path}: pooled_slope {_short(slope)} is no positive number; {_FIX}")
+    for key in ("pooled_slope", "clip_seconds"):
+        value = shared.get(key, 1.0)
+        if not is_number(value) or value <= 0:
+            raise InputError(f"{path}: {key} {_short(value)} is no positive number; {_FIX}")
     tagger = Tagger(
         tags=tuple(tags),
         **tensors,

@@ -13,7 +13,7 @@ import numpy as np
 
 from extract.errors import InputError
 from fsprobe.heads.cross_validation import FOLDS
-from fsprobe.tagger.judging import calibration, thresholds
+from fsprobe.tagger.judging import calibration, promises, thresholds
 from fsprobe.tagger.judging.calibration import Judged, Line
 from fsprobe.tagger.judging.out_of_fold import Fitted, OutOfFold, out_of_fold
 from fsprobe.tagger.judging.thresholds import Promise, Rule
@@ -82,19 +82,21 @@ def train(
         else math.nan
         for tag in range(len(labelled.tags))
     ]
-    data = [judged_clips(held_out.logits[:, tag], labelled, tag)[1] for tag in range(len(aucs))]
-    judged = [one for one, auc in zip(data, aucs, strict=True) if not math.isnan(auc)]
+    data = [judged_clips(held_out.logits[:, tag], labelled, tag) for tag in range(len(aucs))]
+    judged = [one for (_, one), auc in zip(data, aucs, strict=True) if not math.isnan(auc)]
     slope = calibration.pooled_slope(judged) if pooled_slope is None else pooled_slope
-    lines, promises, training = [], [], {}
+    lines, chosen, training = [], [], {}
     for tag, name in enumerate(labelled.tags):
         if math.isnan(aucs[tag]):
             _, fitted = judged_clips(features @ kernel[tag] + bias[tag], labelled, tag)
             row = _unjudged(fitted, slope, prevalence[tag], config.rule, aucs[tag])
         else:
-            row = _row(data[tag], slope, prevalence[tag], config.rule, aucs[tag])
+            clips, known = data[tag]
+            folds = held_out.folds[clips]
+            row = _row(known, folds, slope, prevalence[tag], config.rule, aucs[tag])
         interval = auc_interval(row.auc, counts[tag].tracks_positive, counts[tag].tracks_negative)
         lines.append(row.line)
-        promises.append(row.promise)
+        chosen.append(row.promise.threshold)
         training[name] = _record(row, counts[tag], interval, config) | {
             "strength": float(strengths[tag])
         }
@@ -103,7 +105,7 @@ def train(
         kernel.astype(np.float32),
         bias.astype(np.float32),
         np.array(lines, np.float32),
-        np.array([promise.threshold for promise in promises], np.float32),
+        np.array(chosen, np.float32),
         training,
         slope,
         held_out,
@@ -141,13 +143,22 @@ def judged_clips(logits: np.ndarray, labelled: Labelled, tag: int) -> tuple[np.n
     return rows, Judged(*(column[rows].astype(np.float64) for column in columns))
 
 
-def _row(data: Judged, slope: float, prevalence: float | None, rule: Rule, auc: float) -> _Row:
+def _row(
+    data: Judged,
+    folds: np.ndarray,
+    slope: float,
+    prevalence: float | None,
+    rule: Rule,
+    auc: float,
+) -> _Row:
     """A tag with scores out of fold."""
     line, pooled = calibration.calibrate(data, slope)
     share = data.base_rate if prevalence is None else prevalence
     line = calibration.shift(line, data.base_rate, share)
     p = calibration.probability(line, data.logits)
-    promise = thresholds.choose(p, data.positive, data.negative, share, rule)
+    chosen = thresholds.choose(p, data.positive, data.negative, share, rule)
+    promise = promises.promise(data, folds, slope, share, rule)
+    promise = promise._replace(threshold=chosen.threshold)
     precision = thresholds.average_precision(p, data.positive, data.negative, share)
     return _Row(line, promise, auc, precision, share, pooled, 1.0)
 

@@ -45,14 +45,24 @@ _OPTIONS: dict[str, dict[str, Callable[[Source], Any]]] = {
     "openl3": {"openl3_variant": lambda source: source.provenance.get("variant")},
     "passt": {
         "passt_mode": lambda source: source.provenance.get("mode"),
-        "passt_window": lambda source: _unless_scene(source, "window"),
-        "passt_hop": lambda source: _unless_scene(source, "hop"),
+        "passt_window": lambda source: _setting(source, "window"),
+        "passt_hop": lambda source: _setting(source, "hop"),
+    },
+    "musicnn": {
+        "musicnn_model": lambda source: source.provenance.get("model"),
+        "musicnn_layer": lambda source: source.provenance.get("layer"),
+        "musicnn_tail": lambda source: source.provenance.get("tail"),
+        "musicnn_window": lambda source: _setting(source, "window"),
+        "musicnn_hop": lambda source: _setting(source, "hop"),
     },
 }
 
 
-def _unless_scene(source: Source, key: str) -> Any:
-    return None if source.provenance.get("mode") == "scene" else source.settings.get(key)
+def _setting(source: Source, key: str) -> Any:
+    """Seconds; None where the model has no choice: a scene of PaSST, a window of VGG."""
+    fixed = source.provenance.get("mode") == "scene"
+    fixed |= key == "window" and str(source.provenance.get("model")).endswith("vgg")
+    return None if fixed else source.settings.get(key)
 
 
 def find_audio(path: Path) -> tuple[Path, list[str]]:
@@ -82,18 +92,11 @@ def manifest_of(paths: Sequence[str]) -> Manifest:
 
 def segmented(root: Path, paths: Sequence[str], seconds: float, work: Path) -> Manifest:
     """Clips of `seconds` of every file, by extract.prepare; their track is the file."""
-    listed = work / "files.csv"
+    make_directory(work)
+    listed, out = work / "files.csv", work / "manifest.csv"
     write_manifest(listed, manifest_of(paths))
-    out = work / "manifest.csv"
-    _run(
-        "extract.prepare",
-        dataset="folder",
-        tags=listed,
-        audio_root=root,
-        segment_seconds=seconds,
-        segments="all",
-        out=out,
-    )
+    flags: dict[str, Any] = {"dataset": "folder", "tags": listed, "audio_root": root, "out": out}
+    _run("extract.prepare", **flags, segment_seconds=seconds, segments="all")
     return read_manifest(out)
 
 

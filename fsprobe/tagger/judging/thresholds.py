@@ -5,6 +5,9 @@ positives (recall r) and of negatives (f) that lie at or above a threshold,
 
     precision = r·π / (r·π + f·(1 − π))        rate = r·π + f·(1 − π)        F1 from both.
 
+A tag is only given where r is at least twice f (a positive likelihood ratio of `LEAST_RATIO`):
+where scores say nothing, the best F1 would be to give it to every clip.
+
 r and f are counted on out-of-fold scores. That no negative lies above a threshold says little where
 few negatives are known, so f is (count + ½) / (negatives + 1): half a clip is always wrong.
 """
@@ -17,6 +20,7 @@ import numpy as np
 
 from extract.errors import InputError
 
+LEAST_RATIO = 2.0
 NEVER = 1.0  # no probability reaches it: they are below 1
 
 
@@ -67,8 +71,8 @@ def choose(
 ) -> Promise:
     """The threshold of one tag. probabilities: out of fold, `[clip]`; positive, negative: weights.
 
-    Thresholds lie half-way between two probabilities that occur. Where no threshold reaches the
-    precision asked for, the tag is never given (threshold 1).
+    Thresholds lie half-way between two probabilities that occur. Where no threshold will do, the
+    tag is never given (threshold 1).
     """
     order = np.argsort(-probabilities, kind="stable")
     p = probabilities[order]
@@ -81,15 +85,13 @@ def choose(
     f1 = 2 * precision * recall / np.maximum(precision + recall, 1e-12)
     cuts = p[last]
     cuts = np.append((cuts[1:] + cuts[:-1]) / 2, cuts[-1] / 2)
-    if rule.kind == "f1":
-        best = int(np.argmax(f1))
-    elif rule.kind == "rate":
-        best = int(np.argmin(np.abs(rate - prevalence)))
-    else:
-        reached = np.flatnonzero(precision >= rule.target)
-        if not reached.size:
-            return Promise(NEVER, math.nan, 0.0, 0.0)
-        best = int(reached[np.argmax(recall[reached])])
+    goal = {"f1": f1, "rate": -np.abs(rate - prevalence), "precision": recall}[rule.kind]
+    allowed = recall >= LEAST_RATIO * wrong
+    if rule.kind == "precision":
+        allowed &= precision >= rule.target
+    if not allowed.any():
+        return Promise(NEVER, math.nan, 0.0, 0.0)
+    best = int(np.argmax(np.where(allowed, goal, -np.inf)))
     return Promise(*(float(values[best]) for values in (cuts, precision, recall, f1)))
 
 

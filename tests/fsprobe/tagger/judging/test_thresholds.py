@@ -38,6 +38,15 @@ def test_precision_out_of_reach_means_never():
     assert found.threshold == NEVER and found.recall == 0
 
 
+@pytest.mark.parametrize("kind", ["f1", "rate"])
+def test_scores_that_say_nothing_give_nothing(kind):
+    rng = np.random.default_rng(0)
+    y = (rng.random(500) < 0.3).astype(float)
+    # at random no threshold but the very highest can have twice the share of positives above it
+    found = choose(rng.random(500), y, 1 - y, 0.3, Rule(kind))
+    assert found.threshold == NEVER or found.recall < 0.1
+
+
 def test_rate_gives_as_many_as_the_prevalence_says():
     p, y = scored()
     found = choose(p, y, 1 - y, y.mean(), Rule("rate"))
