@@ -179,11 +179,11 @@ def joined(coordinator: str, num_processes: int, process_id: int, detect: bool) 
         yield
         return
     if not detect and not re.fullmatch(r".+:\d+", coordinator):
-        raise InputError(f"--coordinator={coordinator}: write it as HOST:PORT")
+        raise InputError(f"`coordinator={coordinator}`: write it as HOST:PORT")
     # SIGTERM is ours to handle
     jax.config.update("jax_enable_preemption_service", False)
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
-    where = "--distributed" if detect else f"--coordinator={coordinator}"
+    where = "`distributed`" if detect else f"`coordinator={coordinator}`"
     known: dict[str, Any] = {
         "coordinator_address": coordinator,
         "num_processes": num_processes,
@@ -220,8 +220,7 @@ def _give_up(where: str) -> None:
     """Before JAX does, which would crash."""
     complain(
         f"{where}: the other processes have not come within {LONGEST_WAIT} s; look for their "
-        f"errors, and start all "
-        "anew"
+        "errors, and start all anew"
     )
     os._exit(2)
 
@@ -243,9 +242,8 @@ def _require_port(coordinator: str, ours: bool) -> None:
         except (OSError, OverflowError) as error:
             if ours or isinstance(error, OverflowError):
                 raise InputError(
-                    f"--coordinator={coordinator}: {error}; the first process listens there, on a "
-                    f"free "
-                    "port"
+                    f"`coordinator={coordinator}`: {error}; the first process listens there, on a "
+                    "free port"
                 ) from None
         time.sleep(0.2)
 

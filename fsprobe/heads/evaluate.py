@@ -160,7 +160,8 @@ def best_threshold(scores: Array, positive: Array, known: Array) -> Array:
     following = jnp.append(ranked[1:], -jnp.inf)
     usable = (ranked > following) & (accepted <= jnp.sum(known))
     best = jnp.argmax(jnp.where(usable, f1, -1.0))
-    midway = jnp.where(
-        jnp.isfinite(following[best]), (ranked[best] + following[best]) / 2, -jnp.inf
-    )
+    lowest, highest = ranked[best], following[best]
+    midway = jnp.where(jnp.isfinite(highest), (lowest + highest) / 2, -jnp.inf)
+    # between neighbouring float32 there is nothing
+    midway = jnp.where(jnp.isfinite(highest) & (midway <= highest), lowest, midway)
     return jnp.where(hits[-1] > 0, midway, jnp.inf)

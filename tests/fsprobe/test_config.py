@@ -123,3 +123,17 @@ def test_every_field_is_a_flag_with_its_default_and_help():
                 name = item.metadata["flag"] or item.name
                 assert f"--{name}:" in plain or f"--[no]{name}:" in plain, name
                 assert " ".join(text.split())[:40] in plain, name
+
+
+def test_embeddings_are_every_store_unless_they_are_said_and_each_once():
+    stores = (("a", "x"), ("b", "y"))
+    assert SweepConfig("m", stores, (), "o").embeddings == ("a", "b", "combined")
+    assert SweepConfig("m", stores[:1], (), "o").embeddings == ("a",)
+    assert SweepConfig("m", stores, ("b", "a+b", "b"), "o").embeddings == ("b", "a+b")
+
+
+@pytest.mark.parametrize("values", [(), (2, 2)])
+def test_a_grid_has_each_value_once(values):
+    for name in ("n_way", "k_shot"):
+        with pytest.raises(InputError, match=f"`{name}=.*each once"):
+            GridConfig(**{name: values})

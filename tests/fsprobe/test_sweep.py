@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import weakref
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from fsprobe.study.execute import sweep
 from fsprobe.study.results import read_per_tag, read_probes
 from fsprobe.study.tables import SolverRow, read_rows
 from tests.support import tiny
+from tests.support.commands import Commands
 
 ROOT = Path(__file__).parents[2]
 GRID = [
@@ -45,23 +47,28 @@ def data(tmp_path) -> Path:
     return tmp_path
 
 
-def command(data: Path, *flags: str) -> list[str]:
-    return [
-        sys.executable,
-        "-m",
+@pytest.fixture(scope="module", autouse=True)
+def commands(tmp_path_factory) -> Iterator[Commands]:
+    cache = str(tmp_path_factory.getbasetemp() / "jax-cache")
+    kept = {"JAX_COMPILATION_CACHE_DIR": os.environ.get("JAX_COMPILATION_CACHE_DIR", cache)}
+    imported = ("fsprobe.study.execute", "fsprobe.reporting.grid_table", "fsprobe.flags")
+    with Commands(*imported, **kept) as served:
+        SERVED.append(served)
+        yield served
+        SERVED.clear()
+
+
+SERVED: list[Commands] = []
+
+
+def run(data: Path, *flags: str) -> subprocess.CompletedProcess[str]:
+    return SERVED[0].run(
         "fsprobe.sweep",
         f"--manifest={data / 'manifest.csv'}",
         f"--store=good={data / 'good'}",
         f"--store=poor={data / 'poor'}",
         f"--out={data / 'out'}",
         *flags,
-    ]
-
-
-def run(data: Path, *flags: str) -> subprocess.CompletedProcess[str]:
-    env = {"JAX_COMPILATION_CACHE_DIR": str(data.parent / "jax-cache")} | os.environ
-    return subprocess.run(
-        command(data, *flags), cwd=ROOT, capture_output=True, text=True, env=env, timeout=300
     )
 
 
@@ -290,7 +297,7 @@ BAD_INPUT = {
     "no number": (None, ["--learning_rate=nan"], "--learning_rate=nan: use a finite number"),
     "no memory": (None, ["--device_memory_gb=inf"], "--device_memory_gb=inf: use a finite number"),
     "huge batch": (None, ["--batch_size=99999999999"], "--batch_size=99999999999: use"),
-    "odd l2": (None, ["--solver=lbfgs", "--l2=0"], "--l2=0: use a positive number"),
+    "odd l2": (None, ["--solver=lbfgs", "--l2=0"], "--l2=0.0: use a positive number"),
     "hidden lbfgs": (
         None,
         ["--solver=lbfgs", "--hidden=4"],
@@ -302,11 +309,6 @@ BAD_INPUT = {
     "no validation clips": (no_split("valid"), ["--solver=lbfgs"], "--validation=valid chooses"),
     "odd validation": (None, ["--validation=test"], "--validation"),
     "odd name": (None, ["--store=../x=y"], "a name is letters"),
-    "indented comment": (
-        lambda data: (data / "f.cfg").write_text("  # half the grid\n"),
-        ["--flagfile={data}/f.cfg"],
-        "must begin its line",
-    ),
     "N above pool": (None, ["--n_way=7"], "--n_way=7 is above the pool of 6 tags"),
     "unknown embedding": (
         None,
