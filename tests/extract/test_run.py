@@ -595,6 +595,7 @@ def wait_until_under_way(process: subprocess.Popen[str], store: Path) -> None:
     raise AssertionError(process.communicate())
 
 
+@pytest.mark.slow  # faster: an interrupted run resumes to the same bytes; workers of a killed run
 def test_killed_at_random_moments(
     corpus: tuple[Path, Manifest], undisturbed: Path, tmp_path: Path
 ) -> None:
