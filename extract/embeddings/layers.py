@@ -4,7 +4,7 @@ inner batches.
 
 import functools
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -14,6 +14,7 @@ import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 from jax.lax import optimization_barrier
 
+PRECISIONS = ("float32", "bfloat16")
 Kernel = jax.Array
 Product = Callable[[jax.Array, Kernel], jax.Array]
 
@@ -80,7 +81,7 @@ def _conv3x3_cpu(x: jax.Array, kernel: Kernel) -> jax.Array:
         ]
         return sum(taps[1:], taps[0])
     if channels <= 128:  # few channels make thin matrix products, where the second transform pays
-        return _filter(x, kernel, 1, _F4, lambda x, kernel: _filter(x, kernel, 2, _F2, jnp.matmul))
+        return _filter(x, kernel, 1, _F4, lambda x, kernel: _filter(x, kernel, 2, _F2, matmul))
     return _filter(x, kernel, 1, _F4, lambda x, kernel: _conv3x3(x, kernel[None]))
 
 
@@ -152,6 +153,56 @@ def in_float32(function: Callable[..., Any]) -> Callable[..., Any]:
             return function(*args)
 
     return in_full
+
+
+def in_precision(function: Callable[..., Any]) -> Callable[..., Any]:
+    """`function` with products in float32, or with `precision="bfloat16"` where it is called so:
+    operands rounded to bfloat16, sums in float32. Front ends inside it stay `in_float32`.
+    """
+
+    @functools.wraps(function)
+    def chosen(*args: Any, precision: str = "float32") -> Any:
+        with jax.default_matmul_precision(precision):
+            return function(*args)
+
+    del chosen.__wrapped__  # whose signature lacks the precision
+    return chosen
+
+
+def matmul(x: jax.Array, y: jax.Array) -> jax.Array:
+    """x @ y in the precision of the `in_precision` around it. A CPU knows no default precision:
+    there the operands are rounded here.
+    """
+    if jax.config.jax_default_matmul_precision != "bfloat16":  # type: ignore[attr-defined]
+        return x @ y
+    return jax.lax.platform_dependent(
+        x,
+        y,
+        cpu=lambda x, y: jnp.matmul(
+            x.astype(jnp.bfloat16), y.astype(jnp.bfloat16), preferred_element_type=jnp.float32
+        ),
+        default=jnp.matmul,
+    )
+
+
+class Dense(nn.Dense):
+    """flax's, with `matmul`."""
+
+    dot_general: Any = staticmethod(lambda x, kernel, *_, **__: matmul(x, kernel))
+
+
+def rounded(params: Any, precision: str) -> Any:
+    """The parameters as products in that precision read them, once and not in every batch."""
+    if precision != "bfloat16":
+        return params
+    return {
+        name: rounded(leaf, precision)
+        if isinstance(leaf, Mapping)
+        else np.asarray(leaf).astype(jnp.bfloat16)
+        if name == "kernel" and np.ndim(leaf) == 2
+        else leaf
+        for name, leaf in params.items()
+    }
 
 
 def random_tree(shapes: Any, key: jax.Array) -> Any:

@@ -19,7 +19,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from extract.embeddings import Embedding, dsp, weights_formats
-from extract.embeddings.layers import Conv3x3, in_float32, map_batches, pool2x2, random_tree
+from extract.embeddings.layers import (
+    Conv3x3,
+    in_float32,
+    in_precision,
+    map_batches,
+    pool2x2,
+    random_tree,
+)
 from extract.embeddings.openl3_frontend import (
     BANDS,
     BINS,
@@ -109,13 +116,13 @@ def windows(audio: np.ndarray) -> np.ndarray:
     return dsp.windows_of(np.pad(audio, _padding(len(audio))), WINDOW, HOP)
 
 
-@in_float32
+@in_precision
 def embed(params: Mapping[str, Any], x: jax.Array) -> jax.Array:
     """Windows `[batch, 48000]` → `[batch, 512]`."""
     network = {name: params[name] for name in ("params", "batch_stats")}
 
     def trunk(x: jax.Array) -> jax.Array:
-        image = log_mel(x, params.get("frontend"))[..., None]
+        image = in_float32(log_mel)(x, params.get("frontend"))[..., None]
         y: jax.Array = Network().apply(network, image, method="trunk")
         return y
 
@@ -266,8 +273,8 @@ def build(
     return Embedding(
         **common,
         windows=windows,
-        embed=embed,
+        embed=functools.partial(embed, precision=origin.precision),
         params=params,
         batch_size=config.batch_size,
-        provenance=provenance | jax_provenance(),
+        provenance=provenance | jax_provenance(origin),
     )

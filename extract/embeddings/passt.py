@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from extract.embeddings import Embedding, dsp, weights_formats
-from extract.embeddings.layers import in_float32, map_batches, random_tree
+from extract.embeddings.layers import in_float32, in_precision, map_batches, random_tree, rounded
 from extract.embeddings.passt_network import DIM, Network, layout, log_mel, num_columns
 from extract.embeddings.pretrained import (
     Source,
@@ -103,32 +103,37 @@ def windows(audio: np.ndarray, size: int, hop: int) -> np.ndarray:
     return dsp.windows_of(np.pad(audio, size // 2, mode="reflect"), size, hop)
 
 
-@in_float32
+@in_precision
 def embed(params: Mapping[str, Any], x: jax.Array) -> jax.Array:
     """Windows `[batch, sample]` → `[batch, 768]`."""
-    y: jax.Array = Network().apply(params, log_mel(x))
+    y: jax.Array = Network().apply(params, in_float32(log_mel)(x))
     return y
 
 
-@jax.jit
-@in_float32
+@functools.partial(jax.jit, static_argnames="precision")
+@in_precision
 def scene(params: Mapping[str, Any], x: jax.Array, length: jax.Array) -> jax.Array:
     """One pass over the first `length` samples of `[batch, sample]`, at most 30 s → `[batch,
     768]`.
     """
-    y: jax.Array = Network().apply(params, log_mel(x, length), num_columns(length))
+    y: jax.Array = Network().apply(params, in_float32(log_mel)(x, length), num_columns(length))
     return y
 
 
-def scene_frames(params: Mapping[str, Any], audio: np.ndarray) -> np.ndarray:
+def scene_frames(
+    params: Mapping[str, Any], audio: np.ndarray, precision: str = "float32"
+) -> np.ndarray:
     """`[sample]` → `[1, 768]`. Filled up to full seconds and masked, which compiles at most 30
     programs.
     """
     if len(audio) > SCENE:
-        parts = [scene(params, part[None], SCENE) for part in windows(audio, SCENE, SCENE_HOP)]
+        parts = [
+            scene(params, part[None], SCENE, precision=precision)
+            for part in windows(audio, SCENE, SCENE_HOP)
+        ]
         return np.mean(parts, 0)
     filled = dsp.at_least(audio, -(-len(audio) // SCENE_STEP) * SCENE_STEP)
-    return np.asarray(scene(params, filled[None], len(audio)))
+    return np.asarray(scene(params, filled[None], len(audio), precision=precision))
 
 
 @functools.partial(jax.jit, static_argnames="config")
@@ -214,19 +219,20 @@ def build(
             in_workers=False,
             provenance=provenance | versions,
         )
-    provenance |= jax_provenance()
+    provenance |= jax_provenance(origin)
+    params = rounded(params, origin.precision)
     if mode == "scene":
         params = jax.device_put(params)
         return Embedding(
             **common,
-            clip_frames=lambda audio: scene_frames(params, lengthen(audio)),
+            clip_frames=lambda audio: scene_frames(params, lengthen(audio), origin.precision),
             in_workers=False,
             provenance=provenance,
         )
     return Embedding(
         **common,
         windows=lambda audio: windows(lengthen(audio), size, step),
-        embed=embed,
+        embed=functools.partial(embed, precision=origin.precision),
         params=params,
         batch_size=config.batch_size,
         provenance=provenance,

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from extract.embeddings import dsp
+from extract.embeddings.layers import Dense
 from extract.embeddings.weights_formats import LINEAR, OIHW, Layout
 
 DIM, DEPTH, HEADS = 768, 12, 12
@@ -54,12 +55,12 @@ class Block(nn.Module):
     def __call__(self, x: jax.Array, mask: jax.Array | None) -> jax.Array:
         y = _norm("norm1")(x)
         query, key, value = jnp.moveaxis(
-            nn.Dense(3 * DIM, name="qkv")(y).reshape(*x.shape[:2], 3, HEADS, -1), 2, 0
+            Dense(3 * DIM, name="qkv")(y).reshape(*x.shape[:2], 3, HEADS, -1), 2, 0
         )
         y = attend(query[:, : self.queries], key, value, mask)
-        x = x[:, : self.queries] + nn.Dense(DIM, name="proj")(y)
-        y = nn.Dense(4 * DIM, name="fc1")(_norm("norm2")(x))
-        return x + nn.Dense(DIM, name="fc2")(nn.gelu(y, approximate=False))
+        x = x[:, : self.queries] + Dense(DIM, name="proj")(y)
+        y = Dense(4 * DIM, name="fc1")(_norm("norm2")(x))
+        return x + Dense(DIM, name="fc2")(nn.gelu(y, approximate=False))
 
 
 def attend(query: jax.Array, key: jax.Array, value: jax.Array, mask: jax.Array | None) -> jax.Array:

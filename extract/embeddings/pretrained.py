@@ -10,6 +10,7 @@ import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from extract.embeddings import weights_formats
+from extract.embeddings.layers import PRECISIONS
 from extract.embeddings.registry import Wheel
 from extract.embeddings.weights_formats import Layout, Tensors
 from extract.errors import InputError
@@ -22,17 +23,25 @@ class Source:
     """weights: a file, or None for the cache. cache_dir: None for the user's. random_weights: a
     seed, or None.
 
-    backend: `jax`, or `package` for the model's own package.
+    backend: `jax`, or `package` for the model's own package. precision: of the network's products,
+    in JAX.
     """
 
     weights: str | Path | None = None
     cache_dir: str | Path | None = None
     random_weights: int | None = None
     backend: str = "jax"
+    precision: str = "float32"
 
     def __post_init__(self) -> None:
         if self.backend not in BACKENDS:
             raise InputError(f"unknown backend {self.backend!r}; there are {', '.join(BACKENDS)}")
+        if self.precision not in PRECISIONS:
+            raise InputError(
+                f"unknown precision {self.precision!r}; it is {' or '.join(PRECISIONS)}"
+            )
+        if self.backend == "package" and self.precision != "float32":
+            raise InputError(f"precision {self.precision} belongs to backend jax; leave one out")
         if self.random_weights is not None and not 0 <= self.random_weights < 2**31:
             raise InputError(
                 f"--random_weights={self.random_weights}: a seed is from 0 to {2**31 - 1}"
@@ -79,8 +88,10 @@ def obtain(
     return convert(tensors, str(path)), {"weights": files}
 
 
-def jax_provenance() -> dict[str, str]:
-    return {"jax": jax.__version__, "platform": jax.default_backend()}
+def jax_provenance(source: Source) -> dict[str, str]:
+    """precision is named where it is another than it always was."""
+    named = {} if source.precision == "float32" else {"precision": source.precision}
+    return {"jax": jax.__version__, "platform": jax.default_backend(), **named}
 
 
 def from_published(tensors: Tensors, layout: Layout, shapes: Any, where: str) -> Any:

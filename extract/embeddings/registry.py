@@ -111,6 +111,13 @@ _BACKEND = Option(
     "jax, the default, or the model's own package as a reference.",
     ("jax", "package"),
 )
+_PRECISION = Option(
+    "precision",
+    "choice",
+    "Of a network's products: float32, the default, or bfloat16, which is faster where the "
+    "processor has it, and rounds.",
+    ("float32", "bfloat16"),
+)
 _TORCHVGGISH = "https://github.com/harritaylor/torchvggish/releases/download/v0.1"
 _OPENL3 = "https://github.com/marl/openl3/raw/models"
 _TORCHOPENL3 = "https://github.com/torchopenl3/torchopenl3-models/raw/master"
@@ -120,7 +127,7 @@ LOGMEL = Model("logmel")
 
 VGGISH = Model(
     "vggish",
-    options=(*_WEIGHTS, _BACKEND, _RANDOM),
+    options=(*_WEIGHTS, _BACKEND, _RANDOM, _PRECISION),
     files={
         "": (
             Published(_TORCHVGGISH, "vggish-10086976.pth", "10086976"),
@@ -137,6 +144,7 @@ OPENL3 = Model(
         *_WEIGHTS,
         _BACKEND,
         _RANDOM,
+        _PRECISION,
         Option(
             "openl3_variant",
             "choice",
@@ -158,6 +166,7 @@ PASST = Model(
         *_WEIGHTS,
         _BACKEND,
         _RANDOM,
+        _PRECISION,
         Option("passt_window", "number", "PaSST's window in seconds; by default 0.16."),
         Option("passt_hop", "number", "PaSST's hop in seconds; by default 0.05."),
         Option(
@@ -176,6 +185,7 @@ MUSICNN = Model(
     options=(
         *_WEIGHTS,
         _RANDOM,
+        _PRECISION,
         Option(
             "musicnn_model",
             "choice",

@@ -17,7 +17,16 @@ import jax.numpy as jnp
 import numpy as np
 
 from extract.embeddings import Embedding, dsp, registry, weights_formats
-from extract.embeddings.layers import Conv3x3, in_float32, map_batches, pool2x2, random_tree
+from extract.embeddings.layers import (
+    Conv3x3,
+    Dense,
+    in_float32,
+    in_precision,
+    map_batches,
+    pool2x2,
+    random_tree,
+    rounded,
+)
 from extract.embeddings.pretrained import (
     Source,
     from_published,
@@ -49,7 +58,7 @@ class Network(nn.Module):
 
     def setup(self) -> None:
         self.convs = [Conv3x3(features) for features in (64, 128, 256, 256, 512, 512)]
-        self.denses = [nn.Dense(features) for features in (4096, 4096, DIM)]
+        self.denses = [Dense(features) for features in (4096, 4096, DIM)]
 
     def __call__(self, x: jax.Array) -> jax.Array:
         return self.head(self.trunk(x))
@@ -102,18 +111,18 @@ def postprocess(pca: Mapping[str, jax.Array], x: jax.Array) -> jax.Array:
     return jnp.round((jnp.clip(projected, -2, 2) + 2) * (255 / 4))
 
 
-def embed(params: Mapping[str, Any], x: jax.Array) -> jax.Array:
+def embed(params: Mapping[str, Any], x: jax.Array, precision: str = "float32") -> jax.Array:
     """Windows `[batch, 15600]` → `[batch, 128]`."""
-    return postprocess(params["pca"], network_output(params, x))
+    return in_float32(postprocess)(params["pca"], network_output(params, x, precision=precision))
 
 
-@in_float32
+@in_precision
 def network_output(params: Mapping[str, Any], x: jax.Array) -> jax.Array:
     """Windows `[batch, 15600]` → what the network yields before post-processing, `[batch, 128]`."""
     network = {"params": params["params"]}
 
     def trunk(x: jax.Array) -> jax.Array:
-        y: jax.Array = Network().apply(network, log_mel(x)[..., None], method="trunk")
+        y: jax.Array = Network().apply(network, in_float32(log_mel)(x)[..., None], method="trunk")
         return y
 
     # Few examples at a time stay in a CPU's cache; the dense layers read 270 MB of weights, so all
@@ -208,8 +217,8 @@ def build(batch_size: int = Config.batch_size, **source: Any) -> Embedding:
     return Embedding(
         **common,
         windows=windows,
-        embed=embed,
-        params=params,
+        embed=functools.partial(embed, precision=origin.precision),
+        params=rounded(params, origin.precision),
         batch_size=config.batch_size,
-        provenance=provenance | jax_provenance(),
+        provenance=provenance | jax_provenance(origin),
     )

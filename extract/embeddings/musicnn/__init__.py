@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from extract.embeddings import Embedding, Layer, published, registry, weights_formats
-from extract.embeddings.layers import in_float32, map_batches, random_tree
+from extract.embeddings.layers import in_float32, in_precision, map_batches, random_tree
 from extract.embeddings.musicnn import frontend, networks
 from extract.embeddings.musicnn.tags import TAGS
 from extract.embeddings.pretrained import Source, from_published, jax_provenance, obtain
@@ -126,21 +126,23 @@ def windows(audio: np.ndarray, config: Config = Config()) -> np.ndarray:
     )
 
 
-@in_float32
+@in_precision
 def all_layers(params: Any, x: jax.Array, model: str) -> dict[str, jax.Array]:
     """Windows `[batch, 1 + sample]` → layer → `[batch, width]`."""
     network = networks.vgg if model.endswith("vgg") else networks.musicnn
-    found: dict[str, jax.Array] = network(params, frontend.log_mel(x))
+    found: dict[str, jax.Array] = network(params, in_float32(frontend.log_mel)(x))
     return found
 
 
-def embed(params: Any, x: jax.Array, model: str, names: tuple[str, ...]) -> jax.Array:
+def embed(
+    params: Any, x: jax.Array, model: str, names: tuple[str, ...], precision: str = "float32"
+) -> jax.Array:
     """Windows `[batch, 1 + sample]` → the layers side by side, `[batch, width]`.
 
     Every layer is computed, whichever are wanted: so a layer has the same bits alone and beside
     others, and what is not needed costs little.
     """
-    found = jax.lax.optimization_barrier(all_layers(params, x, model))
+    found = jax.lax.optimization_barrier(all_layers(params, x, model, precision=precision))
     return jnp.concatenate([found[name] for name in names], -1)
 
 
@@ -231,7 +233,7 @@ def build(
         "hop_frames": frames_in(hop),
         "tail": tail,
         **provenance,
-        **jax_provenance(),
+        **jax_provenance(origin),
     }
     return Embedding(
         name=NAME,
@@ -240,7 +242,7 @@ def build(
         window=frames_in(window) * frontend.HOP / SAMPLE_RATE,
         hop=frames_in(hop) * frontend.HOP / SAMPLE_RATE,
         windows=functools.partial(windows, config=config),
-        embed=functools.partial(embed, model=model, names=config.names),
+        embed=functools.partial(embed, model=model, names=config.names, precision=origin.precision),
         params=params[model],
         batch_size=config.batch_size,
         provenance=provenance,
