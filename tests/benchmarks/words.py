@@ -27,13 +27,13 @@ from tqdm import tqdm
 from extract.shell import run
 from extract.word_vectors.sources import Config, obtain
 from fsprobe import evaluate, fit
-from fsprobe.heads import conse
 from fsprobe.heads.data import Labelled
 from fsprobe.heads.head import Head, score
-from fsprobe.heads.prior import SCALES, choose, path_from_prior, unit_prior
 from fsprobe.heads.solver import Settings
-from fsprobe.heads.triplet import TripletConfig, triplet_heads
-from fsprobe.heads.zero_shot import zero_shot_heads
+from fsprobe.heads.words import conse
+from fsprobe.heads.words.eszsl import zero_shot_heads
+from fsprobe.heads.words.prior import SCALES, choose, path_from_prior, unit_prior
+from fsprobe.heads.words.triplet import TripletConfig, triplet_heads
 from fsprobe.words import near_synonyms
 
 TAGGERS = ("msd_musicnn", "jamendo_musicnn")

@@ -17,7 +17,7 @@ import numpy as np
 from absl import flags
 
 from extract.shell import run
-from fsprobe.heads.zero_shot import FEATURE_STRENGTHS, WORD_STRENGTHS, grid_of_heads
+from fsprobe.heads.words.eszsl import FEATURE_STRENGTHS, WORD_STRENGTHS, grid_of_heads
 from tests.support.word_data import WordData, seen_masks, word_data
 
 flags.DEFINE_string("json", None, "Where to write the figures.")

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from fsprobe.heads import zero_shot
-from fsprobe.heads.zero_shot import grid_of_heads, zero_shot_heads
+from fsprobe.heads.words import eszsl
+from fsprobe.heads.words.eszsl import grid_of_heads, zero_shot_heads
 from tests.support.word_data import seen_masks, word_data
 
 FEATURE_L2S, WORD_L2S = (1e-5, 1e-3, 1e-1), (1e-4, 1e-2, 1.0)
@@ -159,23 +159,23 @@ def test_mixing_tells_whom_a_tag_leans_on():
     data, seen = word_data(tags=6, word=8), np.array([True] * 5 + [False])
     words = data.words.copy()
     words[5] = 2 * words[2]
-    side = zero_shot.word_side(jnp.asarray(words), jnp.asarray(seen), jnp.arange(6))
-    leans = np.asarray(zero_shot.mixing(side, jnp.float32(1e-5)))
+    side = eszsl.word_side(jnp.asarray(words), jnp.asarray(seen), jnp.arange(6))
+    leans = np.asarray(eszsl.mixing(side, jnp.float32(1e-5)))
     assert leans.shape == (6, 6)
     assert np.argmax(leans[:, 5]) == 2 and leans[2, 5] > 0.7
     assert not leans[5].any()
-    centred = np.asarray(zero_shot.centred_words(jnp.asarray(words), jnp.asarray(seen)))
+    centred = np.asarray(eszsl.centred_words(jnp.asarray(words), jnp.asarray(seen)))
     np.testing.assert_allclose(centred.T @ leans[:, 5], centred[2], atol=1e-2)
 
 
 def test_one_compilation_for_all_pairs_of_strengths():
     """The maths is one traced function of strengths: vmapped equals one by one."""
     data, seen = word_data(), jnp.asarray(seen_masks(1, 24)[0])
-    features = zero_shot.feature_side(jnp.asarray(data.features), jnp.asarray(data.labels))
-    words = zero_shot.word_side(jnp.asarray(data.words), seen, jnp.arange(24))
+    features = eszsl.feature_side(jnp.asarray(data.features), jnp.asarray(data.labels))
+    words = eszsl.word_side(jnp.asarray(data.words), seen, jnp.arange(24))
     l2s = jnp.array([1e-3, 1e-1])
-    many = jax.vmap(zero_shot.eszsl, in_axes=(None, None, 0, 0))(features, words, l2s, l2s[::-1])
+    many = jax.vmap(eszsl.eszsl, in_axes=(None, None, 0, 0))(features, words, l2s, l2s[::-1])
     for i in range(2):
-        one = zero_shot.eszsl(features, words, l2s[i], l2s[1 - i])
+        one = eszsl.eszsl(features, words, l2s[i], l2s[1 - i])
         scale = np.abs(one.kernel).max()
         np.testing.assert_allclose(many.kernel[i], one.kernel, atol=1e-5 * scale)

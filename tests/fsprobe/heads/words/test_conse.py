@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score
 
-from fsprobe.heads import conse
 from fsprobe.heads.head import Head, score
+from fsprobe.heads.words import conse
 from tests.support.word_data import WordData, seen_masks, word_data
 
 TAGS = 24

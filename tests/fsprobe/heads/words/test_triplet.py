@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from fsprobe.heads import triplet as triplets
 from fsprobe.heads.head import score
-from fsprobe.heads.triplet import TripletConfig, draw, drawing, triplet_heads
+from fsprobe.heads.words import triplet as triplets
+from fsprobe.heads.words.triplet import TripletConfig, draw, drawing, triplet_heads
 from tests.support.word_data import seen_masks, word_data
 
 TAGS = 24

@@ -8,8 +8,8 @@ from scipy.optimize import minimize
 
 from fsprobe.heads.data import Labelled
 from fsprobe.heads.head import Head
-from fsprobe.heads.prior import choose, path_from_prior, scaled, unit_prior
 from fsprobe.heads.solver import Path, Settings
+from fsprobe.heads.words.prior import choose, path_from_prior, scaled, unit_prior
 
 CLIPS, DIM, TAGS = 30, 8, 3
 SCALES = (0.0, 0.5, 2.0)

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import optax
 from jax import Array
 
-from fsprobe.heads.zero_shot import centred_words
+from fsprobe.heads.words.eszsl import centred_words
 
 _SAMPLES = 0x7419  # what a seed's key is for: drawing triplets
 _INITIAL = 0x7420  # and the first weights
@@ -99,7 +99,10 @@ def drawing(labels: Array, seen: Array) -> Drawing:
 def draw(key: Array, source: Drawing, size: int, balanced: bool) -> tuple[Array, Array, Array]:
     """(clip, tag it has, tag it has not), int32 `[size]` each; every choice is uniform."""
     u, v, w = jax.random.uniform(key, (3, size))
-    pick = lambda share, count: jnp.minimum((share * count).astype(jnp.int32), count - 1)  # noqa: E731
+
+    def pick(share: Array, count: Array) -> Array:
+        return jnp.minimum((share * count).astype(jnp.int32), count - 1)
+
     if balanced:
         tag = source.taught[pick(u, source.num_taught)]
         clip = source.clips[pick(v, source.num_clips[tag]), tag]
