@@ -1,6 +1,7 @@
 """The layout, asserted from the syntax tree: what may import what, and how large anything gets.
 
-DESIGN.md: features, labels, metrics, config ← heads ← batch ← study ← reporting, heads ← tagger;
+DESIGN.md: features, labels, metrics, config ← heads ← batch ← study ← reporting, heads ← tagger,
+pages ← tagger and reporting;
 entry modules on top. extract never imports fsprobe, and fsprobe of extract only the contract.
 """
 
@@ -20,10 +21,11 @@ MAY_IMPORT = {
     "base": set[str](),
     "heads": {"base"},
     "batch": {"base", "heads"},
-    "tagger": {"base", "heads"},
+    "pages": {"base"},
+    "tagger": {"base", "heads", "pages"},
     "study": {"base", "heads", "batch"},
-    "reporting": {"base", "heads", "batch", "study"},
-    "entry": {"base", "heads", "batch", "tagger", "study", "reporting"},
+    "reporting": {"base", "heads", "batch", "study", "pages"},
+    "entry": {"base", "heads", "batch", "tagger", "study", "reporting", "pages"},
 }
 MODELS = {
     "essentia",

@@ -72,7 +72,7 @@ def page(
     blocks.append(Heading(2, "Tag by tag"))
     for tag in rows.tags:
         record = rows.training[tag]
-        blocks += [Heading(3, tag), Paragraph(f"{record['verdict'].capitalize()}.")]
+        blocks += [Heading(3, tag), Paragraph(_sentence(record["verdict"]))]
         if scored[tag] is not None:
             blocks += _clips(tag, scored[tag], labelled, places, url)
     return blocks
@@ -130,6 +130,10 @@ def _table(rows: Rows) -> Table:
         "prevalence beside them."
     )
     return Table(caption, header, lines, left=2)
+
+
+def _sentence(text: str) -> str:
+    return f"{text[0].upper()}{text[1:]}."
 
 
 def _number(value: float | None) -> str:

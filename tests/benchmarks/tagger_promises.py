@@ -37,6 +37,7 @@ from fsprobe.tagger.training import Rows, TrainConfig, train
 
 MARKED = 10  # clips per tag
 HELD_BACK = 1 / 3  # of the tracks
+COMMON = 32  # held-back clips with a tag that tell its ROC-AUC well
 COLUMNS = ("draw", "prevalence", "tag", "yes", "no", "verdict", "roc_auc", "low", "high")
 COLUMNS += ("held_back_roc_auc", "average_precision", "held_back_average_precision")
 COLUMNS += ("precision", "held_back_precision", "given", "held_back_positives", "threshold")
@@ -139,53 +140,50 @@ def run(everything: Labelled, draws: int) -> tuple[list[dict[str, Any]], dict[st
     return table, {name: np.concatenate(parts) for name, parts in scored.items()}
 
 
-def summary(table: list[dict[str, Any]], scored: dict[str, np.ndarray]) -> list[tuple[str, ...]]:
-    """(what, promised, held back) for each prevalence."""
-
-    def mean(rows: list[dict[str, Any]], key: str) -> str:
-        values = [row[key] for row in rows if row[key] is not None]
-        return f"{np.mean(values):.3f}" if values else "–"
-
+def summary(table: list[dict[str, Any]]) -> list[tuple[str, ...]]:
+    """(prevalence, what, promised, held back) over all tags and draws that could be judged."""
     lines = []
-    for name in scored:
-        rows = [row for row in table if row["prevalence"] == name]
-        judged = [row for row in rows if row["roc_auc"] is not None]
-        inside = np.mean([row["low"] <= row["held_back_roc_auc"] <= row["high"] for row in judged])
-        given = sum(row["given"] for row in rows)
-        right = sum((row["held_back_precision"] or 0) * row["given"] for row in rows)
-        promised = sum((row["precision"] or 0) * row["given"] for row in rows if row["precision"])
-        stated = sum(row["given"] for row in rows if row["precision"])
-        raw, calibrated = (
-            calibration_error(scored[name][:, column], scored[name][:, 2]) for column in (0, 1)
-        )
-        lines += [
-            (
-                name,
-                "ROC-AUC, mean over tags and draws",
-                mean(judged, "roc_auc"),
-                mean(judged, "held_back_roc_auc"),
-            ),
-            (name, "held-back ROC-AUC inside the promised 95% interval", "0.950", f"{inside:.3f}"),
-            (
-                name,
-                "mAP",
-                mean(judged, "average_precision"),
-                mean(judged, "held_back_average_precision"),
-            ),
-            (
-                name,
-                "share of right tags at the thresholds",
-                f"{promised / max(stated, 1):.3f}",
-                f"{right / max(given, 1):.3f}",
-            ),
-            (
-                name,
-                "expected calibration error (promised: of the plain sigmoid)",
-                f"{raw:.3f}",
-                f"{calibrated:.3f}",
-            ),
+    for name in dict.fromkeys(row["prevalence"] for row in table):
+        rows = [r for r in table if r["prevalence"] == name and r["roc_auc"] is not None]
+        common = [row for row in rows if row["held_back_positives"] >= COMMON]
+        stated = [row for row in rows if row["precision"] is not None and row["given"]]
+        given = sum(row["given"] for row in stated)
+        promised = sum(row["precision"] * row["given"] for row in stated) / max(given, 1)
+        right = sum(row["held_back_precision"] * row["given"] for row in stated) / max(given, 1)
+        means = [
+            [np.mean([row[f"{prefix}{key}"] for row in rows]) for prefix in ("", "held_back_")]
+            for key in ("roc_auc", "average_precision")
         ]
+        inside = [
+            np.mean([row["low"] <= row["held_back_roc_auc"] <= row["high"] for row in some])
+            for some in (rows, common)
+        ]
+        above = np.mean([row["low"] <= row["held_back_roc_auc"] for row in rows])
+        lines += [
+            (name, "ROC-AUC", *(f"{value:.3f}" for value in means[0])),
+            (name, "mAP", *(f"{value:.3f}" for value in means[1])),
+            (name, f"share of right tags, of {given} given", f"{promised:.3f}", f"{right:.3f}"),
+        ]
+    lines += [
+        ("any", "ROC-AUC inside its 95% interval", "0.950", f"{inside[0]:.3f}"),
+        ("any", f"… where {COMMON} held-back clips have the tag", "0.950", f"{inside[1]:.3f}"),
+        ("any", "ROC-AUC at or above the interval's lower end", "0.975", f"{above:.3f}"),
+    ]
     return lines
+
+
+def calibration(scored: dict[str, np.ndarray]) -> str:
+    """Expected calibration errors on held-back clips, as a sentence."""
+    errors = {
+        name: [calibration_error(rows[:, column], rows[:, 2]) for column in (0, 1)]
+        for name, rows in scored.items()
+    }
+    parts = [f"{error[1]:.3f} with the prevalence of the {name}" for name, error in errors.items()]
+    plain = next(iter(errors.values()))[0]
+    return (
+        f"Expected calibration error of held-back clips, ten bins: {plain:.3f} of the heads' plain "
+        f"sigmoid; calibrated {' and '.join(parts)}."
+    )
 
 
 def draw_reliability(scored: dict[str, np.ndarray]) -> Figure:
@@ -253,7 +251,7 @@ def main() -> None:
     everything = labelled.load(manifest, parts_of(stores, name), tags)
     with shell.computing():
         table, scored = run(everything, args.draws)
-    lines = summary(table, scored)
+    lines = summary(table)
     units = everything.units.max() + 1
     text = (
         f"# What a tagger promises, and what held-back tracks say\n\n"
@@ -263,8 +261,10 @@ def main() -> None:
         f"held back, {args.draws} draws. Prevalence: of the marked clips (labels), or of the whole "
         "catalogue.\n\n| prevalence | | promised | held back |\n|:--|:--|--:|--:|\n"
         + "".join(f"| {' | '.join(line)} |\n" for line in lines)
-        + "\nAn interval speaks of the tag's ROC-AUC; that of few held-back tracks varies by "
-        "itself, so fewer than 95% lie inside.\n\n![ROC-AUC promised and held back](promises.png)"
+        + f"\n{calibration(scored)}\n\nMeans over tags and draws. An interval speaks of the tag's "
+        "ROC-AUC; that of few held-back tracks varies by itself, so fewer than 95% lie inside. "
+        "Marked clips hold rare tags far more often than the catalogue does: with their "
+        "prevalence probabilities are too high.\n\n![ROC-AUC promised and held back](promises.png)"
         "\n\n![Reliability on held-back tracks](reliability.png)\n"
     )
     write(args.out, table, scored, text)

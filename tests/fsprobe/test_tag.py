@@ -198,3 +198,36 @@ def test_audio_straight_to_tags_and_into_the_files(tmp_path):
     assert read_field(music / "one.flac", "genre") == [rows(out)[0]["tag"]]
     said = succeeded(tag(f"--undo_tags={out}.undo.jsonl"))
     assert "2 files are as they were" in said and read_field(music / "one.flac", "genre") == []
+
+
+def test_whole_tracks_are_cut_as_the_tagger_learnt_and_pooled(tmp_path):
+    soundfile = pytest.importorskip("soundfile")
+    pytest.importorskip("librosa")
+    rng = np.random.default_rng(0)
+    (tmp_path / "music").mkdir()
+    for name in ("one", "two"):
+        soundfile.write(
+            tmp_path / "music" / f"{name}.flac", 0.2 * rng.standard_normal(44_100), 22_050
+        )
+    extracted = ["--embedding=logmel", f"--audio_root={tmp_path / 'music'}", "--num_workers=1"]
+    write_manifest(tmp_path / "m.csv", Manifest(("a",), ("one.flac",), ("train",), ((),)))
+    extracted += [f"--manifest={tmp_path / 'm.csv'}", f"--store={tmp_path / 'real'}"]
+    succeeded(tag(*extracted, module="extract.run"))
+    parts = parts_of({"logmel": open_store(tmp_path / "real")}, "logmel")
+    tagger = random_tagger(("calm", "loud"), parts, shared={"clip_seconds": 0.5})
+    write_tagger(tmp_path / "t.safetensors", tagger)
+    flags = [f"--tagger={tmp_path / 't.safetensors'}", f"--audio={tmp_path / 'music'}", "--top=1"]
+    flags += ["--num_workers=1", f"--features_dir={tmp_path / 'kept'}"]
+    succeeded(tag(*flags, f"--out={tmp_path / 'clips.csv'}", f"--audacity={tmp_path / 'labels'}"))
+    clips = [row["clip_id"] for row in rows(tmp_path / "clips.csv")]
+    assert clips == [
+        f"{name}.flac@{at}" for name in ("one", "two") for at in ("0", "0.5", "1", "1.5")
+    ]
+    labels = sorted((tmp_path / "labels").iterdir())
+    assert len(labels) == 2 and labels[0].read_text().startswith("0.000000\t0.500000\t")
+    succeeded(tag(*flags, "--by=track", f"--out={tmp_path / 'tracks.csv'}"))
+    assert [row["track"] for row in rows(tmp_path / "tracks.csv")] == ["one.flac", "two.flac"]
+    succeeded(
+        tag(*flags[:3], "--num_workers=1", "--segment_seconds=0", f"--out={tmp_path / 'w.csv'}")
+    )
+    assert [row["clip_id"] for row in rows(tmp_path / "w.csv")] == ["one.flac", "two.flac"]
