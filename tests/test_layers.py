@@ -20,10 +20,11 @@ MAY_IMPORT = {
     "base": set[str](),
     "heads": {"base"},
     "batch": {"base", "heads"},
-    "tagger": {"base", "heads"},
+    "pages": {"base"},
+    "tagger": {"base", "heads", "pages"},
     "study": {"base", "heads", "batch"},
-    "reporting": {"base", "heads", "batch", "study"},
-    "entry": {"base", "heads", "batch", "tagger", "study", "reporting"},
+    "reporting": {"base", "heads", "batch", "study", "pages"},
+    "entry": {"base", "heads", "batch", "tagger", "study", "reporting", "pages"},
 }
 MODELS = {
     "essentia",

@@ -137,17 +137,7 @@ def outcomes(
         for wanted in range(len(tasks)):
             while wanted not in results:
                 check()
-                for worker in workers:
-                    if (
-                        worker.ready
-                        and worker.task is None
-                        and waiting
-                        and waiting[0] < wanted + 2 * num_workers
-                    ):
-                        worker.task = waiting.popleft()
-                        attempts[worker.task] += 1
-                        with contextlib.suppress(OSError):  # it died; its end of file says so below
-                            worker.connection.send(tasks[worker.task])
+                _hand_out(workers, tasks, waiting, attempts, wanted + 2 * num_workers)
                 for connection in wait([worker.connection for worker in workers], _POLL):
                     index = next(
                         i for i, worker in enumerate(workers) if worker.connection is connection
@@ -161,8 +151,7 @@ def outcomes(
                         if stillborn == _STARTS:
                             raise InputError(
                                 f"decoding processes do not start ({cause}); is memory short? try "
-                                f"a "
-                                "smaller --num_workers"
+                                "a smaller --num_workers"
                             ) from None
                         workers[index] = _start(job)
                         if worker.task is not None and attempts[worker.task] < _ATTEMPTS:
@@ -182,6 +171,22 @@ def outcomes(
         for worker in workers:
             worker.process.kill()
             _bury(worker)
+
+
+def _hand_out(
+    workers: Sequence[_Worker],
+    tasks: Sequence[Task],
+    waiting: deque[int],
+    attempts: list[int],
+    end: int,
+) -> None:
+    """Give each worker that has none the next task, of those before `end`."""
+    for worker in workers:
+        if worker.ready and worker.task is None and waiting and waiting[0] < end:
+            worker.task = waiting.popleft()
+            attempts[worker.task] += 1
+            with contextlib.suppress(OSError):  # it died; its end of file will say so
+                worker.connection.send(tasks[worker.task])
 
 
 def _fetch(message: _Message) -> Result:

@@ -99,7 +99,10 @@ def drawing(labels: Array, seen: Array) -> Drawing:
 def draw(key: Array, source: Drawing, size: int, balanced: bool) -> tuple[Array, Array, Array]:
     """(clip, tag it has, tag it has not), int32 `[size]` each; every choice is uniform."""
     u, v, w = jax.random.uniform(key, (3, size))
-    pick = lambda share, count: jnp.minimum((share * count).astype(jnp.int32), count - 1)  # noqa: E731
+
+    def pick(share: Array, count: Array) -> Array:
+        return jnp.minimum((share * count).astype(jnp.int32), count - 1)
+
     if balanced:
         tag = source.taught[pick(u, source.num_taught)]
         clip = source.clips[pick(v, source.num_clips[tag]), tag]
