@@ -204,7 +204,8 @@ def _tasks(
         padded_tasks(specs, range(len(specs)), (count, n_clips, n_tags), unions)
         for specs in [*cells, *([[]] * (size - len(cells)))]
     ]
-    return Task(*(np.stack(leaves) for leaves in zip(*parts, strict=True)))  # type: ignore[arg-type]
+    leaves: Any = (np.stack(leaf) for leaf in zip(*parts, strict=True))
+    return Task(*leaves)
 
 
 @partial(jax.jit, static_argnames=("mesh", "lanes"))

@@ -169,8 +169,10 @@ def _fit(
         fitted = fit(support, real, folds, data.valid.of_tags(tags), settings)
         return fitted._replace(iterations=fitted.iterations[:, None])
 
-    of_tags = P(None, "probe")
-    layout: Any = Path(P(None, "probe", None), of_tags, of_tags, P(), of_tags, of_tags, of_tags)  # type: ignore[arg-type]
+    of_tags: Any = P(None, "probe")
+    kernel: Any = P(None, "probe", None)
+    l2s: Any = P()
+    layout = Path(kernel, of_tags, of_tags, l2s, of_tags, of_tags, of_tags)
     return jax.shard_map(
         on_device,
         mesh=mesh,

@@ -222,10 +222,10 @@ def test_strengths_are_chosen_by_given_clips():
 def test_near_copies_are_in_one_fold():
     """With its copies elsewhere, a clip held out is known by heart: the weakest penalty wins."""
     rng = np.random.default_rng(11)
-    x = np.repeat(rng.standard_normal((20, DIM)), 4, axis=0)
+    x = np.repeat(rng.standard_normal((10, DIM)), 4, axis=0)
     x = (x + 1e-3 * rng.standard_normal(x.shape)).astype(np.float32)
-    y = np.repeat(rng.random((20, TAGS)) < 0.5, 4, axis=0)  # nothing that features could tell
-    groups = np.repeat(np.arange(20), 4)
+    y = np.repeat(rng.random((10, TAGS)) < 0.5, 4, axis=0)  # nothing that features could tell
+    groups = np.repeat(np.arange(10), 4)
     apart, together = fit_tags(x, y), fit_tags(x, y, groups=groups)
     assert (together.l2 > 10 * apart.l2).all()
 
@@ -246,9 +246,9 @@ def test_standardised_inside_and_a_head_on_the_features_as_given():
 
 def test_many_tags_are_fitted_in_portions_that_change_nothing():
     x, y = clips(13)
-    many = np.tile(y, (1, 50))
-    head, few = fsprobe.fit(x, many, l2=0.1), fsprobe.fit(x, y, l2=0.1)
-    np.testing.assert_allclose(head.kernel, np.tile(few.kernel, (50, 1)), atol=1e-4)
+    order = np.arange(256) % TAGS
+    head, few = fsprobe.fit(x, y[:, order], l2=0.1), fsprobe.fit(x, y, l2=0.1)
+    np.testing.assert_allclose(head.kernel, few.kernel[order], atol=1e-4)
 
 
 def test_a_tag_without_a_positive_or_a_negative_clip_has_no_minimum():
