@@ -35,8 +35,17 @@ _NO_MEMORY = (
 )  # said when a device is out of memory; 0: all is well; above: the exit code one leaves with
 
 
+_KNOWN: list[BaseException] = []  # what this process leaves with, where every process knows
+
+
 class OutOfMemory(MemoryError):
     """A device of some process is out of memory, and every process knows."""
+
+
+def _everybody_knows(error: BaseException) -> BaseException:
+    """Note that the others leave too, with this error's exit code."""
+    _KNOWN[:] = [error]
+    return error
 
 
 def leads() -> bool:
@@ -95,8 +104,7 @@ def require_devices_alike() -> None:
             "XLA_FLAGS=--xla_force_host_platform_device_count=COUNT "
             "alike"
         )
-        error.in_step = True  # type: ignore[attr-defined]
-        raise error
+        raise _everybody_knows(error)
 
 
 def require_same(value: Any, what: str) -> None:
@@ -129,7 +137,7 @@ def in_step() -> Iterator[None]:
         yield
     except BaseException as error:
         code = _exit_code(error)
-        error.in_step = True  # type: ignore[attr-defined]
+        _everybody_knows(error)
         raise
     finally:
         _meet(code)
@@ -162,8 +170,7 @@ def _meet(code: int = 0) -> None:
     codes = multihost_utils.process_allgather(np.int32(code))
     if code <= 0 < codes.max():
         leave = SystemExit(int(codes.max()))
-        leave.in_step = True  # type: ignore[attr-defined]
-        raise leave
+        raise _everybody_knows(leave)
     if codes.max() <= 0 and codes.min() == _NO_MEMORY:
         raise OutOfMemory
 
@@ -209,8 +216,8 @@ def joined(coordinator: str, num_processes: int, process_id: int, detect: bool) 
     try:
         yield
     except BaseException as error:
-        if not hasattr(
-            error, "in_step"
+        if (
+            error not in _KNOWN
         ):  # JAX's way out waits for the others, who wait for us: leave before it
             atexit.register(os._exit, _exit_code(error))
         raise
