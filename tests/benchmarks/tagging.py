@@ -11,6 +11,8 @@ Memory is the process's growth without file-backed pages (anonymous memory, from
 import argparse
 import json
 import shutil
+import signal
+import sys
 import tempfile
 import threading
 import time
@@ -27,6 +29,7 @@ from fsprobe.tagger.tagging import Scorer, Selection, in_order, items_by_clip, t
 from tests.benchmarks.machine import describe, seconds
 
 BLOCK = 4096
+SHARE = 25  # scikit-learn predicts one block of so many
 
 
 def make_store(path: Path, clips: int, dims: int) -> Store:
@@ -79,8 +82,8 @@ def scores_only(part: Part, tagger: Tagger) -> None:
 
 
 def scikit_learn(part: Part, tagger: Tagger) -> float:
-    """Seconds of predict_proba of one-vs-rest logistic regressions in the same blocks, by a tenth
-    of them.
+    """Seconds of predict_proba of one-vs-rest logistic regressions in the same blocks, from one
+    block of SHARE.
     """
     from sklearn.linear_model import LogisticRegression
     from sklearn.multiclass import OneVsRestClassifier
@@ -94,10 +97,10 @@ def scikit_learn(part: Part, tagger: Tagger) -> float:
     blocks = range(0, len(part.store), BLOCK)
 
     def predict() -> None:
-        for start in blocks[::10]:
+        for start in blocks[::SHARE]:
             model.predict_proba(np.asarray(part.store.features[start : start + BLOCK]))
 
-    return seconds(predict) * len(blocks) / len(blocks[::10])
+    return seconds(predict) * len(blocks) / len(blocks[::SHARE])
 
 
 class Memory:
@@ -163,6 +166,8 @@ def main() -> None:
     parser.add_argument("--folder", help="Where the store is made; default: a temporary folder.")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
+    # terminated or not, the store is deleted
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     folder = Path(tempfile.mkdtemp(dir=args.folder))
     try:
         store = make_store(folder / "generated", args.clips, args.dims)
