@@ -237,7 +237,8 @@ class _Joined(io.RawIOBase):
         for file, start, end in zip(self._files, self._ends, self._ends[1:], strict=False):
             if start <= self._position < end:
                 file.seek(self._position - start)
-                count = file.readinto(memoryview(buffer)[: end - self._position])  # type: ignore[attr-defined]
+                part: Any = file
+                count = part.readinto(memoryview(buffer)[: end - self._position])
                 self._position += count
                 return int(count)
         return 0

@@ -147,8 +147,8 @@ def _number_or_text(value: float | str | None) -> str:
 
 
 def apply_split_file(manifest: Manifest, path: str | Path) -> tuple[Manifest, int]:
-    """Replace every split by that of a `clip_id,split` CSV; clips it does not name get an empty
-    split.
+    """Replace every split by that of a `clip_id,split` CSV, which may name a track for all of its
+    clips; clips it does not name get an empty split.
 
     Returns the manifest and how many clips of the file the manifest does not have. Raises
     InputError on an unknown split, a repeated clip, or a file that shares no clip with the
@@ -164,15 +164,18 @@ def apply_split_file(manifest: Manifest, path: str | Path) -> tuple[Manifest, in
         if clip_id in splits:
             raise InputError(f"{path}, line {line}: clip_id {clip_id!r} is named twice")
         splits[clip_id] = split
-    unknown = len(splits.keys() - set(manifest.clip_ids))
+    unknown = len(splits.keys() - set(manifest.clip_ids) - set(manifest.tracks))
     if unknown == len(splits):
         raise InputError(
             f"{path}: none of its {len(splits)} clips is in the manifest; "
             "is it of another data set?"
         )
-    return replace(
-        manifest, splits=tuple(splits.get(clip, "") for clip in manifest.clip_ids)
-    ), unknown
+    tracks = manifest.tracks or manifest.clip_ids
+    named = [
+        splits.get(clip, splits.get(track, ""))
+        for clip, track in zip(manifest.clip_ids, tracks, strict=True)
+    ]
+    return replace(manifest, splits=tuple(named)), unknown
 
 
 def rank_tags(manifest: Manifest) -> list[tuple[str, int]]:

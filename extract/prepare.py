@@ -14,6 +14,12 @@ and one to group by):
 
     python -m extract.prepare --dataset=folder --audio_root=music --tags=tags.csv --group_by=artist
 
+Tags that stand in the files, beside the CSV's or without one; whole tracks cut into clips:
+
+    python -m extract.prepare --dataset=folder --audio_root=music --tags_from=genre
+    python -m extract.prepare --dataset=folder --audio_root=music --tags=tags.csv \\
+        --segment_seconds=30 --segments=3
+
 The demo corpus, synthesised on the spot:
 
     python -m extract.prepare --dataset=demo --audio_root=demo --out=manifest.csv
@@ -34,6 +40,8 @@ from absl import flags
 from extract.datasets import duplicates, magnatagatune
 from extract.datasets.demo import DEMO_ROOT, DemoConfig, write_demo
 from extract.datasets.folder import FolderConfig, folder_manifest
+from extract.datasets.segments import SegmentConfig, cut_tracks, parse_count
+from extract.datasets.splits import torn
 from extract.datasets.tags import TagStyle
 from extract.errors import InputError
 from extract.manifest import Manifest, apply_split_file, rank_tags, write_manifest
@@ -56,6 +64,14 @@ _SEED = flags.DEFINE_integer(
     "seed", DemoConfig.seed, "folder, demo: seed of the splits, of the corpus."
 )
 
+_SEGMENT_SECONDS = flags.DEFINE_float(
+    "segment_seconds", None, "Cut every track into clips of this many seconds, which share a split."
+)
+_SEGMENTS = flags.DEFINE_string(
+    "segments",
+    "all",
+    "With --segment_seconds: clips per track, spread evenly; `all`: as many as fit, end to end.",
+)
 _STORE = flags.DEFINE_string(
     "store", None, "A store of extract.run of these clips, to find the same audio under two ids."
 )
@@ -95,7 +111,16 @@ _BASE_URL = flags.DEFINE_string(
 )
 
 _TAGS = flags.DEFINE_string(
-    "tags", None, "folder: CSV with columns clip, tags and optionally clip_id, split."
+    "tags",
+    None,
+    "folder: CSV with columns clip, tags and optionally clip_id, split, start, duration, track, "
+    "not_tags.",
+)
+_TAGS_FROM = flags.DEFINE_string(
+    "tags_from",
+    FolderConfig.tags_from,
+    "folder: read tags out of the audio files too: genre, grouping, txxx (the field TAGS) or "
+    "txxx:NAME. Files that --tags does not name are clips as well.",
 )
 _GROUP_BY = flags.DEFINE_string(
     "group_by", FolderConfig.group_by, "folder: column whose groups stay together."
@@ -126,6 +151,7 @@ _ONLY_FOR = {
     "magnatagatune": ("annotations", "clip_info", "split", "download", "download_dir", "base_url"),
     "folder": (
         "tags",
+        "tags_from",
         "group_by",
         "tag_separator",
         "normalize_tags",
@@ -146,6 +172,11 @@ def main() -> None:
         manifest, unknown = apply_split_file(manifest, _SPLIT_FILE.value)
         if unknown:
             _warn(f"{_SPLIT_FILE.value} names {unknown} clips that the manifest does not have")
+        for kind, names in torn(manifest).items():
+            _warn(
+                f"{_SPLIT_FILE.value}: {len(names)} {kind}s lie in several splits, such as "
+                f"{names[0]!r}; what is learnt of them is tested on them"
+            )
     _check_duplicates(manifest)
     write_manifest(_OUT.value, manifest)
     print(f"{_OUT.value}: {_summary(manifest)}")
@@ -173,8 +204,11 @@ def _magnatagatune() -> Manifest:
 
 def _folder() -> Manifest:
     style = TagStyle(_TAG_SEPARATOR.value.replace("\\t", "\t"), _NORMALIZE_TAGS.value)
-    config = FolderConfig(_SEED.value, _VALID.value, _TEST.value, _GROUP_BY.value, style)
-    return folder_manifest(_needed("tags"), _needed("audio_root"), config, _warn, _arrange)
+    config = FolderConfig(
+        _SEED.value, _VALID.value, _TEST.value, _GROUP_BY.value, style, _TAGS_FROM.value
+    )
+    tags = _TAGS.value if _TAGS_FROM.value else _needed("tags")
+    return folder_manifest(tags or None, _needed("audio_root"), config, _warn, _arrange)
 
 
 def _demo() -> Manifest:
@@ -183,19 +217,18 @@ def _demo() -> Manifest:
 
 def _arrange(manifest: Manifest) -> Manifest:
     """What must be done to the clips before splits are drawn."""
+    if _SEGMENT_SECONDS.value is not None:
+        root = _AUDIO_ROOT.value or (DEMO_ROOT if _DATASET.value == "demo" else "")
+        segments = SegmentConfig(_SEGMENT_SECONDS.value, parse_count(_SEGMENTS.value))
+        manifest = cut_tracks(manifest, root or _needed("audio_root"), segments, _warn)
+    elif flags.FLAGS["segments"].present:
+        raise InputError(f"--segments={_SEGMENTS.value} needs --segment_seconds")
     if not _STORE.value or _ON_DUPLICATE.value == "warn":
         return manifest
     same = duplicates.same_audio(manifest, duplicates.audio_hashes(_STORE.value))
     if _ON_DUPLICATE.value == "group":
         return duplicates.group_duplicates(manifest, same)
-    fewer = duplicates.drop_duplicates(manifest, same)
-    if len(fewer) < len(manifest):
-        first = same[0][:2]
-        _warn(
-            f"{len(manifest) - len(fewer)} of {len(manifest)} clips are dropped: their audio is "
-            f"that of another ({' and '.join(repr(manifest.clip_ids[row]) for row in first)})"
-        )
-    return fewer
+    return duplicates.drop_duplicates(manifest, same, _warn)
 
 
 def _check_duplicates(manifest: Manifest) -> None:

@@ -17,9 +17,11 @@ from typing import Any
 
 from absl import flags
 
-from extract import embeddings
+from extract import embeddings, model_flags
+from extract.datasets import magnatagatune
+from extract.embeddings import Embedding, registry
 from extract.errors import InputError
-from extract.manifest import read_manifest
+from extract.manifest import Manifest, read_manifest
 from extract.pipeline.extract_clips import ON_TRUNCATED, RunConfig, extract_clips
 from extract.pipeline.sources import CHECKS
 from extract.shell import run
@@ -52,42 +54,9 @@ flags.DEFINE_enum(
     "Files that changed since they were extracted are extracted again: found by size and time, or "
     "by hash, which reads them all.",
 )
-# Options of a model; None leaves them to its own default.
-PRETRAINED = ("vggish", "openl3", "passt")
-OPTIONS = {
-    "weights": PRETRAINED,
-    "cache_dir": PRETRAINED,
-    "backend": PRETRAINED,
-    "random_weights": PRETRAINED,
-    "openl3_variant": ("openl3",),
-    "passt_window": ("passt",),
-    "passt_hop": ("passt",),
-    "passt_mode": ("passt",),
-}
-flags.DEFINE_string("weights", None, "Local weights file; otherwise that of extract.weights.")
-flags.DEFINE_string("cache_dir", None, "Where extract.weights keeps its files.")
-flags.DEFINE_enum(
-    "backend",
-    None,
-    ["jax", "package"],
-    "jax, the default, or the model's own package as a reference.",
-)
-flags.DEFINE_integer(
-    "random_weights", None, "Seed of random weights, for trials without the real ones."
-)
-flags.DEFINE_enum(
-    "openl3_variant", None, ["openl3", "torchopenl3"], "OpenL3's front end; by default openl3."
-)
-flags.DEFINE_float(
-    "passt_window", None, "PaSST's window in seconds; by default 0.16.", lower_bound=0
-)
-flags.DEFINE_float("passt_hop", None, "PaSST's hop in seconds; by default 0.05.", lower_bound=0)
-flags.DEFINE_enum(
-    "passt_mode",
-    None,
-    ["timestamp", "scene"],
-    "PaSST frame by frame, the default, or one pass of up to 30 s.",
-)
+for option, _ in registry.options().values():
+    model_flags.define(option)
+flags.adopt_module_key_flags(model_flags)  # --help lists this module's
 FLAGS = flags.FLAGS
 
 
@@ -100,7 +69,8 @@ def main() -> int:
     }
     config = RunConfig(**fields)
     manifest = read_manifest(FLAGS.manifest)
-    embedding = embeddings.build(FLAGS.embedding, **embedding_options(FLAGS.embedding))
+    embedding = embeddings.build(FLAGS.embedding, **model_flags.given(FLAGS.embedding))
+    warn_of_seen_tags(embedding, manifest)
     try:
         summary = extract_clips(manifest, FLAGS.audio_root, embedding, FLAGS.store, config)
     except KeyboardInterrupt:
@@ -118,29 +88,23 @@ def main() -> int:
     if summary.failed:
         print(
             f"{summary.failed} of {summary.done + summary.failed} clips failed, for reasons in "
-            f"{summary.path / 'failures.csv'}; --retry_failed tries them again",
+            f"{summary.failures}; --retry_failed tries them again",
             file=sys.stderr,
         )
     return 1 if summary.failed else 0
 
 
-def embedding_options(name: str) -> dict[str, Any]:
-    """The model flags that were given, without the model's name. Raises InputError if one is
-    another model's.
-    """
-    options = {}
-    for flag, owners in OPTIONS.items():
-        if (value := FLAGS[flag].value) is not None:
-            if name in embeddings.NAMES and name not in owners:
-                raise InputError(
-                    f"--{flag} is no option of --embedding={name}, but of {', '.join(owners)}"
-                )
-            options[flag.removeprefix(f"{name}_")] = value
-    if options.get("mode") == "scene" and options.keys() & {"window", "hop"}:
-        raise InputError(
-            "--passt_window and --passt_hop belong to --passt_mode=timestamp; a scene is up to 30 s"
+def warn_of_seen_tags(embedding: Embedding, manifest: Manifest) -> None:
+    """Say so where the weights have seen the tags that they are to be tried on."""
+    if embedding.trained_on != magnatagatune.NAME:
+        return
+    if count := magnatagatune.num_resembling(manifest, embedding.trained_tags):
+        print(
+            f"warning: {count} of {len(manifest)} clips seem to be {magnatagatune.NAME}'s, and "
+            f"{embedding.provenance['model']} was trained on its tags: few-shot results on them "
+            "are not fair; --musicnn_model=MSD_musicnn was trained on others",
+            file=sys.stderr,
         )
-    return options
 
 
 if __name__ == "__main__":

@@ -41,7 +41,6 @@ may import it.
 """
 
 import json
-import mmap
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -51,6 +50,14 @@ from typing import Any
 import numpy as np
 
 from extract.errors import InputError
+from extract.storage.reading import (
+    Stacked,
+    check_unique,
+    let_go,
+    load_array,
+    read_clip_ids,
+    read_paths,
+)
 
 FORMAT_VERSION = 1
 DECODERS = ("", "soundfile", "PyAV")
@@ -78,34 +85,6 @@ _SAME = (
 )  # what all shards of a store share
 PASSING = ("decoding", "fsprobe")  # parts of provenance that may change while a store is made
 _SHARD = re.compile(r"shard-(\d{5})-of-(\d{5})")
-
-
-class Stacked:
-    """Arrays of several shards as one `[clip, width]`; indexing (by row) reads only the rows it
-    names.
-    """
-
-    def __init__(self, parts: Sequence[np.ndarray]):
-        self.parts = tuple(parts)
-        self.starts = np.cumsum([0, *(len(part) for part in parts)])
-        self.shape = (int(self.starts[-1]), *parts[0].shape[1:])
-        self.dtype = parts[0].dtype
-
-    def __len__(self) -> int:
-        return self.shape[0]
-
-    def __getitem__(self, index: Any) -> np.ndarray:
-        wanted = np.arange(len(self))[index]
-        rows = np.atleast_1d(wanted)
-        out = np.empty((len(rows), *self.shape[1:]), self.dtype)
-        shard = np.searchsorted(self.starts, rows, side="right") - 1
-        for number in np.unique(shard):
-            here = shard == number
-            out[here] = self.parts[number][rows[here] - self.starts[number]]
-        return out if np.ndim(wanted) else out[0]
-
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-        return np.concatenate(self.parts).astype(dtype or self.dtype, copy=False)
 
 
 @dataclass(frozen=True, eq=False)
@@ -163,7 +142,7 @@ class Store:
         ascending = np.argsort(indices, kind="stable")  # one forward pass over the file
         out = np.empty((len(indices), getattr(self, name).shape[1]), np.float32)
         out[ascending] = getattr(self, name)[indices[ascending]]
-        _let_go(getattr(self, name))
+        let_go(getattr(self, name))
         return out
 
     def clip_frames(self, row: int) -> np.ndarray:
@@ -213,6 +192,19 @@ def find_shards(path: Path) -> list[tuple[int, int]]:
     return sorted((int(match[1]), int(match[2])) for match in matches if match)
 
 
+def find_layers(path: Path) -> list[str]:
+    """Names of the stores that a directory holds, which is none itself: one per layer of a
+    model.
+    """
+    if not path.is_dir() or (path / "store.json").exists() or find_shards(path):
+        return []
+    return sorted(
+        entry.name
+        for entry in path.iterdir()
+        if (entry / "store.json").exists() or find_shards(entry)
+    )
+
+
 def _open_single(path: Path) -> Store:
     meta = read_meta(path)
     clip_ids = read_clip_ids(path / "clip_ids.txt")
@@ -255,7 +247,7 @@ def _stack(path: Path, shards: list[Store]) -> Store:
                     "all shards of a store must come from the same manifest and options"
                 )
     clip_ids = tuple(clip for shard in shards for clip in shard.clip_ids)
-    _check_unique(clip_ids, path)
+    check_unique(clip_ids, path)
     complete = all(shard.meta.get("checksums") for shard in shards)
     meta = {
         **first.meta,
@@ -317,6 +309,11 @@ def read_meta(path: Path) -> dict[str, Any]:
     try:
         meta = json.loads(file.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
+        if layers := find_layers(path):
+            raise InputError(
+                f"{path}: holds a store for each of {len(layers)} layers ({', '.join(layers)}); "
+                f"name one of them, {path / layers[0]}"
+            ) from None
         raise InputError(
             f"{file}: no such file; {path} is not a store (extract.run and "
             "extract.import_arrays make one)"
@@ -348,93 +345,3 @@ def read_meta(path: Path) -> dict[str, Any]:
             "restore the file or extract again"
         )
     return meta
-
-
-def read_clip_ids(
-    path: Path, fix: str = "restore it or extract again", encoding: str = "utf-8"
-) -> tuple[str, ...]:
-    """The ids of a clip_ids.txt, one per line, unique. Raises InputError, whose message ends in
-    `fix`.
-    """
-    try:
-        text = path.read_text(encoding=encoding)
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file; {fix}") from None
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: not UTF-8 ({error}); one clip_id per line is expected") from None
-    clip_ids = tuple(text.removesuffix("\n").split("\n")) if text else ()
-    for number, clip in enumerate(clip_ids):
-        if not clip.strip():
-            raise InputError(f"{path}, line {number + 1}: empty clip_id; {fix}")
-    _check_unique(clip_ids, path)
-    return clip_ids
-
-
-def read_paths(path: Path, rows: int) -> tuple[str, ...] | None:
-    """The lines of a paths.txt; None if there is no such file. Raises InputError."""
-    try:
-        lines = path.read_text(encoding="utf-8").split("\n")
-    except FileNotFoundError:
-        return None
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: not UTF-8 ({error}); restore it or extract again") from None
-    if len(lines) != rows + 1 or lines[-1]:
-        raise InputError(
-            f"{path}: {len(lines) - 1} lines, but clip_ids.txt has {rows}; restore it or extract "
-            "again"
-        )
-    return tuple(lines[:-1])
-
-
-def _check_unique(clip_ids: Sequence[str], path: Path) -> None:
-    seen: set[str] = set()
-    for clip in clip_ids:
-        if clip in seen:
-            raise InputError(f"{path}: clip_id {clip!r} stands twice; a clip_id must be unique")
-        seen.add(clip)
-
-
-def _let_go(array: np.ndarray | Stacked) -> None:
-    """Unmap the pages read, so that they don't count as this process's memory; the system's cache
-    keeps them.
-    """
-    for part in array.parts if isinstance(array, Stacked) else (array,):
-        if isinstance(mapped := getattr(part, "_mmap", None), mmap.mmap) and hasattr(
-            mmap, "MADV_DONTNEED"
-        ):
-            mapped.madvise(mmap.MADV_DONTNEED)
-
-
-def load_array(
-    path: Path, dtype: Any, shape: tuple[int | None, ...], growing: bool = False
-) -> np.ndarray:
-    """Map a .npy read-only; None in `shape` is any length. `growing`: bytes past the array's end
-    are allowed.
-
-    Raises InputError if the file is missing, foreign, truncated, too long, or of another dtype or
-    shape.
-    """
-    try:
-        array: np.memmap = np.lib.format.open_memmap(path, mode="r")
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file; restore it or extract again") from None
-    except Exception as error:  # whatever a damaged header makes NumPy raise
-        raise InputError(
-            f"{path}: truncated, or not a .npy of numbers ({error}); restore it or extract again"
-        ) from None
-    if array.dtype != dtype:
-        raise InputError(
-            f"{path}: dtype {array.dtype} is not {np.dtype(dtype)}; restore it or extract again"
-        )
-    if array.ndim != len(shape) or any(
-        want not in (None, have) for want, have in zip(shape, array.shape, strict=True)
-    ):
-        expected = tuple("any" if length is None else length for length in shape)
-        raise InputError(
-            f"{path}: shape {array.shape}, but by clip_ids.txt and store.json it must be "
-            f"{expected}; restore the files or extract again"
-        )
-    surplus = path.stat().st_size - array.offset - array.nbytes
-    if surplus and not growing:
-        raise InputError(f"{path}: {surplus} bytes follow the array; restore it or extract again")
-    return array

@@ -9,7 +9,7 @@ store. A store that is still being filled is fine as far as it goes. Then it say
 the clips have, and which are shorter than promised. With --audio_root, files are compared with what
 was recorded of them when they were extracted; with --manifest, the same audio in several splits is
 named. Exit code 0: no problem found; 1: files have changed or are gone; 2: the first problem, and
-how many there are.
+how many there are. Of a directory that holds a store per layer of a model, each is checked.
 """
 
 from pathlib import Path
@@ -21,7 +21,7 @@ from extract.manifest import read_manifest
 from extract.pipeline.sources import CHECKS, compare, locate
 from extract.shell import run
 from extract.storage.check import Report, duplicates, verify
-from extract.store import Store, open_store
+from extract.store import Store, find_layers, open_store
 
 flags.DEFINE_string("store", None, "Directory of the store.")
 flags.DEFINE_string("audio_root", None, "Compare the store with the files below this directory.")
@@ -39,28 +39,35 @@ NAMED = 5  # before the rest is only counted
 def main() -> int:
     if FLAGS.store is None:
         raise InputError("--store is missing; see --help")
-    report = verify(FLAGS.store)
+    layers = find_layers(Path(FLAGS.store))
+    paths = [str(Path(FLAGS.store) / layer) for layer in layers] or [FLAGS.store]
+    return max([_verify(path) for path in paths])
+
+
+def _verify(path: str) -> int:
+    """Check one store and say what was found; the exit code."""
+    report = verify(path)
     if report.problems:
         more = (
             f" (and {len(report.problems) - 1} more problems)" if len(report.problems) > 1 else ""
         )
         raise InputError(f"{report.problems[0]}{more}; delete the store and extract it again")
-    print(_summary(report))
+    print(_summary(path, report))
     for remark in report.remarks:
-        print(f"{FLAGS.store}: {remark}")
-    store = open_store(FLAGS.store)
+        print(f"{path}: {remark}")
+    store = open_store(path)
     if FLAGS.manifest is not None:
         _print_duplicates(store)
     return _compare_files(store) if FLAGS.audio_root is not None else 0
 
 
-def _summary(report: Report) -> str:
+def _summary(path: str, report: Report) -> str:
     state = "incomplete: run the same extract.run again" if report.pending else "complete"
     sums = (
         f"{report.checksums} checksums agree" if report.checksums else "checksums not recorded yet"
     )
     return (
-        f"{FLAGS.store}: {report.done} clips done and finite, {report.failed} failed with a "
+        f"{path}: {report.done} clips done and finite, {report.failed} failed with a "
         f"reason, {report.pending} pending; {sums}; {state}"
     )
 
@@ -68,13 +75,13 @@ def _summary(report: Report) -> str:
 def _print_duplicates(store: Store) -> None:
     manifest = read_manifest(FLAGS.manifest)
     if not store.audio_hashes:
-        print(f"{FLAGS.store}: holds no hashes of audio: the same audio cannot be found by it")
+        print(f"{store.path}: holds no hashes of audio: the same audio cannot be found by it")
         return
     found = duplicates(store, dict(zip(manifest.clip_ids, manifest.splits, strict=True)))
     for sentence in found:
-        print(f"{FLAGS.store}: {sentence}")
+        print(f"{store.path}: {sentence}")
     if not found:
-        print(f"{FLAGS.store}: no audio is in two splits")
+        print(f"{store.path}: no audio is in two splits")
 
 
 def _compare_files(store: Store) -> int:
@@ -83,7 +90,7 @@ def _compare_files(store: Store) -> int:
         raise InputError(f"--audio_root={FLAGS.audio_root}: no such directory")
     if "source" not in store.audio or store.paths is None:
         raise InputError(
-            f"{FLAGS.store}: was made before sizes and times of files were kept, or from no audio; "
+            f"{store.path}: was made before sizes and times of files were kept, or from no audio; "
             "it cannot be compared with --audio_root"
         )
     sources = locate(FLAGS.audio_root, store.paths)
@@ -98,11 +105,11 @@ def _compare_files(store: Store) -> int:
     ):
         if rows:
             named = ", ".join(repr(store.clip_ids[row]) for row in rows[:NAMED])
-            print(f"{FLAGS.store}: {len(rows)} {what}: {named}{', …' if len(rows) > NAMED else ''}")
+            print(f"{store.path}: {len(rows)} {what}: {named}{', …' if len(rows) > NAMED else ''}")
     if found.unknown:
-        print(f"{FLAGS.store}: of {found.unknown} clips no size and time were kept")
+        print(f"{store.path}: of {found.unknown} clips no size and time were kept")
     if not found.changed and not found.gone:
-        print(f"{FLAGS.store}: the files below {FLAGS.audio_root} are those it was made from")
+        print(f"{store.path}: the files below {FLAGS.audio_root} are those it was made from")
     return int(bool(found.changed or found.gone))
 
 

@@ -9,5 +9,5 @@ from fsprobe.heads.evaluate import evaluate
 from fsprobe.heads.fitting import fit
 from fsprobe.heads.head import Head, score
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = ["Head", "evaluate", "fit", "score"]

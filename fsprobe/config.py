@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 from extract.errors import InputError
 
 AUTO = "auto"
+COMBINED = "combined"  # the embedding that has all stores side by side
 FULL = "full"  # the K of a probe that trains on every training clip
 MOST = 2**31 - 1
 
@@ -140,6 +141,10 @@ class GridConfig:
 
     def __post_init__(self) -> None:
         check_choices(self)
+        for name in ("n_way", "k_shot"):
+            values = getattr(self, name)
+            once = 0 < len(values) == len(set(values))
+            require(once, name, values, "give one value or more, each once")
         for n_way in self.n_way:
             require(n_way >= 1, "n_way", n_way, "use a whole number of tags, 1 or more")
         for k_shot in self.k_shot:
@@ -212,6 +217,8 @@ class SweepConfig:
         if len(set(names)) < len(names):
             twice = max(names, key=names.count)
             raise InputError(f"`store`: the name {twice!r} is given twice")
+        chosen = self.embeddings or (*names, *([COMBINED] if len(names) > 1 else []))
+        object.__setattr__(self, "embeddings", tuple(dict.fromkeys(chosen)))
 
 
 def to_json(config: Any) -> dict[str, Any]:
@@ -224,6 +231,8 @@ def from_json(kind: type[Config], values: Mapping[str, Any]) -> Config:
     """The configuration of that kind that to_json made these values of; fields that they lack, of
     an older version, have their defaults. Raises InputError on values it cannot have had.
     """
+    if not isinstance(values, Mapping):
+        raise InputError(f"not a {kind.__name__}: {values!r}")
     arguments = {}
     for item in dataclasses.fields(kind):  # type: ignore[arg-type]
         if item.name not in values:
@@ -234,7 +243,9 @@ def from_json(kind: type[Config], values: Mapping[str, Any]) -> Config:
         arguments[item.name] = _tuples(value)
     try:
         return kind(**arguments)
-    except TypeError as error:
+    except InputError:
+        raise
+    except (TypeError, ValueError) as error:
         raise InputError(f"not a {kind.__name__}: {error}") from None
 
 

@@ -12,8 +12,8 @@ import numpy as np
 from extract.errors import InputError
 from extract.manifest import Manifest, read_manifest
 from extract.store import DONE, Store, open_store
+from fsprobe.config import COMBINED
 
-COMBINED = "combined"
 _BLOCK = 512  # clips read at a time
 
 

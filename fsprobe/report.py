@@ -14,9 +14,10 @@ from absl import flags
 
 from extract.errors import InputError
 from extract.shell import run
-from fsprobe.reporting.blocks import Figure
+from fsprobe.pages.blocks import Figure
+from fsprobe.pages.write import write
 from fsprobe.reporting.formatting import Style
-from fsprobe.reporting.page import report, write
+from fsprobe.reporting.page import report
 from fsprobe.reporting.reading import labels, read_sweep
 
 FLAGS = flags.FLAGS

@@ -66,7 +66,7 @@ def config_from_flags() -> SweepConfig:
     solver = read(SolverConfig, {"l2": _parse_l2})
     config = read(
         SweepConfig,
-        {"stores": lambda texts: tuple(map(_parse_store, texts)), "embeddings": _unique},
+        {"stores": lambda texts: tuple(map(_parse_store, texts)), "embeddings": _known},
         grid=grid,
         solver=solver,
     )
@@ -74,13 +74,12 @@ def config_from_flags() -> SweepConfig:
     return config
 
 
-def _unique(embeddings: list[str]) -> tuple[str, ...]:
-    """Each once; by default every store and, with two or more, `combined`."""
+def _known(embeddings: list[str]) -> tuple[str, ...]:
+    """Raises InputError on one that is no store's name, A+B or `combined`."""
     names = [_parse_store(text)[0] for text in FLAGS.store]
-    chosen = embeddings or [*names, *([features.COMBINED] if len(names) > 1 else [])]
-    for embedding in chosen:
+    for embedding in embeddings:
         features.stores_of(names, embedding)
-    return tuple(dict.fromkeys(chosen))
+    return tuple(embeddings)
 
 
 def _check_solver(config: SweepConfig) -> None:

@@ -61,3 +61,31 @@ def vectors_of(words: Words, tags: Sequence[str]) -> tuple[np.ndarray, np.ndarra
             "make them for this manifest with extract.words"
         )
     return vectors / np.where(norms > 0, norms, 1.0), known
+
+
+def near_synonyms(tags: Sequence[str]) -> np.ndarray:
+    """bool `[tag, tag]`: pairs of tags that are one word twice, by their letters alone: but for
+    case, blanks and signs they differ by a plural s, or by one edit where both have five letters.
+    A tag is not its own synonym.
+    """
+    plain = ["".join(sign for sign in tag.lower() if sign.isalnum()) for tag in tags]
+    near = np.zeros((len(tags), len(tags)), bool)
+    for i, first in enumerate(plain):
+        for j in range(i):
+            near[i, j] = near[j, i] = _alike(first, plain[j])
+    return near
+
+
+def _alike(first: str, second: str) -> bool:
+    if first.rstrip("s") == second.rstrip("s"):
+        return True
+    short, long = sorted((first, second), key=len)
+    if len(short) < 5 or len(long) > len(short) + 1:
+        return False
+    same = next(
+        (i for i, (a, b) in enumerate(zip(short, long, strict=False)) if a != b), len(short)
+    )
+    if len(short) == len(long):
+        swapped = short[same + 1 : same + 2] + short[same : same + 1] + short[same + 2 :]
+        return short[same + 1 :] == long[same + 1 :] or swapped == long[same:]
+    return short[same:] == long[same + 1 :]

@@ -1,5 +1,7 @@
 #!/usr/bin/env bash
-# Make the development environment, then lint, type-check and test. Arguments go to pytest: launch/test.sh -k metrics
+# Make the development environment, then lint, type-check and test: the fast part, everything that a change can break.
+# --all adds the slow part: kills at many moments, the browser, the fuzz test of audio. Other arguments go to pytest:
+# launch/test.sh -k metrics
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 make_environment .venv-dev extract,dev
@@ -8,7 +10,10 @@ export JAX_COMPILATION_CACHE_DIR=${JAX_COMPILATION_CACHE_DIR:-$root/.cache/jax} 
 export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS=0.1
 export JAX_COMPILATION_CACHE_MAX_SIZE=1000000000  # with a limit JAX locks it, and workers can share it
 
+which=(-m "not slow")
+if [ "${1:-}" = --all ]; then which=(); shift; fi
 "$python" -m ruff check .
 "$python" -m ruff format --check --quiet .
 "$python" -m mypy
-"$python" -m pytest -n "$(nproc)" --dist=worksteal --ignore=tests/parity "$@"  # launch/parity.sh runs those
+# launch/parity.sh runs tests/parity
+"$python" -m pytest -n "$(nproc)" --dist=worksteal --ignore=tests/parity "${which[@]}" "$@"

@@ -29,10 +29,18 @@ from extract.audio.readers import (
     Block,
     ByteRange,
     Tally,
+    packets_of,
     reason,
-    stated_seconds,
 )
-from extract.audio.truth import Held, Part, allowed_loss, check_part, disagreement, held
+from extract.audio.truth import (
+    Held,
+    Part,
+    allowed_loss,
+    check_part,
+    disagreement,
+    held,
+    held_by_packets,
+)
 from extract.errors import InputError
 from extract.files import is_disk_full
 
@@ -95,6 +103,20 @@ def decode_clip(
         raise AudioError(f"{type(error).__name__}: {error}") from error
 
 
+def count_seconds(path: Source) -> float:
+    """Seconds of audio that a file holds, counted as for `decode_clip`. Raises AudioError if nobody
+    can say, and OSError.
+    """
+    with _opened(path) as (data, _):
+        try:
+            total = _held(data, survey(data))
+        except Exception as error:  # scanners and decoders meet all kinds of damage
+            raise AudioError(f"{type(error).__name__}: {error}") from error
+    if not total.seconds:
+        raise AudioError("holds no audio, or does not say how much")
+    return total.seconds
+
+
 def provenance() -> dict[str, Any]:
     """Versions of everything between the file and the samples. Raises InputError if something is
     missing.
@@ -136,7 +158,7 @@ def _decode(
     data: Data, name: str | None, part: Part, sample_rate: int, scratch: Path | None, accept: bool
 ) -> Decoded:
     streams = survey(data)
-    total = held(streams, None if streams else stated_seconds(ByteRange(data, 0, len(data))))
+    total = _held(data, streams)
     if total.fault and not accept:
         raise AudioError(f"truncated: {total.fault}")
     check_part(part, total, accept)
@@ -167,6 +189,12 @@ def _decode(
         faults.append(f"{decoder} {fault}" if fault else total.fault)
         longest = _keep(found, longest)
     return _truncated(longest, faults, total, accept)
+
+
+def _held(data: Data, streams: tuple[Stream, ...]) -> Held:
+    if streams:
+        return held(streams)
+    return held_by_packets(packets_of(ByteRange(data, 0, len(data))), len(data))
 
 
 def _complete(found: Decoded, duration: float) -> Decoded:

@@ -5,9 +5,10 @@ FFmpeg's libraries, so that nobody needs ffmpeg installed. Neither ever sees a n
 take for a protocol, nor opens another file than the one it is given.
 """
 
+import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -15,6 +16,15 @@ from extract.audio.containers import Data
 
 BLOCK = 1 << 18  # samples per channel decoded at a time
 EXACT_SEEK = ("wav", "w64", "aiff", "flac", "vorbis")  # containers that soundfile seeks in exactly
+
+
+# formats that are packets and a small header
+_BARE = {"ac3", "eac3", "dts", "amr", "au", "wav", "loas", "truehd", "mlp", "tta", "voc", "aac"}
+_EVEN = {"ac3", "dts"}  # packets of one size; FFmpeg hands damage over with the last sound one
+_STATED = {
+    *("matroska", "webm", "mov", "mp4", "asf", "avi", "wav", "caf", "au", "aiff", "w64", "ogg"),
+    *("flac", "ape", "tta", "wv", "mpc8", "tak", "voc"),
+}
 
 
 class AudioError(ValueError):
@@ -114,16 +124,42 @@ def read_pyav(source: ByteRange, tally: Tally, skip: float = 0.0) -> Iterator[Bl
         yield from _joined(_av_frames(container, stream, tally))
 
 
-def stated_seconds(source: ByteRange) -> float | None:
-    """What FFmpeg finds stated in a file of any kind, where it does not estimate it."""
+class Packets(NamedTuple):
+    """What FFmpeg finds in a file without decoding it. stated: seconds by its header, None where
+    FFmpeg would estimate them. seconds: of its packets. span: from the first packet's time to the
+    last's. unused: bytes of a file that is nothing but packets, outside of them.
+    """
+
+    stated: float | None = None
+    seconds: float = 0.0
+    span: float = 0.0
+    unused: float = 0.0
+
+
+def packets_of(source: ByteRange) -> Packets:
+    """The packets of a file whose kind `extract.audio.containers` does not count."""
     import av
 
     try:
-        with av.open(source, io_open=_refuse, metadata_errors="replace") as container:
-            streams = container.streams.audio
-            return _duration(container, streams[0]) if streams else None
+        with av.open(source, "r", io_open=_refuse, metadata_errors="replace") as container:
+            if not container.streams.audio:
+                return Packets()
+            stream = container.streams.audio[0]
+            sizes, total, times = [], 0, []
+            with contextlib.suppress(av.FFmpegError):
+                for packet in container.demux(stream):
+                    sizes.append(packet.size)
+                    total += packet.duration or 0
+                    if packet.pts is not None:
+                        times += [packet.pts, packet.pts + (packet.duration or 0)]
+            unit = float(stream.time_base or 0)
+            span = (max(times) - min(times)) * unit if times else 0.0
+            kinds = set(container.format.name.split(","))
+            used = len(sizes) * int(np.median(sizes)) if kinds & _EVEN and sizes else sum(sizes)
+            unused = source.seek(0, 2) - used if kinds & _BARE else 0
+            return Packets(_duration(container, stream), total * unit, span, max(0, unused))
     except (av.FFmpegError, ValueError, AudioError):
-        return None
+        return Packets()
 
 
 def _refuse(url: str, flags: int, options: dict[str, str]) -> None:
@@ -132,11 +168,7 @@ def _refuse(url: str, flags: int, options: dict[str, str]) -> None:
 
 def _duration(container: Any, stream: Any) -> float | None:
     """Seconds that the container states; None for formats where FFmpeg estimates them."""
-    stated = set(container.format.name.split(",")) & {
-        *("matroska", "webm", "mov", "mp4", "asf", "avi", "wav", "caf", "au", "aiff", "w64", "ogg"),
-        *("flac", "ape", "tta", "wv", "mpc8", "tak", "voc"),
-    }
-    if not stated:
+    if not set(container.format.name.split(",")) & _STATED:
         return None
     if stream.duration is not None and stream.time_base is not None:
         return float(stream.duration * stream.time_base)

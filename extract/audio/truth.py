@@ -3,8 +3,9 @@
 from dataclasses import dataclass
 
 from extract.audio.containers import Stream
-from extract.audio.readers import AudioError, Tally
+from extract.audio.readers import AudioError, Packets, Tally
 
+_HEADER = 4096  # bytes that a file may have beside its packets
 LOSS_SHARE, LOSS_SECONDS = 0.01, 0.25  # a greater loss than either of them is a failure
 
 
@@ -34,10 +35,8 @@ class Held:
     counted: str = ""
 
 
-def held(streams: tuple[Stream, ...], stated: float | None = None) -> Held:
-    """The sum of the streams; without any, the seconds that a decoder finds stated."""
-    if not streams:
-        return Held(stated, 0.25, stated or 0.0, counted="stated by the file")
+def held(streams: tuple[Stream, ...]) -> Held:
+    """The sum of the streams."""
     seconds = sum(stream.seconds for stream in streams)
     return Held(
         seconds,
@@ -46,6 +45,21 @@ def held(streams: tuple[Stream, ...], stated: float | None = None) -> Held:
         next(filter(None, map(_fault, streams)), ""),
         ", ".join(dict.fromkeys(stream.counted for stream in streams[:3])),
     )
+
+
+def held_by_packets(packets: Packets, size: int) -> Held:
+    """Of a file of `size` bytes whose streams were not counted, only its packets."""
+    fault = ""
+    if packets.span > packets.seconds + 0.1 + allowed_loss(packets.span):
+        fault = f"its packets hold {packets.seconds:.2f} s of {packets.span:.2f} s"
+    second = size / packets.seconds if packets.seconds else 0  # bytes
+    lost = packets.unused / second if second else 0.0
+    if packets.unused > _HEADER and lost > allowed_loss(packets.seconds):
+        fault = f"{lost:.2f} s are not audio, its packets hold {packets.seconds:.2f} s"
+    stated = packets.stated
+    if stated and packets.seconds > stated + 0.25 + allowed_loss(stated):
+        fault = f"its header states {stated:.2f} s, its packets hold {packets.seconds:.2f} s"
+    return Held(stated, 0.25, stated or 0.0, fault, "packets counted by FFmpeg")
 
 
 def _fault(stream: Stream) -> str:

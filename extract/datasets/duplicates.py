@@ -1,7 +1,7 @@
 """The same audio under several ids: found by the hash of the decoded samples that stores keep."""
 
 import collections
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +15,7 @@ ACTIONS = ("warn", "drop", "group")
 
 def audio_hashes(store: str | Path) -> dict[str, str]:
     """clip_id → hash of its decoded samples. Raises InputError if the store keeps none."""
-    hashes: dict[str, str] = dict(getattr(open_store(store), "audio_hashes", {}))
+    hashes = open_store(store).audio_hashes
     if not hashes:
         raise InputError(
             f"{store}: keeps no hashes of its clips' audio: it is imported, or older than they "
@@ -33,12 +33,24 @@ def same_audio(manifest: Manifest, hashes: Mapping[str, str]) -> list[list[int]]
     return [same for same in rows.values() if len(same) > 1]
 
 
-def drop_duplicates(manifest: Manifest, same: Sequence[Sequence[int]]) -> Manifest:
-    """Of each audio one clip: the first that has a split, else the first."""
+def drop_duplicates(
+    manifest: Manifest,
+    same: Sequence[Sequence[int]],
+    note: Callable[[str], None] = lambda text: None,
+) -> Manifest:
+    """Of each audio one clip: the first that has a split, else the first. note: is told how many
+    are dropped.
+    """
     dropped: set[int] = set()
     for rows in same:
         kept = min(rows, key=lambda row: (not manifest.splits[row], row))
         dropped |= {*rows} - {kept}
+    if dropped:
+        first = " and ".join(repr(manifest.clip_ids[row]) for row in same[0][:2])
+        note(
+            f"{len(dropped)} of {len(manifest)} clips are dropped: their audio is that of another "
+            f"({first})"
+        )
     return manifest.take([row for row in range(len(manifest)) if row not in dropped])
 
 

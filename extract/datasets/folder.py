@@ -25,9 +25,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
-from extract.audio.finding import Found, find_audio
+from tqdm import tqdm
+
+from extract.datasets.file_tags import check_field, file_tags
+from extract.datasets.locating import audio_files, locate
 from extract.datasets.splits import SplitConfig, check_splits, draw_splits
 from extract.datasets.tags import TagStyle, clean, doubts, one_spelling, read_tags
 from extract.errors import InputError
@@ -38,44 +41,30 @@ from extract.manifest import (
     Manifest,
     check_clip_id,
     check_not_tags,
-    check_path,
     parse_seconds,
     resolve_audio,
 )
 
-# What soundfile and PyAV commonly decode; only consulted for names given without their ending.
-SUFFIXES = frozenset(
-    (
-        ".aac",
-        ".aif",
-        ".aiff",
-        ".au",
-        ".flac",
-        ".m4a",
-        ".mkv",
-        ".mov",
-        ".mp3",
-        ".mp4",
-        ".oga",
-        ".ogg",
-        ".opus",
-        ".wav",
-        ".webm",
-        ".wma",
-    )
-)
 CLIP_COLUMNS = ("clip", "path", "clip_id")
 
 
 @dataclass(frozen=True)
 class FolderConfig(SplitConfig):
-    """How splits are drawn, and how the CSV's tags are written."""
+    """How splits are drawn, and how tags are written. tags_from: also read them out of the files,
+    from this field (`file_tags`).
+    """
 
     style: TagStyle = field(default_factory=TagStyle)
+    tags_from: str = ""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.tags_from:
+            check_field(self.tags_from)
 
 
 def folder_manifest(
-    tags_csv: str | Path,
+    tags_csv: str | Path | None,
     audio_root: str | Path,
     config: FolderConfig,
     note: Callable[[str], None] = lambda text: None,
@@ -84,30 +73,48 @@ def folder_manifest(
     """The manifest of the CSV, in its order. Raises InputError on anything missing, repeated or
     outside the root.
 
+    With `tags_from` every other audio file below the root follows, and without a CSV (None) there
+    are only these. Those that have no tag get an empty split: nothing is known of them.
     note: is told, a sentence each, what is hardly meant as it is written. arrange: changes clips or
     groups before splits are drawn or checked.
     """
     if not Path(audio_root).is_dir():
         raise InputError(f"--audio_root={audio_root}: no such folder")
-    manifest, where, given = _read_rows(Path(tags_csv), audio_root, config, note)
+    rows = _read_table(tags_csv, config)
+    if config.group_by and config.group_by not in rows.table:
+        raise InputError(f"--group_by={config.group_by}: a column of --tags, which is not given")
+    source = str(tags_csv or audio_root)
+    manifest, where = _manifest_of(rows, audio_root, config, lambda text: note(f"{source}: {text}"))
     _unique(manifest.clip_ids, "clip_id", where)
     _unique_parts(manifest, audio_root, where)
-    place = dict(zip(manifest.clip_ids, where, strict=True))
+    given = "split" in rows.table
+    if given:
+        check_splits(manifest, where)
     manifest = arrange(manifest)
     if given:
-        check_splits(manifest, [place[clip] for clip in manifest.clip_ids])
+        check_splits(manifest, [f"clip {clip!r}" for clip in manifest.clip_ids])
         return manifest
+    used = [row for row, split in enumerate(manifest.splits) if split]
+    drawn = manifest.take(used)
     try:
-        splits = draw_splits(manifest.clip_ids, manifest.groups, config, manifest.tracks)
+        splits = draw_splits(drawn.clip_ids, drawn.groups, config, drawn.tracks)
     except InputError as error:
-        raise InputError(f"{tags_csv}: {error}") from None
-    return replace(manifest, splits=tuple(splits))
+        raise InputError(f"{source}: {error}") from None
+    by_row = dict(zip(used, splits, strict=True))
+    return replace(manifest, splits=tuple(by_row.get(row, "") for row in range(len(manifest))))
 
 
-def _read_rows(
-    tags_csv: Path, audio_root: str | Path, config: FolderConfig, note: Callable[[str], None]
-) -> tuple[Manifest, list[str], bool]:
-    """The clips as the CSV has them, where each stands in it, and whether it gives splits."""
+class _Rows(NamedTuple):
+    """The columns of a CSV that matter, by name; where each row stands; the column of files."""
+
+    table: dict[str, list[str]]
+    where: list[str]
+    column: str
+
+
+def _read_table(tags_csv: str | Path | None, config: FolderConfig) -> _Rows:
+    if tags_csv is None:
+        return _Rows({"clip": [], "tags": []}, [], "clip")
     rows = list(read_csv(tags_csv, ("tags", config.group_by) if config.group_by else ("tags",)))
     if not rows:
         raise InputError(f"{tags_csv}: no clips below the header")
@@ -116,42 +123,109 @@ def _read_rows(
         raise InputError(
             f"{tags_csv}: column 'clip' is missing; it names the audio file of each row"
         )
-    where = [f"{tags_csv}, line {line}" for line, _ in rows]
     table = {
         name: [row[name] for _, row in rows]
         for name in (*CLIP_COLUMNS, *COLUMNS, *OPTIONAL_COLUMNS, config.group_by)
         if name in rows[0][1]
     }
+    return _Rows(table, [f"{tags_csv}, line {line}" for line, _ in rows], column)
+
+
+def _manifest_of(
+    rows: _Rows, audio_root: str | Path, config: FolderConfig, tell: Callable[[str], None]
+) -> tuple[Manifest, list[str]]:
+    """The clips, and where each stands. Without a split column the split of every clip that is to
+    get one is `train`, for now.
+    """
+    paths = locate(rows.table[rows.column], audio_root, rows.where, tell)
+    given = len(paths)
+    if config.tags_from:
+        rows, paths = _with_other_files(rows, paths, audio_root)
+    table, where, column = rows
+    if not paths:
+        raise InputError(f"--audio_root={audio_root}: there is no audio at all below it")
     ids = table.get("clip_id", table[column])
     for clip_id, place in zip(ids, where, strict=True):
         check_clip_id(clip_id, place)
-    tell = partial(_tell, note, tags_csv)
-    paths = _locate(table[column], audio_root, where, tell)
     files = [os.path.normpath(path) for path in paths]
     tracks = map(clean, table["track"]) if "track" in table else files if "start" in table else ()
-    manifest = Manifest(
+    parse = partial(read_tags, style=config.style)
+    not_tags = _parse(parse, table["not_tags"], where) if "not_tags" in table else None
+    tags = _parse(parse, table["tags"], where)
+    if config.tags_from:
+        tags = _with_file_tags(tags, not_tags, files, audio_root, config, tell)
+    _check_tags(tags, not_tags, where, config, tell)
+    splits = ["train" if row < given or tags[row] else "" for row in range(len(ids))]
+    if unknown := splits.count(""):
+        tell(f"{unknown} of {len(ids)} files have no tag and no row of a CSV: their split is empty")
+    return Manifest(
         clip_ids=tuple(ids),
         paths=tuple(paths),
-        splits=tuple(table.get("split", [""] * len(ids))),
-        tags=_parse(partial(read_tags, style=config.style), table["tags"], where),
+        splits=tuple(table.get("split", splits)),
+        tags=tags,
         starts=_parse(partial(parse_seconds, "start"), table.get("start", ()), where),
         durations=_parse(partial(parse_seconds, "duration"), table.get("duration", ()), where),
         tracks=tuple(tracks),
         groups=one_spelling(table[config.group_by], tell) if config.group_by else (),
-        not_tags=_parse(partial(read_tags, style=config.style), table["not_tags"], where)
-        if "not_tags" in table
-        else None,
-    )
-    for tags, absent, place in zip(manifest.tags, manifest.not_tags or (), where, strict=False):
-        check_not_tags(tags, absent, place)
-    columns = itertools.chain(manifest.tags, manifest.not_tags or ())
+        not_tags=not_tags,
+    ), where
+
+
+def _with_other_files(
+    rows: _Rows, paths: Sequence[str], audio_root: str | Path
+) -> tuple[_Rows, list[str]]:
+    """The rows, then one of empty cells for each audio file that they do not name; and the paths of
+    all.
+    """
+    others = sorted({*audio_files(audio_root)}.difference(map(os.path.normpath, paths)))
+    table = {
+        name: [*cells, *(others if name in CLIP_COLUMNS else [""] * len(others))]
+        for name, cells in rows.table.items()
+    }
+    where = [*rows.where, *(f"{audio_root}/{path}" for path in others)]
+    return _Rows(table, where, rows.column), [*paths, *others]
+
+
+def _check_tags(
+    tags: Sequence[tuple[str, ...]],
+    not_tags: Sequence[tuple[str, ...]] | None,
+    where: Sequence[str],
+    config: FolderConfig,
+    tell: Callable[[str], None],
+) -> None:
+    """Raise InputError on a tag that is there and is not; tell what is hardly meant as written."""
+    for present, absent, place in zip(tags, not_tags or (), where, strict=False):
+        check_not_tags(present, absent, place)
+    columns = itertools.chain(tags, not_tags or ())
     for sentence in doubts(collections.Counter(itertools.chain(*columns)), config.style):
         tell(sentence)
-    return manifest, where, "split" in table
 
 
-def _tell(note: Callable[[str], None], tags_csv: Path, sentence: str) -> None:
-    note(f"{tags_csv}: {sentence}")
+def _with_file_tags(
+    tags: Sequence[tuple[str, ...]],
+    not_tags: Sequence[tuple[str, ...]] | None,
+    files: Sequence[str],
+    audio_root: str | Path,
+    config: FolderConfig,
+    tell: Callable[[str], None],
+) -> tuple[tuple[str, ...], ...]:
+    """The tags of the CSV, then those of the files that it neither has nor says to be absent."""
+    merged: list[tuple[str, ...]] = []
+    faults: list[str] = []
+    for row, path in enumerate(tqdm(files, desc="tags", unit=" files", disable=None)):
+        absent = not_tags[row] if not_tags else ()
+        try:
+            texts = file_tags(resolve_audio(audio_root, path), config.tags_from)
+        except InputError as error:
+            faults.append(str(error))
+            texts = []
+        found = [tag for text in texts for tag in read_tags(text, config.style, path)]
+        merged.append(
+            tuple(dict.fromkeys([*tags[row], *(tag for tag in found if tag not in absent)]))
+        )
+    if faults:
+        tell(f"the tags of {len(faults)} of {len(files)} files cannot be read: {faults[0]}")
+    return tuple(merged)
 
 
 Value = TypeVar("Value")
@@ -162,73 +236,6 @@ def _parse(
 ) -> tuple[Value, ...]:
     """The parsed column; empty if it is absent."""
     return tuple(parse(text, where=place) for text, place in zip(texts, where, strict=False))
-
-
-def _locate(
-    names: Sequence[str],
-    audio_root: str | Path,
-    where: Sequence[str],
-    tell: Callable[[str], None],
-) -> list[str]:
-    """Each file's path below the root. Raises InputError with the first that is missing and their
-    number.
-
-    tell: is told how many names are spelt otherwise on this disk, and the first.
-    """
-    root = Path(audio_root).resolve()
-    stems: dict[str, list[str]] | None = None
-    paths: list[str] = []
-    missing: list[tuple[int, str]] = []
-    respelt: list[str] = []
-    for row, name in enumerate(names):
-        check_path(name, where[row])
-        try:
-            full = resolve_audio(root, name)
-        except InputError as error:
-            raise InputError(f"{where[row]}: {error}") from None
-        path = Path(name).as_posix()
-        alike, hint = _alike(root, name) if not full.is_file() else (None, "")
-        if alike is not None:
-            path = alike.name
-            respelt.append(alike.note)
-        elif not full.is_file():
-            stems = _audio_by_stem(root) if stems is None else stems
-            found = stems.get(os.path.normpath(path), [])
-            if len(found) > 1:
-                raise InputError(
-                    f"{where[row]}: {name!r} fits {' and '.join(found)}; write which is meant"
-                )
-            path = found[0] if found else path
-            missing += [] if found else [(row, hint)]
-        paths.append(path)
-    if missing:
-        row, hint = missing[0]
-        hint = hint if stems else "; there is no audio at all below it"
-        raise InputError(
-            f"{where[row]}: no file {names[row]!r} below {audio_root}{hint} "
-            f"({len(missing)} of {len(names)} clips have none)"
-        )
-    if respelt:
-        tell(f"{len(respelt)} names are spelt otherwise on this disk; for one, {respelt[0]}")
-    return paths
-
-
-def _alike(root: Path, name: str) -> tuple[Found | None, str]:
-    """The only file whose name is spelt a little otherwise, or what to say of the nearest."""
-    try:
-        found = find_audio(root, name)
-    except InputError as error:
-        return None, "".join(str(error).partition("; ")[1:])
-    return (found, "") if found.path.is_file() else (None, "")
-
-
-def _audio_by_stem(root: Path) -> dict[str, list[str]]:
-    stems: dict[str, list[str]] = collections.defaultdict(list)
-    for file in sorted(root.rglob("*")):
-        if file.suffix.lower() in SUFFIXES and file.is_file():
-            relative = file.relative_to(root)
-            stems[relative.with_suffix("").as_posix()].append(relative.as_posix())
-    return stems
 
 
 def _unique(values: Sequence[str], kind: str, where: Sequence[str]) -> None:

@@ -7,14 +7,17 @@ of the 50 most frequent tags (counted over all clips) and are readable: 15,247 /
 
 import csv
 import gzip
+import itertools
+import re
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import IO
 
 from extract.download import extract_zip, fetch
 from extract.errors import InputError
+from extract.files import text_encoding
 from extract.manifest import Manifest, parse_tags, rank_tags
 
 BASE_URL = "http://mi.soi.city.ac.uk/datasets/magnatagatune/"
@@ -31,6 +34,8 @@ SHA256 = {
 EMPTY = frozenset(("35644", "55753", "57881"))  # published as mp3 files of no audio
 NUM_TOP = 50
 SPLITS = ("clean", "all")
+NAME = "MagnaTagATune"
+_EXCERPT = re.compile(r"-(\d+)-(\d+)\.\w+$")
 FOLDER_SPLIT = {
     **dict.fromkeys("0123456789ab", "train"),
     "c": "valid",
@@ -38,12 +43,23 @@ FOLDER_SPLIT = {
 }
 
 
+def num_resembling(manifest: Manifest, top_tags: Collection[str]) -> int:
+    """How many clips of a manifest seem to be MagnaTagATune's: those whose file names end in the
+    29 s of their album track (`-59-88.mp3`), or all, where they carry most of its top tags.
+    """
+    tags = {tag for tags in manifest.tags for tag in tags}
+    if 2 * len(tags & set(top_tags)) > len(top_tags):
+        return len(manifest)
+    ends = (_EXCERPT.search(path) for path in manifest.paths)
+    return sum(int(end[2]) - int(end[1]) == 29 for end in ends if end)
+
+
 def read_annotations(path: str | Path) -> Manifest:
     """Every annotated clip in file order, with all its tags and the split of its folder.
 
     Raises InputError naming file, line and value on anything that is not the official format.
     """
-    rows = _read_tsv(path)
+    rows = _read_rows(path)
     _, header = next(rows)
     if len(header) < 3 or header[0] != "clip_id" or header[-1] != "mp3_path":
         raise InputError(
@@ -79,7 +95,7 @@ def check_clip_info(path: str | Path, manifest: Manifest) -> None:
     """Raise InputError unless the clip info names every clip of the manifest with the same
     mp3_path.
     """
-    rows = _read_tsv(path)
+    rows = _read_rows(path)
     _, header = next(rows)
     try:
         clip_id, mp3 = header.index("clip_id"), header.index("mp3_path")
@@ -135,23 +151,25 @@ def download(
     return annotations, clip_info
 
 
-def _read_tsv(path: str | Path) -> Iterator[tuple[int, list[str]]]:
+def _read_rows(path: str | Path) -> Iterator[tuple[int, list[str]]]:
     """(line, fields) of an official file, plain or gzipped, header first; every line as long as the
-    header.
+    header. Tab-separated as it is published, or by comma or semicolon, as spreadsheets save it.
     """
     with _open_text(Path(path)) as text:
-        reader = csv.reader(text, delimiter="\t", strict=True)
-        width = 0
+        width = line = 0
         try:
+            first = text.readline()
+            delimiter = "\t" if "\t" in first else max(",;", key=first.count)
+            reader = csv.reader(itertools.chain([first], text), delimiter=delimiter, strict=True)
             for row in reader:
-                width = width or len(row)
+                width, line = width or len(row), reader.line_num
                 if len(row) != width:
                     raise InputError(
-                        f"{path}, line {reader.line_num}: {len(row)} fields, not {width} as above"
+                        f"{path}, line {line}: {len(row)} fields, not {width} as above"
                     )
-                yield reader.line_num, row
-        except (csv.Error, UnicodeDecodeError, gzip.BadGzipFile, zlib.error, EOFError) as error:
-            where = f"{path}, line {reader.line_num + 1}"
+                yield line, row
+        except (csv.Error, UnicodeError, gzip.BadGzipFile, zlib.error, EOFError) as error:
+            where = f"{path}, line {line + 1}"
             raise InputError(f"{where}: damaged ({error}); download it again") from error
     if not width:
         raise InputError(f"{path}: empty file")
@@ -163,5 +181,5 @@ def _open_text(path: Path) -> IO[str]:
     return (
         gzip.open(path, "rt", encoding="utf-8-sig", newline="")
         if zipped
-        else path.open(encoding="utf-8-sig", newline="")
+        else path.open(encoding=text_encoding(path), newline="")
     )

@@ -120,3 +120,18 @@ def check_splits(manifest: Manifest, where: Sequence[str]) -> None:
                     f"{manifest.splits[before]} before ({where[before]}); drop the split column "
                     f"to have splits drawn by {kind}"
                 )
+
+
+def torn(manifest: Manifest) -> dict[str, list[str]]:
+    """The groups and the tracks that lie in several splits, by kind; no kind of which there are
+    none.
+    """
+    found: dict[str, list[str]] = {}
+    for kind, column in (("group", manifest.groups), ("track", manifest.tracks)):
+        splits: dict[str, set[str]] = collections.defaultdict(set)
+        for name, split in zip(column, manifest.splits, strict=False):
+            if name and split:
+                splits[name].add(split)
+        if names := [name for name, where in splits.items() if len(where) > 1]:
+            found[kind] = names
+    return found

@@ -18,9 +18,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from extract.embeddings import Embedding, _dsp, weights_formats
-from extract.embeddings._nn import Conv3x3, in_float32, map_batches, pool2x2, random_tree
-from extract.embeddings._openl3_frontend import (
+from extract.embeddings import Embedding, dsp, weights_formats
+from extract.embeddings.layers import (
+    Conv3x3,
+    in_float32,
+    in_precision,
+    map_batches,
+    pool2x2,
+    random_tree,
+)
+from extract.embeddings.openl3_frontend import (
     BANDS,
     BINS,
     FRAMES,
@@ -29,7 +36,7 @@ from extract.embeddings._openl3_frontend import (
     log_mel,
     mel_filters,
 )
-from extract.embeddings._pretrained import (
+from extract.embeddings.pretrained import (
     Source,
     from_published,
     jax_provenance,
@@ -106,16 +113,16 @@ def _padding(num_samples: int) -> tuple[int, int]:
 
 def windows(audio: np.ndarray) -> np.ndarray:
     """`[sample]` → `[window, 48000]`, at least one."""
-    return _dsp.windows_of(np.pad(audio, _padding(len(audio))), WINDOW, HOP)
+    return dsp.windows_of(np.pad(audio, _padding(len(audio))), WINDOW, HOP)
 
 
-@in_float32
+@in_precision
 def embed(params: Mapping[str, Any], x: jax.Array) -> jax.Array:
     """Windows `[batch, 48000]` → `[batch, 512]`."""
     network = {name: params[name] for name in ("params", "batch_stats")}
 
     def trunk(x: jax.Array) -> jax.Array:
-        image = log_mel(x, params.get("frontend"))[..., None]
+        image = in_float32(log_mel)(x, params.get("frontend"))[..., None]
         y: jax.Array = Network().apply(network, image, method="trunk")
         return y
 
@@ -130,7 +137,7 @@ def frames(
     params: Mapping[str, Any], audio: jax.Array, batch_size: int = Config.batch_size
 ) -> jax.Array:
     """Audio in [-1, 1] at 48 kHz, `[batch, sample]` → `[batch, frame, 512]`."""
-    x = _dsp.frame(jnp.pad(audio, ((0, 0), _padding(audio.shape[-1]))), WINDOW, HOP)
+    x = dsp.frame(jnp.pad(audio, ((0, 0), _padding(audio.shape[-1]))), WINDOW, HOP)
     y = map_batches(functools.partial(embed, params), x.reshape(-1, WINDOW), batch_size)
     return y.reshape(*x.shape[:2], DIM)
 
@@ -236,7 +243,7 @@ def _keras_numbered(tensors: Tensors) -> Tensors:
 def build(
     variant: str = Config.variant, batch_size: int = Config.batch_size, **source: Any
 ) -> Embedding:
-    """The embedding; `source` as in `_pretrained.Source`. Raises InputError on bad options or
+    """The embedding; `source` as in `pretrained.Source`. Raises InputError on bad options or
     weights.
     """
     config, origin = Config(variant, batch_size), Source(**source)
@@ -266,8 +273,8 @@ def build(
     return Embedding(
         **common,
         windows=windows,
-        embed=embed,
+        embed=functools.partial(embed, precision=origin.precision),
         params=params,
         batch_size=config.batch_size,
-        provenance=provenance | jax_provenance(),
+        provenance=provenance | jax_provenance(origin),
     )

@@ -215,7 +215,8 @@ def _importable_passt() -> Iterator[None]:
             del sys.modules[name]
         extension = types.ModuleType("torchaudio._extension")
         extension.fail_if_no_align = lambda function: function  # type: ignore[attr-defined]
-        extension._IS_TORCHAUDIO_EXT_AVAILABLE = extension._IS_ALIGN_AVAILABLE = False  # type: ignore[attr-defined]
+        extension._IS_TORCHAUDIO_EXT_AVAILABLE = False  # type: ignore[attr-defined]
+        extension._IS_ALIGN_AVAILABLE = False  # type: ignore[attr-defined]
         sys.modules["torchaudio._extension"] = extension
     before = {name: sys.modules.get(name) for name in modules}
     sys.modules.update(modules)

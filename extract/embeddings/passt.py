@@ -17,10 +17,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from extract.embeddings import Embedding, _dsp, weights_formats
-from extract.embeddings._nn import in_float32, map_batches, random_tree
-from extract.embeddings._passt_network import DIM, Network, layout, log_mel, num_columns
-from extract.embeddings._pretrained import (
+from extract.embeddings import Embedding, dsp, weights_formats
+from extract.embeddings.layers import in_float32, in_precision, map_batches, random_tree, rounded
+from extract.embeddings.passt_network import DIM, Network, layout, log_mel, num_columns
+from extract.embeddings.pretrained import (
     Source,
     from_published,
     jax_provenance,
@@ -79,7 +79,7 @@ def num_frames(num_samples: int, config: Config = Config()) -> int:
     if config.mode == "scene":
         return 1
     padded = max(num_samples, shortest(config)) + config.window_samples // 2 * 2
-    return _dsp.num_frames(padded, config.window_samples, config.hop_samples)
+    return dsp.num_frames(padded, config.window_samples, config.hop_samples)
 
 
 def frame_times(num_samples: int, config: Config = Config()) -> np.ndarray:
@@ -100,35 +100,40 @@ def windows(audio: np.ndarray, size: int, hop: int) -> np.ndarray:
     """`[sample]` → `[window, size]`, centred on every `hop`-th sample, the audio reflected at both
     ends.
     """
-    return _dsp.windows_of(np.pad(audio, size // 2, mode="reflect"), size, hop)
+    return dsp.windows_of(np.pad(audio, size // 2, mode="reflect"), size, hop)
 
 
-@in_float32
+@in_precision
 def embed(params: Mapping[str, Any], x: jax.Array) -> jax.Array:
     """Windows `[batch, sample]` → `[batch, 768]`."""
-    y: jax.Array = Network().apply(params, log_mel(x))
+    y: jax.Array = Network().apply(params, in_float32(log_mel)(x))
     return y
 
 
-@jax.jit
-@in_float32
+@functools.partial(jax.jit, static_argnames="precision")
+@in_precision
 def scene(params: Mapping[str, Any], x: jax.Array, length: jax.Array) -> jax.Array:
     """One pass over the first `length` samples of `[batch, sample]`, at most 30 s → `[batch,
     768]`.
     """
-    y: jax.Array = Network().apply(params, log_mel(x, length), num_columns(length))
+    y: jax.Array = Network().apply(params, in_float32(log_mel)(x, length), num_columns(length))
     return y
 
 
-def scene_frames(params: Mapping[str, Any], audio: np.ndarray) -> np.ndarray:
+def scene_frames(
+    params: Mapping[str, Any], audio: np.ndarray, precision: str = "float32"
+) -> np.ndarray:
     """`[sample]` → `[1, 768]`. Filled up to full seconds and masked, which compiles at most 30
     programs.
     """
     if len(audio) > SCENE:
-        parts = [scene(params, part[None], SCENE) for part in windows(audio, SCENE, SCENE_HOP)]
+        parts = [
+            scene(params, part[None], SCENE, precision=precision)
+            for part in windows(audio, SCENE, SCENE_HOP)
+        ]
         return np.mean(parts, 0)
-    filled = _dsp.at_least(audio, -(-len(audio) // SCENE_STEP) * SCENE_STEP)
-    return np.asarray(scene(params, filled[None], len(audio)))
+    filled = dsp.at_least(audio, -(-len(audio) // SCENE_STEP) * SCENE_STEP)
+    return np.asarray(scene(params, filled[None], len(audio), precision=precision))
 
 
 @functools.partial(jax.jit, static_argnames="config")
@@ -140,7 +145,7 @@ def frames(params: Mapping[str, Any], audio: jax.Array, config: Config = Config(
     size, hop, batch_size = config.window_samples, config.hop_samples, config.batch_size
     if config.mode == "scene":
         size, hop, batch_size = SCENE, SCENE_HOP, 1
-    x = _dsp.frame(jnp.pad(audio, ((0, 0), (size // 2, size // 2)), mode="reflect"), size, hop)
+    x = dsp.frame(jnp.pad(audio, ((0, 0), (size // 2, size // 2)), mode="reflect"), size, hop)
     y = map_batches(functools.partial(embed, params), x.reshape(-1, size), batch_size).reshape(
         *x.shape[:2], DIM
     )
@@ -173,17 +178,23 @@ def from_tensors(tensors: Tensors, where: str) -> dict[str, Any]:
 
 
 def build(
-    window: float = Config.window,
-    hop: float = Config.hop,
+    window: float | None = None,
+    hop: float | None = None,
     mode: str = Config.mode,
     batch_size: int = Config.batch_size,
     **source: Any,
 ) -> Embedding:
-    """The embedding; `source` as in `_pretrained.Source`. Raises InputError on bad options or
+    """The embedding; `source` as in `pretrained.Source`. Raises InputError on bad options or
     weights.
 
     In scene mode it embeds clip by clip: one clip of 30 s is as much work as 250 windows.
     """
+    if mode == "scene" and (window is not None or hop is not None):
+        raise InputError(
+            "passt_window and passt_hop belong to passt_mode=timestamp; a scene is up to 30 s"
+        )
+    window = Config.window if window is None else window
+    hop = Config.hop if hop is None else hop
     config, origin = Config(window, hop, mode, batch_size), Source(**source)
     params, provenance = obtain(origin, NAME, init_params, from_tensors)
     size, step = config.window_samples, config.hop_samples
@@ -197,7 +208,7 @@ def build(
         "hop": step / SAMPLE_RATE,
     }
     provenance = {"mode": mode, "backend": origin.backend, **provenance}
-    lengthen = functools.partial(_dsp.at_least, size=shortest(config))
+    lengthen = functools.partial(dsp.at_least, size=shortest(config))
     if origin.backend == "package":
         from extract.embeddings import packages
 
@@ -208,19 +219,20 @@ def build(
             in_workers=False,
             provenance=provenance | versions,
         )
-    provenance |= jax_provenance()
+    provenance |= jax_provenance(origin)
+    params = rounded(params, origin.precision)
     if mode == "scene":
         params = jax.device_put(params)
         return Embedding(
             **common,
-            clip_frames=lambda audio: scene_frames(params, lengthen(audio)),
+            clip_frames=lambda audio: scene_frames(params, lengthen(audio), origin.precision),
             in_workers=False,
             provenance=provenance,
         )
     return Embedding(
         **common,
         windows=lambda audio: windows(lengthen(audio), size, step),
-        embed=embed,
+        embed=functools.partial(embed, precision=origin.precision),
         params=params,
         batch_size=config.batch_size,
         provenance=provenance,

@@ -16,9 +16,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from extract.embeddings import Embedding, _dsp, weights_formats
-from extract.embeddings._nn import Conv3x3, in_float32, map_batches, pool2x2, random_tree
-from extract.embeddings._pretrained import (
+from extract.embeddings import Embedding, dsp, registry, weights_formats
+from extract.embeddings.layers import (
+    Conv3x3,
+    Dense,
+    in_float32,
+    in_precision,
+    map_batches,
+    pool2x2,
+    random_tree,
+    rounded,
+)
+from extract.embeddings.pretrained import (
     Source,
     from_published,
     jax_provenance,
@@ -34,7 +43,7 @@ FRAMES, BANDS = 96, 64  # of one example
 STFT_WINDOW, STFT_HOP, N_FFT = 400, 160, 512  # samples
 HOP = FRAMES * STFT_HOP  # samples
 WINDOW = HOP - STFT_HOP + STFT_WINDOW  # samples
-COMPANION = "vggish_pca_params*.pth"  # the published PCA is a file of its own
+COMPANION = registry.VGGISH.companion
 
 
 @dataclass(frozen=True)
@@ -49,7 +58,7 @@ class Network(nn.Module):
 
     def setup(self) -> None:
         self.convs = [Conv3x3(features) for features in (64, 128, 256, 256, 512, 512)]
-        self.denses = [nn.Dense(features) for features in (4096, 4096, DIM)]
+        self.denses = [Dense(features) for features in (4096, 4096, DIM)]
 
     def __call__(self, x: jax.Array) -> jax.Array:
         return self.head(self.trunk(x))
@@ -72,7 +81,7 @@ def num_frames(num_samples: int) -> int:
     """The package has none for less than one window; here such audio is filled up with zeros to
     one.
     """
-    return max(1, _dsp.num_frames(num_samples, WINDOW, HOP))
+    return max(1, dsp.num_frames(num_samples, WINDOW, HOP))
 
 
 def frame_times(num_samples: int) -> np.ndarray:
@@ -84,15 +93,14 @@ def windows(audio: np.ndarray) -> np.ndarray:
     """`[sample]` → `[window, 15600]`, at least one; the samples after the last whole window are
     dropped.
     """
-    return _dsp.windows_of(_dsp.at_least(audio, WINDOW), WINDOW, HOP)
+    return dsp.windows_of(dsp.at_least(audio, WINDOW), WINDOW, HOP)
 
 
 def log_mel(x: jax.Array) -> jax.Array:
     """`[batch, 15600]` → log-mel magnitudes, `[batch, frame, band]`."""
-    frames = _dsp.frame(x, STFT_WINDOW, STFT_HOP) * _dsp.hann(STFT_WINDOW).astype(np.float32)
+    frames = dsp.frame(x, STFT_WINDOW, STFT_HOP) * dsp.hann(STFT_WINDOW).astype(np.float32)
     return jnp.log(
-        jnp.abs(jnp.fft.rfft(frames, N_FFT))
-        @ _dsp.mel_filters(SAMPLE_RATE, N_FFT, BANDS, 125, 7500)
+        jnp.abs(jnp.fft.rfft(frames, N_FFT)) @ dsp.mel_filters(SAMPLE_RATE, N_FFT, BANDS, 125, 7500)
         + 0.01
     )
 
@@ -103,18 +111,18 @@ def postprocess(pca: Mapping[str, jax.Array], x: jax.Array) -> jax.Array:
     return jnp.round((jnp.clip(projected, -2, 2) + 2) * (255 / 4))
 
 
-def embed(params: Mapping[str, Any], x: jax.Array) -> jax.Array:
+def embed(params: Mapping[str, Any], x: jax.Array, precision: str = "float32") -> jax.Array:
     """Windows `[batch, 15600]` → `[batch, 128]`."""
-    return postprocess(params["pca"], network_output(params, x))
+    return in_float32(postprocess)(params["pca"], network_output(params, x, precision=precision))
 
 
-@in_float32
+@in_precision
 def network_output(params: Mapping[str, Any], x: jax.Array) -> jax.Array:
     """Windows `[batch, 15600]` → what the network yields before post-processing, `[batch, 128]`."""
     network = {"params": params["params"]}
 
     def trunk(x: jax.Array) -> jax.Array:
-        y: jax.Array = Network().apply(network, log_mel(x)[..., None], method="trunk")
+        y: jax.Array = Network().apply(network, in_float32(log_mel)(x)[..., None], method="trunk")
         return y
 
     # Few examples at a time stay in a CPU's cache; the dense layers read 270 MB of weights, so all
@@ -130,7 +138,7 @@ def frames(
 ) -> jax.Array:
     """Audio in [-1, 1] at 16 kHz, `[batch, sample]` → `[batch, frame, 128]`."""
     short = max(0, WINDOW - audio.shape[-1])
-    x = _dsp.frame(jnp.pad(audio, ((0, 0), (0, short))), WINDOW, HOP)
+    x = dsp.frame(jnp.pad(audio, ((0, 0), (0, short))), WINDOW, HOP)
     y = map_batches(functools.partial(embed, params), x.reshape(-1, WINDOW), batch_size)
     return y.reshape(*x.shape[:2], DIM)
 
@@ -183,7 +191,7 @@ def from_tensors(tensors: Tensors, where: str) -> dict[str, Any]:
 
 
 def build(batch_size: int = Config.batch_size, **source: Any) -> Embedding:
-    """The embedding; `source` as in `_pretrained.Source`. Raises InputError on bad options or
+    """The embedding; `source` as in `pretrained.Source`. Raises InputError on bad options or
     weights.
     """
     config, origin = Config(batch_size), Source(**source)
@@ -202,15 +210,15 @@ def build(batch_size: int = Config.batch_size, **source: Any) -> Embedding:
         clip_frames, versions = packages.vggish(to_published(params, layout()))
         return Embedding(
             **common,
-            clip_frames=lambda audio: clip_frames(_dsp.at_least(audio, WINDOW)),
+            clip_frames=lambda audio: clip_frames(dsp.at_least(audio, WINDOW)),
             in_workers=False,
             provenance=provenance | versions,
         )
     return Embedding(
         **common,
         windows=windows,
-        embed=embed,
-        params=params,
+        embed=functools.partial(embed, precision=origin.precision),
+        params=rounded(params, origin.precision),
         batch_size=config.batch_size,
-        provenance=provenance | jax_provenance(),
+        provenance=provenance | jax_provenance(origin),
     )

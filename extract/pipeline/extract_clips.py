@@ -8,23 +8,22 @@ import os
 import sys
 from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from extract.audio import decoding as audio
-from extract.embeddings import Embedding
+from extract.embeddings import Embedding, Layer
 from extract.errors import InputError
 from extract.manifest import Manifest, resolve_audio
-from extract.pipeline.aggregate import summarise
 from extract.pipeline.batches import clip_frames
-from extract.pipeline.sources import CHECKS, Source, compare, locate
-from extract.pipeline.workers import Job, Result, Task
+from extract.pipeline.layer_stores import LayerStores
+from extract.pipeline.sources import CHECKS, Source, locate
+from extract.pipeline.workers import Job, Task
 from extract.shell import signals_deferred
 from extract.storage.files import AudioRecord, StoreSpec, disk_full_explained
-from extract.storage.writer import StoreWriter
 from extract.store import DONE, FAILED, PENDING, find_shards, shard_name
 
 _LARGEST_BATCH = (
@@ -72,14 +71,16 @@ class RunConfig:
 class Summary(NamedTuple):
     """What a store holds after a run. path: of the shard, if the store has several. changed: rows
     made again because their file is another than it was. gone: done rows whose file is not there
-    any more; they are kept.
+    any more; they are kept. failures: the file that lists the failed clips. Where each layer has a
+    store, path is the directory of them all.
     """
 
     path: Path
     done: int
     failed: int
-    changed: int = 0
-    gone: int = 0
+    changed: int
+    gone: int
+    failures: Path
 
 
 def extract_clips(
@@ -109,13 +110,16 @@ def extract_clips(
             f"a clip: {len(clips)} have a split; use fewer shards"
         )
     sources = locate(audio_root, shard.paths)
-    path = _shard_path(Path(store), config)
+    layers = embedding.layers or (Layer("", embedding.dim, {}),)
+    stores = _store_paths(Path(store), [layer.name for layer in layers], config)
+    specs = {layer.name: _spec(clips, embedding, layer, config) for layer in layers}
+    widths = {layer.name: layer.width for layer in layers}
+    path = Path(store) if embedding.layers else stores[""]
     with (
-        StoreWriter(path, _spec(clips, embedding, config), shard.clip_ids, shard.paths) as writer,
+        LayerStores(widths, stores, specs, shard.clip_ids, shard.paths) as writer,
         disk_full_explained(path),
     ):
-        found = compare(writer.status, writer.audio, sources, config.check)
-        writer.reopen(list(found.changed))
+        changed, gone = writer.reopen_changed(sources, config.check)
         if config.retry_failed:
             writer.retry_failed()
         for row in np.flatnonzero(writer.status == PENDING).tolist():
@@ -125,7 +129,7 @@ def extract_clips(
         _run(writer, embedding, _tasks(shard, sources), config)
         writer.finish()
         done, failed = (int((writer.status == code).sum()) for code in (DONE, FAILED))
-        return Summary(path, done, failed, len(found.changed), len(found.gone))
+        return Summary(path, done, failed, changed, gone, writer.failures)
 
 
 def _tasks(clips: Manifest, sources: Sequence[Source]) -> list[Task | None]:
@@ -140,7 +144,7 @@ def _tasks(clips: Manifest, sources: Sequence[Source]) -> list[Task | None]:
 
 
 def _run(
-    writer: StoreWriter, embedding: Embedding, tasks: Sequence[Task | None], config: RunConfig
+    writer: LayerStores, embedding: Embedding, tasks: Sequence[Task | None], config: RunConfig
 ) -> None:
     """Extract what is pending."""
     from tqdm import tqdm
@@ -170,35 +174,18 @@ def _run(
         ) as stream,
     ):
         for row, result in stream:
-            _take(writer, row, result)
+            writer.take(row, result)
             bar.update()
 
 
-def _take(writer: StoreWriter, row: int, result: Result) -> None:
-    frames = result.array
-    if frames is None:
-        writer.fail(row, result.reason, result.audio)
-        return
-    failed = replace(result.audio, seconds=0.0, decoder="", audio_sha256=b"")
-    kept = None
-    if writer.spec.keep_frames:
-        with np.errstate(over="ignore"):
-            kept = frames.astype(np.float16)
-    if not np.isfinite(frames).all():
-        writer.fail(row, "the embedding is NaN or Inf", failed)
-    elif kept is not None and not np.isfinite(kept).all():
-        writer.fail(row, "a frame is beyond float16; extract without --keep_frames", failed)
-    else:
-        writer.write(row, *summarise(frames), kept, result.audio)
-
-
-def _spec(clips: Manifest, embedding: Embedding, config: RunConfig) -> StoreSpec:
+def _spec(clips: Manifest, embedding: Embedding, layer: Layer, config: RunConfig) -> StoreSpec:
     columns: list[tuple[Any, ...]] = [clips.clip_ids, clips.paths]
     columns += [column for column in (clips.starts, clips.durations) if any(column)]
     lines = ("\t".join(map(str, clip)) + "\n" for clip in zip(*columns, strict=True))
     digest = hashlib.sha256("".join(lines).encode()).hexdigest()
     provenance: dict[str, Any] = {
         **embedding.provenance,
+        **layer.provenance,
         "decoding": audio.provenance(),
         "fsprobe": _own_version(),
     }
@@ -206,7 +193,7 @@ def _spec(clips: Manifest, embedding: Embedding, config: RunConfig) -> StoreSpec
         provenance["batch_size"] = config.batch_size or embedding.batch_size
     return StoreSpec(
         embedding=embedding.name,
-        dim=embedding.dim,
+        dim=layer.width,
         sample_rate=embedding.sample_rate,
         window=embedding.window,
         hop=embedding.hop,
@@ -247,6 +234,17 @@ def _check_audio(clips: Manifest, audio_root: str | Path) -> None:
             f"--audio_root={audio_root}: none of the {len(files)} files of the manifest is there, "
             f"{first!r} for one; is it the right directory?"
         )
+
+
+def _store_paths(store: Path, layers: Sequence[str], config: RunConfig) -> dict[str, Path]:
+    """Where each layer goes; a layer without a name, which is then the only one, into `store`."""
+    if layers == [""]:
+        return {"": _shard_path(store, config)}
+    if (store / "store.json").exists() or find_shards(store):
+        raise InputError(
+            f"{store}: is a store; several layers need a directory that holds a store for each"
+        )
+    return {layer: _shard_path(store / layer, config) for layer in layers}
 
 
 def _shard_path(store: Path, config: RunConfig) -> Path:

@@ -18,7 +18,8 @@ from extract.pipeline.aggregate import standardise
 from extract.storage import files as store_files
 from extract.storage.array_files import Columns, read_array_file, without_id_columns
 from extract.storage.files import StoreSpec
-from extract.store import DONE, read_clip_ids, read_meta
+from extract.storage.reading import read_clip_ids
+from extract.store import DONE, read_meta
 
 
 class Imported(NamedTuple):

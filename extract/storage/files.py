@@ -18,7 +18,15 @@ from tqdm import tqdm
 
 from extract.errors import InputError
 from extract.files import DISK_FULL, atomic_write, is_disk_full, read_csv, sha256_of
-from extract.store import AUDIO_ARRAYS, DECODERS, FORMAT_VERSION, WIDTHS
+from extract.storage.reading import read_clip_ids
+from extract.store import (
+    AUDIO_ARRAYS,
+    DECODERS,
+    FORMAT_VERSION,
+    PASSING,
+    WIDTHS,
+    same_provenance,
+)
 
 HEADER = 128  # bytes of a .npy header as NumPy pads it; it leaves room for the first axis to grow
 
@@ -83,6 +91,40 @@ def new_meta(spec: StoreSpec, clips: int) -> dict[str, Any]:
         "created": now,
         "checksums": {},
     }
+
+
+def check_same(path: Path, meta: dict[str, Any], spec: StoreSpec, clip_ids: Sequence[str]) -> None:
+    """Raise InputError unless the store of store.json `meta` was begun with this spec and these
+    clips. Notes in meta what is allowed to differ.
+    """
+    fix = "give the same, or another --store"
+    for key, now in json.loads(json.dumps(asdict(spec))).items():
+        was = meta.get(key)
+        if was == now or key == "clips_sha256":
+            continue
+        if key == "provenance" and same_provenance(was, now):
+            meta["resumed_with"] = {part: now.get(part) for part in PASSING}
+            continue
+        if isinstance(was, dict) and isinstance(now, dict):
+            key, was, now = next(
+                (f"{key} {part}", was.get(part), now.get(part))
+                for part in {**was, **now}
+                if was.get(part) != now.get(part)
+            )
+        raise InputError(f"{path}: was begun with {key} {was!r}, now it is {now!r}; {fix}")
+    before = read_clip_ids(path / "clip_ids.txt")
+    if before != tuple(clip_ids):
+        pairs = zip(before, clip_ids, strict=False)
+        first = next((f", first {was!r} → {now!r}" for was, now in pairs if was != now), "")
+        raise InputError(
+            f"{path}: was begun with another manifest ({len(before)} clips → "
+            f"{len(clip_ids)}{first}); {fix}"
+        )
+    if meta.get("clips_sha256") != spec.clips_sha256:
+        raise InputError(
+            f"{path}: was begun with another manifest (these clips have other paths, or "
+            f"other shards other clips); {fix}"
+        )
 
 
 def write_meta(path: Path, meta: Mapping[str, Any]) -> None:

@@ -8,12 +8,10 @@ map: on a full disk a map dies of SIGBUS. Checksums enter store.json, atomically
 pending.
 """
 
-import json
 import os
 import shutil
 import time
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -21,8 +19,9 @@ import numpy as np
 from filelock import FileLock, Timeout
 
 from extract.errors import InputError
-from extract.files import made_whole, make_directory
+from extract.files import make_directory
 from extract.storage import files
+from extract.storage.audio_files import AudioFiles
 from extract.storage.files import (
     HEADER,
     AudioRecord,
@@ -30,16 +29,13 @@ from extract.storage.files import (
     disk_full_explained,
     write_at,
 )
+from extract.storage.reading import load_array
 from extract.store import (
     AUDIO_ARRAYS,
     DONE,
     FAILED,
-    PASSING,
     PENDING,
-    load_array,
-    read_clip_ids,
     read_meta,
-    same_provenance,
 )
 
 COMMIT_SECONDS = 1.0
@@ -65,8 +61,8 @@ class StoreWriter:
 
     Entering raises InputError if another run holds the store, if it was begun with another spec or
     other clips (naming the difference), or if the directory holds something else. Leaving commits.
-    `status`: uint8 `[clip]`, what the disk has. `audio`: the arrays about audio by name, of a store
-    that has paths; empty where they were not there yet.
+    `status`: uint8 `[clip]`, what the disk has. paths: of the clips' files; with them, what the
+    rows were made from is kept too.
     """
 
     def __init__(
@@ -77,10 +73,7 @@ class StoreWriter:
         paths: Sequence[str] | None = None,
     ):
         self.path, self.spec, self.clip_ids = Path(path), spec, tuple(clip_ids)
-        self.paths = None if paths is None else tuple(paths)
-        self.audio: dict[str, np.ndarray] = {}
-        self.notes: dict[int, tuple[str, ...]] = {}
-        self._records: list[tuple[int, AudioRecord]] = []
+        self._audio = None if paths is None else AudioFiles(self.path, self.clip_ids, paths)
         self.scratch = self.path / ".scratch"  # for audio too long for memory
         self.status = np.zeros(len(clip_ids), np.uint8)
         self.failures: dict[int, str] = {}
@@ -141,8 +134,7 @@ class StoreWriter:
         """Take a clip's rows, float32 `[width]`, with keep_frames its frames, float16 `[frame,
         dim]`, and what it was made from.
         """
-        if audio is not None:
-            self._records.append((row, audio))
+        self._take_audio(row, audio)
         if self.spec.keep_frames:
             assert frames is not None
             self._frames.append((self._num_frames, frames))
@@ -155,8 +147,16 @@ class StoreWriter:
     def fail(self, row: int, reason: str, audio: AudioRecord | None = None) -> None:
         """Mark a clip as failed; its rows are zero. audio: what is known of its file."""
         self.failures[row] = " ".join(reason.split())
-        if audio is not None:
-            self._records.append((row, audio))
+        self._take_audio(row, audio)
+
+    @property
+    def audio(self) -> Mapping[str, np.ndarray]:
+        """What the disk has of the arrays about audio, by name."""
+        return {} if self._audio is None else self._audio.arrays
+
+    def _take_audio(self, row: int, record: AudioRecord | None) -> None:
+        if self._audio is not None and record is not None:
+            self._audio.take(row, record)
 
     def commit(self) -> None:
         """Bring everything taken so far to the disk: values first, then the status that vouches for
@@ -178,14 +178,14 @@ class StoreWriter:
             if self._frames:
                 self._write_frames()
                 self._write_rows("frame_offsets", [(row, self._offsets[row]) for row in done])
-            self._write_audio()
+            if self._audio is not None:
+                self._audio.write()
             if failed:
                 self._write_failures()
             self._set_status(done, DONE)
             self._set_status(failed, FAILED)
         self._rows.clear()
         self._frames.clear()
-        self._records.clear()
         self._committed = time.monotonic()
 
     def retry_failed(self) -> None:
@@ -204,11 +204,9 @@ class StoreWriter:
             self._set_status(rows, PENDING)
             for row in rows:
                 self.failures.pop(row, None)
-                self.notes.pop(row, None)
             self._write_failures()
-            if self.paths is not None:
-                self._add_audio()
-                self._write_notes()
+            if self._audio is not None:
+                self._audio.forget(rows)
             if self.spec.keep_frames:
                 self._drop_unvouched_frames()
 
@@ -231,15 +229,15 @@ class StoreWriter:
                 "frames": (np.float16, (0, self.spec.dim)),
                 "frame_offsets": (np.int64, (clips, 2)),
             }
-        if self.paths is not None:
-            arrays |= self._audio_shapes()
+        if self._audio is not None:
+            arrays |= self._audio.shapes()
         try:
             for name, (dtype, shape) in arrays.items():
                 files.allocate(self._file(name), dtype, shape)
             self._write_failures()
             files.write_clip_ids(self.path, self.clip_ids)
-            if self.paths is not None:
-                self._add_audio()
+            if self._audio is not None:
+                self._audio.add_missing()
             self._meta = files.new_meta(self.spec, clips)
             self._write_meta({})
         except BaseException:  # give a full disk its space back
@@ -250,7 +248,7 @@ class StoreWriter:
 
     def _resume(self) -> None:
         self._meta = read_meta(self.path)
-        self._check_same()
+        files.check_same(self.path, self._meta, self.spec, self.clip_ids)
         clips = len(self.clip_ids)
         for name in ("features", "features_framenorm"):
             load_array(self._file(name), np.float32, (clips, self.spec.width))
@@ -266,61 +264,8 @@ class StoreWriter:
             self._num_frames = int(self._offsets.max(initial=0))
             if not self._meta["checksums"]:
                 self._drop_unvouched_frames()
-        if self.paths is not None:
-            self._resume_audio()
-
-    def _resume_audio(self) -> None:
-        """Load what is known of the audio; of an unfinished store that lacks it, begin it now."""
-        notes = files.read_notes(self.path)
-        self.notes = {row: notes[clip] for row, clip in enumerate(self.clip_ids) if clip in notes}
-        if (self.status == PENDING).any():
-            self._add_audio()
-        for name, (dtype, shape) in self._audio_shapes().items():
-            if self._file(name).exists():
-                self.audio[name] = np.array(load_array(self._file(name), dtype, shape))
-
-    def _audio_shapes(self) -> dict[str, tuple[Any, tuple[int, ...]]]:
-        return {
-            name: (dtype, (len(self.clip_ids), *rest))
-            for name, (dtype, rest) in AUDIO_ARRAYS.items()
-        }
-
-    def _add_audio(self) -> None:
-        """The files about audio that are not there yet, all zeros."""
-        for name, (dtype, shape) in self._audio_shapes().items():
-            if not self._file(name).exists():
-                with made_whole(self._file(name)) as scratch:
-                    files.allocate(scratch, dtype, shape)
-            self.audio.setdefault(name, np.zeros(shape, dtype))
-        if not (self.path / "paths.txt").exists():
-            files.write_paths(self.path, self.paths or ())
-        if not (self.path / "notes.csv").exists():
-            self._write_notes()
-
-    def _write_audio(self) -> None:
-        """What was taken of rows' audio, and their notes."""
-        for name in AUDIO_ARRAYS if self._records else ():
-            rows = [(row, record.row(name)) for row, record in self._records]
-            self._write_rows(name, rows)
-            for row, values in rows:
-                self.audio[name][row] = values
-        before = dict(self.notes)
-        self.notes |= {row: record.notes for row, record in self._records if record.notes}
-        for row, record in self._records:
-            if not record.notes:
-                self.notes.pop(row, None)
-        if self.notes != before:
-            self._write_notes()
-
-    def _write_notes(self) -> None:
-        files.write_notes(
-            self.path,
-            (
-                (self.clip_ids[row], " ".join(note.split()))
-                for row in sorted(self.notes)
-                for note in self.notes[row]
-            ),
-        )
+        if self._audio is not None:
+            self._audio.resume(unfinished=bool((self.status == PENDING).any()))
 
     def _drop_unvouched_frames(self) -> None:
         """Cut off frames that a crash kept from being vouched for by a status."""
@@ -331,36 +276,6 @@ class StoreWriter:
         self._num_frames = int(self._offsets.max(initial=0))
         self._write_frames()  # the header first: who reads meanwhile finds as much as it states
         os.truncate(self._file("frames"), HEADER + 2 * self.spec.dim * self._num_frames)
-
-    def _check_same(self) -> None:
-        fix = "give the same, or another --store"
-        for key, now in json.loads(json.dumps(asdict(self.spec))).items():
-            was = self._meta.get(key)
-            if was == now or key == "clips_sha256":
-                continue
-            if key == "provenance" and same_provenance(was, now):
-                self._meta["resumed_with"] = {part: now.get(part) for part in PASSING}
-                continue
-            if isinstance(was, dict) and isinstance(now, dict):
-                key, was, now = next(
-                    (f"{key} {part}", was.get(part), now.get(part))
-                    for part in {**was, **now}
-                    if was.get(part) != now.get(part)
-                )
-            raise InputError(f"{self.path}: was begun with {key} {was!r}, now it is {now!r}; {fix}")
-        clip_ids = read_clip_ids(self.path / "clip_ids.txt")
-        if clip_ids != self.clip_ids:
-            pairs = zip(clip_ids, self.clip_ids, strict=False)
-            first = next((f", first {was!r} → {now!r}" for was, now in pairs if was != now), "")
-            raise InputError(
-                f"{self.path}: was begun with another manifest ({len(clip_ids)} clips → "
-                f"{len(self.clip_ids)}{first}); {fix}"
-            )
-        if self._meta.get("clips_sha256") != self.spec.clips_sha256:
-            raise InputError(
-                f"{self.path}: was begun with another manifest (these clips have other paths, or "
-                f"other shards other clips); {fix}"
-            )
 
     def _file(self, name: str) -> Path:
         return self.path / f"{name}.npy"

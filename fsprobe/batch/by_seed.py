@@ -18,11 +18,14 @@ from jax.sharding import PartitionSpec as P
 
 from fsprobe.batch import memory, processes
 from fsprobe.batch.memory import Sizes
+from fsprobe.batch.padding import padded_sizes
 from fsprobe.batch.spec import Outcome, ProbeSpec, Wanted, padded_tasks
-from fsprobe.batch.testing import Tested, over_devices, test_task
+from fsprobe.batch.testing import Tested, over_devices, test_tasks
 from fsprobe.heads.data import Data, Task
 from fsprobe.heads.solver import Fitted, Products, Settings, Solver
 from fsprobe.heads.strengths import DUAL_PATH, num_strengths
+
+_PROGRAMS = 5  # padded sizes of support sets
 
 
 def plan(
@@ -65,11 +68,15 @@ def fit_by_seed(
     """
     unions, widths = _unions(specs), _widths(specs)
     seeds, width = sorted(unions), max(map(len, unions.values()), default=0)
-    size = mesh.size * lanes
+    size, widest, longest = (
+        mesh.size * lanes,
+        max(widths.values(), default=0),
+        max(widths, default=0),
+    )
     by_probe = NamedSharding(mesh, P("probe"))
     for start in range(0, len(seeds), size):
         block = seeds[start : start + size]
-        cells = {n_clips: _cells(specs, block, n_clips) for n_clips in widths}
+        cells = _cells(specs, block)
         if all(spec.key in done for mine in cells.values() for of_seed in mine for spec in of_seed):
             continue
         products = None
@@ -78,24 +85,51 @@ def fit_by_seed(
             for i, seed in enumerate(block):
                 rows[i, : len(unions[seed])] = unions[seed]
             products = _products(processes.place(rows, by_probe), data, mesh, lanes)
-        for n_clips, n_tags in sorted(widths.items()):
-            wanted_specs = [
-                (i, j, spec)
-                for i, of_seed in enumerate(cells[n_clips])
-                for j, spec in enumerate(of_seed)
-                if spec.key not in done
-            ]
-            if not wanted_specs:
+        for n_clips, of_seeds in sorted(cells.items()):
+            open_ = [[spec for spec in specs if spec.key not in done] for specs in of_seeds]
+            if not any(open_):
                 continue
             where = unions if solver.needs_products else None
-            tasks = processes.place(_tasks(cells[n_clips], where, size, n_clips, n_tags), by_probe)
-            fitted, tested = processes.fetch(
-                _fit_cells(tasks, products, data, settings, solver, mesh, lanes, wanted)
-            )
-            yield [
-                outcome(spec, _at(fitted, (i, j)), tested.at((i, j), len(spec.tags)))
-                for i, j, spec in wanted_specs
-            ]
+            host_tasks = _tasks(of_seeds, where, (size, n_clips, widths[n_clips]))
+            tasks = processes.place(host_tasks, by_probe)
+            fitted, heads = _fit_cells(tasks, products, data, settings, solver, mesh, lanes, widest)
+            plain = _tasks(of_seeds, None, (size, longest, widest))
+            yield from _tested(of_seeds, fitted, heads, plain, data, mesh, lanes, wanted, done)
+
+
+def _tested(
+    of_seeds: Sequence[Sequence[ProbeSpec]],
+    fitted: Fitted,
+    heads: Any,
+    tasks: Task,
+    data: Data,
+    mesh: Mesh,
+    lanes: int,
+    wanted: Wanted,
+    done: Collection[Any],
+) -> Iterator[list[Outcome]]:
+    """Outcomes of fits `[seed, cell, …]`, cell by cell: one program tests cells of every size.
+    tasks: of NumPy arrays, padded alike for every size.
+    """
+    by_probe = NamedSharding(mesh, P("probe"))
+    tested = []
+    for cell in range(max(map(len, of_seeds))):
+        column = processes.place(jax.tree.map(lambda leaf, i=cell: leaf[:, i], tasks), by_probe)
+        of_cell = _column(heads, np.int32(cell))
+        tested.append(test_tasks(of_cell, column, data, mesh, lanes, wanted))
+    numbers = processes.fetch(fitted)
+    judged = processes.fetch(tested)
+    yield [
+        outcome(spec, at(numbers, (i, j)), judged[j].at(i, len(spec.tags)))
+        for i, of_seed in enumerate(of_seeds)
+        for j, spec in enumerate(of_seed)
+        if spec.key not in done
+    ]
+
+
+@jax.jit
+def _column(heads: Any, cell: Array) -> Any:
+    return jax.tree.map(lambda leaf: leaf[:, cell], heads)
 
 
 def outcome(spec: ProbeSpec, fitted: Fitted, tested: Tested) -> Outcome:
@@ -115,7 +149,8 @@ def outcome(spec: ProbeSpec, fitted: Fitted, tested: Tested) -> Outcome:
     )
 
 
-def _at(fitted: Fitted, place: Any) -> Fitted:
+def at(fitted: Fitted, place: Any) -> Fitted:
+    """Of many, the probe at an index of their leading axes."""
     return Fitted(None, *(leaf[place] for leaf in fitted[1:]))
 
 
@@ -129,43 +164,48 @@ def _unions(specs: Sequence[ProbeSpec]) -> dict[int, np.ndarray]:
 
 def _widths(specs: Sequence[ProbeSpec]) -> dict[int, int]:
     """The most tags of a probe, by the padded size of its support set."""
+    n_clips_of = _padded(specs)
     widths: dict[int, int] = {}
     for spec in specs:
-        n_clips = _padded_clips(spec)
+        n_clips = n_clips_of[len(spec.support)]
         widths[n_clips] = max(widths.get(n_clips, 0), len(spec.tags))
     return widths
 
 
-def _padded_clips(spec: ProbeSpec) -> int:
-    """A power of two or one and a half of it, so that little of a Gram matrix is padding."""
-    return next(
-        size
-        for power in range(6, 32)
-        for size in (2**power, 3 * 2 ** (power - 1))
-        if size >= len(spec.support)
-    )
+def _padded(specs: Sequence[ProbeSpec]) -> dict[int, int]:
+    """By size of the support set, what it is padded to: few sizes, for each is a program. Products
+    with a Gram matrix grow with its square.
+    """
+    tags: dict[int, float] = {}
+    for spec in specs:
+        tags[len(spec.support)] = tags.get(len(spec.support), 0.0) + len(spec.tags)
+    return padded_sizes(tags, _PROGRAMS, 32, lambda size: float(size) ** 2)
 
 
-def _cells(specs: Sequence[ProbeSpec], seeds: Sequence[int], n_clips: int) -> list[list[ProbeSpec]]:
-    """Of each seed, the probes of one padded size."""
-    mine = [spec for spec in specs if _padded_clips(spec) == n_clips]
-    return [[spec for spec in mine if spec.seed == seed] for seed in seeds]
+def _cells(specs: Sequence[ProbeSpec], seeds: Sequence[int]) -> dict[int, list[list[ProbeSpec]]]:
+    """By padded size, the probes of each seed."""
+    n_clips_of = _padded(specs)
+    cells: dict[int, list[list[ProbeSpec]]] = {}
+    for n_clips in set(n_clips_of.values()):
+        mine = [spec for spec in specs if n_clips_of[len(spec.support)] == n_clips]
+        cells[n_clips] = [[spec for spec in mine if spec.seed == seed] for seed in seeds]
+    return cells
 
 
 def _tasks(
     cells: Sequence[Sequence[ProbeSpec]],
     unions: dict[int, np.ndarray] | None,
-    size: int,
-    n_clips: int,
-    n_tags: int,
+    shape: tuple[int, int, int],
 ) -> Task:
-    """Tasks `[seed, cell, …]`, padded with tasks without clips."""
+    """Tasks `[seed, cell, …]`, padded with tasks without clips. shape: seeds, clips, tags."""
+    size, n_clips, n_tags = shape
     count = max(map(len, cells))
     parts = [
         padded_tasks(specs, range(len(specs)), (count, n_clips, n_tags), unions)
         for specs in [*cells, *([[]] * (size - len(cells)))]
     ]
-    return Task(*(np.stack(leaves) for leaves in zip(*parts, strict=True)))  # type: ignore[arg-type]
+    leaves: Any = (np.stack(leaf) for leaf in zip(*parts, strict=True))
+    return Task(*leaves)
 
 
 @partial(jax.jit, static_argnames=("mesh", "lanes"))
@@ -177,7 +217,7 @@ def _products(rows: Array, data: Data, mesh: Mesh, lanes: int) -> Products:
     return over_devices(one, mesh, lanes, (rows,), (data,))
 
 
-@partial(jax.jit, static_argnames=("solver", "mesh", "lanes", "wanted"))
+@partial(jax.jit, static_argnames=("solver", "mesh", "lanes", "widest"))
 def _fit_cells(
     tasks: Task,
     products: Products | None,
@@ -186,17 +226,15 @@ def _fit_cells(
     solver: Solver,
     mesh: Mesh,
     lanes: int,
-    wanted: Wanted,
-) -> tuple[Fitted, Tested]:
-    """The cells `[seed, cell, …]` of a block of seeds."""
+    widest: int,
+) -> tuple[Fitted, Any]:
+    """The cells `[seed, cell, …]` of a block of seeds: (numbers, heads padded to `widest` tags)."""
     fit = solver.cell
     assert fit is not None
 
     def one(task: Task, products: Products | None, data: Data, settings: Settings) -> Any:
         fitted = fit(task, products, data, settings)
-        rows = task.support if products is None else products.rows[task.support]
-        tested = test_task(fitted.head, task._replace(support=rows), data, wanted)
-        return fitted._replace(head=None), tested
+        return fitted._replace(head=None), fitted.head.padded(widest)
 
     def one_seed(tasks: Task, products: Any, data: Data, settings: Settings) -> Any:
         return lax.map(lambda task: one(task, products, data, settings), tasks)

@@ -16,11 +16,11 @@ from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
 from fsprobe.batch import memory, processes
-from fsprobe.batch.by_seed import outcome
+from fsprobe.batch.by_seed import at, outcome
 from fsprobe.batch.memory import Sizes
-from fsprobe.batch.packing import multiple_of
-from fsprobe.batch.spec import Outcome, ProbeSpec, Wanted
-from fsprobe.batch.testing import Tested, test_head
+from fsprobe.batch.padding import multiple_of
+from fsprobe.batch.spec import Outcome, ProbeSpec, Wanted, padded_tasks
+from fsprobe.batch.testing import test_tasks
 from fsprobe.heads.data import Data, Labelled
 from fsprobe.heads.solver import Fitted, Path, Settings, Solver
 from fsprobe.heads.strengths import PRIMAL_PATH, choose, num_strengths
@@ -77,22 +77,20 @@ def fit_by_support(
         tags = np.resize(union, multiple_of(mesh.size, len(union))).astype(np.int32)
         support = _padded_support(group[0], data)
         path = processes.settled(_fit(*support, tags, data, solver, settings, mesh))
-        found: list[Outcome] = []
+        widest = max(len(spec.tags) for spec in group)
+        outcomes: list[Outcome] = []
         for start in range(0, len(group), _LOOKED_UP):
             part = group[start : start + _LOOKED_UP]
-            columns, n_way = _columns(part, union, max(len(spec.tags) for spec in group))
-            fitted, tested = processes.fetch(
-                _look_up(path, columns, n_way, *support[:2], tags, data, wanted)
-            )
-            found += [
-                outcome(
-                    spec,
-                    Fitted(None, *(leaf[i] for leaf in fitted[1:])),
-                    tested.at(i, len(spec.tags)),
-                )
+            columns, n_way = _columns(part, union, widest)
+            fitted, heads = _look_up(path, columns, n_way)
+            tasks = padded_tasks(part, range(len(part)), (_LOOKED_UP, len(part[0].support), widest))
+            tested = test_tasks(heads, tasks, data, mesh, 1, wanted)
+            numbers, judged = processes.fetch(fitted), processes.fetch(tested)
+            outcomes += [
+                outcome(spec, at(numbers, i), judged.at(i, len(spec.tags)))
                 for i, spec in enumerate(part)
             ]
-        yield [found[i] for i in wanted_specs]
+        yield [outcomes[i] for i in wanted_specs]
 
 
 def _padded_support(
@@ -170,8 +168,10 @@ def _fit(
         fitted = fit(support, real, folds, data.valid.of_tags(tags), settings)
         return fitted._replace(iterations=fitted.iterations[:, None])
 
-    of_tags = P(None, "probe")
-    layout: Any = Path(P(None, "probe", None), of_tags, of_tags, P(), of_tags, of_tags, of_tags)  # type: ignore[arg-type]
+    of_tags: Any = P(None, "probe")
+    kernel: Any = P(None, "probe", None)
+    l2s: Any = P()
+    layout = Path(kernel, of_tags, of_tags, l2s, of_tags, of_tags, of_tags)
     return jax.shard_map(
         on_device,
         mesh=mesh,
@@ -181,26 +181,13 @@ def _fit(
     )(tags, rows, count, folds, data, settings)
 
 
-@partial(jax.jit, static_argnames=("wanted",))
-def _look_up(
-    path: Path,
-    columns: Any,
-    n_way: Any,
-    rows: Any,
-    count: Any,
-    tags: Any,
-    data: Data,
-    wanted: Wanted,
-) -> tuple[Fitted, Tested]:
-    """Probes `[probe, …]` out of the fits of their support set."""
+@jax.jit
+def _look_up(path: Path, columns: Any, n_way: Any) -> tuple[Fitted, Any]:
+    """Probes `[probe, …]` out of the fits of their support set: (numbers, heads)."""
     shared = path._replace(iterations=path.iterations.max(axis=1))  # over the devices
 
-    def one(columns: Array, n_way: Array) -> tuple[Fitted, Tested]:
-        tag_mask = jnp.arange(columns.size) < n_way
-        fitted = choose(shared, columns, tag_mask)
-        support, real = _labelled(rows, count, data.train, tags[columns])
-        test = data.test.of_tags(tags[columns])
-        tested = test_head(fitted.head, support, real, test, tag_mask, wanted)
-        return fitted._replace(head=None), tested
+    def one(columns: Array, n_way: Array) -> tuple[Fitted, Any]:
+        fitted = choose(shared, columns, jnp.arange(columns.size) < n_way)
+        return fitted._replace(head=None), fitted.head
 
     return lax.map(lambda mine: one(*mine), (columns, n_way))

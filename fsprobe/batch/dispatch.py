@@ -58,7 +58,7 @@ def plan(
     solver = SOLVERS[config.name]
     if solver.steps is None:
         return _plan_fits(specs, sizes, config, mesh, device_bytes, squares, wanted, divisor)
-    buckets = pack_probes(specs, sizes, platform, config, device_bytes, divisor)
+    buckets = pack_probes(specs, sizes, platform, mesh.size, config, device_bytes, divisor)
     lines = (
         f"{len(bucket.specs)} probes of up to {bucket.n_tags} tags, {bucket.n_clips} clips: "
         f"{len(bucket.chunks(mesh.size))} chunks, {bucket.per_device} a device, {bucket.lanes} in "
@@ -139,6 +139,7 @@ def _train(
     done: Collection[Any],
 ) -> Iterator[list[Outcome]]:
     solver = SOLVERS[config.name]
+    widest = max((bucket.n_tags for bucket in portions.buckets), default=0)
     for bucket in portions.buckets:
         assert solver.steps is not None
         steps = solver.steps(config, bucket.validate_every)
@@ -146,7 +147,7 @@ def _train(
             chunk = chunk.without(done)
             if any(chunk.specs):
                 told = lambda epochs: tick(epochs / config.max_epochs)  # noqa: E731
-                yield list(lanes.train(chunk, data, steps, config, mesh, told, wanted))
+                yield list(lanes.train(chunk, data, steps, config, mesh, told, wanted, widest))
     settings = settings_of(config)
     yield from by_seed.fit_by_seed(
         portions.cells, data, solver, settings, mesh, wanted, portions.lanes, done

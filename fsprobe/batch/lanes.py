@@ -17,13 +17,15 @@ from functools import partial
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from fsprobe.batch import processes
-from fsprobe.batch.packing import Chunk, multiple_of
+from fsprobe.batch.packing import Chunk
+from fsprobe.batch.padding import multiple_of
 from fsprobe.batch.spec import Outcome, ProbeSpec, Wanted, padded_tasks
 from fsprobe.batch.testing import Tested, over_devices, test_tasks
 from fsprobe.config import SolverConfig
@@ -44,28 +46,28 @@ def train(
     mesh: Mesh,
     tick: Callable[[int], None] = lambda epochs: None,
     wanted: Wanted = Wanted(),
+    widest: int = 0,
 ) -> Iterator[Outcome]:
     """Train a chunk's probes and test them. `tick` is told how many more epochs are behind us,
     after every block but the last, whose outcomes are handed back first.
 
     A probe that stops early counts as max_epochs, so all of a chunk are probes × max_epochs.
+    widest: tags to pad to for testing; chunks of one `widest` and size share a program.
     """
+    widest = max(widest, chunk.n_tags)
     lanes = chunk.lanes
-    places = _deal(len(chunk.specs), mesh.size, lanes)
-    count = multiple_of(mesh.size * lanes, len(chunk.specs))
-    tasks = processes.place(
-        padded_tasks(chunk.specs, places, (count, chunk.n_clips, chunk.n_tags)),
-        NamedSharding(mesh, P("probe")),
-    )
-    # starting looks at no support clip: one program serves chunks of any room for them
-    no_clips = tasks._replace(support=tasks.support[:, :0], folds=tasks.folds[:, :0])
-    state = _init(no_clips, data, steps, mesh, lanes)
+    places = _deal(chunk.size, mesh.size, lanes)[: len(chunk.specs)]
+    count = multiple_of(mesh.size * lanes, chunk.size)
+    host_tasks = padded_tasks(chunk.specs, places, (count, chunk.n_clips, chunk.n_tags))
+    tasks = processes.place(host_tasks, NamedSharding(mesh, P("probe")))
+    state = _start(tasks, data, steps, mesh)
     here = {spec: at for spec, at in zip(chunk.specs, places, strict=True) if spec is not None}
     finished: dict[ProbeSpec, Outcome] = {}
     behind, epochs = 0, 1
     while here:
         start = time.monotonic()
-        state = _advance(state, tasks, data, processes.agreed(np.int32(epochs)), steps, mesh, lanes)
+        count = processes.agreed(np.int32(epochs))
+        state, heads = _advance(state, tasks, data, count, steps, mesh, lanes, widest)
         progress = processes.fetch(state.progress)
         spent = time.monotonic() - start
         now = _epochs_behind(progress, here, config.max_epochs) + config.max_epochs * len(finished)
@@ -78,7 +80,9 @@ def train(
         fewer = lanes // _SHRINK
         if running and len(running) > fewer * mesh.size:
             continue
-        tested = processes.fetch(test_tasks(state, tasks, data, steps.head, mesh, lanes, wanted))
+        tested = processes.fetch(
+            test_tasks(heads, _widened(tasks, widest), data, mesh, lanes, wanted)
+        )
         finished |= {
             spec: _outcome(spec, place, progress, tested)
             for spec, place in here.items()
@@ -143,13 +147,39 @@ def _take(tree: Any, origin: Array, mesh: Mesh) -> Any:
     return jax.tree.map(lambda leaf: lax.with_sharding_constraint(leaf[origin], over), tree)
 
 
-@partial(jax.jit, static_argnames=("steps", "mesh", "lanes"))
-def _init(tasks: Task, data: Data, steps: Steps, mesh: Mesh, lanes: int) -> Any:
-    return over_devices(steps.init, mesh, lanes, (tasks,), (data,))
+def _start(tasks: Task, data: Data, steps: Steps, mesh: Mesh) -> Any:
+    """States of no epoch, which the first call of `_advance` fills."""
+    one = jax.tree.map(lambda leaf: leaf[0], tasks)
+    state = jax.eval_shape(steps.init, one, data)
+    over, count = NamedSharding(mesh, P("probe")), tasks.seed.shape[0]
+    return jax.tree.map(
+        lambda leaf: processes.place(np.zeros((count, *leaf.shape), leaf.dtype), over), state
+    )
 
 
-@partial(jax.jit, static_argnames=("steps", "mesh", "lanes"), donate_argnames=("state",))
+@partial(jax.jit, static_argnames=("steps", "mesh", "lanes", "widest"), donate_argnames=("state",))
 def _advance(
-    state: Any, tasks: Task, data: Data, num_epochs: Array, steps: Steps, mesh: Mesh, lanes: int
+    state: Any,
+    tasks: Task,
+    data: Data,
+    num_epochs: Array,
+    steps: Steps,
+    mesh: Mesh,
+    lanes: int,
+    widest: int,
 ) -> Any:
-    return over_devices(steps.advance, mesh, lanes, (state, tasks), (data, num_epochs))
+    """(states after so many epochs, heads padded to `widest` tags)."""
+
+    def one(state: Any, task: Task, data: Data, num_epochs: Array) -> Any:
+        unborn = (state.progress.epoch == 0) & ~state.progress.done
+        state = lax.cond(unborn, lambda: steps.init(task, data), lambda: state)
+        state = steps.advance(state, task, data, num_epochs)
+        return state, steps.head(state).padded(widest)
+
+    return over_devices(one, mesh, lanes, (state, tasks), (data, num_epochs))
+
+
+def _widened(tasks: Task, n_tags: int) -> Task:
+    """The tasks padded to n_tags tags, so that one program tests those of every chunk."""
+    spare = n_tags - tasks.tags.shape[1]
+    return tasks._replace(tags=jnp.pad(tasks.tags, ((0, 0), (0, spare))))

@@ -155,9 +155,9 @@ def pack(
             f"{count / 1e6:,.1f} MB" for count in (sum(footprint), sizes.data_bytes, device_bytes)
         )
         raise InputError(
-            f"--device_memory_gb: {what} needs {needed} beside {features} of features, and a "
+            f"`device_memory_gb`: {what} needs {needed} beside {features} of features, and a "
             f"device has "
-            f"{has}; give it more, or drop the largest --n_way, --k_shot or --embedding"
+            f"{has}; give it more, or drop the largest `n_way`, `k_shot` or `embedding`"
         )
     fitting = (free - lanes * footprint.busy) // max(footprint.kept, 1)
     count = lanes

@@ -8,19 +8,22 @@ import numpy as np
 
 from fsprobe.batch import memory
 from fsprobe.batch.memory import Sizes
+from fsprobe.batch.padding import multiple_of, padded_sizes
 from fsprobe.batch.spec import ProbeSpec
 from fsprobe.config import SolverConfig
 
 CPU_EPOCHS = 10  # that a CPU trains before it validates
-_LONG_EPOCH = 2048  # support clips: their epoch takes far longer than a validation
+# support clips are padded to multiples of it; the epoch of more takes far longer than a validation
+_CPU_CLIPS = 2048
+_PROGRAMS = 4  # padded numbers of tags
 _CPU_CHUNK = 16  # probes of a chunk on a CPU device, fewer
 _CPU_LABELS = 2**20  # where they have more support clips × tags: what is not finished may be lost
 
 
 @dataclass(frozen=True)
 class Chunk:
-    """Probes that train together, padded to n_tags tags and n_clips support clips, `lanes` of them
-    vmapped.
+    """Probes that train together, padded to n_tags tags, n_clips support clips and `size` probes,
+    `lanes` of them vmapped.
 
     None holds the place of a probe that is done already, so that the others are trained as if it
     trained beside them. validate_every: as in fsprobe.heads.adam.
@@ -29,6 +32,7 @@ class Chunk:
     n_tags: int
     n_clips: int
     lanes: int
+    size: int
     specs: tuple[ProbeSpec | None, ...]
     validate_every: int = 1
 
@@ -60,6 +64,7 @@ class Bucket(NamedTuple):
                 self.n_tags,
                 self.n_clips,
                 self.lanes,
+                size,
                 self.specs[i : i + size],
                 self.validate_every,
             )
@@ -71,6 +76,7 @@ def pack_probes(
     specs: Sequence[ProbeSpec],
     sizes: Sizes,
     platform: str,
+    num_devices: int,
     config: SolverConfig,
     device_bytes: int = 2**62,
     divisor: int = 1,
@@ -82,17 +88,14 @@ def pack_probes(
     """
     lockstep = platform != "cpu"  # where one must be validated, all are
     buckets: dict[tuple[int, int], list[ProbeSpec]] = {}
-    widest = max((len(spec.tags) for spec in specs), default=0)
+    n_tags_of = _tag_sizes(specs)
     for spec in specs:
-        shape = (
-            min(padded_tags(len(spec.tags)), widest),
-            padded_clips(len(spec.support), lockstep),
-        )
+        shape = (n_tags_of[len(spec.tags)], _padded_clips(len(spec.support), lockstep))
         buckets.setdefault(shape, []).append(spec)
     packed = []
     for (n_tags, n_clips), bucket in sorted(buckets.items(), key=lambda item: np.prod(item[0])):
         bucket.sort(key=lambda spec: len(spec.support))
-        rare = lockstep or config.hidden or n_clips > _LONG_EPOCH or config.validation != "valid"
+        rare = lockstep or config.hidden or n_clips > _CPU_CLIPS or config.validation != "valid"
         every = 1 if rare else CPU_EPOCHS
         footprint = memory.adam(sizes, n_tags, n_clips, config, every)
         whole = 256 if lockstep else int(np.clip(_CPU_LABELS // (n_tags * n_clips), 1, _CPU_CHUNK))
@@ -103,29 +106,31 @@ def pack_probes(
         )
         megabytes = (count * footprint.kept + lanes * footprint.busy) / 1e6
         packed.append(Bucket(n_tags, n_clips, tuple(bucket), lanes, count, megabytes, every))
-    return packed
+    # of one size, so that chunks share the program that tests them
+    lanes = min((bucket.lanes for bucket in packed), default=1)
+    longest = max((len(bucket.specs) for bucket in packed), default=1)
+    per_device = min([-(-longest // num_devices), *(bucket.per_device for bucket in packed)])
+    per_device = multiple_of(lanes, per_device)
+    return [bucket._replace(lanes=lanes, per_device=per_device) for bucket in packed]
 
 
-def padded_tags(n_tags: int) -> int:
-    """A multiple of eight; above 64, of a quarter of a power of two: few shapes, little padding."""
-    step = 8
-    while 8 * step < n_tags:
-        step *= 2
-    return multiple_of(step, n_tags)
+def _tag_sizes(specs: Sequence[ProbeSpec]) -> dict[int, int]:
+    """By number of tags, what they are padded to: few sizes, for each is a program. A tag costs as
+    much as it has clips.
+    """
+    clips: dict[int, float] = {}
+    for spec in specs:
+        clips[len(spec.tags)] = clips.get(len(spec.tags), 0.0) + len(spec.support)
+    return padded_sizes(clips, _PROGRAMS, 8)
 
 
-def padded_clips(count: int, lockstep: bool) -> int:
-    """In lockstep a power of four: a small probe pays for the largest beside it. One by one, few
-    shapes.
+def _padded_clips(count: int, lockstep: bool) -> int:
+    """In lockstep a power of four: a small probe pays for the largest beside it. One by one nearly
+    nothing depends on it.
     """
     if not lockstep:
-        return next((size for size in (128, 512) if count <= size), multiple_of(2048, count))
+        return multiple_of(_CPU_CLIPS, count)
     power = 32
     while power < count:
         power *= 4
     return power
-
-
-def multiple_of(step: int, least: int) -> int:
-    """The least multiple of `step` that is not below `least`."""
-    return -(-least // step) * step

@@ -29,14 +29,23 @@ from extract.errors import InputError
 from extract.shell import Terminated, complain, handling
 
 _HEARTBEAT = 30  # s without one: the process is lost
-_INITIALIZE = 300  # s to wait for the other processes
+LONGEST_WAIT = 300  # s to wait for the other processes
 _NO_MEMORY = (
     -1
 )  # said when a device is out of memory; 0: all is well; above: the exit code one leaves with
 
 
+_KNOWN: list[BaseException] = []  # what this process leaves with, where every process knows
+
+
 class OutOfMemory(MemoryError):
     """A device of some process is out of memory, and every process knows."""
+
+
+def _everybody_knows(error: BaseException) -> BaseException:
+    """Note that the others leave too, with this error's exit code."""
+    _KNOWN[:] = [error]
+    return error
 
 
 def leads() -> bool:
@@ -95,8 +104,7 @@ def require_devices_alike() -> None:
             "XLA_FLAGS=--xla_force_host_platform_device_count=COUNT "
             "alike"
         )
-        error.in_step = True  # type: ignore[attr-defined]
-        raise error
+        raise _everybody_knows(error)
 
 
 def require_same(value: Any, what: str) -> None:
@@ -129,7 +137,7 @@ def in_step() -> Iterator[None]:
         yield
     except BaseException as error:
         code = _exit_code(error)
-        error.in_step = True  # type: ignore[attr-defined]
+        _everybody_knows(error)
         raise
     finally:
         _meet(code)
@@ -162,8 +170,7 @@ def _meet(code: int = 0) -> None:
     codes = multihost_utils.process_allgather(np.int32(code))
     if code <= 0 < codes.max():
         leave = SystemExit(int(codes.max()))
-        leave.in_step = True  # type: ignore[attr-defined]
-        raise leave
+        raise _everybody_knows(leave)
     if codes.max() <= 0 and codes.min() == _NO_MEMORY:
         raise OutOfMemory
 
@@ -179,18 +186,18 @@ def joined(coordinator: str, num_processes: int, process_id: int, detect: bool) 
         yield
         return
     if not detect and not re.fullmatch(r".+:\d+", coordinator):
-        raise InputError(f"--coordinator={coordinator}: write it as HOST:PORT")
+        raise InputError(f"`coordinator={coordinator}`: write it as HOST:PORT")
     # SIGTERM is ours to handle
     jax.config.update("jax_enable_preemption_service", False)
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
-    where = "--distributed" if detect else f"--coordinator={coordinator}"
+    where = "`distributed`" if detect else f"`coordinator={coordinator}`"
     known: dict[str, Any] = {
         "coordinator_address": coordinator,
         "num_processes": num_processes,
         "process_id": process_id,
         "cluster_detection_method": "deactivate",
     }
-    waiting = threading.Timer(_INITIALIZE, _give_up, [where])
+    waiting = threading.Timer(LONGEST_WAIT, _give_up, [where])
     waiting.start()
     try:
         if not detect:
@@ -199,7 +206,7 @@ def joined(coordinator: str, num_processes: int, process_id: int, detect: bool) 
         with handling(dict.fromkeys((signal.SIGINT, signal.SIGTERM), signal.SIG_DFL)):
             jax.distributed.initialize(
                 **({} if detect else known),
-                initialization_timeout=2 * _INITIALIZE,
+                initialization_timeout=2 * LONGEST_WAIT,
                 heartbeat_timeout_seconds=_HEARTBEAT,
             )
     except (ValueError, RuntimeError) as error:
@@ -209,8 +216,8 @@ def joined(coordinator: str, num_processes: int, process_id: int, detect: bool) 
     try:
         yield
     except BaseException as error:
-        if not hasattr(
-            error, "in_step"
+        if (
+            error not in _KNOWN
         ):  # JAX's way out waits for the others, who wait for us: leave before it
             atexit.register(os._exit, _exit_code(error))
         raise
@@ -219,9 +226,8 @@ def joined(coordinator: str, num_processes: int, process_id: int, detect: bool) 
 def _give_up(where: str) -> None:
     """Before JAX does, which would crash."""
     complain(
-        f"{where}: the other processes have not come within {_INITIALIZE} s; look for their "
-        f"errors, and start all "
-        "anew"
+        f"{where}: the other processes have not come within {LONGEST_WAIT} s; look for their "
+        "errors, and start all anew"
     )
     os._exit(2)
 
@@ -243,9 +249,8 @@ def _require_port(coordinator: str, ours: bool) -> None:
         except (OSError, OverflowError) as error:
             if ours or isinstance(error, OverflowError):
                 raise InputError(
-                    f"--coordinator={coordinator}: {error}; the first process listens there, on a "
-                    f"free "
-                    "port"
+                    f"`coordinator={coordinator}`: {error}; the first process listens there, on a "
+                    "free port"
                 ) from None
         time.sleep(0.2)
 

@@ -1,4 +1,4 @@
-"""Testing many heads: metrics, weight norms and, if wanted, the heads themselves."""
+"""Testing heads: the one program that all of a sweep's probes are judged by."""
 
 from collections.abc import Callable
 from functools import partial
@@ -6,19 +6,18 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
-from jax import Array, lax
+from jax import lax
 from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
 from fsprobe.batch.spec import Wanted
-from fsprobe.heads.data import Data, Labelled, Task
-from fsprobe.heads.evaluate import TagMetrics, evaluate_head
+from fsprobe.heads.data import Data, Task
+from fsprobe.heads.evaluate import TagMetrics, evaluate_task
 from fsprobe.heads.head import Head
 
 
 class Tested(NamedTuple):
-    """One probe. weight_norms: `[dim]`, or None. head: or None."""
+    """One probe, or many with leading axes. weight_norms: `[dim]`, or None. head: or None."""
 
     metrics: TagMetrics
     weight_norms: Any
@@ -28,28 +27,10 @@ class Tested(NamedTuple):
         """Of many, as NumPy arrays, the probe at an index of their leading axes, without padding
         of its tags.
         """
-        metrics = TagMetrics(*(np.asarray(part)[place][:n_way] for part in self.metrics))
-        norms = None if self.weight_norms is None else np.asarray(self.weight_norms)[place]
+        metrics = TagMetrics(*(part[place][:n_way] for part in self.metrics))
+        norms = None if self.weight_norms is None else self.weight_norms[place]
         head = None if self.head is None else Head(*(leaf[place][:n_way] for leaf in self.head))
         return Tested(metrics, norms, head)
-
-
-def test_head(
-    head: Any, support: Labelled, real: Array, test: Labelled, tag_mask: Array, wanted: Wanted
-) -> Tested:
-    """One head; arguments as of `evaluate_head`."""
-    metrics = evaluate_head(head, support, real, test, tag_mask, wanted.tagged)
-    norms = None
-    if wanted.norms:
-        norms = jnp.sum(jnp.abs(head.kernel) * tag_mask[:, None], axis=0)
-    return Tested(metrics, norms, head if wanted.heads else None)
-
-
-def test_task(head: Any, task: Task, data: Data, wanted: Wanted) -> Tested:
-    """One probe of few clips."""
-    support = task.labelled_support(data.train)
-    test = data.test.of_tags(task.tags)
-    return test_head(head, support, task.clip_mask, test, task.tag_mask, wanted)
 
 
 def over_devices(
@@ -72,19 +53,17 @@ def over_devices(
     )(mapped, shared)
 
 
-@partial(jax.jit, static_argnames=("head_of", "mesh", "lanes", "wanted"))
+@partial(jax.jit, static_argnames=("mesh", "lanes", "wanted"))
 def test_tasks(
-    states: Any,
-    tasks: Task,
-    data: Data,
-    head_of: Callable[[Any], Any],
-    mesh: Mesh,
-    lanes: int,
-    wanted: Wanted,
+    heads: Any, tasks: Task, data: Data, mesh: Mesh, lanes: int, wanted: Wanted
 ) -> Tested:
-    """Tasks `[probe, …]`, whose heads are head_of(state) for states `[probe, …]`."""
+    """Heads `[probe, …]` of tasks `[probe, …]`. Those of no tags cost nothing."""
 
-    def one(state: Any, task: Task, data: Data) -> Tested:
-        return test_task(head_of(state), task, data, wanted)
+    def one(head: Any, task: Task, data: Data) -> Tested:
+        norms = None
+        if wanted.norms:
+            norms = jnp.sum(jnp.abs(head.kernel) * task.tag_mask[:, None], axis=0)
+        metrics = evaluate_task(head, task, data, wanted.tagged)
+        return Tested(metrics, norms, head if wanted.heads else None)
 
-    return over_devices(one, mesh, lanes, (states, tasks), (data,))
+    return over_devices(one, mesh, lanes, (heads, tasks), (data,))

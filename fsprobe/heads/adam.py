@@ -1,7 +1,7 @@
 """The paper's way to fit a probe: Adam, coupled L2, early stopping on the validation loss."""
 
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 import jax
@@ -17,6 +17,7 @@ from fsprobe.heads.neural import Params, logits, probe_module, to_head
 from fsprobe.heads.solver import Solver, Steps
 
 _INIT, _ORDER, _DROPOUT = 0, 1, 2  # what a key is for
+_SORTED = (128, 512)  # clips, if there are no more
 
 
 class AdamState(NamedTuple):
@@ -46,12 +47,20 @@ def coupled_adam(
 def shuffled(key: Array, items: Array, count: Array) -> Array:
     """`[clip]` with its first `count` entries in random order and the rest behind them.
 
-    A clip's sorting key depends on its position and the key alone, so padding changes no order.
+    A clip's sorting key depends on its position and the key alone, so padding changes no order; no
+    more than padding asks for is sorted.
     """
-    position = jnp.arange(items.shape[0])
-    # partitionable threefry: the i-th draw does not depend on how many are drawn
-    draws = jnp.where(position < count, jax.random.uniform(key, items.shape), jnp.inf)
-    return lax.sort((draws, items), num_keys=1)[1]
+
+    def of(size: int) -> Array:
+        position = jnp.arange(size)
+        # partitionable threefry: the i-th draw does not depend on how many are drawn
+        draws = jnp.where(position < count, jax.random.uniform(key, (size,)), jnp.inf)
+        order = lax.sort((draws, items[:size]), num_keys=1)[1]
+        return jnp.concatenate([order, items[size:]])
+
+    sizes = [*(size for size in _SORTED if size < items.shape[0]), items.shape[0]]
+    smallest = sum((count > size).astype(jnp.int32) for size in sizes[:-1])
+    return lax.switch(smallest, [partial(of, size) for size in sizes])
 
 
 @dataclass(frozen=True, eq=False)

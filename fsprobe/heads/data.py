@@ -34,6 +34,13 @@ class Labelled(NamedTuple):
         return Labelled(self.features, self.positive[:, tags], negative)
 
 
+class Labels(NamedTuple):
+    """The labels of `Labelled` alone."""
+
+    positive: Array
+    negative: Array | None
+
+
 class Data(NamedTuple):
     """What all probes of one embedding share."""
 
@@ -69,11 +76,15 @@ class Task(NamedTuple):
 
     def labelled_support(self, train: Labelled) -> Labelled:
         """The support clips, `[clip, dim]`, with the labels of the task's tags, `[clip, tag]`."""
-        negative = train.negative
-        if negative is not None:
-            negative = negative[self.support][:, self.tags]
-        positive = train.positive[self.support][:, self.tags]
-        return Labelled(train.features[self.support], positive, negative)
+        return Labelled(train.features[self.support], *self.labels(train))
+
+    def labels(self, train: Labelled) -> Labels:
+        """Of the support clips and the task's tags, `[clip, tag]`."""
+        parts = (train.positive, train.negative)
+        positive, negative = (
+            None if part is None else part[self.support[:, None], self.tags] for part in parts
+        )
+        return Labels(positive, negative)  # type: ignore[arg-type]
 
 
 def bce(logits: Array, positive: Array, known: Array | None, mask: Array) -> Array:

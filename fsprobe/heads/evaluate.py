@@ -5,11 +5,14 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import Array
+from jax import Array, lax
 from jax.typing import ArrayLike
 
 from fsprobe import metrics
-from fsprobe.heads.data import Labelled
+from fsprobe.heads.data import Data, Labelled, Labels, Task
+
+_TAGS = 16  # scored at a time
+_CLIPS = 128  # of the support, scored at a time
 
 
 class TagMetrics(NamedTuple):
@@ -73,31 +76,68 @@ def label_weights(positive: ArrayLike, negative: ArrayLike | None) -> tuple[np.n
     return positive, negative
 
 
-def evaluate_head(
-    head: Any, support: Labelled, real: Array, test: Labelled, tag_mask: Array, tagged: bool
-) -> TagMetrics:
-    """A probe's head on the test clips. support, test: with the labels of the probe's tags; real:
-    bool `[clip]`, False for padding of the support.
+def evaluate_task(head: Any, task: Task, data: Data, tagged: bool) -> TagMetrics:
+    """A probe's head on the test clips.
 
     tagged: on the clips with at least one of the probe's tags, as the authors' code does; else on
     all. Scores are logits: a sigmoid makes ties.
+
+    Tags and support clips are taken in blocks, as many as are real, so that one program serves
+    probes of every size at the cost of their own.
     """
-    positive, known = _hard(test)
+    n_tags = task.tags.shape[0]
+    size = min(_TAGS, n_tags)
+    counted = None
     if tagged:
-        known &= jnp.any(positive & tag_mask, axis=1)[:, None]
+        counted = jnp.any(_hard(data.test.of_tags(task.tags))[0] & task.tag_mask, axis=1)
+
+    def block(i: Array, metrics: TagMetrics) -> TagMetrics:
+        start = jnp.minimum(i * size, n_tags - size)  # the last block may repeat some of the others
+        tags = lax.dynamic_slice_in_dim(task.tags, start, size)
+        new = _evaluate_tags(head.block(start, size), task._replace(tags=tags), data, counted)
+        return TagMetrics(
+            *(
+                lax.dynamic_update_slice_in_dim(old, part, start, 0)
+                for old, part in zip(metrics, new, strict=True)
+            )
+        )
+
+    nothing = jnp.full(n_tags, jnp.nan), *jnp.zeros((3, n_tags), jnp.int32)
+    begin = TagMetrics(nothing[0], *nothing)
+    return lax.fori_loop(0, (task.n_way + size - 1) // size, block, begin)
+
+
+def _evaluate_tags(head: Any, task: Task, data: Data, counted: Array | None) -> TagMetrics:
+    """All of the task's tags. counted: bool `[clip]`, the test clips that take part."""
+    test = data.test.of_tags(task.tags)
+    positive, known = _hard(test)
+    if counted is not None:
+        known &= counted[:, None]
     scores = head.score(test.features)
     precision, auc = jax.vmap(metrics.both, in_axes=1)(scores, positive, known)
-    of_support, known_support = _hard(support)
-    threshold = jax.vmap(best_threshold, in_axes=1)(
-        head.score(support.features), of_support, known_support & real[:, None]
-    )
-    given = (scores >= threshold) & known
+    given = (scores >= support_thresholds(head, task, data.train)) & known
     positive &= known
     counts = (jnp.sum(part, axis=0) for part in (given & positive, given, positive))
     return TagMetrics(precision, auc, *counts)
 
 
-def _hard(clips: Labelled) -> tuple[Array, Array]:
+def support_thresholds(head: Any, task: Task, train: Labelled) -> Array:
+    """`[tag]`: the scores that give each tag its best F1 on the support set."""
+    count = task.support.shape[0]
+    size = min(_CLIPS, count)
+    positive, known = _hard(task.labels(train))
+
+    def block(i: Array, scores: Array) -> Array:
+        start = jnp.minimum(i * size, count - size)
+        rows = lax.dynamic_slice_in_dim(task.support, start, size)
+        return lax.dynamic_update_slice_in_dim(scores, head.score(train.features[rows]), start, 0)
+
+    blocks = (task.num_support + size - 1) // size
+    scores = lax.fori_loop(0, blocks, block, jnp.zeros(positive.shape))
+    return jax.vmap(best_threshold, in_axes=1)(scores, positive, known & task.clip_mask[:, None])
+
+
+def _hard(clips: Labelled | Labels) -> tuple[Array, Array]:
     """(positive, known), bool `[clip, tag]`: a soft label counts as its likelier one."""
     if clips.negative is None:
         positive = clips.positive > 0
@@ -120,7 +160,8 @@ def best_threshold(scores: Array, positive: Array, known: Array) -> Array:
     following = jnp.append(ranked[1:], -jnp.inf)
     usable = (ranked > following) & (accepted <= jnp.sum(known))
     best = jnp.argmax(jnp.where(usable, f1, -1.0))
-    midway = jnp.where(
-        jnp.isfinite(following[best]), (ranked[best] + following[best]) / 2, -jnp.inf
-    )
+    lowest, highest = ranked[best], following[best]
+    midway = jnp.where(jnp.isfinite(highest), (lowest + highest) / 2, -jnp.inf)
+    # between neighbouring float32 there is nothing
+    midway = jnp.where(jnp.isfinite(highest) & (midway <= highest), lowest, midway)
     return jnp.where(hits[-1] > 0, midway, jnp.inf)

@@ -92,6 +92,7 @@ def fit_tags(
     """As `fit` with the solver lbfgs, and what became of each tag. groups: int `[clip]`: clips of
     one group are in one fold.
     """
+    _require_strength(l2)
     clips, scaling = _standardized(features, standardize)
     labels = _labelled(clips, positive, negative)
     held_out, name = _held_out(validation, scaling, labels)
@@ -117,6 +118,11 @@ def fit_tags(
     kernel, bias, l2s, gap = columns
     head = on_raw_features(Head(kernel, bias), scaling.mean, scaling.deviation)
     return TagFits(head, l2s * scaling.scale**2, gap)
+
+
+def _require_strength(l2: float | str) -> None:
+    if l2 != AUTO and (isinstance(l2, str) or not 0 < l2 < np.inf):
+        raise ValueError(f"l2={l2!r}: use a positive number or {AUTO!r}")
 
 
 class _Scaling(NamedTuple):
@@ -219,6 +225,7 @@ def _fit_any(
     if prior is not None:
         takes = ", ".join(solver.name for solver in SOLVERS.values() if solver.own_strengths)
         raise ValueError(f"prior: the solver {name!r} takes none, {takes} does")
+    _require_strength(l2)
     solver = SOLVERS[name]
     clips, scaling = _standardized(features, standardize)
     if not solver.shifts and standardize == "none":  # what it makes of a shift is its own affair

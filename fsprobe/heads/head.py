@@ -1,6 +1,7 @@
 """A head: a fitted value that gives logits for the features of any clip.
 
-A head is any NamedTuple of arrays with a method `score`; the linear `Head` is the usual one.
+A head is any NamedTuple of arrays with three methods, `score`, `block` and `padded`; the linear
+`Head` is the usual one.
 """
 
 from typing import Any, NamedTuple
@@ -8,7 +9,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import Array
+from jax import Array, lax
 from jax.typing import ArrayLike
 
 
@@ -26,6 +27,15 @@ class Head(NamedTuple):
         kernel = jnp.pad(self.kernel, ((0, spare), (0, 0)))
         return (features @ kernel.T + jnp.pad(self.bias, (0, spare)))[:, :n_tags]
 
+    def block(self, start: Array, size: int) -> "Head":
+        """The head of `size` tags from `start` on."""
+        return Head(*(lax.dynamic_slice_in_dim(leaf, start, size) for leaf in self))
+
+    def padded(self, n_tags: int) -> "Head":
+        """With rows of zeros up to n_tags tags."""
+        spare = n_tags - self.bias.shape[0]
+        return Head(jnp.pad(self.kernel, ((0, spare), (0, 0))), jnp.pad(self.bias, (0, spare)))
+
 
 class HiddenHead(NamedTuple):
     """A head with a hidden layer of rectified units."""
@@ -36,6 +46,14 @@ class HiddenHead(NamedTuple):
     def score(self, features: Array) -> Array:
         """`[clip, dim]` → logits `[clip, tag]`."""
         return self.output.score(jax.nn.relu(self.hidden.score(features)))
+
+    def block(self, start: Array, size: int) -> "HiddenHead":
+        """The head of `size` tags from `start` on."""
+        return HiddenHead(self.hidden, self.output.block(start, size))
+
+    def padded(self, n_tags: int) -> "HiddenHead":
+        """With outputs of zero up to n_tags tags."""
+        return HiddenHead(self.hidden, self.output.padded(n_tags))
 
 
 class StandardizedHead(NamedTuple):
@@ -49,7 +67,16 @@ class StandardizedHead(NamedTuple):
 
     def score(self, features: Array) -> Array:
         """`[clip, dim]` → logits `[clip, tag]`."""
-        return self.head.score((features - self.mean) * self.scale)
+        scores: Array = self.head.score((features - self.mean) * self.scale)
+        return scores
+
+    def block(self, start: Array, size: int) -> "StandardizedHead":
+        """The head of `size` tags from `start` on."""
+        return self._replace(head=self.head.block(start, size))
+
+    def padded(self, n_tags: int) -> "StandardizedHead":
+        """With further tags up to n_tags."""
+        return self._replace(head=self.head.padded(n_tags))
 
 
 def score(head: Any, features: ArrayLike) -> Array:

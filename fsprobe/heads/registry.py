@@ -1,6 +1,7 @@
 """The solvers there are. Add one: a module with a `SOLVER`, and its line here."""
 
-from fsprobe.heads import adam, lc_protonets, logistic, prototypes, ridge
+from fsprobe.heads import adam, logistic
+from fsprobe.heads.baselines import lc_protonets, prototypes, ridge
 from fsprobe.heads.solver import Solver
 
 SOLVERS: dict[str, Solver] = {

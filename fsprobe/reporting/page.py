@@ -1,15 +1,10 @@
-"""The whole report: its sections in order, and its files on disk."""
+"""The whole report: its sections in order."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
-from tqdm import tqdm
-
-from extract.files import atomic_write
-from fsprobe.reporting.blocks import Block, Code, Figure, Heading, Paragraph, to_html, to_markdown
+from fsprobe.pages.blocks import Block, Code, Heading, Paragraph
 from fsprobe.reporting.comparisons import compare_embeddings
 from fsprobe.reporting.formatting import INTERVAL, Style, slug
-from fsprobe.reporting.plot_style import render
 from fsprobe.reporting.sections import (
     data_efficiency,
     full_probes,
@@ -74,24 +69,3 @@ def _one_sweep(sweep: SweepResults, style: Style) -> list[Block]:
         *tags.tag_counts(sweep, style),
         *tags.per_tag(sweep, style),
     ]
-
-
-def write(blocks: Sequence[Block], out: Path) -> None:
-    """Draw every figure, then write all files, each whole or not at all."""
-    drawn: dict[str, tuple[bytes, str]] = {}
-    images: dict[str, tuple[str, int, int]] = {}
-    figures = [block for block in blocks if isinstance(block, Figure)]
-    for block in tqdm(figures, desc="figures", disable=None):
-        figure = block.draw()
-        png, svg = drawn[block.name] = render(figure)
-        width, height = figure.get_size_inches() * 96
-        images[block.name] = (svg, round(width), round(height))
-    page = to_html(blocks, images)
-    text = to_markdown(blocks, "figures/{}.png".format)
-    for name, (png, svg) in drawn.items():
-        for suffix, content in (("png", png), ("svg", svg.encode())):
-            with atomic_write(out / "figures" / f"{name}.{suffix}", binary=True) as file:
-                file.write(content)
-    for name, written in (("report.md", text), ("report.html", page)):
-        with atomic_write(out / name) as file:
-            file.write(written)

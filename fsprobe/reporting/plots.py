@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator
 
 from fsprobe.config import FULL, KShot
-from fsprobe.reporting.plot_style import BLACK, GREY, WIDTH, legend, look, short, style
+from fsprobe.pages.plot_style import BLACK, GREY, WIDTH, legend, look, short, style
 from fsprobe.reporting.statistics import Summary
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from extract.errors import InputError
-from fsprobe.config import FULL, GridConfig
+from fsprobe.config import FULL, GridConfig, from_json
 from fsprobe.features import COMBINED
 from fsprobe.reporting.sweep_results import SweepResults
 from fsprobe.study import results
@@ -26,6 +26,8 @@ from fsprobe.study.tables import (
     TagRow,
     read_rows,
 )
+
+_GRID = ("n_way", "k_shot", "num_seeds", "seed", "tags", "on_scarce")  # what a report needs
 
 
 def read_sweep(path: str | Path, label: str) -> SweepResults:
@@ -94,14 +96,9 @@ def _grid(path: Path, run: Mapping[str, Any]) -> GridConfig:
         if not all(k_shot == FULL or isinstance(k_shot, int) for k_shot in grid["k_shot"]):
             raise TypeError(f"k_shot must be integers or {FULL!r}")
         dict(configuration["stores"])
-        return GridConfig(
-            n_way=tuple(map(int, grid["n_way"])),
-            k_shot=tuple(grid["k_shot"]),
-            num_seeds=int(grid["num_seeds"]),
-            seed=int(grid["seed"]),
-            tags=str(grid["tags"]),
-            on_scarce=str(grid["on_scarce"]),
-        )
+        if missing := [name for name in _GRID if name not in grid]:
+            raise KeyError(missing[0])
+        return from_json(GridConfig, grid)
     except KeyError as error:
         raise InputError(
             f"{where}: {error.args[0]!r} is missing; is it of fsprobe.sweep?"

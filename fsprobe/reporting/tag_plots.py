@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from fsprobe.reporting.plot_style import (
+from fsprobe.pages.plot_style import (
     BLACK,
     GREY,
     OKABE_ITO,

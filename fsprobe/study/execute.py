@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from extract.errors import InputError
 from extract.manifest import Manifest, read_manifest
-from extract.shell import signals_deferred
+from extract.shell import as_flags, signals_deferred
 from extract.store import Store
 from fsprobe import features
 from fsprobe.batch import dispatch, memory, processes
@@ -32,7 +32,9 @@ from fsprobe.study.results import RUN, SOLVER, FinishedProbe, Planned, read_prob
 from fsprobe.study.shared_results import Follower, open_together
 from fsprobe.study.tables import ProbeKey, ProbeRow, SolverRow, read_rows
 
-OUT_OF_TIME = 75  # exit code of --timeout_minutes: EX_TEMPFAIL of sysexits.h, "try again later"
+OUT_OF_TIME = (
+    75  # exit code where timeout_minutes are over: EX_TEMPFAIL of sysexits.h, "try again later"
+)
 _BAR = "{desc}: {percentage:3.0f}%|{bar}| {n:.0f}/{total} probes [{elapsed}<{remaining}]"
 
 
@@ -246,7 +248,7 @@ def _note_gaps(drawn: grid.Grid) -> None:
         tag, fewest = min(drawn.scarce, key=lambda pair: pair[1])
         supports = len(drawn.episodes) * max(drawn.config.n_way)
         _note(
-            f"--on_scarce=fewer: {len(drawn.scarce)} of {supports} supports have fewer than K = "
+            f"`on_scarce=fewer`: {len(drawn.scarce)} of {supports} supports have fewer than K = "
             f"{drawn.max_shot} clips; the smallest is of {tag!r}, with {fewest}"
         )
     if drawn.unscored:
@@ -263,16 +265,16 @@ def _note_failures(rows: list[ProbeRow], config: SweepConfig) -> None:
     if diverged := sum(row.best_epoch == 0 and row.epochs > 0 for row in rows):
         _note(
             f"{diverged} probes never had a finite validation loss: their metrics are empty; lower "
-            "--learning_rate"
+            "`learning_rate`"
         )
     solved = read_rows(Path(config.out) / SOLVER, SolverRow)
     if open_ended := sum(not row.converged for row in solved):
         _note(
             f"{open_ended} of {len(solved)} probes did not converge (column `converged` of "
-            f"{SOLVER}): a stronger --l2, or --standardize=train, helps"
+            f"{SOLVER}): a stronger `l2`, or `standardize=train`, helps"
         )
 
 
 def _note(text: str) -> None:
     if processes.leads():
-        tqdm.write(f"fsprobe.sweep: {text}", file=sys.stderr)
+        tqdm.write(f"fsprobe.sweep: {as_flags(text)}", file=sys.stderr)

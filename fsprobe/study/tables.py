@@ -115,7 +115,7 @@ class TagCountRow(NamedTuple):
 
 
 class PairRow(NamedTuple):
-    """A row of cooccurrence.csv: clips with a split that carry both tags (`grid.pair_rows`)."""
+    """A row of cooccurrence.csv: clips with a split that carry both tags (`records.pair_rows`)."""
 
     tag_a: str
     tag_b: str

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from fsprobe.heads.head import Data
+from fsprobe.heads.data import Data, Labelled
 from fsprobe.study.episodes import Episode, draw_episode
 
 CLIPS = {"train": 15_247, "valid": 1_529, "test": 4_332}
@@ -184,7 +184,7 @@ def data(dim: int) -> Data:
     for split, count in CLIPS.items():
         marks = labels(split)
         noise = rng.standard_normal((count, dim), dtype=np.float32)
-        parts += [noise + marks.astype(np.float32) @ directions, marks]
+        parts.append(Labelled(noise + marks.astype(np.float32) @ directions, marks))
     return Data(*parts)
 
 

@@ -7,7 +7,8 @@ on one machine.
 
 Random weights and synthetic audio of 29.1 s at the model's rate; decoding is left out on both
 sides. JAX runs the batches of windows that `extract.run` makes, of as many clips as fill them; a
-package takes clip by clip. Each backend of each model has a process of its own, warmed up first
+package takes clip by clip. musicnn has its real weights, and stands beside two things: the
+package's extractor as users run it, and its graph kept in one session. Each backend of each model has a process of its own, warmed up first
 (what the first clips take more is listed as compilation); the fastest of two repeats counts, on
 both sides.
 
@@ -22,6 +23,7 @@ import platform
 import resource
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -32,6 +34,8 @@ from absl import flags
 from extract.embeddings import Embedding
 from extract.shell import run
 from tests.benchmarks import machine
+from tests.parity import musicnn_package
+from tests.support.musicnn_wheel import wheel
 
 MODELS = {
     "vggish": ("vggish", {}),
@@ -39,8 +43,11 @@ MODELS = {
     "torchopenl3": ("openl3", {"variant": "torchopenl3"}),
     "passt": ("passt", {}),
     "passt-scene": ("passt", {"mode": "scene"}),
+    "passt-bfloat16": ("passt", {"precision": "bfloat16"}),
 }
 TARGETS = {"vggish": 1.5, "openl3": 2.0, "torchopenl3": 2.0, "passt": 5.0}
+MUSICNN = ("MSD_musicnn", "MSD_vgg")
+USED, GRAPH = 4.0, 2.0  # targets beside musicnn's extractor, and beside its graph in one session
 FLAGS = flags.FLAGS
 
 
@@ -49,12 +56,18 @@ def measure(model: str, backend: str, seconds: float, repeats: int) -> dict[str,
     per clip and FLOP/s at most, NaN where nothing counts them.
     """
     from extract.embeddings import build
-    from extract.pipeline.batches import Batcher
 
     name, options = MODELS[model]
-    embedding = build(name, backend=backend, random_weights=0, **options)
-    rng = np.random.default_rng(0)
-    audio = rng.uniform(-0.5, 0.5, round(seconds * embedding.sample_rate)).astype(np.float32)
+    if backend == "package":
+        options = {key: value for key, value in options.items() if key != "precision"}
+    return timed(build(name, backend=backend, random_weights=0, **options), seconds, repeats)
+
+
+def timed(embedding: Embedding, seconds: float, repeats: int) -> dict[str, float]:
+    """What `measure` says, of an embedding."""
+    from extract.pipeline.batches import Batcher
+
+    audio = clip_of(embedding.sample_rate, seconds)
     batcher = Batcher(embedding, embedding.batch_size) if embedding.windows else None
     clips = filling(len(embedding.windows(audio)), embedding.batch_size) if embedding.windows else 1
 
@@ -81,6 +94,64 @@ def measure(model: str, backend: str, seconds: float, repeats: int) -> dict[str,
         "flop": flops[0],
         "most": flops[1],
     }
+
+
+def measure_musicnn(model: str, seconds: float, repeats: int) -> dict[str, float]:
+    """As `measure`, of a musicnn model, front end included as in `extract.run`."""
+    from extract.embeddings import build
+
+    embedding = build("musicnn", model=model, weights=str(wheel()), tail="drop")
+    return timed(embedding, seconds, repeats)
+
+
+def measure_package(model: str, seconds: float, repeats: int) -> dict[str, float]:
+    """Seconds per clip of the package's graph kept in one session (windows one by one, its front
+    end left out), and of its extractor as users run it, which builds the graph, restores the
+    weights and computes the front end for each file. The extractor's code is its own; what the
+    package does not do on today's NumPy is none of its work.
+    """
+    import soundfile
+
+    with tempfile.TemporaryDirectory() as folder:
+        scratch = Path(folder)
+        package = musicnn_package.unpacked(wheel(), scratch)
+        audio = clip_of(16000, seconds)
+        soundfile.write(scratch / "clip.wav", audio, 16000)
+        mel = musicnn_package.log_mel(audio)
+        np.save(scratch / "windows.npy", mel[: len(mel) // 187 * 187].reshape(-1, 187, 96))
+        graph = [sys.executable, str(musicnn_package.SCRIPT), str(package), model]
+        graph += [
+            str(scratch / "windows.npy"),
+            str(scratch / "out.npz"),
+            f"--repeats={repeats + 1}",
+        ]
+        extractor = (
+            "import sys, time; sys.path.insert(0, sys.argv[1]); "
+            "from musicnn.extractor import extractor; times = []\n"
+            f"for _ in range({repeats + 1}):\n"
+            f"    start = time.perf_counter(); extractor(sys.argv[2], model={model!r})\n"
+            "    times.append(time.perf_counter() - start)\n"
+            "print(min(times[1:]))"
+        )
+        used = [sys.executable, "-c", extractor, str(package), str(scratch / "clip.wav")]
+        found = {}
+        for name, command in (("graph", graph), ("used", used)):
+            done = subprocess.run(
+                command,
+                capture_output=True,
+                text=True,
+                env=os.environ | musicnn_package.LEGACY,
+            )
+            if done.returncode:
+                raise RuntimeError(done.stderr[-2000:])
+            found[name] = float(done.stdout.split()[-1])
+        return found
+
+
+def clip_of(rate: int, seconds: float) -> np.ndarray:
+    """Noise, float32 `[sample]`."""
+    samples = np.random.default_rng(0).uniform(-0.5, 0.5, round(seconds * rate))
+    return samples.astype(np.float32)
 
 
 def flops_per_clip(embedding: Embedding, audio: np.ndarray) -> float:
@@ -119,11 +190,11 @@ def filling(windows: int, batch_size: int) -> int:
     return next((clips for clips in range(1, 8) if share(clips) > 0.97), 8)
 
 
-def apart(model: str, backend: str, seconds: float, repeats: int) -> dict[str, float]:
-    """The same in a process of its own."""
+def apart(function: str, *args: Any) -> dict[str, float]:
+    """`measure(*args)` or `measure_musicnn(*args)` in a process of its own."""
     code = (
-        f"from tests.benchmarks.extractors import measure; import json; "
-        f"print(json.dumps(measure({model!r}, {backend!r}, {seconds}, {repeats})))"
+        f"from tests.benchmarks import extractors; import json; "
+        f"print(json.dumps(extractors.{function}(*{args!r})))"
     )
     done = subprocess.run(
         [sys.executable, "-c", code],
@@ -147,26 +218,49 @@ def main() -> None:
         f"JAX {jax.__version__} on {jax.devices()[0].device_kind}, clips of {seconds} s, best of "
         f"{repeats}"
     )
-    print(
-        "model        JAX s/clip  package s/clip  ratio  target  JAX compile s  JAX peak GB  "
-        "package peak GB  "
-        "GFLOP/clip  GFLOP/s  peak GFLOP/s  share"
-    )
-    for model in FLAGS.model or MODELS:
-        ours, theirs = (apart(model, backend, seconds, repeats) for backend in ("jax", "package"))
+    chosen = FLAGS.model or [*MODELS, *MUSICNN]
+    if any(model in MODELS for model in chosen):
+        print(
+            "model          JAX s/clip  package s/clip  ratio  target  JAX compile s  JAX peak GB  "
+            "package peak GB  GFLOP/clip  GFLOP/s  peak GFLOP/s  share"
+        )
+    for model in (model for model in chosen if model in MODELS):
+        ours, theirs = (
+            apart("measure", model, backend, seconds, repeats) for backend in ("jax", "package")
+        )
         target = f"{TARGETS[model]:.1f}" if model in TARGETS else "-"
         print(
-            f"{model:<12} {ours['clip']:10.2f}  {theirs['clip']:14.2f}  "
+            f"{model:<14} {ours['clip']:10.2f}  {theirs['clip']:14.2f}  "
             f"{theirs['clip'] / ours['clip']:5.2f}  "
             f"{target:>6}  {ours['first']:13.1f}  {ours['peak']:11.2f}  {theirs['peak']:15.2f}  "
-            f"{ours['flop'] / 1e9:10.1f}  {ours['flop'] / ours['clip'] / 1e9:7.0f}  "
-            f"{ours['most'] / 1e9:12.0f}  "
-            f"{ours['flop'] / ours['clip'] / ours['most']:5.0%}",
+            f"{_flops(ours)}",
+            flush=True,
+        )
+    if any(model in MUSICNN for model in chosen):
+        print(
+            "model        JAX s/clip  extractor s/clip  ratio  target  graph s/clip  ratio  target  "
+            "JAX compile s  JAX peak GB  GFLOP/clip  GFLOP/s  peak GFLOP/s  share"
+        )
+    for model in (model for model in chosen if model in MUSICNN):
+        ours = apart("measure_musicnn", model, seconds, repeats)
+        theirs = measure_package(model, seconds, repeats)
+        print(
+            f"{model:<12} {ours['clip']:10.3f}  {theirs['used']:16.3f}  "
+            f"{theirs['used'] / ours['clip']:5.2f}  {USED:6.1f}  {theirs['graph']:12.3f}  "
+            f"{theirs['graph'] / ours['clip']:5.2f}  {GRAPH:6.1f}  {ours['first']:13.1f}  "
+            f"{ours['peak']:11.2f}  {_flops(ours)}",
             flush=True,
         )
 
 
+def _flops(ours: dict[str, float]) -> str:
+    return (
+        f"{ours['flop'] / 1e9:10.1f}  {ours['flop'] / ours['clip'] / 1e9:7.0f}  "
+        f"{ours['most'] / 1e9:12.0f}  {ours['flop'] / ours['clip'] / ours['most']:5.0%}"
+    )
+
+
 if __name__ == "__main__":
     flags.DEFINE_bool("quick", False, "Clips of 3 s, once each.")
-    flags.DEFINE_multi_enum("model", None, list(MODELS), "Only these.")
+    flags.DEFINE_multi_enum("model", None, [*MODELS, *MUSICNN], "Only these.")
     run(main)

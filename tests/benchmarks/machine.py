@@ -8,7 +8,9 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
+import jax
 import numpy as np
 
 
@@ -65,6 +67,19 @@ def run(command: list[str], **environment: str) -> tuple[float, int]:
     )
     taken, kib = done.stdout.split()
     return float(taken), 1024 * int(kib)
+
+
+class Programs:
+    """Counts the programs that XLA compiles and that take longer than a tenth of a second: those
+    that a newcomer waits for.
+    """
+
+    def __init__(self) -> None:
+        self.count = 0
+        jax.monitoring.register_event_duration_secs_listener(self._listen)
+
+    def _listen(self, event: str, seconds: float, **_: Any) -> None:
+        self.count += event.endswith("backend_compile_duration") and seconds > 0.1
 
 
 def describe() -> str:

@@ -11,9 +11,9 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from fsprobe.batch.lanes import ProbeSpec
+from fsprobe.batch.spec import ProbeSpec
 from fsprobe.config import SolverConfig
-from fsprobe.heads.head import Data
+from fsprobe.heads.data import Data
 
 
 class Tensors:
@@ -21,7 +21,9 @@ class Tensors:
 
     def __init__(self, data: Data) -> None:
         self.train, self.train_labels, self.valid, self.valid_labels = (
-            torch.from_numpy(np.ascontiguousarray(part, np.float32)) for part in data[:4]
+            torch.from_numpy(np.ascontiguousarray(array, np.float32))
+            for part in (data.train, data.valid)
+            for array in (part.features, part.positive)
         )
 
 
@@ -106,7 +108,8 @@ def sklearn_fit(specs: Sequence[ProbeSpec], data: Data, path: Sequence[float]) -
 
     losses = []
     for spec in specs:
-        x, y = data.train[spec.support], data.train_labels[spec.support][:, spec.tags]
+        x = data.train.features[spec.support]
+        y = data.train.positive[spec.support][:, spec.tags]
         scale = float(np.mean(np.sum((x - x.mean(axis=0)) ** 2, axis=1)))
         cores = len(os.sched_getaffinity(0)) if len(x) >= 100 else 1
         least = float("inf")
@@ -114,10 +117,14 @@ def sklearn_fit(specs: Sequence[ProbeSpec], data: Data, path: Sequence[float]) -
             model = LogisticRegression(C=1 / (len(x) * strength * scale), max_iter=1000)
             fitted = OneVsRestClassifier(model, n_jobs=cores).fit(x, y)
             logits = np.stack(
-                [data.valid @ one.coef_[0] + one.intercept_[0] for one in fitted.estimators_], 1
+                [
+                    data.valid.features @ one.coef_[0] + one.intercept_[0]
+                    for one in fitted.estimators_
+                ],
+                1,
             )
             loss = np.logaddexp(
-                0, np.where(data.valid_labels[:, spec.tags], -logits, logits)
+                0, np.where(data.valid.positive[:, spec.tags], -logits, logits)
             ).mean()
             least = min(least, float(loss))
         losses.append(least)

@@ -21,15 +21,16 @@ import numpy as np
 from jax import Array, lax
 
 from extract.shell import run
-from fsprobe.heads import adam as solvers
-from fsprobe.heads import head as probe
-from fsprobe.sweep import config_from_flags, sweep
+from fsprobe import shell
+from fsprobe.heads import adam, neural
+from fsprobe.study.execute import sweep
+from fsprobe.sweep import config_from_flags
 
 SIGNIFICANDS = {"float32": 23, "tensorfloat32": 10, "bfloat16": 7}
 
 
 def rounded(plain: Callable[..., Array], bits: int) -> Callable[..., Array]:
-    """`fsprobe.heads.head.logits` with operands of so many bits; derivatives pass the rounding
+    """`fsprobe.heads.neural.logits` with operands of so many bits; derivatives pass the rounding
     by.
     """
 
@@ -42,12 +43,13 @@ def rounded(plain: Callable[..., Array], bits: int) -> Callable[..., Array]:
 
 
 def main() -> int:
-    config, plain = config_from_flags(), probe.logits
+    config, plain = config_from_flags(), neural.logits
     means: dict[str, dict[str, Any]] = {}
     for name, bits in SIGNIFICANDS.items():
-        probe.logits = solvers.logits = rounded(plain, bits)  # type: ignore[assignment, attr-defined]
+        adam.logits = rounded(plain, bits)  # type: ignore[attr-defined]
         jax.clear_caches()
-        rows = sweep(replace(config, out=f"{config.out}/{name}"))
+        with shell.computing():
+            rows = sweep(replace(config, out=f"{config.out}/{name}"))
         means[name] = {
             embedding: [row.mAP for row in rows if row.embedding == embedding]
             for embedding in config.embeddings

@@ -88,6 +88,15 @@ def test_magnatagatune_rows(tmp_path):
     assert magnatagatune.read_annotations(zipped) == manifest
 
 
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_magnatagatune_as_a_spreadsheet_saves_it(tmp_path, delimiter, encoding):
+    expected = magnatagatune.read_annotations(annotations(tmp_path / "a.csv"))
+    text = (tmp_path / "a.csv").read_text().replace("\t", delimiter)
+    (tmp_path / "b.csv").write_text(text, encoding=encoding)
+    assert magnatagatune.read_annotations(tmp_path / "b.csv") == expected
+
+
 def test_magnatagatune_splits(tmp_path, monkeypatch):
     manifest = magnatagatune.read_annotations(annotations(tmp_path / "a.csv"))
     clean, everything = (magnatagatune.select(manifest, split) for split in magnatagatune.SPLITS)

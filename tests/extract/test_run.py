@@ -1,6 +1,7 @@
 """The extraction run, end to end: real files, real worker processes, real kills."""
 
 import csv
+import multiprocessing
 import os
 import random
 import signal
@@ -250,28 +251,44 @@ def test_a_worker_that_dies_costs_its_clip_only(
     assert set(reasons) == long | {"c004", "c013"}
 
 
+def hangs_on_long_clips(samples: np.ndarray) -> np.ndarray:
+    if len(samples) > 7000:
+        time.sleep(600)
+    return samples[:30].reshape(-1, 3)
+
+
+def test_a_stuck_decoder_costs_its_clip_only(corpus: tuple[Path, Manifest], tmp_path: Path) -> None:
+    root, manifest = corpus
+    readable = [root / p for p in manifest.paths if not p.startswith(("c004", "c013"))]
+    by_length = sorted(readable, key=lambda path: len(soundfile.read(path)[0]))
+    tasks = [workers.Task(path) for path in (by_length[-1], *by_length[:3])]
+    job = workers.Job(8000, tmp_path, hangs_on_long_clips)
+    stuck, *others = workers.outcomes(tasks, job, 2, limit=6.0)
+    assert stuck.array is None and stuck.reason == "decoding took longer than 6 s"
+    assert all(result.array is not None for result in others)
+
+
 @pytest.mark.parametrize("deaths", [2, 3])
 def test_a_worker_killed_while_it_starts(
-    corpus: tuple[Path, Manifest], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, deaths: int
+    corpus: tuple[Path, Manifest], tmp_path: Path, deaths: int
 ) -> None:
-    start, started = workers._start, []
+    killed: set[int | None] = set()
 
-    def killed(job: workers.Job) -> workers._Worker:
-        worker = start(job)
-        started.append(worker)
-        if len(started) <= deaths:
-            worker.process.kill()
-        return worker
+    def kill_the_first() -> None:
+        """Runs right after a worker was started, long before it is ready."""
+        for child in multiprocessing.active_children():
+            if child.pid not in killed and len(killed) < deaths:
+                killed.add(child.pid)
+                child.kill()
 
-    monkeypatch.setattr(workers, "_start", killed)
-    stream = workers.outcomes(
-        [workers.Task(corpus[0] / "c000.wav")], workers.Job(8000, tmp_path), 1
-    )
+    tasks, job = [workers.Task(corpus[0] / "c000.wav")], workers.Job(8000, tmp_path)
+    stream = workers.outcomes(tasks, job, 1, kill_the_first)
     if deaths < 3:
         assert [type(result.array) for result in stream] == [np.ndarray]
     else:
         with pytest.raises(InputError, match=r"do not start \(signal 9, Killed\)"):
             list(stream)
+    assert len(killed) == deaths
 
 
 def has_a_bug(samples: np.ndarray) -> np.ndarray:
@@ -578,6 +595,7 @@ def wait_until_under_way(process: subprocess.Popen[str], store: Path) -> None:
     raise AssertionError(process.communicate())
 
 
+@pytest.mark.slow  # faster: an interrupted run resumes to the same bytes; workers of a killed run
 def test_killed_at_random_moments(
     corpus: tuple[Path, Manifest], undisturbed: Path, tmp_path: Path
 ) -> None:
@@ -677,7 +695,7 @@ def test_the_command(corpus: tuple[Path, Manifest], tmp_path: Path) -> None:
     assert "failures.csv" in done.stderr
     for more, named in (
         (["--passt_hop=0.1"], "--passt_hop is no option of --embedding=logmel"),
-        (["--embedding=musicnn"], "unknown embedding 'musicnn'"),
+        (["--embedding=nobody"], "unknown embedding 'nobody'"),
         (["--store="], "--store"),
         (["--shard_index=3"], "--shard_index=3"),
         (["stray"], "stray"),
@@ -694,7 +712,7 @@ def test_the_command(corpus: tuple[Path, Manifest], tmp_path: Path) -> None:
 
 def test_help_names_the_models_defaults() -> None:
     from extract.embeddings import openl3, passt
-    from extract.embeddings._pretrained import Source
+    from extract.embeddings.pretrained import Source
 
     shown = subprocess.run(
         [sys.executable, "-m", "extract.run", "--help"], capture_output=True, text=True, cwd=REPO

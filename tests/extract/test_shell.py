@@ -1,5 +1,6 @@
 """extract.shell: the work is done whatever the shell is like, or one short line says why not."""
 
+import contextlib
 import os
 import pwd
 import subprocess
@@ -164,6 +165,7 @@ runpy.run_module(sys.argv.pop(1), run_name="__main__", alter_sys=True)
 """
 
 
+@pytest.mark.slow
 def test_no_home_and_no_passwd_entry(tmp_path):
     tiny.write_data(tmp_path)
     env = {key: value for key, value in os.environ.items() if key.startswith("JAX")}
@@ -206,3 +208,71 @@ def test_the_cache_folder_needs_a_home(tmp_path, monkeypatch):
     assert cache_folder() == tmp_path / ".cache" / "fsprobe"
     monkeypatch.delenv("HOME")
     assert cache_folder() is None
+
+
+# --- folders that cannot be written to
+
+
+def mount(*args):
+    if subprocess.run(["mount", *map(str, args)], capture_output=True).returncode:
+        pytest.skip("may not mount here")
+
+
+@pytest.fixture
+def full_folder(tmp_path):
+    """A folder on a disk that has no byte left."""
+    folder = tmp_path / "full"
+    folder.mkdir()
+    mount("-t", "tmpfs", "-o", "size=8k", "tmpfs", folder)
+    with contextlib.suppress(OSError), (folder / "x").open("wb", buffering=0) as file:
+        while True:
+            file.write(bytes(512))
+    yield folder
+    subprocess.run(["umount", folder], check=True)
+
+
+@pytest.fixture
+def music(tmp_path):
+    """A read-only folder of five files, and the table of their tags inside it."""
+    soundfile = pytest.importorskip("soundfile")
+    folder = tmp_path / "music"
+    folder.mkdir()
+    for i in range(5):
+        soundfile.write(folder / f"s{i}.wav", [0.1 * i] * 8000, 8000)
+    (folder / "tags.csv").write_text("clip,tags\n" + "".join(f"s{i},x\n" for i in range(5)))
+    mount("--bind", folder, folder)
+    subprocess.run(["mount", "-o", "remount,ro,bind", folder], check=True)
+    yield folder
+    subprocess.run(["umount", folder], check=True)
+
+
+@pytest.mark.slow
+def test_a_read_only_input_folder_and_a_full_temporary_folder(tmp_path, music, full_folder):
+    def command(module, *args):
+        return subprocess.run(
+            [sys.executable, "-m", module, "--audio_root=music", *args],
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": str(REPO), "TMPDIR": str(full_folder)},
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+
+    with pytest.raises(OSError, match="Read-only"):
+        (music / "x").touch()
+    prepare = ("extract.prepare", "--dataset=folder", "--tags=music/tags.csv")
+    done = command(*prepare, "--out=m.csv")
+    assert (done.returncode, done.stderr) == (0, "")
+    extract = ("extract.run", "--manifest=m.csv", "--embedding=logmel", "--num_workers=1")
+    done = command(*extract, "--store=s")
+    assert done.returncode == 0, done.stderr
+    assert "logmel: 5 clips in s" in done.stdout
+    for args, complaint in (
+        ((*prepare, "--out=music/m.csv"), "cannot be written there (Read-only file system)"),
+        ((*extract, "--store=music/s"), "Read-only file system"),
+        ((*prepare, "--out=full/m.csv"), "the disk is full"),
+        ((*extract, "--store=full/s"), "the disk is full"),
+    ):
+        done = command(*args)
+        assert done.returncode == 2, args
+        assert done.stderr.count("\n") == 1 and complaint in done.stderr

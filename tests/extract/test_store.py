@@ -18,9 +18,9 @@ from extract.errors import InputError
 from extract.storage import files as store_files
 from extract.storage import writer as store_writer
 from extract.storage.check import verify
-from extract.storage.files import StoreSpec
+from extract.storage.files import AudioRecord, StoreSpec
 from extract.storage.writer import StoreWriter
-from extract.store import DONE, FAILED, PENDING, open_store, shard_name
+from extract.store import AUDIO_ARRAYS, DONE, FAILED, PENDING, open_store, shard_name
 
 CLIPS = ("a", "b", "c", "d", "e")
 SPEC = StoreSpec(
@@ -33,7 +33,11 @@ SPEC = StoreSpec(
     clips_sha256="0" * 64,
     provenance={"package": "tests"},
 )
-ARRAYS = ("features.npy", "features_framenorm.npy", "status.npy", "frames.npy", "frame_offsets.npy")
+ARRAYS = (
+    *("features.npy", "features_framenorm.npy", "status.npy", "frames.npy", "frame_offsets.npy"),
+    *(f"{name}.npy" for name in AUDIO_ARRAYS),
+)
+TEXTS = ("clip_ids.txt", "paths.txt")  # which have a checksum, as the arrays
 
 
 def values(row: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -45,20 +49,35 @@ def values(row: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     )
 
 
+def record(row: int) -> AudioRecord:
+    return AudioRecord(
+        seconds=1 + row,
+        promised=2 + row,
+        decoder="PyAV",
+        audio_sha256=bytes([row + 1] * 32),
+        size=100 + row,
+        mtime_ns=10**18 + row,
+        source_sha256=bytes([row + 2] * 32),
+        notes=("silence",) * (row == 3),
+    )
+
+
 def fill(path: Path, spec: StoreSpec = SPEC, clips: tuple[str, ...] = CLIPS) -> None:
     """Write what is pending; the second clip fails."""
-    with StoreWriter(path, spec, clips) as writer:
+    with StoreWriter(path, spec, clips, [f"{clip}.wav" for clip in clips]) as writer:
         for row in np.flatnonzero(writer.status == PENDING).tolist():
             if row == 1:
-                writer.fail(row, "broken\nfile")
+                writer.fail(row, "broken\nfile", AudioRecord(size=7, mtime_ns=8))
             else:
-                writer.write(row, *values(row))
+                writer.write(row, *values(row), record(row))
                 writer.commit()
         writer.finish()
 
 
 def contents(path: Path) -> dict[str, bytes]:
-    return {name: (path / name).read_bytes() for name in (*ARRAYS, "clip_ids.txt", "failures.csv")}
+    return {
+        name: (path / name).read_bytes() for name in (*ARRAYS, *TEXTS, "failures.csv", "notes.csv")
+    }
 
 
 @pytest.fixture
@@ -85,7 +104,15 @@ def test_what_is_written_is_read(path: Path) -> None:
         store.rows("features", [3, 0, 3]), [values(3)[0], values(0)[0], values(3)[0]]
     )
     assert (path / "failures.csv").read_text() == "clip_id,reason\nb,broken file\n"
-    assert set(store.meta["checksums"]) == {*ARRAYS, "clip_ids.txt"}
+    assert (path / "notes.csv").read_text() == "clip_id,note\nd,silence\n"
+    assert store.seconds is not None
+    assert store.seconds.tolist() == [1, 0, 3, 4, 5]
+    assert store.audio["source"].tolist() == [[100, 10**18], [7, 8]] + [
+        [100 + row, 10**18 + row] for row in (2, 3, 4)
+    ]
+    assert store.audio_hashes == {CLIPS[row]: f"{row + 1:02x}" * 32 for row in (0, 2, 3, 4)}
+    assert store.paths == ("a.wav", "b.wav", "c.wav", "d.wav", "e.wav")
+    assert set(store.meta["checksums"]) == {*ARRAYS, *TEXTS}
     for name in ARRAYS:  # plain .npy, as DESIGN.md promises
         np.load(path / name, mmap_mode="r", allow_pickle=False)
 
@@ -222,7 +249,7 @@ def test_shards_open_as_one(tmp_path: Path) -> None:
     )
     assert store.status.tolist() == [status for part in parts for status in part.status]
     np.testing.assert_array_equal(store.clip_frames(8), parts[2].clip_frames(2))
-    assert len(store.meta["checksums"]) == 18
+    assert len(store.meta["checksums"]) == 3 * 13
 
 
 def test_shards_that_do_not_belong_together(tmp_path: Path) -> None:
@@ -256,6 +283,8 @@ def test_a_crash_before_any_write_resumes_to_the_same_bytes(
     """The machine stops at the k-th write, sync, truncation or renaming, for every k until none is
     left.
     """
+    # what a killed process wrote is there without it; the calls are counted all the same
+    monkeypatch.setattr(os, "fsync", lambda file: None)
     fill(tmp_path / "undisturbed")
     expected = contents(tmp_path / "undisturbed")
     assert verify(tmp_path / "undisturbed").problems == ()

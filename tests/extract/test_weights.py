@@ -19,16 +19,15 @@ import pytest
 from flax.traverse_util import flatten_dict
 from safetensors.numpy import load_file, save_file
 
-from extract import weights
-from extract.embeddings import _openl3_frontend, build, openl3, passt, vggish, weights_formats
-from extract.embeddings._pretrained import to_published
+from extract.embeddings import build, openl3, openl3_frontend, passt, vggish, weights_formats
+from extract.embeddings.pretrained import to_published
+from extract.embeddings.published import Config, convert
+from extract.embeddings.registry import OPENL3, Published
 from extract.embeddings.weights_formats import cache_file, read_weights, write_weights
 from extract.errors import InputError
-from extract.weights import Config, Published, convert
 from tests.support import http_server
 
 server = http_server.server
-KEY = ("openl3", "openl3")
 
 
 @pytest.fixture(scope="module")
@@ -110,7 +109,7 @@ def test_safetensors_files(
 def test_torchopenl3_through_the_cache(tmp_path: Path) -> None:
     """Its DFT matrices go into the cache only where they hold something else than a DFT."""
     params = openl3.init_params(jax.random.key(3), "torchopenl3")
-    kernels = _openl3_frontend.dft_kernels()
+    kernels = openl3_frontend.dft_kernels()
     for factor in (1, 2):
         with_dft = params | {
             "frontend": params["frontend"]
@@ -350,7 +349,7 @@ def test_without_torch_the_extra_is_named(
 def test_without_a_package_the_extra_is_named(
     name: str, variant: str | None, extra: str, module: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    _openl3_frontend.mel_filters("torchopenl3")  # librosa, which asks sys.modules for torch
+    openl3_frontend.mel_filters("torchopenl3")  # librosa, which asks sys.modules for torch
     for missing in ("torch", "tensorflow", module):
         monkeypatch.setitem(sys.modules, missing, None)
     options = {"variant": variant} if variant else {}
@@ -363,7 +362,7 @@ def test_without_a_package_the_extra_is_named(
 
 @pytest.fixture
 def mirror(server: Any, published: bytes) -> Any:
-    server.files["/" + weights.PUBLISHED[KEY][0].name] = published
+    server.files["/" + OPENL3.files["openl3"][0].name] = published
     return server
 
 
@@ -391,8 +390,8 @@ def test_a_broken_download_goes_on(
 def test_a_wrong_hash_is_refused(
     mirror: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    wrong = Published(mirror.url, weights.PUBLISHED[KEY][0].name, "0123abcd")
-    monkeypatch.setitem(weights.PUBLISHED, KEY, (wrong,))
+    wrong = Published(mirror.url, OPENL3.files["openl3"][0].name, "0123abcd")
+    monkeypatch.setitem(OPENL3.files, "openl3", (wrong,))
     with pytest.raises(InputError, match="instead of 0123abcd; the download was removed"):
         convert(Config("openl3", "openl3", str(tmp_path)))
     assert not [
@@ -406,7 +405,7 @@ def test_garbage_is_no_dead_end(
     """A captive portal's page, say: no hash of this file is published."""
     config, name = (
         Config("openl3", "openl3", str(tmp_path), base_url=server.url),
-        weights.PUBLISHED[KEY][0].name,
+        OPENL3.files["openl3"][0].name,
     )
     server.files["/" + name] = b"<html>log in first</html>"
     with pytest.raises(

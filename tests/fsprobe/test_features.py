@@ -11,9 +11,10 @@ from fsprobe.features import (
     load_standardized,
     missing_clips,
     open_stores,
-    tag_labels,
-    tag_pool,
+    stores_of,
+    width,
 )
+from fsprobe.labels import tag_labels, tag_pool, track_codes
 from tests.support import tiny
 
 
@@ -51,14 +52,15 @@ def test_standardised_by_all_training_clips_or_by_frame(data):
     train = tiny.features(clips)[[split == "train" for split in clips.splits]].astype(np.float64)
     expected = (tiny.features(clips)[::2] - train.mean(axis=0)) / train.std(axis=0)
     np.testing.assert_allclose(
-        load_standardized(stores, clips, used, "good", "train"), expected, atol=1e-5
+        load_standardized(stores, clips, used, "good", "train").features, expected, atol=1e-5
     )
     np.testing.assert_array_equal(
-        load_standardized(stores, clips, used, "good", "frame"),
+        load_standardized(stores, clips, used, "good", "frame").features,
         load_features(stores, used, "good", framenorm=True),
     )
     np.testing.assert_array_equal(
-        load_standardized(stores, clips, used, "good", "none"), load_features(stores, used, "good")
+        load_standardized(stores, clips, used, "good", "none").features,
+        load_features(stores, used, "good"),
     )
 
 
@@ -67,7 +69,7 @@ def test_a_constant_dimension_becomes_zero(tmp_path):
     array = tiny.features(clips)
     array[:, 3] = 0.1
     stores = open_stores({"x": tiny.write_store(tmp_path / "x", clips.clip_ids, array)})
-    got = load_standardized(stores, clips, clips, "x", "train")
+    got = load_standardized(stores, clips, clips, "x", "train").features
     np.testing.assert_allclose(got[:, 3], 0, atol=1e-6)
     np.testing.assert_allclose(got[:, [0, 5]].std(axis=0), 1, atol=0.2)
 
@@ -115,7 +117,7 @@ def test_not_finite(data, tmp_path, value):
 def test_names(data):
     clips, stores = data
     with pytest.raises(
-        InputError, match="unknown embedding 'best'; there are good, poor, combined"
+        InputError, match=r"`embedding=best`: unknown; there are good, poor, combined, and A[+]B"
     ):
         load_features(stores, clips, "best")
     with pytest.raises(InputError, match="'combined' is taken"):
@@ -125,15 +127,74 @@ def test_names(data):
 def test_tag_pools(data, tmp_path):
     clips, _ = data
     everything = tag_pool(clips, "all")
-    counts = tag_labels(clips, everything).sum(axis=0)
+    counts = tag_labels(clips, everything)[0].sum(axis=0)
     assert len(everything) == 6 and (np.diff(counts) <= 0).all()
     assert tag_pool(clips, "top:2") == tag_pool(clips, "top2") == everything[:2]
     assert tag_pool(clips, "top50") == everything
     (tmp_path / "tags.txt").write_text("t3\nt1\n\nt3\n")
     assert set(tag_pool(clips, f"file:{tmp_path / 'tags.txt'}")) == {"t1", "t3"}
     for bad in ("tail", "top:7", "top:0", "best", "top:x"):
-        with pytest.raises(InputError, match=f"--tags={bad}"):
+        with pytest.raises(InputError, match=f"`tags={bad}`"):
             tag_pool(clips, bad)
     (tmp_path / "tags.txt").write_text("t9\n")
     with pytest.raises(InputError, match=r"tags\.txt: tag 't9' is not in the manifest"):
         tag_pool(clips, f"file:{tmp_path / 'tags.txt'}")
+
+
+def test_stores_side_by_side(data, tmp_path):
+    """A+B: the frame-standardised arrays of A and B, in that order."""
+    clips, stores = data
+    tiny.write_store(tmp_path / "third", clips.clip_ids, tiny.features(clips, dim=7, seed=2))
+    stores["third"] = tmp_path / "third"
+    parts = [load_features(stores, clips, name, framenorm=True) for name in ("third", "good")]
+    np.testing.assert_array_equal(load_features(stores, clips, "third+good"), np.hstack(parts))
+    np.testing.assert_array_equal(
+        load_features(stores, clips, "good+poor+third"), load_features(stores, clips, "combined")
+    )
+    assert width(open_stores(stores), "third+good") == 19
+    assert stores_of(list(stores), "third+good") == ["third", "good"]
+    for wrong, message in (("good+best", "unknown"), ("good+good", "stands in it twice")):
+        with pytest.raises(InputError, match=message):
+            load_features(stores, clips, wrong)
+
+
+def test_standardised_features_know_how_to_go_back(data):
+    """x = standardised * deviation + mean, centred as well or not."""
+    clips, paths = data
+    stores = open_stores(paths)
+    raw = load_features(stores, clips, "good")
+    train = slice(10, 70)
+    for how in ("none", "train"):
+        for centre in (False, True):
+            loaded = load_standardized(stores, clips, clips, "good", how)
+            if centre:
+                loaded = loaded.centred(train)
+                np.testing.assert_allclose(loaded.features[train].mean(axis=0), 0, atol=1e-6)
+            back = loaded.features * loaded.deviation + loaded.mean
+            np.testing.assert_allclose(back, raw, atol=1e-5)
+
+
+def test_what_is_known_of_each_clip(data):
+    """Without `not_tags`, a tag that is not listed is absent; with it, unknown."""
+    clips, _ = data
+    pool = ("t1", "t0")
+    positive, negative = tag_labels(clips, pool)
+    assert negative is None
+    np.testing.assert_array_equal(positive, [[tag in tags for tag in pool] for tags in clips.tags])
+    absent = tuple(
+        tuple(sorted({"t0", "t1"} - set(tags)))[: i % 3] for i, tags in enumerate(clips.tags)
+    )
+    same, negative = tag_labels(replace(clips, not_tags=absent), pool)
+    np.testing.assert_array_equal(same, positive)
+    np.testing.assert_array_equal(negative, [[tag in tags for tag in pool] for tags in absent])
+    assert not (positive | negative).all() and not (positive & negative).any()
+
+
+def test_clips_of_one_track_share_a_code(data):
+    clips, _ = data
+    assert track_codes(clips) is None
+    names = tuple(f"{i // 4}" if i < 40 else "" for i in range(len(clips)))
+    for given in (replace(clips, tracks=names), replace(clips, groups=names)):
+        codes = track_codes(given)
+        np.testing.assert_array_equal(codes[:40], np.repeat(codes[:40:4], 4))
+        assert len(np.unique(codes)) == 10 + len(clips) - 40, "without a track: one of its own"

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from fsprobe.config import GridConfig, SolverConfig, SweepConfig
+from fsprobe.pages.blocks import to_markdown
+from fsprobe.pages.write import write
 from fsprobe.reporting import statistics
-from fsprobe.reporting.blocks import to_markdown
-from fsprobe.reporting.page import write
 from fsprobe.reporting.reading import read_sweep
 from fsprobe.sweep import sweep
 from tests.support import fake_results, tiny

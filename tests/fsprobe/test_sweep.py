@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import weakref
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,14 +17,16 @@ import pytest
 
 from extract.errors import InputError
 from extract.manifest import Manifest, read_manifest, write_manifest
-from fsprobe import features
-from fsprobe.batch import lanes as vectorize
+from fsprobe import features, shell
 from fsprobe.batch import processes
-from fsprobe.config import GridConfig, SolverConfig, SweepConfig
+from fsprobe.config import GridConfig, SolverConfig, SweepConfig, from_json
+from fsprobe.heads import adam
+from fsprobe.heads.registry import SOLVERS
+from fsprobe.study.execute import sweep
 from fsprobe.study.results import read_per_tag, read_probes
 from fsprobe.study.tables import SolverRow, read_rows
-from fsprobe.sweep import sweep
 from tests.support import tiny
+from tests.support.commands import Commands
 
 ROOT = Path(__file__).parents[2]
 GRID = [
@@ -44,23 +47,28 @@ def data(tmp_path) -> Path:
     return tmp_path
 
 
-def command(data: Path, *flags: str) -> list[str]:
-    return [
-        sys.executable,
-        "-m",
+@pytest.fixture(scope="module", autouse=True)
+def commands(tmp_path_factory) -> Iterator[Commands]:
+    cache = str(tmp_path_factory.getbasetemp() / "jax-cache")
+    kept = {"JAX_COMPILATION_CACHE_DIR": os.environ.get("JAX_COMPILATION_CACHE_DIR", cache)}
+    imported = ("fsprobe.study.execute", "fsprobe.reporting.grid_table", "fsprobe.flags")
+    with Commands(*imported, **kept) as served:
+        SERVED.append(served)
+        yield served
+        SERVED.clear()
+
+
+SERVED: list[Commands] = []
+
+
+def run(data: Path, *flags: str) -> subprocess.CompletedProcess[str]:
+    return SERVED[0].run(
         "fsprobe.sweep",
         f"--manifest={data / 'manifest.csv'}",
         f"--store=good={data / 'good'}",
         f"--store=poor={data / 'poor'}",
         f"--out={data / 'out'}",
         *flags,
-    ]
-
-
-def run(data: Path, *flags: str) -> subprocess.CompletedProcess[str]:
-    env = {"JAX_COMPILATION_CACHE_DIR": str(data.parent / "jax-cache")} | os.environ
-    return subprocess.run(
-        command(data, *flags), cwd=ROOT, capture_output=True, text=True, env=env, timeout=300
     )
 
 
@@ -112,6 +120,38 @@ def test_from_files_to_table_and_again(data):
     assert second.returncode == 0 and "holds 54 of 54 probes already" in second.stderr
     assert {name: (data / "out" / name).read_bytes() for name in files} == files
     assert second.stdout == first.stdout
+
+
+@pytest.mark.parametrize("name", ["adam", "lbfgs"])
+def test_as_a_library_it_writes_the_commands_bytes(data, name):
+    sweeping = config(data, k_shot=(1, "full"))
+    solver = replace(sweeping.solver, name=name)
+    sweeping = replace(sweeping, solver=solver, save_heads=True, weight_norms=True)
+    with shell.computing():
+        sweep(sweeping)
+    result = run(
+        data,
+        *("--n_way=2", "--n_way=5", "--k_shot=1", "--k_shot=full", "--num_seeds=2"),
+        *("--learning_rate=0.01", "--max_epochs=20", "--embedding=good", "--embedding=combined"),
+        *(f"--solver={name}", "--save_heads", "--weight_norms", f"--out={data / 'command'}"),
+    )
+    assert result.returncode == 0, result.stderr
+    written, other = (
+        {
+            path.relative_to(data / out).as_posix(): path.read_bytes()
+            for path in (data / out).rglob("*")
+            if path.is_file() and path.name != "run.json" and not path.name.startswith(".")
+        }
+        for out in ("out", "command")
+    )
+    assert {"probes.csv", "heads/good.safetensors", "weight_norms/combined.npy"} <= set(written)
+    assert written.keys() == other.keys()
+    for file, content in written.items():
+        assert content == other[file], file
+    runs = [json.loads((data / out / "run.json").read_text()) for out in ("out", "command")]
+    assert runs[0]["configuration"] == runs[1]["configuration"]
+    for kind, part in ((GridConfig, "grid"), (SolverConfig, "solver")):
+        assert from_json(kind, runs[1]["configuration"][part]) == getattr(sweeping, part)
 
 
 def test_episodes_file_says_what_was_used(data):
@@ -256,20 +296,19 @@ BAD_INPUT = {
     "no tags file": (None, ["--tags=file:{data}/no.txt"], "--tags=file:"),
     "no number": (None, ["--learning_rate=nan"], "--learning_rate=nan: use a finite number"),
     "no memory": (None, ["--device_memory_gb=inf"], "--device_memory_gb=inf: use a finite number"),
-    "huge batch": (None, ["--batch_size=99999999999"], "batch_size"),
-    "odd l2": (None, ["--solver=lbfgs", "--l2=0"], "--l2=0: use a positive number"),
+    "huge batch": (None, ["--batch_size=99999999999"], "--batch_size=99999999999: use"),
+    "odd l2": (None, ["--solver=lbfgs", "--l2=0"], "--l2=0.0: use a positive number"),
     "hidden lbfgs": (
         None,
         ["--solver=lbfgs", "--hidden=4"],
-        "only --solver=adam trains a hidden layer",
+        "--hidden=4: only --solver=adam",
     ),
     "hidden norms": (None, ["--hidden=4", "--weight_norms"], "has no weight per feature and tag"),
+    "sides": (None, ["--embedding=good+best"], "--embedding=good+best: unknown"),
+    "same sides": (None, ["--embedding=good+good"], "a store stands in it twice"),
+    "no validation clips": (no_split("valid"), ["--solver=lbfgs"], "--validation=valid chooses"),
+    "odd validation": (None, ["--validation=test"], "--validation"),
     "odd name": (None, ["--store=../x=y"], "a name is letters"),
-    "indented comment": (
-        lambda data: (data / "f.cfg").write_text("  # half the grid\n"),
-        ["--flagfile={data}/f.cfg"],
-        "must begin its line",
-    ),
     "N above pool": (None, ["--n_way=7"], "--n_way=7 is above the pool of 6 tags"),
     "unknown embedding": (
         None,
@@ -328,7 +367,9 @@ def test_one_embedding_is_held_at_a_time(data, monkeypatch):
         gc.disable()  # what waits for the collector counts as held
         assert not [held for held in alive if held() is not None]
         matrix = real(*args)
-        alive.append(weakref.ref(matrix.base))  # the bytes, which views and JAX's arrays hold
+        alive.append(
+            weakref.ref(matrix.features.base)
+        )  # the bytes, which views and JAX's arrays hold
         return matrix
 
     monkeypatch.setattr(features, "load_standardized", load)
@@ -378,10 +419,20 @@ def test_missing_drop_uses_the_same_clips_for_every_embedding_and_keeps_the_tags
     assert order[0] == order[1], "tags are ranked, and drawn, over every clip of the manifest"
 
 
-def test_compiled_programs_do_not_pile_up(data):
+def test_compiled_programs_do_not_pile_up(data, monkeypatch):
     """Some 7,000 memory mappings for an embedding of the paper's grid; past 65,530 XLA crashes."""
+    alive = []
+
+    def steps(*how):
+        own = adam.SOLVER.steps(*how)
+        mine = lambda *arguments: own.advance(*arguments)  # noqa: E731
+        alive.append(weakref.ref(mine))  # what a compiled program holds
+        return own._replace(advance=mine)
+
+    monkeypatch.setitem(SOLVERS, "adam", replace(adam.SOLVER, steps=steps))
     sweep(config(data))
-    assert not vectorize._advance._cache_size()  # type: ignore[attr-defined]
+    gc.collect()
+    assert alive and not [held for held in alive if held() is not None]
 
 
 def test_fewer_says_how_scarce(data):

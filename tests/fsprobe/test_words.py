@@ -9,7 +9,7 @@ import pytest
 from extract.errors import InputError
 from extract.word_vectors.directory import write_words
 from extract.word_vectors.lookup import TagVectors
-from fsprobe.words import load_words, vectors_of
+from fsprobe.words import load_words, near_synonyms, vectors_of
 
 VECTORS = np.array([[3, 4], [0, 2], [0, 0]], np.float32)
 
@@ -74,3 +74,17 @@ def test_what_is_not_whole_is_refused(folder, spoil, message):
     spoil(folder)
     with pytest.raises(InputError, match=message):
         load_words(folder)
+
+
+def test_near_synonyms():
+    alike = [("no vocal", "no vocals"), ("Hip-Hop", "hip hop"), ("violin", "violins")]
+    alike += [("clasical", "classical"), ("woman", "women"), ("wierd", "weird"), ("rock", "rocks")]
+    apart = [("hard", "harp"), ("male", "female"), ("classic", "classical"), ("slow", "low")]
+    apart += [("dance", "trance"), ("piano", "guitar")]
+    for pair in alike:
+        assert near_synonyms(pair)[0, 1], pair
+    for pair in apart:
+        assert not near_synonyms(pair)[0, 1], pair
+    near = near_synonyms([tag for pair in alike for tag in pair])
+    assert (near == near.T).all() and not near.diagonal().any()
+    assert near.sum() == 2 * len(alike)

@@ -8,17 +8,22 @@ is stored.
 
 import contextlib
 import io
+import tempfile
 from collections.abc import Callable
+from pathlib import Path
 from unittest import mock
 
 import jax
 import numpy as np
 
-from extract.embeddings import openl3, packages, passt, vggish
-from extract.embeddings._pretrained import to_published
+from extract.embeddings import musicnn, openl3, packages, passt, vggish
+from extract.embeddings.pretrained import to_published
+from tests.parity import musicnn_package
 from tests.support import golden
+from tests.support.musicnn_wheel import wheel
 
 Arrays = dict[str, np.ndarray]
+MUSICNN_SECONDS = 3.2
 VGGISH_SECONDS, OPENL3_SECONDS, PASST_SECONDS, SCENE_SECONDS = 2.2, 0.65, 0.3, 1.0
 
 
@@ -63,11 +68,27 @@ def make_passt() -> Arrays:
     }
 
 
+def make_musicnn(kind: str) -> Arrays:
+    audio = golden.audio(musicnn.SAMPLE_RATE, MUSICNN_SECONDS)
+    model = f"MSD_{kind}"
+    published = {
+        name: golden.musicnn_params(kind)[path.split("/")[1]][path.split("/")[2]]
+        for path, (name, _) in musicnn.layout(model).items()
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        package = musicnn_package.unpacked(wheel(), Path(folder))
+        windows = musicnn_package.log_mel(audio)[None, :187]
+        layers = musicnn_package.run_graph(package, model, windows, Path(folder), published)
+    return {name: musicnn_package.averaged(name, layer) for name, layer in layers.items()}
+
+
 MAKERS: dict[str, Callable[[], Arrays]] = {
     "vggish": make_vggish,
     "openl3": lambda: make_openl3("openl3"),
     "torchopenl3": lambda: make_openl3("torchopenl3"),
     "passt": make_passt,
+    "musicnn": lambda: make_musicnn("musicnn"),
+    "vgg": lambda: make_musicnn("vgg"),
 }
 
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from extract.embeddings import openl3, packages
-from extract.embeddings._openl3_frontend import log_mel
-from extract.embeddings._pretrained import to_published
+from extract.embeddings.openl3_frontend import log_mel
+from extract.embeddings.pretrained import to_published
 from tests.parity.oracle import CLIPS, SECONDS, assert_agree, clip, installed
 from tests.support.signals import noise
 

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from extract.embeddings import packages, passt
-from extract.embeddings._passt_network import log_mel
-from extract.embeddings._pretrained import to_published
+from extract.embeddings.passt_network import log_mel
+from extract.embeddings.pretrained import to_published
 from tests.parity.oracle import CLIPS, SECONDS, assert_agree, clip, installed
 from tests.support.signals import noise
 

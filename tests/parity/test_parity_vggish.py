@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from extract.embeddings import packages, vggish
-from extract.embeddings._pretrained import to_published
+from extract.embeddings.pretrained import to_published
 from tests.parity.oracle import CLIPS, SECONDS, assert_agree, clip, installed
 from tests.support.signals import noise
 

@@ -14,10 +14,12 @@ import numpy as np
 import pytest
 
 from extract.embeddings import build, openl3, vggish
-from extract.embeddings._pretrained import to_published
+from extract.embeddings.pretrained import to_published
+from extract.embeddings.published import Config, convert
+from extract.embeddings.registry import OPENL3
+from extract.embeddings.registry import VGGISH as ENTRY
 from extract.embeddings.weights_formats import cache_file, read_weights
 from extract.errors import InputError
-from extract.weights import PUBLISHED, Config, convert
 from tests.support import http_server
 
 if os.environ.get("FSPROBE_PARITY") == "required":
@@ -27,7 +29,7 @@ else:
 
 pytestmark = pytest.mark.parity
 server = http_server.server
-VGGISH, PCA = (file.name for file in PUBLISHED["vggish", ""])
+VGGISH, PCA = (file.name for file in ENTRY.files[""])
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +92,7 @@ def test_a_download_of_pth_tar(server: Any, tmp_path: Path) -> None:
 
     network = PytorchOpenl3(input_repr="mel128", content_type="music", embedding_size=512)
     torch.save(network.state_dict(), tmp_path / "w")
-    server.files = {f"/{PUBLISHED['openl3', 'torchopenl3'][0].name}": (tmp_path / "w").read_bytes()}
+    server.files = {f"/{OPENL3.files['torchopenl3'][0].name}": (tmp_path / "w").read_bytes()}
     server.cut = [1_000_000]
     target = convert(Config("openl3", "torchopenl3", str(tmp_path), base_url=server.url))
     assert server.log == [None, "bytes=1000000-"]

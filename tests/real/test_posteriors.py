@@ -12,7 +12,7 @@ import pytest
 from extract.manifest import Manifest, apply_split_file, write_manifest
 from fsprobe.config import GridConfig, SolverConfig, SweepConfig
 from fsprobe.metrics import average_precision, roc_auc
-from fsprobe.sweep import sweep
+from fsprobe.study.execute import sweep
 from tests.support import tiny
 
 TAGGER_COLUMNS = """

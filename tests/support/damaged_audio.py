@@ -15,6 +15,13 @@ import soundfile
 
 CONTAINERS = ("mp3", "ogg", "opus", "flac", "wav", "m4a")
 FRAME = {"mp3": 1728, "ogg": 1024, "opus": 960, "flac": 4096, "wav": 0, "m4a": 1024}  # samples
+_BY_PYAV = {
+    "m4a": ("ipod", "aac"),
+    "aac": ("adts", "aac"),
+    "ts": ("mpegts", "aac"),
+    "mkv": ("matroska", "aac"),
+    "ac3": ("ac3", "ac3"),
+}
 DAMAGES = ("cut", "hole", "garbage", "joined", "header lies")
 
 
@@ -41,8 +48,8 @@ def signal(seconds: float, rate: int, channels: int, rng: np.random.Generator) -
 
 def encode(container: str, samples: np.ndarray, rate: int, variable: bool = False) -> bytes:
     """The samples `[sample, channel]` as a file."""
-    if container in ("m4a", "aac"):
-        return _encode_av("ipod" if container == "m4a" else "adts", "aac", samples, rate)
+    if container in _BY_PYAV:
+        return _encode_av(*_BY_PYAV[container], samples, rate)
     form, subtype = {
         "mp3": ("MP3", "MPEG_LAYER_III"),
         "ogg": ("OGG", "VORBIS"),

@@ -169,8 +169,8 @@ def write(
         if solver == "lbfgs":
             write_csv(
                 path / "solver.csv",
-                (*ProbeRow._fields[:5], "l2", "gradient_norm", "iterations"),
-                [(*row[:5], 0.01, 1e-7, 40) for row in probes],
+                (*ProbeRow._fields[:5], "l2", "gradient_norm", "iterations", "gap", "converged"),
+                [(*row[:5], 0.01, 1e-7, 40, 1e-7, 1) for row in probes],
             )
     (path / "run.json").write_text(json.dumps(run))
     return path

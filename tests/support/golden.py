@@ -27,6 +27,20 @@ def vggish_params() -> dict[str, Any]:
     return params
 
 
+def musicnn_params(kind: str) -> dict[str, Any]:
+    """Random ones of `musicnn` or `vgg`, every other factor of a normalisation negative, as many of
+    the published ones are.
+    """
+    from extract.embeddings import musicnn
+
+    params = musicnn.init_params(jax.random.key(0), f"MSD_{kind}")
+    for name, leaves in params.items():
+        if name.startswith("batch_normalization_"):
+            signs = np.where(np.arange(len(leaves["scale"])) % 2, -1, 1).astype(np.float32)
+            params[name] = leaves | {"scale": leaves["scale"] * signs}
+    return params
+
+
 def load(name: str) -> dict[str, np.ndarray]:
     with np.load(FOLDER / f"{name}.npz", allow_pickle=False) as arrays:
         return dict(arrays)

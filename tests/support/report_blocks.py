@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from fsprobe.reporting.blocks import Block, Figure, Heading, Table, to_markdown
+from fsprobe.pages.blocks import Block, Figure, Heading, Table, to_markdown
 from fsprobe.reporting.page import report
 from fsprobe.reporting.reading import labels, read_sweep
 

@@ -5,7 +5,7 @@ the full probe (Fig. 4).
 from collections.abc import Mapping, Sequence
 
 from fsprobe.config import FULL, KShot
-from fsprobe.reporting.blocks import Block, Figure, Heading, Table
+from fsprobe.pages.blocks import Block, Figure, Heading, Table
 from fsprobe.reporting.formatting import INTERVAL, Style, caption, interval, number
 from fsprobe.reporting.plots import curves
 from fsprobe.reporting.statistics import Summary, pearson, summarise

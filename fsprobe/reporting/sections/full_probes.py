@@ -9,8 +9,8 @@ import numpy as np
 
 from fsprobe.config import FULL
 from fsprobe.features import COMBINED
+from fsprobe.pages.blocks import Block, Figure, Heading, Paragraph, Table
 from fsprobe.reporting import published
-from fsprobe.reporting.blocks import Block, Figure, Heading, Paragraph, Table
 from fsprobe.reporting.formatting import INTERVAL, Style, caption, interval, number
 from fsprobe.reporting.plots import weight_share_bars
 from fsprobe.reporting.published import Published

@@ -6,7 +6,7 @@ from functools import partial
 import numpy as np
 
 from fsprobe.config import KShot
-from fsprobe.reporting.blocks import Block, Figure, Heading, Paragraph, Table
+from fsprobe.pages.blocks import Block, Figure, Heading, Paragraph, Table
 from fsprobe.reporting.formatting import METRICS, Style, caption, slug
 from fsprobe.reporting.grid_table import mean_std
 from fsprobe.reporting.plots import heatmaps

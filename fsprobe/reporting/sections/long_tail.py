@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from fsprobe.config import FULL, KShot, shot_order
-from fsprobe.reporting.blocks import Block, Figure, Heading, Table
+from fsprobe.pages.blocks import Block, Figure, Heading, Table
 from fsprobe.reporting.comparisons import mismatch
 from fsprobe.reporting.formatting import INTERVAL, METRICS, Style, caption, interval
 from fsprobe.reporting.statistics import summarise

@@ -4,7 +4,7 @@ import math
 from collections import Counter
 
 from fsprobe.features import COMBINED
-from fsprobe.reporting.blocks import Block, Bullets, Heading, Paragraph, Table
+from fsprobe.pages.blocks import Block, Bullets, Heading, Paragraph, Table
 from fsprobe.reporting.formatting import Style, listed, some, test_set
 from fsprobe.reporting.sweep_results import SweepResults
 from fsprobe.study.tables import SolverRow

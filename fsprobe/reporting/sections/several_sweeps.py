@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from fsprobe.config import KShot, shot_order
-from fsprobe.reporting.blocks import Block, Bullets, Heading, Paragraph, Table
+from fsprobe.pages.blocks import Block, Bullets, Heading, Paragraph, Table
 from fsprobe.reporting.comparisons import compare_sweeps, mismatch
 from fsprobe.reporting.formatting import (
     DIFFERENCE_HEADER,

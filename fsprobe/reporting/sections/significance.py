@@ -5,7 +5,7 @@ many seeds an interval takes.
 from collections.abc import Sequence
 
 from fsprobe.config import shot_order
-from fsprobe.reporting.blocks import Block, Bullets, Heading, Table
+from fsprobe.pages.blocks import Block, Bullets, Heading, Table
 from fsprobe.reporting.comparisons import ALPHA, Comparison
 from fsprobe.reporting.findings import findings
 from fsprobe.reporting.formatting import (

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from fsprobe.pages.blocks import Block, Figure, Heading, Table
 from fsprobe.reporting import tag_plots
-from fsprobe.reporting.blocks import Block, Figure, Heading, Table
 from fsprobe.reporting.formatting import Style, caption
 from fsprobe.reporting.grid_table import mean_std
 from fsprobe.reporting.sweep_results import SweepResults

@@ -194,6 +194,24 @@ def test_a_small_loss_is_let_pass_and_a_larger_one_fails() -> None:
         decode(headless[:middle] + bytes(second) + headless[middle + second :], 16_000)
 
 
+@pytest.mark.parametrize("container", ["aac", "ts", "mkv", "ac3"])
+def test_kinds_that_are_known_by_their_packets_only(container: str) -> None:
+    data = encode(container, signal(6, 48_000, 1, rng(3)), 48_000)
+    assert decode_clip(data, 16_000).seconds == pytest.approx(6, abs=3 * 1536 / 48_000)
+    third = len(data) // 3
+    for damaged in (
+        data[:third] + bytes(third) + data[2 * third :],
+        data[:third] + rng(0).bytes(third) + data[2 * third :],
+    ):
+        with pytest.raises(AudioError):
+            decode(damaged, 16_000)
+    if container in ("aac", "ac3"):
+        assert decode_clip(data + data, 16_000).seconds == pytest.approx(12, abs=0.2)
+    if container == "mkv":
+        with pytest.raises(AudioError, match="truncated"):
+            decode(data + data, 16_000)
+
+
 # --- parts
 
 

@@ -1,5 +1,11 @@
 """extract.datasets.duplicates: the same audio under several ids."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
 import pytest
 
 from extract.datasets.duplicates import (
@@ -12,9 +18,10 @@ from extract.datasets.duplicates import (
 )
 from extract.datasets.splits import SplitConfig, draw_splits
 from extract.errors import InputError
-from extract.manifest import Manifest
+from extract.manifest import Manifest, read_manifest
 from tests.support import tiny
 
+REPO = Path(__file__).parents[3]
 IDS = ("a", "b", "c", "d", "e", "f")
 SPLITS = ("", "train", "test", "train", "train", "")
 HASHES = {"a": "1", "b": "1", "c": "2", "d": "3", "e": "2", "z": "3"}
@@ -72,3 +79,58 @@ def test_a_store_without_hashes_says_so(tmp_path):
     tiny.write_data(tmp_path)
     with pytest.raises(InputError, match="good: keeps no hashes of its clips' audio"):
         audio_hashes(tmp_path / "good")
+
+
+def test_from_audio_to_the_manifest(tmp_path):
+    """The same sound as WAV and as FLAC, under two ids: found in the store, and acted on."""
+    soundfile = pytest.importorskip("soundfile")
+    (tmp_path / "music").mkdir()
+    rng = np.random.default_rng(0)
+    sounds = [np.round(rng.uniform(-9999, 9999, 8000)).astype("i2") for _ in range(6)]
+    for i, sound in enumerate(sounds):
+        soundfile.write(tmp_path / "music" / f"s{i}.wav", sound, 8000)
+    soundfile.write(tmp_path / "music" / "copy.flac", sounds[0], 8000)
+    names = [*(f"s{i}.wav" for i in range(6)), "copy.flac"]
+    splits = ["train", "train", "train", "valid", "test", "test", "test"]
+    rows = [f"{name},x,{split}\n" for name, split in zip(names, splits, strict=True)]
+    (tmp_path / "given.csv").write_text("clip,tags,split\n" + "".join(rows))
+    (tmp_path / "tags.csv").write_text("clip,tags\n" + "".join(f"{name},x\n" for name in names))
+
+    def command(module, *args):
+        return subprocess.run(
+            [sys.executable, "-m", f"extract.{module}", "--audio_root=music", *args],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            env={**os.environ, "PYTHONPATH": str(REPO)},
+        )
+
+    def prepare(tags, *args):
+        return command("prepare", "--dataset=folder", f"--tags={tags}.csv", "--out=m.csv", *args)
+
+    assert prepare("given").returncode == 0
+    done = command("run", "--manifest=m.csv", "--embedding=logmel", "--store=s", "--num_workers=1")
+    assert done.returncode == 0, done.stderr
+    done = prepare("given", "--store=s")
+    assert done.returncode == 0
+    assert (
+        "2 clips have the same audio as another, 1 times across splits: 's0.wav' (train) and 'copy.flac' (test); --on_duplicate=drop"
+        in done.stderr
+    )
+    assert len(read_manifest(tmp_path / "m.csv")) == 7
+    done = prepare("given", "--store=s", "--on_duplicate=group")
+    assert (
+        done.returncode == 2 and "these splits are given" in done.stderr
+    ) or "is in" in done.stderr
+    done = prepare("given", "--store=s", "--on_duplicate=drop")
+    assert "1 of 7 clips are dropped" in done.stderr and "'s0.wav' and 'copy.flac'" in done.stderr
+    assert read_manifest(tmp_path / "m.csv").clip_ids == tuple(names[:6])
+    for seed in range(4):
+        done = prepare("tags", "--store=s", "--on_duplicate=group", f"--seed={seed}")
+        assert (done.returncode, done.stderr) == (0, "")
+        manifest = read_manifest(tmp_path / "m.csv")
+        assert manifest.splits[0] == manifest.splits[6]
+        assert manifest.groups == ("same audio as s0.wav", *[""] * 5, "same audio as s0.wav")
+    done = prepare("tags", "--on_duplicate=drop")
+    assert done.returncode == 2 and "needs --store=DIR" in done.stderr

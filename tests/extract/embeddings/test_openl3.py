@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from extract.embeddings import build, openl3
-from extract.embeddings._openl3_frontend import dft_kernels, drop_plain_dft, log_mel
+from extract.embeddings.openl3_frontend import dft_kernels, drop_plain_dft, log_mel
 from extract.errors import InputError
 from tests.support import golden
 from tests.support.signals import silence

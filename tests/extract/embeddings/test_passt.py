@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from extract.embeddings import build, passt
-from extract.embeddings._passt_network import log_mel
+from extract.embeddings.passt_network import log_mel
 from extract.errors import InputError
 from tests.support import golden
 from tests.support.signals import silence

@@ -13,10 +13,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.test_devices import ROOT, SOLVERS, assert_same_rows, command, environment, sweep
 
 from fsprobe.study.results import read_probes
 from tests.support import tiny
+from tests.support.sweeping import (
+    ROOT,
+    SOLVERS,
+    assert_same_rows,
+    command,
+    environment,
+    sweep,
+)
 
 LARGE = int(os.environ.get("FSPROBE_KILLS", "0")) >= 20
 LONG = ["--max_epochs=20000", "--patience=20000", "--learning_rate=1e-6"]
@@ -162,16 +169,20 @@ def test_a_signal_to_either_stops_both(data, told):
     assert "run the same command to go on" in results[0][2] and "Traceback" not in results[0][2]
 
 
-@pytest.mark.parametrize("where", ["_init", "_advance"])
+@pytest.mark.parametrize("where", ["init", "advance"])
 def test_out_of_memory_on_the_second_halves_both(data, where):
     """The second process runs out of memory once: `where` begins with its first chunk."""
     once = (
-        "import jax, runpy; from fsprobe import vectorize\n"
-        f"real = vectorize.{where}\n"
-        "def starved(*args, **more):\n"
-        f"    vectorize.{where} = real\n"
-        "    raise jax.errors.JaxRuntimeError('RESOURCE_EXHAUSTED: Out of memory')\n"
-        f"vectorize.{where} = starved\n"
+        "import dataclasses, runpy, jax; from fsprobe.heads.registry import SOLVERS\n"
+        "adam, left = SOLVERS['adam'], [1]\n"
+        "def steps(*how):\n"
+        "    own = adam.steps(*how)\n"
+        "    def starved(*args):\n"
+        "        if left and left.pop():\n"
+        "            raise jax.errors.JaxRuntimeError('RESOURCE_EXHAUSTED: Out of memory')\n"
+        f"        return own.{where}(*args)\n"
+        f"    return own._replace({where}=starved)\n"
+        "SOLVERS['adam'] = dataclasses.replace(adam, steps=steps)\n"
         "runpy.run_module('fsprobe.sweep', run_name='__main__', alter_sys=True)"
     )
     (code, _, errors), (other, _, others) = end(
@@ -259,8 +270,8 @@ def test_who_waits_for_the_others_can_be_told_to_stop(data, signum):
 
 def test_who_waits_in_vain_says_so(data):
     hasty = (
-        "import runpy; from fsprobe import processes\n"
-        "processes._INITIALIZE = 8\n"
+        "import runpy; from fsprobe.batch import processes\n"
+        "processes.LONGEST_WAIT = 8\n"
         "runpy.run_module('fsprobe.sweep', run_name='__main__', alter_sys=True)"
     )
     python, _, _, *flags = command(

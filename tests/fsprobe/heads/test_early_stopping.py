@@ -11,17 +11,17 @@ from hypothesis import strategies as st
 from jax import lax
 
 from fsprobe.config import SolverConfig
+from fsprobe.heads.data import bce
 from fsprobe.heads.early_stopping import (
+    Progress,
+    all_epochs,
     epochs_ahead,
     losses_that_matter,
     next_progress,
     progress_after,
 )
-from fsprobe.heads.head import Progress, bce
 
-START = Progress(
-    jnp.int32(0), jnp.float32(jnp.inf), jnp.float32(jnp.inf), jnp.int32(0), jnp.bool_(False)
-)
+START = Progress.start(jnp.bool_(False))
 
 
 def test_early_stopping_on_a_hand_worked_curve():
@@ -78,7 +78,7 @@ def stopped(x, y, weights, config, size):
     """Progress when training by `weights` `[epoch, dim, tag]` has ended, up to `size` epochs at a
     time.
     """
-    loss = lambda w: bce(x @ w, y, jnp.ones(y.shape, bool))  # noqa: E731
+    loss = lambda w: bce(x @ w, y, None, jnp.ones(y.shape, bool))  # noqa: E731
 
     def interval(progress):
         count = epochs_ahead(progress, config, size)
@@ -91,7 +91,7 @@ def stopped(x, y, weights, config, size):
 
 
 def validated(x, y, trail, best_loss) -> np.ndarray:
-    loss = lambda w: bce(x @ w, jnp.array(y), jnp.ones(y.shape, bool))  # noqa: E731
+    loss = lambda w: bce(x @ w, jnp.array(y), None, jnp.ones(y.shape, bool))  # noqa: E731
     return np.asarray(
         losses_that_matter(loss, jnp.array(trail), len(trail), jnp.float32(best_loss))
     )
@@ -149,3 +149,10 @@ def test_a_diverged_end_hides_no_earlier_epoch(lost):
     np.testing.assert_allclose(
         validated(x, y, trail, np.inf)[:3], [plain_loss(x, y, w) for w in trail[:3]], rtol=1e-6
     )
+
+
+def test_where_nothing_is_validated_the_last_epoch_is_the_best():
+    config = SolverConfig(max_epochs=9, patience=2)
+    progress = all_epochs(all_epochs(START, 4, config), 1, config)
+    assert (int(progress.epoch), int(progress.best_epoch), bool(progress.done)) == (5, 5, False)
+    assert bool(all_epochs(progress, 4, config).done) and np.isnan(float(progress.loss))

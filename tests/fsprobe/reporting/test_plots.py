@@ -11,7 +11,8 @@ import xml.etree.ElementTree as ElementTree
 import numpy as np
 import pytest
 
-from fsprobe.reporting import plot_style, plots, tag_plots
+from fsprobe.pages import plot_style
+from fsprobe.reporting import plots, tag_plots
 from fsprobe.reporting.statistics import Summary, summarise
 
 NONE, ONE = summarise([]), summarise([0.25])
@@ -73,7 +74,7 @@ def test_bytes_repeat_whatever_the_hash_seed_and_the_users_settings(tmp_path):
     code = (
         "import hashlib\n"
         "from tests.fsprobe.reporting.test_plots import every_figure\n"
-        "from fsprobe.reporting.plot_style import render\n"
+        "from fsprobe.pages.plot_style import render\n"
         "for name, figure in every_figure().items():\n"
         "    png, svg = render(figure); print(name, hashlib.sha256(png + svg.encode()).hexdigest())"
     )

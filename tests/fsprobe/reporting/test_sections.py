@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import scipy.stats
 
+from fsprobe.pages.blocks import Figure, to_markdown
+from fsprobe.pages.write import write
 from fsprobe.reporting import statistics
-from fsprobe.reporting.blocks import Figure, to_markdown
-from fsprobe.reporting.page import write
 from fsprobe.reporting.reading import read_sweep
 from tests.support import fake_results
 from tests.support.report_blocks import blocks_of, draw, headings, names, tables

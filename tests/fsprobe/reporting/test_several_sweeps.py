@@ -1,6 +1,6 @@
 """fsprobe.reporting.sections.several_sweeps: what compares is paired, what does not is said."""
 
-from fsprobe.reporting.blocks import to_markdown
+from fsprobe.pages.blocks import to_markdown
 from tests.support import fake_results
 from tests.support.report_blocks import blocks_of, draw, headings, names, tables, text_of
 

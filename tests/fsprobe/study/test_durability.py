@@ -16,16 +16,18 @@ from pathlib import Path
 import pytest
 
 from fsprobe.batch import memory
+from fsprobe.config import SolverConfig
 from tests.support import tiny
 
 ROOT = Path(__file__).parents[3]
 KILLS = int(os.environ.get("FSPROBE_KILLS", "4"))
 EPOCHS = 2000 if KILLS < 20 else 12000
 FILES = ("probes.csv", "per_tag.csv", "solver.csv", "episodes.csv", "tags.csv", "cooccurrence.csv")
+FILES += ("heads/good.safetensors",)
 # so little memory that one probe fills a device: 60 chunks on two devices
 SIZES = memory.Sizes(train=60, valid=20, test=40, dim=12, n_tags=6)
-ROOM = SIZES.data_bytes + sum(
-    memory.adam(SIZES, n_tags=4, n_clips=128, hidden=0, batch_size=8, validate_every=10)
+ENOUGH = SIZES.data_bytes + sum(
+    memory.adam(SIZES, n_tags=4, n_clips=128, config=SolverConfig(), validate_every=10)
 )
 GRID = [
     "--n_way=2",
@@ -36,7 +38,8 @@ GRID = [
     "--learning_rate=1e-4",
     f"--max_epochs={EPOCHS}",
     f"--patience={EPOCHS}",
-    f"--device_memory_gb={ROOM / 1e9:.9f}",
+    f"--device_memory_gb={ENOUGH / 1e9:.9f}",
+    "--save_heads",
 ]
 
 

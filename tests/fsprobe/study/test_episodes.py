@@ -82,7 +82,7 @@ def test_exclusion_can_make_a_tag_scarce():
 
 def test_n_way_above_the_pool():
     labels, train = labels_and_train()
-    with pytest.raises(InputError, match="--n_way=9 is above the pool of 8 tags"):
+    with pytest.raises(InputError, match="`n_way=9` is above the pool of 8 tags"):
         draw_episode(0, labels, train, 9, 1)
 
 
@@ -90,3 +90,38 @@ def test_one_tag_one_clip_and_tags_only():
     labels, train = labels_and_train()
     assert len(draw_episode(0, labels, train, 1, 1).cell(1, 1)) == 1
     assert [len(clips) for clips in draw_episode(0, labels, train, 3, 0).support] == [0, 0, 0]
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.integers(0, 2**31 - 1), st.integers(1, 60))
+def test_clips_of_a_tag_come_from_different_tracks_as_long_as_there_are_any(seed, num_tracks):
+    labels, train = labels_and_train()
+    tracks = np.random.default_rng(seed % 1000).integers(0, num_tracks, len(labels))
+    episode = draw_episode(seed, labels, train, 4, 9, tracks=tracks)
+    taken: set[int] = set()
+    for tag, clips in zip(episode.tags, episode.support, strict=True):
+        free = [clip for clip in train[labels[train, tag]] if clip not in taken]
+        counts = np.bincount(tracks[free], minlength=num_tracks)
+        # round r has a clip of every track with more than r clips: tracks repeat no sooner
+        repeats = [int((tracks[clips[:i]] == tracks[clip]).sum()) for i, clip in enumerate(clips)]
+        assert repeats == sorted(repeats)
+        rounds = np.bincount(repeats)
+        for number, size in enumerate(rounds[:-1]):
+            assert size == (counts > number).sum(), "a track was used again before another once"
+        taken |= set(clips.tolist())
+
+
+def test_tracks_keep_cells_nested():
+    labels, train = labels_and_train()
+    tracks = np.arange(len(labels)) // 7
+    largest = draw_episode(3, labels, train, 8, 5, tracks=tracks)
+    narrower = draw_episode(3, labels, train, 6, 5, tracks=tracks)
+    np.testing.assert_array_equal(largest.cell(6, 5), narrower.cell(6, 5))
+    assert set(largest.cell(6, 2)) < set(largest.cell(6, 5))
+
+
+def test_where_every_clip_is_a_track_nothing_changes():
+    labels, train = labels_and_train()
+    plain = draw_episode(5, labels, train, 5, 4)
+    tracked = draw_episode(5, labels, train, 5, 4, tracks=np.arange(len(labels))[::-1])
+    np.testing.assert_array_equal(plain.cell(5, 4), tracked.cell(5, 4))

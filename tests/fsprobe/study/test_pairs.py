@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 
 from extract.manifest import Manifest
-from fsprobe.study.grid import MOST_PAIRS, pair_rows
+from fsprobe.study.records import MOST_PAIRS, pair_rows
 from tests.support import tiny
 
 

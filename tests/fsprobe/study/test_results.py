@@ -9,7 +9,7 @@ import pytest
 
 from extract.errors import InputError
 from fsprobe.study import results
-from fsprobe.study.results import Found, Given, open_results
+from fsprobe.study.results import FinishedProbe, Planned, open_results
 from fsprobe.study.tables import (
     EpisodeRow,
     PairRow,
@@ -18,12 +18,13 @@ from fsprobe.study.tables import (
     SolverRow,
     TagCountRow,
     TagRow,
-    _number,
+    read_rows,
+    write_rows,
 )
 
 CONFIG = {"grid": {"n_way": [2]}, "embeddings": ("a",)}
 KEYS = [ProbeKey("a", "adam", 2, k_shot, seed) for k_shot in (1, "full") for seed in (0, 1)]
-GIVEN = Given(
+PLANNED = Planned(
     KEYS,
     [EpisodeRow(0, 0, 'odd, "tag"', 0, "c1"), EpisodeRow(0, 1, "t", 0, "c2")],
     [TagCountRow("t", 1, 5, 6, 7)],
@@ -31,12 +32,12 @@ GIVEN = Given(
 )
 
 
-def probe(seed: int, k_shot: int | str = 1) -> Found:
+def probe(seed: int, k_shot: int | str = 1) -> FinishedProbe:
     key = ("a", "adam", 2, k_shot, seed)
-    return Found(
-        ProbeRow(*key, 2, 0.1 + seed / 3, math.nan, 0.25, 0.5, 3, 4),
+    return FinishedProbe(
+        ProbeRow(*key, 2, 0.1 + seed / 3, math.nan, 0.25, 0.5, 3, 4, "valid", 0.375, math.nan),
         [TagRow(*key, tag, 0.5, math.nan, 7) for tag in ('odd, "tag"', "t")],
-        SolverRow(*key, 0.01, 1e-6, 40),
+        SolverRow(*key, 0.01, 1e-6, 40, 2e-7, 1),
         np.full(3, seed, np.float32),
     )
 
@@ -46,7 +47,7 @@ def append(writer: results.ResultsWriter, seed: int, k_shot: int | str = 1) -> N
 
 
 def fresh(path):
-    return open_results(path, CONFIG, {"versions": {}}, GIVEN)
+    return open_results(path, CONFIG, {"versions": {}}, PLANNED)
 
 
 def test_rows_come_back(tmp_path):
@@ -64,9 +65,10 @@ def test_rows_come_back(tmp_path):
     lines = (tmp_path / "out" / "probes.csv").read_text().splitlines()
     assert (
         lines[0]
-        == "embedding,solver,n_way,k_shot,seed,num_train,mAP,roc_auc,chance_mAP,val_loss,best_epoch,epochs"
+        == "embedding,solver,n_way,k_shot,seed,num_train,mAP,roc_auc,chance_mAP,val_loss,best_epoch,epochs,"
+        "validation,macro_f1,micro_f1"
     )
-    assert lines[1] == "a,adam,2,1,0,2,0.1,,0.25,0.5,3,4"
+    assert lines[1] == "a,adam,2,1,0,2,0.1,,0.25,0.5,3,4,valid,0.375,"
     assert (tmp_path / "out" / "per_tag.csv").read_text().splitlines()[0] == (
         "embedding,solver,n_way,k_shot,seed,tag,average_precision,roc_auc,test_positives"
     )
@@ -76,9 +78,9 @@ def test_rows_come_back(tmp_path):
         "0,1,t,0,c2",
     ]
     assert (tmp_path / "out" / "solver.csv").read_text().splitlines() == [
-        "embedding,solver,n_way,k_shot,seed,l2,gradient_norm,iterations",
-        "a,adam,2,1,0,0.01,1e-06,40",
-        "a,adam,2,full,1,0.01,1e-06,40",
+        "embedding,solver,n_way,k_shot,seed,l2,gradient_norm,iterations,gap,converged",
+        "a,adam,2,1,0,0.01,1e-06,40,2e-07,1",
+        "a,adam,2,full,1,0.01,1e-06,40,2e-07,1",
     ]
     assert (tmp_path / "out" / "tags.csv").read_text().splitlines() == [
         "tag,rank,train,valid,test",
@@ -139,7 +141,7 @@ def test_another_configuration_other_files_and_two_at_once_are_refused(tmp_path)
         pass
     with (
         pytest.raises(InputError, match=r"another configuration: grid was .*\[2\].*, now .*\[3\]"),
-        open_results(tmp_path / "out", {**CONFIG, "grid": {"n_way": [3]}}, {}, GIVEN),
+        open_results(tmp_path / "out", {**CONFIG, "grid": {"n_way": [3]}}, {}, PLANNED),
     ):
         pass
     (tmp_path / "thesis").mkdir()
@@ -185,6 +187,23 @@ def test_malformed_rows_are_named(tmp_path, damage, message):
         results.read_probes(tmp_path / "out")
 
 
-def test_numbers_survive_as_float32():
-    for value in np.random.default_rng(0).random(200, np.float32):
-        assert np.float32(_number(float(value))) == value
+def test_numbers_survive_as_float32(tmp_path):
+    values = np.random.default_rng(0).random(200, np.float32)
+    rows = [probe(0).probe._replace(mAP=float(value)) for value in values]
+    write_rows(tmp_path / "rows.csv", ProbeRow, rows)
+    found = [np.float32(row.mAP) for row in read_rows(tmp_path / "rows.csv", ProbeRow)]
+    np.testing.assert_array_equal(found, values)
+
+
+def test_rows_of_older_versions_lack_columns(tmp_path):
+    """They have the defaults of columns that came later."""
+    with fresh(tmp_path / "out") as writer:
+        append(writer, 0)
+    for name, kept in (("probes.csv", 12), ("solver.csv", 8)):
+        lines = (tmp_path / "out" / name).read_text().splitlines()
+        short = [",".join(line.split(",")[:kept]) for line in lines]
+        (tmp_path / "out" / name).write_text("\n".join(short) + "\n")
+    (row,) = results.read_probes(tmp_path / "out")
+    assert row.validation == "" and math.isnan(row.macro_f1) and row.epochs == 4
+    (solver,) = read_rows(tmp_path / "out" / "solver.csv", SolverRow)
+    assert math.isnan(solver.gap) and solver.converged == 1 and solver.iterations == 40

@@ -1,0 +1,106 @@
+"""From the options of a run to parameters: a weights file, the cache, or random numbers."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from flax.traverse_util import flatten_dict, unflatten_dict
+
+from extract.embeddings import weights_formats
+from extract.embeddings.layers import PRECISIONS
+from extract.embeddings.registry import Wheel
+from extract.embeddings.weights_formats import Layout, Tensors
+from extract.errors import InputError
+
+BACKENDS = ("jax", "package")
+
+
+@dataclass(frozen=True)
+class Source:
+    """weights: a file, or None for the cache. cache_dir: None for the user's. random_weights: a
+    seed, or None.
+
+    backend: `jax`, or `package` for the model's own package. precision: of the network's products,
+    in JAX.
+    """
+
+    weights: str | Path | None = None
+    cache_dir: str | Path | None = None
+    random_weights: int | None = None
+    backend: str = "jax"
+    precision: str = "float32"
+
+    def __post_init__(self) -> None:
+        if self.backend not in BACKENDS:
+            raise InputError(f"unknown backend {self.backend!r}; there are {', '.join(BACKENDS)}")
+        if self.precision not in PRECISIONS:
+            raise InputError(
+                f"unknown precision {self.precision!r}; it is {' or '.join(PRECISIONS)}"
+            )
+        if self.backend == "package" and self.precision != "float32":
+            raise InputError(f"precision {self.precision} belongs to backend jax; leave one out")
+        if self.random_weights is not None and not 0 <= self.random_weights < 2**31:
+            raise InputError(
+                f"--random_weights={self.random_weights}: a seed is from 0 to {2**31 - 1}"
+            )
+        if self.weights is not None and self.random_weights is not None:
+            raise InputError(
+                f"weights {str(self.weights)!r} and random weights exclude each other; give one of "
+                f"them"
+            )
+
+
+def obtain(
+    source: Source,
+    name: str,
+    init: Callable[[jax.Array], Any],
+    convert: Callable[[Tensors, str], Any],
+    *,
+    variant: str = "",
+    companion: str = "",
+    wheel: Wheel | None = None,
+    get: Callable[[], object] | None = None,
+) -> tuple[Any, dict[str, Any]]:
+    """(parameters, provenance). get: called where the cache has no weights yet, to put them there.
+
+    Raises InputError if there are no weights, naming the command that gets them.
+    """
+    if source.random_weights is not None:
+        return init(jax.random.key(source.random_weights)), {
+            "weights": f"random, seed {source.random_weights}"
+        }
+    path = (
+        Path(source.weights)
+        if source.weights
+        else weights_formats.cache_file(name, variant, source.cache_dir)
+    )
+    if not source.weights and not path.exists() and get is not None:
+        get()
+    if not source.weights and not path.exists():
+        command = f"python -m extract.weights --embedding={name}"
+        command += f" --{name}_variant={variant}" if variant else ""
+        command += f" --cache_dir={source.cache_dir}" if source.cache_dir else ""
+        raise InputError(f"{path}: no weights of {name} there; get them with: {command}")
+    tensors, files = weights_formats.read_weights(path, companion, wheel)
+    return convert(tensors, str(path)), {"weights": files}
+
+
+def jax_provenance(source: Source) -> dict[str, str]:
+    """precision is named where it is another than it always was."""
+    named = {} if source.precision == "float32" else {"precision": source.precision}
+    return {"jax": jax.__version__, "platform": jax.default_backend(), **named}
+
+
+def from_published(tensors: Tensors, layout: Layout, shapes: Any, where: str) -> Any:
+    """Parameter tree like `shapes`. Raises InputError where a tensor is missing or does not fit."""
+    flat = {path: leaf.shape for path, leaf in flatten_dict(shapes, sep="/").items()}
+    return unflatten_dict(weights_formats.from_published(tensors, layout, flat, where), sep="/")
+
+
+def to_published(params: Any, layout: Layout) -> Tensors:
+    """Parameter tree → tensors under their published names."""
+    leaves = {path: np.asarray(leaf) for path, leaf in flatten_dict(params, sep="/").items()}
+    return weights_formats.to_published(leaves, layout)

@@ -1,0 +1,46 @@
+"""Padded sizes: each is a program to compile, and padding is work for nothing."""
+
+from collections.abc import Callable, Mapping
+
+
+def padded_sizes(
+    needed: Mapping[int, float], most: int, step: int, cost: Callable[[int], float] = float
+) -> dict[int, int]:
+    """The size that each of the needed ones is padded to.
+
+    needed: sizes, with how much work there is of each. most: how many padded sizes there may be.
+    step: they are multiples of it, but for the largest, which is padded no more than it must.
+    cost(size): of a unit of work padded to it; it grows with the size. The padded sizes are those
+    of least cost, found by dynamic programming over the largest one.
+    """
+    sizes = sorted(needed)
+    top = sizes[-1] if sizes else 0
+    padded = [min(-(-size // step) * step, top) for size in sizes]
+    # best[count][i]: (cost, where the last group begins) of the first i sizes in `count` groups
+    best: list[dict[int, tuple[float, int]]] = [{0: (0.0, 0)}]
+    for count in range(1, most + 1):
+        row: dict[int, tuple[float, int]] = {}
+        for end in range(count, len(sizes) + 1):
+            work = 0.0
+            for begin in range(end - 1, -1, -1):
+                work += needed[sizes[begin]]
+                if begin in best[count - 1]:
+                    total = best[count - 1][begin][0] + work * cost(padded[end - 1])
+                    if end not in row or total < row[end][0]:
+                        row[end] = (total, begin)
+        best.append(row)
+    counts = [count for count in range(1, most + 1) if len(sizes) in best[count]]
+    result: dict[int, int] = {}
+    if counts:
+        count = min(counts, key=lambda count: (best[count][len(sizes)][0], count))
+        end = len(sizes)
+        while end:
+            begin = best[count][end][1]
+            result |= dict.fromkeys(sizes[begin:end], padded[end - 1])
+            end, count = begin, count - 1
+    return result
+
+
+def multiple_of(step: int, least: int) -> int:
+    """The least multiple of `step` that is not below `least`."""
+    return -(-least // step) * step

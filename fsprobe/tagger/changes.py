@@ -1,0 +1,156 @@
+"""A tagger that changes: tags added, refitted, removed or renamed, every other row byte for byte
+the same; and what the difference between two taggers is.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+from tqdm import tqdm
+
+from extract.errors import InputError
+from extract.store import DONE, Store
+from fsprobe.tagger.file import TENSORS
+from fsprobe.tagger.matching import Part, match
+from fsprobe.tagger.tagger import Tagger
+from fsprobe.tagger.tagging import Scorer
+from fsprobe.tagger.training import Rows
+
+_BLOCK = 4096  # clips
+
+
+def update(tagger: Tagger, rows: Rows) -> Tagger:
+    """The tagger with these rows: a tag it has is replaced where it stands, a new one comes
+    last.
+    """
+    place = {tag: row for row, tag in enumerate(tagger.tags)}
+    tags = [*tagger.tags, *(tag for tag in rows.tags if tag not in place)]
+    where = [tags.index(tag) for tag in rows.tags]
+    tensors = {}
+    for name in TENSORS:
+        old = getattr(tagger, name)
+        new = np.empty((len(tags), *old.shape[1:]), np.float32)
+        new[: len(old)] = old
+        new[where] = getattr(rows, name)
+        tensors[name] = new
+    training = {**tagger.training, **rows.training}
+    return replace(
+        tagger,
+        tags=tuple(tags),
+        training={tag: training[tag] for tag in tags if tag in training},
+        kernel=tensors["kernel"],
+        bias=tensors["bias"],
+        calibration=tensors["calibration"],
+        threshold=tensors["threshold"],
+    )
+
+
+def remove(tagger: Tagger, tags: Sequence[str]) -> Tagger:
+    """Without these tags. Raises InputError on one it does not have, or if none is left."""
+    for tag in tags:
+        _require(tagger, tag)
+    kept = [row for row, tag in enumerate(tagger.tags) if tag not in tags]
+    if not kept:
+        raise InputError("removing every tag leaves no tagger; keep one")
+    return tagger.take(kept)
+
+
+def rename(tagger: Tagger, names: Mapping[str, str]) -> Tagger:
+    """names: old → new. Raises InputError on a tag it does not have, or a name that is taken."""
+    for old, new in names.items():
+        _require(tagger, old)
+        if not new.strip():
+            raise InputError(f"tag {old!r} cannot be renamed to {new!r}: a name is not empty")
+    tags = tuple(names.get(tag, tag) for tag in tagger.tags)
+    if len(set(tags)) < len(tags):
+        twice = next(tag for tag in tags if tags.count(tag) > 1)
+        raise InputError(f"two tags would be called {twice!r}; rename to another name")
+    training = {names.get(tag, tag): record for tag, record in tagger.training.items()}
+    return replace(tagger, tags=tags, training=training)
+
+
+class Difference(NamedTuple):
+    """Of one tag between two taggers. state: `same` (equal bytes), `changed`, `added`, `removed`.
+    On a store, NaN without one: the mean and the largest absolute difference of the probabilities,
+    and the share of clips that get the tag from one of the two only.
+    """
+
+    tag: str
+    state: str
+    mean: float = float("nan")
+    largest: float = float("nan")
+    flipped: float = float("nan")
+
+
+def compare(
+    old: Tagger, new: Tagger, stores: Mapping[str, Store] | None = None
+) -> list[Difference]:
+    """Every tag of either tagger: new's in its order, then those that only old has.
+
+    stores: with them, how much the tags in both differ on all finished clips of the first store.
+    Raises InputError if a tagger does not fit the stores.
+    """
+    rows = {tag: row for row, tag in enumerate(old.tags)}
+    both = [tag for tag in new.tags if tag in rows]
+    changed = [tag for tag in both if not _same(old, rows[tag], new, new.tags.index(tag))]
+    amounts: dict[str, tuple[float, float, float]] = {}
+    if stores and changed:
+        amounts = _on_stores(old, new, changed, stores)
+    out = []
+    for tag in new.tags:
+        state = "added" if tag not in rows else "changed" if tag in changed else "same"
+        out.append(Difference(tag, state, *amounts.get(tag, ())))
+    return out + [Difference(tag, "removed") for tag in old.tags if tag not in new.tags]
+
+
+def _same(old: Tagger, i: int, new: Tagger, j: int) -> bool:
+    return all(getattr(old, n)[i].tobytes() == getattr(new, n)[j].tobytes() for n in TENSORS)
+
+
+def _on_stores(
+    old: Tagger, new: Tagger, tags: Sequence[str], stores: Mapping[str, Store]
+) -> dict[str, tuple[float, float, float]]:
+    pair = [tagger.take([tagger.tags.index(tag) for tag in tags]) for tagger in (old, new)]
+    parts = [match(tagger, stores) for tagger in pair]
+    scorers = [Scorer(tagger, found) for tagger, found in zip(pair, parts, strict=True)]
+    used = {part.name: part for found in parts for part in found}
+    clips = _common_rows(list(used.values()))
+    mean, largest, flipped = (np.zeros(len(tags)) for _ in range(3))
+    count = len(next(iter(clips.values())))
+    for start in tqdm(range(0, count, _BLOCK), desc="comparing", dynamic_ncols=True, delay=2):
+        p = []
+        for scorer, found in zip(scorers, parts, strict=True):
+            rows = [clips[part.name][start : start + _BLOCK] for part in found]
+            p.append(scorer.probabilities(scorer.logits(rows)))
+        gap = np.abs(p[0] - p[1])
+        mean += gap.sum(axis=0)
+        largest = np.maximum(largest, gap.max(axis=0))
+        flipped += ((p[0] >= pair[0].threshold) != (p[1] >= pair[1].threshold)).sum(axis=0)
+    return {
+        tag: (float(mean[i] / count), float(largest[i]), float(flipped[i] / count))
+        for i, tag in enumerate(tags)
+    }
+
+
+def _common_rows(parts: Sequence[Part]) -> dict[str, np.ndarray]:
+    """Store → rows of the clips that are finished in all, in one order."""
+    done = [
+        {c: row for row, c in enumerate(part.store.clip_ids) if part.store.status[row] == DONE}
+        for part in parts
+    ]
+    clips = [clip for clip in done[0] if all(clip in other for other in done[1:])]
+    if not clips:
+        raise InputError(f"{parts[0].store.path}: no finished clip to compare on")
+    return {
+        part.name: np.array([rows[clip] for clip in clips], np.int64)
+        for part, rows in zip(parts, done, strict=True)
+    }
+
+
+def _require(tagger: Tagger, tag: str) -> None:
+    if tag not in tagger.tags:
+        known = ", ".join(map(repr, tagger.tags[:5]))
+        raise InputError(
+            f"tag {tag!r} is not in the tagger; it has {known}{'…' * (len(tagger.tags) > 5)}"
+        )

@@ -1,0 +1,73 @@
+"""What the texts of flags mean, for the commands around a tagger."""
+
+import math
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from extract.errors import InputError
+from extract.store import Store, open_store
+from fsprobe.tagger.labelled import read_prevalence
+from fsprobe.tagger.training import LABELS
+
+
+def open_stores(texts: Sequence[str]) -> dict[str, Store]:
+    """The stores of --store=NAME=DIR, by name, in order. Raises InputError."""
+    paths: dict[str, str] = {}
+    for text in texts:
+        name, separator, directory = text.partition("=")
+        if not (name and separator and directory):
+            raise InputError(f"--store={text}: write it as --store=NAME=DIR")
+        if not re.fullmatch(r"\w[\w.-]*", name) or name == "combined":
+            raise InputError(
+                f"--store={text}: a name is letters, digits, '_', '.' and '-', and not 'combined'"
+            )
+        if name in paths:
+            raise InputError(f"--store: the name {name!r} is given twice")
+        paths[name] = directory
+    return {name: open_store(path) for name, path in paths.items()}
+
+
+def parse_prevalence(text: str) -> str | float | dict[str, float]:
+    """`labels`, a number between 0 and 1, or the path of a CSV `tag,prevalence`."""
+    if text == LABELS:
+        return LABELS
+    try:
+        number = float(text)
+    except ValueError:
+        if Path(text).is_file():
+            return read_prevalence(Path(text))
+        raise InputError(
+            f"--prevalence={text}: use labels, a number between 0 and 1, or a CSV of tag,prevalence"
+        ) from None
+    if not 0 < number < 1:
+        raise InputError(f"--prevalence={text}: a share of clips lies between 0 and 1")
+    return number
+
+
+def parse_l2(text: str) -> float | None:
+    """A positive number, or None for `auto`."""
+    if text == "auto":
+        return None
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not 0 < number < math.inf:
+        raise InputError(f"--l2={text}: use a positive number or `auto`")
+    return number
+
+
+def parse_renames(texts: Iterable[str], tags: Sequence[str]) -> dict[str, str]:
+    """OLD=NEW, where OLD is a tag: names may hold a `=` themselves."""
+    found: dict[str, str] = {}
+    for text in texts:
+        cuts = [place for place, sign in enumerate(text) if sign == "="]
+        fitting = [cut for cut in cuts if text[:cut] in tags]
+        if not fitting:
+            raise InputError(f"--rename={text}: write it as OLD=NEW with a tag of the tagger")
+        cut = fitting[-1]
+        if text[:cut] in found:
+            raise InputError(f"--rename={text}: {text[:cut]!r} is renamed twice")
+        found[text[:cut]] = text[cut + 1 :]
+    return found

@@ -1,0 +1,98 @@
+"""What a run of tagging has found so far, on the disk: a run that was stopped, in whatever way,
+goes on after its last mark.
+"""
+
+import contextlib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from extract.files import atomic_write, make_directory
+
+RECORD = np.dtype([("item", "<i4"), ("tag", "<i4"), ("probability", "<f4")])
+_CHECKPOINT = 32  # blocks between two marks
+
+
+class PartialFiles:
+    """The partial files: records end to end, how far they go, and the scores."""
+
+    def __init__(
+        self,
+        work: Path,
+        fingerprint: Mapping[str, Any],
+        all_scores: Path | None,
+        shape: tuple[int, int],
+    ):
+        make_directory(work)
+        self.fingerprint = dict(fingerprint)
+        self.mark, self.path = work / "progress.json", work / "records.bin"
+        self.all_scores = all_scores
+        self.partial = all_scores.with_name(f".{all_scores.name}.partial") if all_scores else None
+        state = self._state()
+        self.next_item, self.bytes = state.get("next_item", 0), state.get("bytes", 0)
+        self.scores: np.ndarray | None = None
+        if self.partial and self.next_item < shape[0]:
+            make_directory(self.partial.parent)
+            fresh = not self.next_item
+            self.scores = np.lib.format.open_memmap(
+                self.partial, "w+" if fresh else "r+", np.float32, shape
+            )
+            if fresh:
+                self.scores[:] = np.nan
+        self.file = self.path.open("r+b" if self.next_item else "w+b")
+        self.file.truncate(self.bytes)
+        self.file.seek(self.bytes)
+        self.since = 0
+
+    def __enter__(self) -> "PartialFiles":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if exception[0] is not None:
+            with contextlib.suppress(OSError):  # what was marked before stays valid
+                self._checkpoint()
+        self.file.close()
+
+    def add(self, records: np.ndarray, next_item: int) -> None:
+        self.file.write(records.tobytes())
+        self.bytes, self.next_item = self.bytes + records.nbytes, next_item
+        self.since += 1
+        if self.since >= _CHECKPOINT:
+            self._checkpoint()
+
+    def finish(self) -> np.ndarray:
+        self._checkpoint()
+        self.scores = None
+        if self.all_scores and self.partial and self.partial.exists():
+            self.partial.replace(self.all_scores)
+        return np.fromfile(self.path, RECORD)
+
+    def _state(self) -> dict[str, Any]:
+        """That of a run before, if it is of use."""
+        try:
+            state = json.loads(self.mark.read_text("utf-8"))
+            useful = (
+                state["fingerprint"] == self.fingerprint
+                and self.path.stat().st_size >= state["bytes"]
+            )
+            complete = state["next_item"] == self.fingerprint["items"]
+            if self.partial and self.all_scores and not self.partial.exists():
+                useful &= complete and self.all_scores.exists()
+        except (OSError, ValueError, KeyError, TypeError):
+            return {}
+        return state if useful else {}
+
+    def _checkpoint(self) -> None:
+        """First the data, then the mark."""
+        self.file.flush()
+        os.fsync(self.file.fileno())
+        if isinstance(self.scores, np.memmap):
+            self.scores.flush()
+        state = {"fingerprint": self.fingerprint, "next_item": self.next_item, "bytes": self.bytes}
+        with atomic_write(self.mark) as file:
+            json.dump(state, file)
+        self.since = 0

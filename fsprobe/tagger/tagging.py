@@ -1,0 +1,267 @@
+"""A whole store to tags: block after block over the memory-mapped features, whatever their number.
+
+What a tag's logit becomes is a line and a sigmoid, and both fold away: with kernel a·w and bias
+a·b + c the product gives the logit of the probability itself, and which tags are best, or above
+their thresholds, shows without a sigmoid. Several cores take a block each.
+
+The results go into a folder of partial files beside the output; a run that was stopped goes on
+after the last block that is on the disk. Only one block a core is in memory.
+"""
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+import threadpoolctl
+from scipy.special import logit
+from tqdm import tqdm
+
+from extract.errors import InputError
+from extract.store import DONE
+from fsprobe.tagger.matching import Part
+from fsprobe.tagger.partial_files import RECORD, PartialFiles
+from fsprobe.tagger.tagger import Tagger
+
+_Result = TypeVar("_Result")
+_LARGEST = np.float32(np.nextafter(np.float32(1), np.float32(0)))  # probabilities are below 1
+_BLOCK = 4096  # clips
+
+
+class Items(NamedTuple):
+    """What is tagged: clips, or tracks as the mean of their clips' probabilities.
+
+    names: one per item, in the order of the output. rows: per part int64 `[clip]`, the store rows
+    of all items end to end. ends: int64 `[item]`, where each item's clips end; an item without a
+    clip has no scores.
+    """
+
+    names: Sequence[str]
+    rows: tuple[np.ndarray, ...]
+    ends: np.ndarray
+
+    def starts(self, first: int) -> int:
+        return int(self.ends[first - 1]) if first else 0
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which tags an item gets: the `top` best, or where it is 0 those at or above their
+    threshold.
+    """
+
+    top: int = 0
+
+
+def items_by_clip(parts: Sequence[Part]) -> Items:
+    """Every clip of the first store, in its order. Clips without a finished row everywhere have no
+    scores.
+    """
+    return _items(parts, parts[0].store.clip_ids, np.arange(len(parts[0].store.clip_ids)))
+
+
+def items_by_track(parts: Sequence[Part], tracks: Mapping[str, str]) -> Items:
+    """Tracks in the order of their first clip. tracks: clip_id → track; a clip without one stands
+    alone, under its own name.
+    """
+    number: dict[tuple[bool, str], int] = {}
+    place = np.empty(len(parts[0].store.clip_ids), np.int64)
+    for row, clip in enumerate(parts[0].store.clip_ids):
+        track = tracks.get(clip, "")
+        place[row] = number.setdefault((bool(track), track or clip), len(number))
+    return _items(parts, [name for _, name in number], place)
+
+
+def _items(parts: Sequence[Part], names: Sequence[str], place: np.ndarray) -> Items:
+    """place: int64 `[clip of the first store]`, the item that each belongs to."""
+    first = parts[0].store
+    done = first.status == DONE
+    located = [np.arange(len(first.clip_ids))]
+    for part in parts[1:]:
+        index = {clip: row for row, clip in enumerate(part.store.clip_ids)}
+        rows = np.array([index.get(clip, -1) for clip in first.clip_ids], np.int64)
+        done &= (rows >= 0) & (part.store.status[rows] == DONE)
+        located.append(rows)
+    order = np.argsort(place, kind="stable")
+    order = order[done[order]]
+    counts = np.bincount(place[order], minlength=len(names))
+    return Items(names, tuple(rows[order] for rows in located), np.cumsum(counts))
+
+
+class Scorer:
+    """A tagger's probabilities on blocks of rows; kernel and bias hold the calibration."""
+
+    def __init__(self, tagger: Tagger, parts: Sequence[Part]):
+        slope, shift = tagger.calibration.astype(np.float64).T
+        kernel = (tagger.kernel.astype(np.float64).T * slope).astype(np.float32)
+        edges = np.cumsum([part.width for part in parts])[:-1]
+        self.parts = tuple(parts)
+        self.kernels = [np.ascontiguousarray(k) for k in np.split(kernel, edges)]
+        self.bias = (tagger.bias * slope + shift).astype(np.float32)
+        self.highest = np.minimum(tagger.highest, _LARGEST)
+        self.capped = bool((self.highest < _LARGEST).any())
+        with np.errstate(divide="ignore"):
+            self.ceiling = logit(self.highest.astype(np.float64)).astype(np.float32)
+
+    def logits(self, rows: Sequence[np.ndarray | slice]) -> np.ndarray:
+        """float32 `[clip, tag]`, of the probabilities. rows: for each part.
+
+        Raises InputError on NaN or Inf in the features.
+        """
+        z = self.bias
+        for part, kernel, wanted in zip(self.parts, self.kernels, rows, strict=True):
+            product = part.rows(wanted) @ kernel
+            product += z
+            z = product
+        if self.capped:
+            np.minimum(z, self.ceiling, out=z)
+        if not np.isfinite(z @ np.zeros(z.shape[1], np.float32)).all():
+            self._complain(rows)
+        return z
+
+    def _complain(self, rows: Sequence[np.ndarray | slice]) -> None:
+        for part, wanted in zip(self.parts, rows, strict=True):
+            bad = np.flatnonzero(~np.isfinite(part.rows(wanted)).all(axis=1))
+            if bad.size:
+                here = bad[0] + wanted.start if isinstance(wanted, slice) else wanted[bad[0]]
+                raise InputError(
+                    f"{part.store.path}: NaN or Inf in the features of clip "
+                    f"{part.store.clip_ids[here]!r}; extract or import it anew"
+                )
+        raise InputError(
+            f"{self.parts[0].store.path}: features so large that scores overflow; check the store "
+            "with extract.verify"
+        )
+
+    def probabilities(self, z: np.ndarray) -> np.ndarray:
+        """Of logits, in place."""
+        with np.errstate(over="ignore"):
+            np.exp(np.negative(z, out=z), out=z)
+        z += 1
+        np.reciprocal(z, out=z)
+        return np.minimum(z, self.highest, out=z)
+
+
+def tag_items(
+    tagger: Tagger,
+    parts: Sequence[Part],
+    items: Items,
+    selection: Selection,
+    work: Path,
+    fingerprint: Mapping[str, Any],
+    all_scores: Path | None = None,
+) -> np.ndarray:
+    """RECORD `[chosen]`: items in order, each one's tags from the most probable down.
+
+    work: the folder of partial files, which the caller removes when all is written. all_scores: a
+    float32 .npy `[item, tag]` to write too, NaN where an item has no scores. fingerprint: what must
+    be equal for the partial files to be of use.
+    """
+    scorer = Scorer(tagger, parts)
+    wanted = {**fingerprint, "items": len(items.names), "scores": str(all_scores or "")}
+    with PartialFiles(work, wanted, all_scores, (len(items.names), len(tagger.tags))) as progress:
+        blocks = range(progress.next_item, len(items.names), _BLOCK)
+
+        def work_on(first: int) -> tuple[int, np.ndarray]:
+            last = min(first + _BLOCK, len(items.names))
+            return last, _block(scorer, tagger, items, first, last, selection, progress.scores)
+
+        with tqdm(
+            total=len(items.names),
+            initial=progress.next_item,
+            desc="tagging",
+            unit=" clips" if len(items.rows[0]) == len(items.names) else " items",
+            dynamic_ncols=True,
+            delay=2,
+        ) as bar:
+            for last, records in in_order(work_on, blocks):
+                progress.add(records, last)
+                bar.update(last - bar.n)
+        return progress.finish()
+
+
+def _block(
+    scorer: Scorer,
+    tagger: Tagger,
+    items: Items,
+    first: int,
+    last: int,
+    selection: Selection,
+    scores: np.ndarray | None,
+) -> np.ndarray:
+    """RECORD of the items from first to last; their probabilities into `scores`, if given."""
+    begin, end = items.starts(first), items.starts(last)
+    if begin == end:
+        return np.empty(0, RECORD)
+    counts = np.diff(items.ends[first:last], prepend=begin)
+    present = first + np.flatnonzero(counts)
+    z = scorer.logits([_as_slice(rows[begin:end]) for rows in items.rows])
+    pooled = counts.max() > 1
+    if pooled:
+        z = np.add.reduceat(
+            scorer.probabilities(z), np.cumsum(counts)[counts > 0] - counts[counts > 0]
+        )
+        z /= counts[counts > 0][:, None]
+    threshold = tagger.threshold
+    if scores is not None:
+        if not pooled:
+            z = scorer.probabilities(z)
+        scores[present] = z
+    as_probability = pooled or scores is not None
+    if not as_probability:
+        with np.errstate(divide="ignore"):
+            threshold = logit(threshold.astype(np.float64)).astype(np.float32)
+    item, tag = _best(z, selection.top) if selection.top else np.nonzero(z >= threshold)
+    values = z[item, tag]
+    if not selection.top:
+        order = np.lexsort((tag, -values, item))
+        item, tag, values = item[order], tag[order], values[order]
+    if not as_probability:
+        values = np.minimum(1 / (1 + np.exp(-values.astype(np.float64))), scorer.highest[tag])
+    records = np.empty(len(item), RECORD)
+    records["item"], records["tag"], records["probability"] = present[item], tag, values
+    return records
+
+
+def _best(z: np.ndarray, top: int) -> tuple[np.ndarray, np.ndarray]:
+    """(row, column) of the `top` largest of each row, largest first; the first of equals."""
+    top = min(top, z.shape[1])
+    rows = np.arange(len(z))
+    if top > 16:
+        columns = np.argsort(-z, axis=1, kind="stable")[:, :top]
+        return np.repeat(rows, top), columns.ravel()
+    left = z.copy()
+    columns = np.empty((len(z), top), np.int64)
+    for place in range(top):
+        columns[:, place] = left.argmax(axis=1)
+        left[rows, columns[:, place]] = -np.inf
+    return np.repeat(rows, top), columns.ravel()
+
+
+def _as_slice(rows: np.ndarray) -> np.ndarray | slice:
+    """Consecutive rows as a slice, which is read without a copy."""
+    first, last = int(rows[0]), int(rows[-1])
+    if last - first + 1 == len(rows) and (np.diff(rows) == 1).all():
+        return slice(first, last + 1)
+    return rows
+
+
+def in_order(function: Callable[[int], _Result], arguments: Sequence[int]) -> Iterator[_Result]:
+    """function of each argument, in order, on all cores; few results wait to be taken."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
+    waiting: deque[Future[_Result]] = deque()
+    with threadpoolctl.threadpool_limits(1, "blas"), ThreadPoolExecutor(cores) as pool:
+        try:
+            for argument in arguments:
+                waiting.append(pool.submit(function, argument))
+                if len(waiting) > 2 * cores:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()

@@ -1,0 +1,206 @@
+"""From marked clips to the rows of a tagger: heads, their calibration, thresholds and verdicts.
+
+Each tag's row depends on its own labels and, where it has too few for a slope of its own, on the
+pooled one; so a tag is added or refitted without the others.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from extract.errors import InputError
+from fsprobe.heads.cross_validation import FOLDS
+from fsprobe.tagger.judging import calibration, promises, thresholds
+from fsprobe.tagger.judging.calibration import Judged, Line
+from fsprobe.tagger.judging.out_of_fold import Fitted, OutOfFold, out_of_fold
+from fsprobe.tagger.judging.thresholds import Promise, Rule
+from fsprobe.tagger.judging.verdicts import Interval, auc_interval, roc_auc, verdict
+from fsprobe.tagger.labelled import Counts, Labelled, count
+
+LABELS = "labels"
+UNJUDGED_HIGHEST = 0.9  # no higher probability where nothing could be judged
+_MARGIN = 1.5  # clips to come may score higher than those known, by this
+
+# (features [clip, dim], positive, negative [clip, tag], units [clip], l2) → heads
+FitHeads = Callable[[np.ndarray, np.ndarray, np.ndarray, np.ndarray, float | None], Fitted]
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """rule: how thresholds are chosen. prevalence: `labels`, one number for all tags, or one per
+    tag. l2: a strength for all, None to choose one per tag. folds: of the cross-validation.
+    """
+
+    rule: Rule = field(default_factory=Rule)
+    prevalence: str | float | Mapping[str, float] = LABELS
+    l2: float | None = None
+    folds: int = FOLDS
+
+
+class Rows(NamedTuple):
+    """What training gives, row by row: tensors as in a tagger, `training` per tag, and the
+    out-of-fold scores behind them.
+    """
+
+    tags: tuple[str, ...]
+    kernel: np.ndarray
+    bias: np.ndarray
+    calibration: np.ndarray
+    threshold: np.ndarray
+    training: dict[str, dict[str, Any]]
+    pooled_slope: float
+    held_out: OutOfFold
+
+
+def train(
+    labelled: Labelled,
+    fit: FitHeads,
+    config: TrainConfig,
+    pooled_slope: float | None = None,
+) -> Rows:
+    """Heads for all tags of `labelled`, judged out of fold. pooled_slope: of the tagger that the
+    rows go to, if it has one.
+    """
+    features, positive, negative = labelled.features, labelled.positive, labelled.negative
+    prevalence = [prevalence_of(tag, config) for tag in labelled.tags]
+    held_out = out_of_fold(
+        lambda yes, no: fit(features, yes, no, labelled.units, config.l2),
+        features,
+        positive,
+        negative,
+        labelled.units,
+        config.folds,
+    )
+    kernel, bias, strengths = fit(features, positive, negative, labelled.units, config.l2)
+    counts = count(positive, negative, labelled.units)
+    aucs = [
+        roc_auc(held_out.logits[:, tag], positive[:, tag], negative[:, tag], held_out.folds)
+        if counts[tag].tracks_positive > 1
+        else math.nan
+        for tag in range(len(labelled.tags))
+    ]
+    data = [judged_clips(held_out.logits[:, tag], labelled, tag) for tag in range(len(aucs))]
+    judged = [one for (_, one), auc in zip(data, aucs, strict=True) if not math.isnan(auc)]
+    slope = calibration.pooled_slope(judged) if pooled_slope is None else pooled_slope
+    lines, chosen, training = [], [], {}
+    for tag, name in enumerate(labelled.tags):
+        if math.isnan(aucs[tag]):
+            _, fitted = judged_clips(features @ kernel[tag] + bias[tag], labelled, tag)
+            row = _unjudged(fitted, slope, prevalence[tag], config.rule, aucs[tag])
+        else:
+            clips, known = data[tag]
+            folds = held_out.folds[clips]
+            row = _row(known, folds, slope, prevalence[tag], config.rule, aucs[tag])
+        interval = auc_interval(row.auc, counts[tag].tracks_positive, counts[tag].tracks_negative)
+        lines.append(row.line)
+        chosen.append(row.promise.threshold)
+        training[name] = _record(row, counts[tag], interval, config) | {
+            "strength": float(strengths[tag])
+        }
+    return Rows(
+        labelled.tags,
+        kernel.astype(np.float32),
+        bias.astype(np.float32),
+        np.array(lines, np.float32),
+        np.array(chosen, np.float32),
+        training,
+        slope,
+        held_out,
+    )
+
+
+def prevalence_of(tag: str, config: TrainConfig) -> float | None:
+    """What the caller says of it; None: as in the labels. Raises InputError where a tag is not
+    among those said.
+    """
+    if isinstance(config.prevalence, str):
+        return None
+    if isinstance(config.prevalence, Mapping):
+        if tag not in config.prevalence:
+            raise InputError(f"`prevalence`: tag {tag!r} is not in the file; add a line for it")
+        return config.prevalence[tag]
+    return config.prevalence
+
+
+class _Row(NamedTuple):
+    line: Line
+    promise: Promise
+    auc: float
+    average_precision: float
+    prevalence: float
+    pooled: bool
+    highest: float
+
+
+def judged_clips(logits: np.ndarray, labelled: Labelled, tag: int) -> tuple[np.ndarray, Judged]:
+    """(rows of `labelled`, what they say of a tag): clips with a logit and a known label."""
+    positive, negative = labelled.positive[:, tag], labelled.negative[:, tag]
+    rows = np.flatnonzero(~np.isnan(logits) & (positive + negative > 0))
+    columns = (logits, positive, negative)
+    return rows, Judged(*(column[rows].astype(np.float64) for column in columns))
+
+
+def _row(
+    data: Judged,
+    folds: np.ndarray,
+    slope: float,
+    prevalence: float | None,
+    rule: Rule,
+    auc: float,
+) -> _Row:
+    """A tag with scores out of fold."""
+    line, pooled = calibration.calibrate(data, slope)
+    share = data.base_rate if prevalence is None else prevalence
+    line = calibration.shift(line, data.base_rate, share)
+    p = calibration.probability(line, data.logits)
+    chosen = thresholds.choose(p, data.positive, data.negative, share, rule)
+    promise = promises.promise(data, folds, slope, share, rule)
+    promise = promise._replace(threshold=chosen.threshold)
+    precision = thresholds.average_precision(p, data.positive, data.negative, share)
+    return _Row(line, promise, auc, precision, share, pooled, 1.0)
+
+
+def _unjudged(
+    fitted: Judged, slope: float, prevalence: float | None, rule: Rule, auc: float
+) -> _Row:
+    """A tag of which nothing is known out of fold: the pooled slope on the scores of the clips it
+    was fitted to, flattened until no probability is high.
+    """
+    share = fitted.base_rate if prevalence is None else prevalence
+    line = Line(slope, calibration.intercept(fitted, slope))
+    line = calibration.shift(line, fitted.base_rate, share)
+    largest = _MARGIN * float(np.abs(fitted.logits).max())
+    line = calibration.at_most(line, UNJUDGED_HIGHEST - 1e-3, largest)
+    return _Row(
+        line, thresholds.without_judgement(rule), auc, math.nan, share, True, UNJUDGED_HIGHEST
+    )
+
+
+def _record(row: _Row, counts: Counts, interval: Interval, config: TrainConfig) -> dict[str, Any]:
+    said = "labels" if isinstance(config.prevalence, str) else "given"
+    numbers = {
+        "roc_auc": row.auc,
+        "average_precision": row.average_precision,
+        "precision": row.promise.precision,
+        "recall": row.promise.recall,
+        "f1": row.promise.f1,
+    }
+    return {
+        "positives": int(counts.positives),
+        "negatives": int(counts.negatives),
+        "tracks": counts.tracks_positive,
+        "tracks_negative": counts.tracks_negative,
+        **{key: None if math.isnan(value) else value for key, value in numbers.items()},
+        "roc_auc_interval": list(interval),
+        "prevalence": row.prevalence,
+        "prevalence_from": said,
+        "threshold_rule": str(config.rule),
+        "slope": "pooled" if row.pooled else "own",
+        "highest_probability": row.highest,
+        "verdict": verdict(
+            row.auc, interval, counts.positives, counts.negatives, counts.tracks_positive
+        ),
+    }

@@ -1,0 +1,238 @@
+"""A tagger from marked clips: a head per tag, judged out of fold, calibrated, with a threshold.
+
+  python -m fsprobe.train --manifest=manifest.csv --store=musicnn=stores/musicnn \\
+      --out=tagger.safetensors --report=report
+
+adds a tag or refits one, every other row byte for byte the same:
+
+  python -m fsprobe.train --manifest=manifest.csv --store=musicnn=stores/musicnn \\
+      --update=tagger.safetensors --tags=file:new_tags.txt --out=tagger.safetensors
+
+edits, and compares:
+
+  python -m fsprobe.train --update=tagger.safetensors --remove=noise --rename=folk=fok \\
+      --out=edited.safetensors
+  python -m fsprobe.train --update=tagger.safetensors --diff=edited.safetensors \\
+      --store=musicnn=stores/musicnn
+
+Trains on all clips that have a split (or --split=train). `not_tags` of the manifest are the no's,
+and what stands in neither column is unknown; without that column everything not listed is a no.
+Tracks and groups of the manifest are never on both sides of a judgement. fsprobe.tag applies the
+tagger.
+"""
+
+import dataclasses
+import statistics
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from absl import flags
+
+from extract.errors import InputError
+from extract.files import sha256_of
+from extract.manifest import Manifest, read_manifest
+from extract.shell import run
+from extract.store import Store
+from fsprobe import shell
+from fsprobe.features import COMBINED
+from fsprobe.labels import tag_pool
+from fsprobe.tagger import changes, labelled, options, summary
+from fsprobe.tagger.file import read_tagger, write_tagger
+from fsprobe.tagger.fitting import fit_heads
+from fsprobe.tagger.judging.thresholds import parse_rule
+from fsprobe.tagger.matching import Part, match, parts_of, source_of
+from fsprobe.tagger.outputs import clip_places
+from fsprobe.tagger.tagger import Tagger
+from fsprobe.tagger.training import Rows, TrainConfig, train
+
+FLAGS = flags.FLAGS
+
+flags.DEFINE_string("manifest", None, "manifest.csv of extract.prepare: clips, splits and tags.")
+flags.DEFINE_multi_string(
+    "store", [], "NAME=DIR: features by extract.run or extract.import_arrays. Repeatable."
+)
+flags.DEFINE_string(
+    "embedding",
+    None,
+    "A store's name, A+B, or `combined`. Default: the store; of several, `combined`.",
+)
+flags.DEFINE_string(
+    "tags", None, "Tags to learn: all (every tag with a positive; the default), top:N or file:PATH."
+)
+flags.DEFINE_enum(
+    "split", "all", ["all", "train", "valid", "test"], "Clips to train on; all: those with a split."
+)
+flags.DEFINE_string("out", None, "The tagger to write, a .safetensors file.")
+flags.DEFINE_string(
+    "threshold",
+    "f1",
+    "How thresholds are chosen: f1, precision:NUMBER (the most clips at that precision), or rate "
+    "(as many clips as the prevalence says).",
+)
+flags.DEFINE_string(
+    "prevalence",
+    "labels",
+    "How common tags are where the tagger will be used: labels (as in the marked clips), a number, "
+    "or a CSV of tag,prevalence. Probabilities and precision are stated for it.",
+)
+flags.DEFINE_string("l2", "auto", "Strength of the penalty l2/2 |w|^2; auto: chosen per tag.")
+flags.DEFINE_integer("folds", TrainConfig.folds, "Parts of the cross-validation.", lower_bound=2)
+flags.DEFINE_enum(
+    "missing", "error", ["error", "drop"], "Where a store lacks a clip: stop, or drop the clip."
+)
+flags.DEFINE_string("update", None, "A tagger to start from: only --tags are added or refitted.")
+flags.DEFINE_multi_string("remove", [], "With --update: a tag to take out. Repeatable.")
+flags.DEFINE_multi_string("rename", [], "With --update: OLD=NEW. Repeatable.")
+flags.DEFINE_string(
+    "diff",
+    None,
+    "A tagger that the result (or --update, if nothing changes) is compared with: which tags "
+    "changed and, with --store, by how much.",
+)
+flags.DEFINE_bool("dry_run", False, "Only say what would be trained: counts, memory, time.")
+flags.DEFINE_string("report", None, "Directory for a page on every tag.")
+flags.DEFINE_string(
+    "audio_root", None, "With --report: folder of the manifest's paths, to play clips."
+)
+
+
+def main() -> None:
+    stores = options.open_stores(FLAGS.store)
+    old = read_tagger(FLAGS.update) if FLAGS.update else None
+    _check_flags(old)
+    tagger = _edited(old) if old else None
+    if FLAGS.manifest:
+        tagger = _train(tagger, stores)
+        if tagger is None:
+            return
+    if tagger is None:
+        raise InputError("--manifest is required to train; see --help")
+    if FLAGS.out:
+        write_tagger(FLAGS.out, tagger)
+        print(f"{FLAGS.out}: {len(tagger.tags)} tags on {tagger.embedding}")
+    if FLAGS.diff:
+        found = changes.compare(read_tagger(FLAGS.diff), tagger, stores)
+        print(summary.differences(found))
+
+
+def _check_flags(old: Tagger | None) -> None:
+    if (FLAGS.remove or FLAGS.rename) and not old:
+        raise InputError("--remove and --rename change a tagger: name it with --update")
+    if old and FLAGS.manifest and not FLAGS.tags:
+        raise InputError(
+            "--update with --manifest: name the tags to add or refit with --tags=file:PATH, top:N "
+            "or all; the others stay as they are"
+        )
+    if FLAGS.manifest and not FLAGS.store:
+        raise InputError("--store=NAME=DIR is required at least once; see --help")
+    changing = FLAGS.manifest or FLAGS.remove or FLAGS.rename
+    if not FLAGS.out and not FLAGS.dry_run and (changing or not FLAGS.diff):
+        raise InputError("--out is required; see --help")
+    if FLAGS.report and not FLAGS.manifest:
+        raise InputError("--report tells of training: give --manifest and --store")
+
+
+def _edited(old: Tagger) -> Tagger:
+    tagger = changes.remove(old, FLAGS.remove) if FLAGS.remove else old
+    names = options.parse_renames(FLAGS.rename, tagger.tags)
+    return changes.rename(tagger, names) if names else tagger
+
+
+def _train(tagger: Tagger | None, stores: dict[str, Store]) -> Tagger | None:
+    """The tagger, new or grown; None for a dry run."""
+    config = TrainConfig(
+        rule=parse_rule(FLAGS.threshold),
+        prevalence=options.parse_prevalence(FLAGS.prevalence),
+        l2=options.parse_l2(FLAGS.l2),
+        folds=FLAGS.folds,
+    )
+    embedding = _embedding(tagger, stores)
+    parts = match(tagger, stores) if tagger else parts_of(stores, embedding)
+    manifest = _clips({part.name: part.store for part in parts})
+    tags, left_out = labelled.trainable(manifest, tag_pool(manifest, FLAGS.tags or "all"))
+    for tag, why in left_out.items():
+        print(f"left out: {tag!r}, {why}")
+    if FLAGS.dry_run:
+        positive, negative = labelled.labels(manifest, tags)
+        counts = labelled.count(positive, negative, labelled.units_of(manifest))
+        width = sum(part.width for part in parts)
+        print(summary.plan(tags, counts, len(manifest), width, config))
+        return None
+    data = labelled.load(manifest, parts, tags)
+    slope = tagger.shared.get("pooled_slope") if tagger else None
+    with shell.computing():
+        shell.require_devices()
+        rows = train(data, fit_heads, config, slope)
+    print(summary.verdicts(tags, rows.training))
+    print(summary.statement(config))
+    if FLAGS.report:
+        _write_report(rows, data, config, embedding, manifest)
+    grown = changes.update(tagger, rows) if tagger else _new(rows, parts, embedding, manifest)
+    return _signed(grown)
+
+
+def _write_report(
+    rows: Rows, data: labelled.Labelled, config: TrainConfig, embedding: str, manifest: Manifest
+) -> None:
+    from fsprobe.pages.write import write
+    from fsprobe.tagger import report
+
+    out, root = Path(FLAGS.report), Path(FLAGS.audio_root or ".")
+    places = clip_places(manifest) if FLAGS.audio_root else {}
+    write(report.page(rows, data, config, embedding, places, report.relative_url(root, out)), out)
+    print(f"{out / 'report.html'} and {out / 'report.md'}")
+
+
+def _embedding(tagger: Tagger | None, stores: dict[str, Store]) -> str:
+    given: str | None = FLAGS.embedding
+    if tagger is None:
+        return given or (next(iter(stores)) if len(stores) == 1 else COMBINED)
+    if given not in (None, tagger.embedding):
+        raise InputError(
+            f"--embedding={given}: the tagger of --update is on {tagger.embedding!r}; leave it out"
+        )
+    return tagger.embedding
+
+
+def _clips(stores: dict[str, Store]) -> Manifest:
+    manifest = labelled.clips_to_train_on(read_manifest(FLAGS.manifest), FLAGS.split)
+    manifest, dropped = labelled.without_missing(manifest, stores, FLAGS.missing == "drop")
+    if dropped:
+        print(f"{dropped} clips are missing from a store and were dropped")
+    return manifest
+
+
+def _new(rows: Rows, parts: list[Part], embedding: str, manifest: Manifest) -> Tagger:
+    shared = {"pooled_slope": rows.pooled_slope}
+    lengths = [length for length in manifest.durations if length]
+    if lengths:
+        shared["clip_seconds"] = statistics.median(lengths)
+    return Tagger(
+        tags=rows.tags,
+        kernel=rows.kernel,
+        bias=rows.bias,
+        calibration=rows.calibration,
+        threshold=rows.threshold,
+        embedding=embedding,
+        sources=tuple(source_of(part) for part in parts),
+        training=rows.training,
+        shared=shared,
+    )
+
+
+def _signed(tagger: Tagger) -> Tagger:
+    """With the manifest's hash and the versions of what made it."""
+    versions: dict[str, Any] = {}
+    for package in ("fsprobe", "jax", "numpy"):
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            versions[package] = "not installed"
+    return dataclasses.replace(
+        tagger, manifest_sha256=sha256_of(Path(FLAGS.manifest)), versions=versions
+    )
+
+
+if __name__ == "__main__":
+    run(main)

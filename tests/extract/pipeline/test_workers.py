@@ -1,0 +1,37 @@
+"""What decoding processes are given to work with."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import soundfile
+
+from extract.pipeline.workers import Job, Task, outcomes
+from extract.shell import ONE_THREAD, environment
+
+
+def num_threads(audio: np.ndarray) -> np.ndarray:
+    """Of every linear algebra library in this process, at most."""
+    import threadpoolctl
+
+    np.ones((300, 300)) @ np.ones((300, 300))
+    pools = [pool["num_threads"] for pool in threadpoolctl.threadpool_info()]
+    return np.array([[max(pools, default=1)]], np.float32)
+
+
+def test_linear_algebra_of_a_worker_has_one_thread(tmp_path: Path) -> None:
+    """Several workers with a thread per core each would wait for cores more than they compute."""
+    soundfile.write(tmp_path / "a.wav", np.zeros(100), 8000)
+    before = dict(os.environ)
+    job = Job(8000, tmp_path / "scratch", num_threads)
+    (found,) = outcomes([Task(tmp_path / "a.wav")], job, 1)
+    np.testing.assert_array_equal(found.array, [[1]])
+    assert dict(os.environ) == before
+
+
+def test_an_environment_for_a_while() -> None:
+    before = dict(os.environ)
+    with environment({**ONE_THREAD, "PATH": "/nowhere"}):
+        assert os.environ["OMP_NUM_THREADS"] == "1"
+        assert os.environ["PATH"] == "/nowhere"
+    assert dict(os.environ) == before

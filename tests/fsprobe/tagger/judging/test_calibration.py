@@ -1,0 +1,122 @@
+"""Platt scaling against scikit-learn, prevalence by Bayes' rule, calibration error by hand."""
+
+import numpy as np
+import pytest
+from scipy.optimize import minimize
+from scipy.special import expit
+from sklearn.calibration import _SigmoidCalibration
+
+from fsprobe.tagger.judging.calibration import (
+    TOO_FEW,
+    Judged,
+    Line,
+    at_most,
+    calibrate,
+    calibration_error,
+    intercept,
+    platt,
+    pooled_slope,
+    probability,
+    shift,
+)
+
+
+def judged(positives, negatives, gap=2.0, seed=0):
+    rng = np.random.default_rng(seed)
+    labels = np.r_[np.ones(positives), np.zeros(negatives)]
+    return Judged(rng.standard_normal(len(labels)) * 2 + gap * labels - 1, labels, 1 - labels)
+
+
+@pytest.mark.parametrize(("positives", "negatives"), [(12, 40), (300, 300), (15, 2000)])
+def test_platt_is_scikit_learns(positives, negatives):
+    data = judged(positives, negatives)
+    theirs = _SigmoidCalibration().fit(data.logits, data.positive)
+    ours = platt(data)
+    # scikit-learn's probability is 1 / (1 + exp(a·z + b)); its L-BFGS stops at a gradient of 1e-5
+    np.testing.assert_allclose(ours, (-theirs.a_, -theirs.b_), atol=2e-3)
+
+
+def test_separable_scores_get_no_certainty():
+    line = platt(
+        Judged(np.array([-3.0, -2.0, 2.0, 3.0]), np.array([0, 0, 1, 1.0]), np.array([1, 1, 0, 0.0]))
+    )
+    p = probability(line, np.array([-3.0, 3.0]))
+    # three quarters: (2 positives + 1) / (2 + 2)
+    assert 0.15 < p[0] < 0.3 and 0.7 < p[1] < 0.85
+
+
+@pytest.mark.parametrize("gap", [-3.0, -0.5, 0.0])
+def test_the_slope_is_positive_whatever_the_scores(gap):
+    line = platt(judged(50, 80, gap))
+    assert line.slope > 0
+    flat = probability(line, np.array([-5.0, 5.0]))
+    if gap < 0:  # the flattest: both close to the share of positives
+        np.testing.assert_allclose(flat, 50 / 130, atol=0.02)
+
+
+def test_pooled_slope_is_the_minimum_over_all_tags():
+    tags = [judged(4, 20, 2.0, 1), judged(3, 9, 3.0, 2), judged(8, 30, 1.0, 3)]
+
+    def loss(parameters):
+        total = 0.0
+        for data, b in zip(tags, parameters[1:], strict=True):
+            p, n = data.positive.sum(), data.negative.sum()
+            target = np.where(data.positive > 0, (p + 1) / (p + 2), 1 / (n + 2))
+            z = parameters[0] * data.logits + b
+            total += (np.logaddexp(0, z) - target * z).sum()
+        return total
+
+    found = minimize(loss, np.zeros(4), tol=1e-12).x
+    np.testing.assert_allclose(pooled_slope(tags), found[0], rtol=1e-4)
+    np.testing.assert_allclose(intercept(tags[1], found[0]), found[2], rtol=1e-3)
+
+
+def test_a_tag_with_too_few_takes_the_pooled_slope():
+    few, enough = judged(TOO_FEW - 1, 100), judged(TOO_FEW, 100)
+    line, pooled = calibrate(few, 0.123)
+    assert pooled and line.slope == 0.123
+    line, pooled = calibrate(enough, 0.123)
+    assert not pooled and line == platt(enough)
+
+
+def test_weights_are_counts():
+    data = judged(20, 30)
+    twice = Judged(*(np.concatenate([part, part]) for part in data))
+    heavy = Judged(data.logits, 2 * data.positive, 2 * data.negative)
+    np.testing.assert_allclose(platt(heavy), platt(twice), rtol=1e-5)
+
+
+def test_prevalence_shift_is_bayes_rule():
+    p = probability(shift(Line(1.0, 0.3), 0.2, 0.01), np.array([0.7]))[0]
+    before = expit(0.7 + 0.3)
+    likelihood_ratio = before / (1 - before) / (0.2 / 0.8)
+    odds = likelihood_ratio * 0.01 / 0.99
+    np.testing.assert_allclose(p, odds / (1 + odds))
+
+
+@pytest.mark.parametrize(
+    ("line", "largest"), [(Line(3.0, 1.0), 40.0), (Line(0.1, 5.0), 2.0), (Line(2.0, -1.0), -3.0)]
+)
+def test_at_most(line, largest):
+    capped = at_most(line, 0.9, largest)
+    assert capped.slope > 0
+    assert probability(capped, np.linspace(-50, largest, 100)).max() <= 0.9 + 1e-12
+    if largest < 0:
+        assert capped == line
+
+
+def test_calibration_error_by_hand():
+    p = np.array([0.05, 0.05, 0.95, 1.0])
+    y = np.array([0.0, 1.0, 1.0, 1.0])
+    # bins: two clips of mean 0.05 and share 0.5, two of mean 0.975 and share 1
+    np.testing.assert_allclose(calibration_error(p, y), (0.45 + 0.025) / 2)
+    weights = np.array([1.0, 0.0, 1.0, 0.0])
+    np.testing.assert_allclose(calibration_error(p, y, weights), (0.05 + 0.05) / 2)
+
+
+def test_calibrated_scores_of_a_known_model_have_the_right_slope():
+    rng = np.random.default_rng(0)
+    z = rng.standard_normal(20_000) * 3
+    y = (rng.random(z.size) < expit(0.5 * z - 1)).astype(float)
+    # standard errors of the two are about 0.01 and 0.03 at 20,000 clips
+    np.testing.assert_allclose(platt(Judged(z, y, 1 - y)), (0.5, -1), atol=0.09)

