@@ -22,7 +22,6 @@ from fsprobe.batch.padding import padded_sizes
 from fsprobe.batch.spec import Outcome, ProbeSpec, Wanted, padded_tasks
 from fsprobe.batch.testing import Tested, over_devices, test_tasks
 from fsprobe.heads.data import Data, Task
-from fsprobe.heads.head import padded
 from fsprobe.heads.solver import Fitted, Products, Settings, Solver
 from fsprobe.heads.strengths import DUAL_PATH, num_strengths
 
@@ -32,6 +31,7 @@ _PROGRAMS = 5  # padded sizes of support sets
 def plan(
     specs: Sequence[ProbeSpec],
     sizes: Sizes,
+    solver: Solver,
     settings: Settings,
     wanted: Wanted,
     platform: str,
@@ -43,10 +43,10 @@ def plan(
     Raises InputError if a single seed does not fit.
     """
     lanes = max(1, (1 if platform == "cpu" else 8) // divisor)
-    width = max(map(len, _unions(specs).values()))
+    width = max(map(len, _unions(specs).values())) if solver.needs_products else 0
     strengths = num_strengths(settings, DUAL_PATH)
     footprint = memory.by_seed(sizes, width, _widths(specs), strengths, wanted)
-    what = f"a Gram matrix of {width} clips"
+    what = f"a Gram matrix of {width} clips" if width else f"a probe of {max(_widths(specs))} clips"
     lanes, _ = memory.pack(footprint, what, sizes, device_bytes, lanes, lanes)
     return lanes, lanes * sum(footprint) / 1e6
 
@@ -234,7 +234,7 @@ def _fit_cells(
 
     def one(task: Task, products: Products | None, data: Data, settings: Settings) -> Any:
         fitted = fit(task, products, data, settings)
-        return fitted._replace(head=None), padded(fitted.head, widest)
+        return fitted._replace(head=None), fitted.head.padded(widest)
 
     def one_seed(tasks: Task, products: Any, data: Data, settings: Settings) -> Any:
         return lax.map(lambda task: one(task, products, data, settings), tasks)

@@ -22,9 +22,8 @@ from fsprobe.batch.padding import multiple_of
 from fsprobe.batch.spec import Outcome, ProbeSpec, Wanted, padded_tasks
 from fsprobe.batch.testing import test_tasks
 from fsprobe.heads.data import Data, Labelled
-from fsprobe.heads.head import Head
 from fsprobe.heads.solver import Fitted, Path, Settings, Solver
-from fsprobe.heads.strengths import PRIMAL_PATH, largest, least, num_strengths
+from fsprobe.heads.strengths import PRIMAL_PATH, choose, num_strengths
 
 _LOOKED_UP = 16  # probes looked up at a time among the fits of one support set
 
@@ -183,21 +182,12 @@ def _fit(
 
 
 @jax.jit
-def _look_up(path: Path, columns: Any, n_way: Any) -> tuple[Fitted, Head]:
+def _look_up(path: Path, columns: Any, n_way: Any) -> tuple[Fitted, Any]:
     """Probes `[probe, …]` out of the fits of their support set: (numbers, heads)."""
+    shared = path._replace(iterations=path.iterations.max(axis=1))  # over the devices
 
-    def one(columns: Array, n_way: Array) -> tuple[Fitted, Head]:
-        tag_mask = jnp.arange(columns.size) < n_way
-        losses = jnp.sum(path.loss[:, columns] * tag_mask, axis=1) / jnp.maximum(n_way, 1)
-        best = least(losses)
-        numbers = Fitted(
-            None,
-            losses[best],
-            path.l2s[best],
-            largest(path.gradient_norm[best][columns], tag_mask),
-            largest(path.gap[best][columns], tag_mask),
-            jnp.sum(path.iterations.max(axis=1)),
-        )
-        return numbers, Head(path.kernel[best][columns], path.bias[best][columns])
+    def one(columns: Array, n_way: Array) -> tuple[Fitted, Any]:
+        fitted = choose(shared, columns, jnp.arange(columns.size) < n_way)
+        return fitted._replace(head=None), fitted.head
 
     return lax.map(lambda mine: one(*mine), (columns, n_way))

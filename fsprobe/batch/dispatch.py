@@ -174,7 +174,7 @@ def _plan_fits(
     platform, side_by_side, lines = mesh.devices.flat[0].platform, 1, []
     if cells:
         side_by_side, size = by_seed.plan(
-            cells, sizes, settings, wanted, platform, device_bytes, divisor
+            cells, sizes, solver, settings, wanted, platform, device_bytes, divisor
         )
         lines.append(
             f"{len(cells)} probes, {side_by_side} seeds a device at a time, {size:,.1f} MB"

@@ -32,7 +32,6 @@ from fsprobe.config import SolverConfig
 from fsprobe.heads.data import Data, Task
 from fsprobe.heads.early_stopping import Progress
 from fsprobe.heads.evaluate import TagMetrics
-from fsprobe.heads.head import padded
 from fsprobe.heads.solver import Steps
 
 _SHRINK = 4  # once no more than a fourth of the lanes still train, the chunk goes on with a fourth
@@ -175,7 +174,7 @@ def _advance(
         unborn = (state.progress.epoch == 0) & ~state.progress.done
         state = lax.cond(unborn, lambda: steps.init(task, data), lambda: state)
         state = steps.advance(state, task, data, num_epochs)
-        return state, padded(steps.head(state), widest)
+        return state, steps.head(state).padded(widest)
 
     return over_devices(one, mesh, lanes, (state, tasks), (data, num_epochs))
 

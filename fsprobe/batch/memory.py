@@ -99,20 +99,20 @@ def adam(
 def by_seed(
     sizes: Sizes, width: int, widths: Mapping[int, int], strengths: int, wanted: Wanted
 ) -> Footprint:
-    """What a seed of fsprobe.batch.by_seed needs: products of `width` clips, and one cell at a
-    time. widths: tags by clips.
+    """What a seed of fsprobe.batch.by_seed needs: products of `width` clips, 0 where none are
+    needed, and one cell at a time. widths: tags by clips.
     """
 
     def cell(n_clips: int, n_tags: int) -> int:
         dual = n_clips <= sizes.dim
         size = n_clips if dual else sizes.dim
         matrices = _MATRICES * n_clips * size if dual else _MATRICES * size**2
-        products = sizes.valid * n_clips * dual + 2 * n_clips * sizes.dim
+        gathered = sizes.valid * n_clips * (dual and width > 0) + 2 * n_clips * sizes.dim
         fits = (_PAIRS + strengths) * size * n_tags + _SEARCHING * n_clips * n_tags
         losses = strengths * _LOSSES * max(sizes.valid, n_clips)
-        heads = 3 * n_tags * sizes.dim
+        heads = (3 if width else 3 + 2 * strengths) * n_tags * sizes.dim
         scores = n_tags * (losses + _SCORING * (sizes.test + n_clips))
-        return matrices + products + fits + heads + scores
+        return matrices + gathered + fits + heads + scores
 
     clips = width * sizes.dim  # gathered, to be multiplied
     kept = width * (width + sizes.valid)

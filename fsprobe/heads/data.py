@@ -21,6 +21,13 @@ class Labelled(NamedTuple):
     positive: Array
     negative: Array | None = None
 
+    @property
+    def weights(self) -> tuple[Array, Array]:
+        """(positive, negative), float32 `[clip, tag]`."""
+        positive = self.positive.astype(jnp.float32)
+        negative = 1.0 - positive if self.negative is None else self.negative.astype(jnp.float32)
+        return positive, negative
+
     def of_tags(self, tags: Array) -> "Labelled":
         """With the given columns of the labels."""
         negative = None if self.negative is None else self.negative[:, tags]

@@ -9,6 +9,7 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from fsprobe.config import AUTO, SolverConfig
+from fsprobe.heads import logistic
 from fsprobe.heads.cross_validation import assign_folds
 from fsprobe.heads.data import Data, Labelled, Task
 from fsprobe.heads.evaluate import label_weights
@@ -62,7 +63,9 @@ def fit(
 
     Raises ValueError on shapes that do not fit and on values that are not finite.
     """
-    if solver != "lbfgs":
+    if solver not in SOLVERS:
+        raise ValueError(f"solver={solver!r}: use one of {', '.join(SOLVERS)}")
+    if not SOLVERS[solver].own_strengths:
         return _fit_any(features, positive, negative, solver, l2, validation, prior, standardize)
     return fit_tags(
         features,
@@ -204,10 +207,8 @@ def _choose(losses: np.ndarray, positives: np.ndarray) -> np.ndarray:
 def _path(
     labels: Labelled, folds: Array, held_out: Labelled, settings: Settings, prior: Head | None
 ) -> Path:
-    fit_path = SOLVERS["lbfgs"].path
-    assert fit_path is not None
     real = jnp.ones(labels.features.shape[0], bool)
-    return fit_path(labels, real, folds, held_out, settings, prior)
+    return logistic.path(labels, real, folds, held_out, settings, prior)
 
 
 def _fit_any(
@@ -221,10 +222,9 @@ def _fit_any(
     standardize: str,
 ) -> Any:
     """With any solver of the registry, all tags as one probe."""
-    if name not in SOLVERS:
-        raise ValueError(f"solver={name!r}: use one of {', '.join(SOLVERS)}")
     if prior is not None:
-        raise ValueError(f"prior: the solver {name!r} takes none, lbfgs does")
+        takes = ", ".join(solver.name for solver in SOLVERS.values() if solver.own_strengths)
+        raise ValueError(f"prior: the solver {name!r} takes none, {takes} does")
     _require_strength(l2)
     solver = SOLVERS[name]
     clips, scaling = _standardized(features, standardize)
@@ -241,10 +241,9 @@ def _fit_any(
     rows, tags = jnp.arange(count), jnp.arange(n_tags)
     task = Task(seed, rows, num_support, jnp.asarray(folds), tags, n_way)
     data = Data(labels, held_out, held_out)
-    config = SolverConfig(name, l2=l2, validation=how)
+    strength = l2 if l2 == AUTO else float(l2) / scaling.scale**2
+    config = SolverConfig(name, l2=strength, validation=how)
     head = _one_probe(task, data, config, solver)
-    if not isinstance(head, Head):
-        return head
     return on_raw_features(head, scaling.mean, scaling.deviation)
 
 

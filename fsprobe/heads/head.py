@@ -1,7 +1,8 @@
 """A head: a fitted value that gives logits for the features of any clip.
 
-A head is any NamedTuple of arrays with two methods, `score` and `block`; the linear `Head` is the
-usual one.
+A head is any NamedTuple of arrays with a method `score`; the linear `Head` is the usual one. Heads
+that a sweep tests have two more: `block`, the head of some of their tags, and `padded`, with tags
+that mean nothing up to a number of them.
 """
 
 from typing import Any, NamedTuple
@@ -31,6 +32,11 @@ class Head(NamedTuple):
         """The head of `size` tags from `start` on."""
         return Head(*(lax.dynamic_slice_in_dim(leaf, start, size) for leaf in self))
 
+    def padded(self, n_tags: int) -> "Head":
+        """With rows of zeros up to n_tags tags."""
+        spare = n_tags - self.bias.shape[0]
+        return Head(jnp.pad(self.kernel, ((0, spare), (0, 0))), jnp.pad(self.bias, (0, spare)))
+
 
 class HiddenHead(NamedTuple):
     """A head with a hidden layer of rectified units."""
@@ -46,15 +52,23 @@ class HiddenHead(NamedTuple):
         """The head of `size` tags from `start` on."""
         return HiddenHead(self.hidden, self.output.block(start, size))
 
+    def padded(self, n_tags: int) -> "HiddenHead":
+        """With rows of zeros up to n_tags tags."""
+        return HiddenHead(self.hidden, self.output.padded(n_tags))
 
-def padded(head: Any, n_tags: int) -> Any:
-    """The linear part of a head with rows of zeros up to n_tags tags."""
-    if isinstance(head, HiddenHead):
-        return HiddenHead(head.hidden, padded(head.output, n_tags))
-    if not isinstance(head, Head):
-        return head
-    spare = n_tags - head.bias.shape[0]
-    return Head(jnp.pad(head.kernel, ((0, spare), (0, 0))), jnp.pad(head.bias, (0, spare)))
+
+class StandardizedHead(NamedTuple):
+    """A head that is not linear, for features that are not standardised. scale: `[dim]`, 1 over
+    the deviation, 0 where there is none.
+    """
+
+    head: Any
+    mean: Array
+    scale: Array
+
+    def score(self, features: Array) -> Array:
+        """`[clip, dim]` → logits `[clip, tag]`."""
+        return self.head.score((features - self.mean) * self.scale)
 
 
 def score(head: Any, features: ArrayLike) -> Array:
@@ -71,12 +85,18 @@ def _score(head: Any, features: Array) -> Array:
     return head.score(features)
 
 
-def on_raw_features(head: Head, mean: np.ndarray, deviation: np.ndarray) -> Head:
-    """The same head for features that are not standardised: x for (x − mean) / deviation.
+def on_raw_features(head: Any, mean: np.ndarray, deviation: np.ndarray) -> Any:
+    """The same head for features that are not standardised: x for (x − mean) / deviation. A linear
+    one stays a `Head`.
 
     mean, deviation: `[dim]`; a deviation of 0 says that the dimension was set to 0 (divided by 1).
     Summed in float64.
     """
+    if not isinstance(head, Head):
+        if not np.any(mean) and np.all(deviation == 1):
+            return head
+        scale = np.where(deviation > 0, 1 / np.where(deviation > 0, deviation, 1), 0)
+        return StandardizedHead(head, *(jnp.float32(part) for part in (mean, scale)))
     kernel = np.asarray(head.kernel, np.float64) / np.where(deviation > 0, deviation, 1)
     bias = np.asarray(head.bias, np.float64) - kernel @ np.asarray(mean, np.float64)
     return Head(kernel.astype(np.float32), bias.astype(np.float32))  # type: ignore[arg-type]

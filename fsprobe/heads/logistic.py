@@ -156,5 +156,6 @@ SOLVER = Solver(
     path=path,
     settings=frozenset(("l2", "matmul_precision", "standardize", "validation")),
     needs_products=True,
+    own_strengths=True,
     shifts=True,
 )

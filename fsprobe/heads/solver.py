@@ -89,10 +89,11 @@ class Solver:
 
     steps(config, validate_every) → Steps. cell(task, products, data, settings) → Fitted; products
     is None unless `needs_products`, task.support are positions in them then. path(support, real,
-    folds, valid, settings, prior=None) → Path, of all tags in the labels; real: bool `[clip]`,
-    False for padding; prior: a Head that the penalty pulls to. It is used where a support set is
-    too large for `cell`, or where probes share one.
+    folds, valid, settings) → Path, of all tags in the labels; real: bool `[clip]`, False for
+    padding. It is used where a support set is too large for `cell`, or where probes share one.
 
+    own_strengths: path has a last argument `prior`, None or a Head that the penalty pulls to, and
+    `fsprobe.fit` chooses each tag's strength by itself.
     shifts: the features may be centred, for an unpenalised bias makes up for it. linear: the head
     is a `Head`, if it has no hidden layer.
     """
@@ -104,5 +105,6 @@ class Solver:
     cell: Callable[[Task, Products | None, Data, Settings], Fitted] | None = None
     path: Callable[..., Path] | None = None
     needs_products: bool = False
+    own_strengths: bool = False
     shifts: bool = False
     linear: bool = True

@@ -5,13 +5,16 @@ positives cannot be held out by itself. Strengths are in units of the clips' mea
 from their mean, so that the scale of the features does not matter.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from fsprobe.heads.solver import Settings
+from fsprobe.heads.data import Data, Task
+from fsprobe.heads.head import Head
+from fsprobe.heads.solver import Fitted, Path, Products, Settings
 
 DUAL_PATH = tuple(np.logspace(1, -4, 11).tolist())  # strengths to choose from: of a few clips,
 PRIMAL_PATH = tuple(np.logspace(0, -7, 15).tolist())  # and of many, which can use weaker ones
@@ -31,6 +34,33 @@ def strengths(settings: Settings, path: tuple[float, ...], spread: Array) -> Arr
 def least(losses: Array) -> Array:
     """Index of the least loss, the first of equals; NaN is never least."""
     return jnp.argmin(jnp.where(jnp.isnan(losses), jnp.inf, losses))
+
+
+def choose(path: Path, columns: Array, tag_mask: Array) -> Fitted:
+    """The probe of the tags at `columns`, int32 `[tag]`, of a path, at its own strength. tag_mask:
+    bool `[tag]`, False for padding.
+    """
+    losses = jnp.sum(path.loss[:, columns] * tag_mask, axis=1) / jnp.maximum(jnp.sum(tag_mask), 1)
+    best = least(losses)
+    return Fitted(
+        Head(path.kernel[best][columns], path.bias[best][columns]),
+        losses[best],
+        path.l2s[best],
+        largest(path.gradient_norm[best][columns], tag_mask),
+        largest(path.gap[best][columns], tag_mask),
+        jnp.sum(path.iterations),
+    )
+
+
+def cell_of(path: Callable[..., Path]) -> Callable[..., Fitted]:
+    """A solver's `cell`, from its `path`: see `fsprobe.heads.solver.Solver`."""
+
+    def cell(task: Task, products: Products | None, data: Data, settings: Settings) -> Fitted:
+        support, valid = task.labelled_support(data.train), data.valid.of_tags(task.tags)
+        fits = path(support, task.clip_mask, task.folds, valid, settings)
+        return choose(fits, jnp.arange(task.tags.size), task.tag_mask)
+
+    return cell
 
 
 def largest(values: Array, tag_mask: Array) -> Array:

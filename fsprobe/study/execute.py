@@ -26,7 +26,7 @@ from fsprobe.batch.spec import Outcome, ProbeSpec, Wanted
 from fsprobe.config import SweepConfig
 from fsprobe.features import Standardized
 from fsprobe.heads.head import on_raw_features
-from fsprobe.heads.registry import SOLVERS
+from fsprobe.heads.registry import SOLVERS, validation_of
 from fsprobe.study import grid, provenance, records
 from fsprobe.study.results import RUN, SOLVER, FinishedProbe, Planned, read_probes
 from fsprobe.study.shared_results import Follower, open_together
@@ -130,13 +130,14 @@ def _prepare(config: SweepConfig) -> tuple[_Sweep, dict[str, Any]]:
         provenance.check_unchanged(stores)
     features.require_clips(stores, manifest)
     solver = config.solver
-    drawn = grid.build_grid(manifest, config.grid, config.manifest, solver.validation)
+    validation = validation_of(solver.name, solver.validation)
+    drawn = grid.build_grid(manifest, config.grid, config.manifest, validation)
     _note_gaps(drawn)
     keys = {
         embedding: grid.probe_keys(config.grid, embedding, solver.name)
         for embedding in config.embeddings
     }
-    specs = {name: grid.probe_specs(drawn, part, solver.validation) for name, part in keys.items()}
+    specs = {name: grid.probe_specs(drawn, part, validation) for name, part in keys.items()}
     mesh = device_mesh()
     device_bytes = int(processes.agreed(np.float32(memory.device_bytes(config.device_memory_gb))))
     ready = _Sweep(config, manifest, stores, drawn, keys, specs, mesh, device_bytes, start)
@@ -201,11 +202,14 @@ def _train(
             ) from None
     del parts
 
+    heeded = "validation" in SOLVERS[config.solver.name].settings
+    validation = config.solver.validation if heeded else ""
+
     def finished(outcome: Outcome) -> FinishedProbe:
         if outcome.head is not None:
             head = on_raw_features(outcome.head, loaded.mean, loaded.deviation)
             outcome = outcome._replace(head=head)
-        return records.finished_probe(ready.grid, outcome, config.solver.validation)
+        return records.finished_probe(ready.grid, outcome, validation)
 
     for outcomes in dispatch.train(
         ready.specs[embedding],

@@ -18,7 +18,9 @@ CONVERGED = 1e-3  # a gap up to this counts: it is a bound, and float32 proves n
 
 
 def finished_probe(grid: Grid, outcome: Outcome, validation: str) -> FinishedProbe:
-    """A trained probe as rows. Means are over the tags that have a metric, NaN if none has."""
+    """A trained probe as rows. validation: empty where the solver chooses nothing. Means are over
+    the tags that have a metric, NaN if none has.
+    """
     key, metrics = outcome.spec.key, outcome.metrics
     scored = np.isfinite(metrics.average_precision)
 

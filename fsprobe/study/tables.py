@@ -26,8 +26,9 @@ class ProbeKey(NamedTuple):
 
 class ProbeRow(NamedTuple):
     """A row of probes.csv. mAP, roc_auc: means over the tags that have a value. chance_mAP: their
-    mean prevalence. macro_f1, micro_f1: at the thresholds that are best on the support set. Columns
-    with a default are missing in files of older versions.
+    mean prevalence. best_epoch, epochs: of a solver without either 0, in the file empty. macro_f1,
+    micro_f1: at the thresholds that are best on the support set. Columns with a default are missing
+    in files of older versions.
     """
 
     embedding: str
@@ -121,6 +122,8 @@ class PairRow(NamedTuple):
     clips: int
 
 
+_EPOCHS = ("best_epoch", "epochs")
+
 Row = ProbeRow | TagRow | EpisodeRow | SolverRow | TagCountRow | PairRow
 
 
@@ -162,7 +165,12 @@ def to_csv(rows: Sequence[Row]) -> bytes:
 
 
 def _fields(row: Row) -> list[str]:
-    return [_number(value) if isinstance(value, float) else str(value) for value in row]
+    texts = [_number(value) if isinstance(value, float) else str(value) for value in row]
+    if isinstance(row, ProbeRow) and not row.epochs:
+        texts = [
+            "" if name in _EPOCHS else text for name, text in zip(row._fields, texts, strict=True)
+        ]
+    return texts
 
 
 def _number(value: float) -> str:
@@ -172,6 +180,10 @@ def _number(value: float) -> str:
 
 def _k_shot(text: str) -> KShot:
     return FULL if text == FULL else int(text)
+
+
+def _count(text: str) -> int:
+    return int(text) if text else 0
 
 
 def _float(text: str) -> float:
@@ -185,8 +197,6 @@ _PARSERS: dict[str, Any] = {
             "n_way",
             "seed",
             "num_train",
-            "best_epoch",
-            "epochs",
             "test_positives",
             "position",
             "shot",
@@ -215,5 +225,6 @@ _PARSERS: dict[str, Any] = {
         ),
         _float,
     ),
+    **dict.fromkeys(_EPOCHS, _count),
     "k_shot": _k_shot,
 }
