@@ -1,7 +1,8 @@
 """A head: a fitted value that gives logits for the features of any clip.
 
-A head is any NamedTuple of arrays with three methods, `score`, `block` and `padded`; the linear
-`Head` is the usual one.
+A head is any NamedTuple of arrays with a method `score`; the linear `Head` is the usual one. Heads
+that a sweep tests have two more: `block`, the head of some of their tags, and `padded`, with tags
+that mean nothing up to a number of them.
 """
 
 from typing import Any, NamedTuple
@@ -52,7 +53,7 @@ class HiddenHead(NamedTuple):
         return HiddenHead(self.hidden, self.output.block(start, size))
 
     def padded(self, n_tags: int) -> "HiddenHead":
-        """With outputs of zero up to n_tags tags."""
+        """With rows of zeros up to n_tags tags."""
         return HiddenHead(self.hidden, self.output.padded(n_tags))
 
 

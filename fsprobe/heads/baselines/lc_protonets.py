@@ -56,11 +56,10 @@ class CombinationHead(NamedTuple):
 
     def block(self, start: Array, size: int) -> "CombinationHead":
         """The head of `size` tags from `start` on."""
-        members = lax.dynamic_slice_in_dim(self.members, start, size, axis=1)
-        return self._replace(members=members)
+        return self._replace(members=lax.dynamic_slice_in_dim(self.members, start, size, 1))
 
     def padded(self, n_tags: int) -> "CombinationHead":
-        """With tags of no combination up to n_tags."""
+        """With tags that no combination holds up to n_tags tags."""
         spare = n_tags - self.members.shape[1]
         return self._replace(members=jnp.pad(self.members, ((0, 0), (0, spare))))
 

@@ -35,7 +35,7 @@ class PrototypeHead(NamedTuple):
 
     def padded(self, n_tags: int) -> "PrototypeHead":
         """With rows of zeros up to n_tags tags."""
-        return PrototypeHead(jnp.pad(self.kernel, ((0, n_tags - self.kernel.shape[0]), (0, 0))))
+        return PrototypeHead(jnp.pad(self.kernel, ((0, n_tags - len(self.kernel)), (0, 0))))
 
 
 def cell(task: Task, products: Products | None, data: Data, settings: Settings) -> Fitted:

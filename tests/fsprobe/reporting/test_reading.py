@@ -39,7 +39,7 @@ def configure(change):
     return lambda path: fake_results.edit_run(path, change)
 
 
-PROBE = "good,adam,5,1,0,5,0.5,0.5,0.1,0.1,1,1"
+PROBE = "good,adam,5,1,0,5,0.5,0.5,0.1,0.1,1,1,valid,,"
 BAD = {
     "no_folder": (lambda path: shutil.rmtree(path), "no such directory"),
     "no_run": (lambda path: (path / "run.json").unlink(), "run.json"),
