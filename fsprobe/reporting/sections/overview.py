@@ -4,26 +4,11 @@ import math
 from collections import Counter
 
 from fsprobe.features import COMBINED
+from fsprobe.heads.registry import SOLVERS
 from fsprobe.pages.blocks import Block, Bullets, Heading, Paragraph, Table
 from fsprobe.reporting.formatting import Style, listed, some, test_set
 from fsprobe.reporting.sweep_results import SweepResults
 from fsprobe.study.tables import SolverRow
-
-# The settings that each solver reads.
-_SETTINGS = {
-    "adam": (
-        "learning_rate",
-        "weight_decay",
-        "batch_size",
-        "max_epochs",
-        "patience",
-        "restore_best",
-        "hidden",
-        "standardize",
-        "matmul_precision",
-    ),
-    "lbfgs": ("l2", "standardize", "matmul_precision"),
-}
 
 # What a report without the file lacks.
 _NEEDS = {
@@ -47,11 +32,9 @@ def _run_items(sweep: SweepResults) -> list[str]:
     planned = sum(len(sweep.keys(name)) for name in sweep.embeddings)
     clips = [f"{sweep.clips.get(split, 0):,}" for split in ("train", "valid", "test")]
     seeds, grid = sweep.grid.seeds, sweep.grid
-    solver = {
-        key: value
-        for key, value in sweep.configuration["solver"].items()
-        if key in _SETTINGS[sweep.solver]
-    }
+    settings = sweep.configuration["solver"]
+    heeded = SOLVERS[sweep.solver].settings if sweep.solver in SOLVERS else settings.keys()
+    solver = {key: value for key, value in settings.items() if key in heeded}
     items = [
         f"Data: {sweep.dataset}; clips in train / valid / test: "
         f"{' / '.join(clips) if sweep.clips else '–'}; tags drawn from: {grid.tags}.",
@@ -63,7 +46,7 @@ def _run_items(sweep: SweepResults) -> list[str]:
         f"Probes: {len(sweep.probes):,} of {planned:,}.",
     ]
     stalled = [row for row in sweep.probes.values() if row.epochs == solver.get("max_epochs")]
-    if sweep.solver == "adam" and stalled:
+    if stalled:
         items.append(
             f"{len(stalled):,} of {len(sweep.probes):,} probes were still improving or within "
             f"their patience at the last epoch allowed ({solver['max_epochs']})."
