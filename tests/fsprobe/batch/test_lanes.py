@@ -7,6 +7,7 @@ on.
 
 import itertools
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -81,12 +82,13 @@ class Traced:
         return own._replace(advance=advance)
 
 
-@pytest.mark.parametrize("num_devices", [1, 2])
+@pytest.mark.parametrize("num_devices", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_retiring_what_is_done_changes_nothing(data, num_devices, monkeypatch):
     """In lockstep, lanes are given up once few still train."""
     config = SolverConfig(learning_rate=0.05, max_epochs=300, patience=3)
     mesh, clock = mesh_of(num_devices), itertools.count(step=1000)
-    monkeypatch.setattr(lanes.time, "monotonic", lambda: next(clock))  # so an epoch at a time
+    # a clock that hurries: an epoch at a time
+    monkeypatch.setattr(lanes, "time", SimpleNamespace(monotonic=lambda: next(clock)))
     ticks: list[int] = []
     found = {}
     for side_by_side in (16 // num_devices, 1):
