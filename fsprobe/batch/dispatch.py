@@ -17,7 +17,7 @@ from fsprobe.batch.packing import Bucket, pack_probes
 from fsprobe.batch.spec import Outcome, ProbeSpec, Wanted
 from fsprobe.config import SolverConfig
 from fsprobe.heads.data import Data
-from fsprobe.heads.minimise import WEAKEST_DUAL
+from fsprobe.heads.descent.minimise import WEAKEST_DUAL
 from fsprobe.heads.registry import SOLVERS
 from fsprobe.heads.solver import Settings, Solver
 

@@ -9,11 +9,11 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from fsprobe.heads import minimise
 from fsprobe.heads.cross_validation import FOLDS
 from fsprobe.heads.data import Data, Labelled, Task, balanced, bce
+from fsprobe.heads.descent import minimise
+from fsprobe.heads.descent.objective import Problem, over_clips, tag_weights
 from fsprobe.heads.head import Head
-from fsprobe.heads.objective import Problem, over_clips, tag_weights
 from fsprobe.heads.solver import Fitted, Path, Products, Settings, Solver
 from fsprobe.heads.strengths import DUAL_PATH, PRIMAL_PATH, largest, least, strengths
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jax import Array, lax
 
-from fsprobe.heads.objective import Place, Problem, dot, moved
+from fsprobe.heads.descent.objective import Place, Problem, dot, moved
 
 MEMORY = 8  # pairs of steps and gradient differences
 _STALLED = 3  # times in a row that the value hardly falls: float32 resolves no more

@@ -13,8 +13,8 @@ import jax.numpy as jnp
 from jax import Array, lax
 from jax.lax import linalg
 
-from fsprobe.heads import lbfgs, newton
-from fsprobe.heads.objective import Problem, place, total
+from fsprobe.heads.descent import lbfgs, newton
+from fsprobe.heads.descent.objective import Problem, place, total
 
 WEAKEST_DUAL = 1e-4  # in units of the clips' mean squared distance from their mean
 _GAP = 1e-6  # stop once f is known to be within this share of its minimum

@@ -14,8 +14,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from fsprobe.heads.lbfgs import Descent, after_step
-from fsprobe.heads.objective import Place, Problem, dot, moved, total
+from fsprobe.heads.descent.lbfgs import Descent, after_step
+from fsprobe.heads.descent.objective import Place, Problem, dot, moved, total
 
 _ITERATIONS = 60
 _PRODUCTS = 100  # with the Hessian, per iteration

@@ -14,10 +14,10 @@ from fsprobe.batch import by_seed, dispatch
 from fsprobe.batch.lanes import device_mesh
 from fsprobe.batch.spec import Outcome, ProbeSpec, Wanted
 from fsprobe.config import SolverConfig
-from fsprobe.heads import minimise
 from fsprobe.heads.cross_validation import FOLDS, assign_folds
 from fsprobe.heads.data import Data, Labelled
-from fsprobe.heads.objective import Problem, TagWeights, over_clips, tag_weights
+from fsprobe.heads.descent import minimise
+from fsprobe.heads.descent.objective import Problem, TagWeights, over_clips, tag_weights
 from fsprobe.heads.registry import SOLVERS
 from fsprobe.heads.solver import Settings
 from fsprobe.heads.strengths import DUAL_PATH, PRIMAL_PATH
