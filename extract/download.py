@@ -282,7 +282,11 @@ def extract_zip(parts: Sequence[str | Path], root: str | Path) -> int:
 
 def _confined(root: str | Path, member: str, name: str) -> Path:
     try:
-        return resolve_audio(root, member)
+        target = resolve_audio(root, member)
+        # a link that lies there already may lead out, too
+        if not target.resolve().is_relative_to(Path(root).resolve()):
+            raise InputError("a link leads out")
+        return target
     except InputError:
         raise InputError(
             f"{name}: member {member!r} would leave {root}; nothing was unpacked"

@@ -1,22 +1,21 @@
 """Flags of a command out of the fields of its configuration, and back."""
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from absl import flags
-
-from extract.errors import InputError
 
 FLAGS = flags.FLAGS
 flags.disclaim_key_flags()  # they are the calling module's: of its --help and its run.json
 Config = TypeVar("Config")
 
 
-def define(kind: type, **choices: list[str]) -> None:
+def define(kind: type, whole: Sequence[str] = (), **choices: list[str]) -> None:
     """A flag for each field of the configuration that has a help text.
 
-    choices: by field, the values it may have, where only the entry module knows them.
+    whole: fields of several whole numbers. choices: by field, the values it may have, where only
+    the entry module knows them.
     """
     for item in dataclasses.fields(kind):
         help_text = item.metadata.get("help")
@@ -27,6 +26,8 @@ def define(kind: type, **choices: list[str]) -> None:
         allowed = choices.get(item.name) or list(item.metadata["choices"])
         if isinstance(default, bool):
             flags.DEFINE_bool(name, default, help_text)
+        elif default and isinstance(default, tuple) and name in whole:
+            flags.DEFINE_multi_integer(name, list(default), help_text)
         elif isinstance(default, tuple):
             flags.DEFINE_multi_string(name, [str(value) for value in default], help_text)
         elif allowed:
@@ -53,10 +54,3 @@ def read(
         convert = parse.get(item.name, tuple if isinstance(default, tuple) else None)
         values[item.name] = value if convert is None else convert(value)  # type: ignore[arg-type]
     return kind(**values)
-
-
-def whole_number(name: str, text: str) -> int:
-    """Raises InputError unless the text is one."""
-    if not (text.isascii() and text.isdecimal()):
-        raise InputError(f"`{name}={text}`: use a whole number")
-    return int(text)

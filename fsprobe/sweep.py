@@ -29,7 +29,7 @@ from fsprobe.config import (
     SweepConfig,
     shot_order,
 )
-from fsprobe.flags import define, read, whole_number
+from fsprobe.flags import define, read
 from fsprobe.heads.registry import SOLVERS
 from fsprobe.reporting.grid_table import print_tables
 from fsprobe.study.execute import OUT_OF_TIME, OutOfTime, sweep
@@ -37,7 +37,7 @@ from fsprobe.study.execute import OUT_OF_TIME, OutOfTime, sweep
 FLAGS = flags.FLAGS
 
 define(SweepConfig)
-define(GridConfig)
+define(GridConfig, whole=["n_way"])
 define(SolverConfig, name=list(SOLVERS))
 flags.DEFINE_string(
     "coordinator",
@@ -59,7 +59,7 @@ def config_from_flags() -> SweepConfig:
     grid = read(
         GridConfig,
         {
-            "n_way": lambda texts: tuple(sorted({whole_number("n_way", text) for text in texts})),
+            "n_way": lambda values: tuple(sorted(set(values))),
             "k_shot": lambda texts: tuple(sorted(set(map(_parse_shot, texts)), key=shot_order)),
         },
     )

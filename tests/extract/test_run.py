@@ -115,7 +115,7 @@ def test_windows_of_many_clips_share_batches_and_nothing_else(
     summary = extract_clips(
         manifest, root, embedding, tmp_path / "s", RunConfig(num_workers=2, keep_frames=True)
     )
-    assert summary == (tmp_path / "s", 18, 2, 0, 0)
+    assert summary[:5] == (tmp_path / "s", 18, 2, 0, 0)
     store = open_store(tmp_path / "s")
     assert store.clip_ids == manifest.clip_ids
     for row, name in enumerate(manifest.paths):

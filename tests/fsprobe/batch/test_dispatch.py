@@ -98,7 +98,7 @@ def test_the_least_memory_gives_the_same_rows(data):
 @pytest.mark.parametrize("config", [ADAM, LBFGS])
 def test_less_than_one_probe_is_refused_by_flag(data, config):
     with pytest.raises(
-        InputError, match=r"--device_memory_gb: .* needs .* MB beside .* MB of features"
+        InputError, match=r"`device_memory_gb`: .* needs .* MB beside .* MB of features"
     ):
         plan(specs(), Sizes.of(data), config, device_mesh(), least_bytes(data, config) - 1)
 
@@ -112,9 +112,11 @@ def test_the_plan_fills_the_memory_and_says_so(data):
             need = memory.adam(sizes, bucket.n_tags, bucket.n_clips, ADAM, bucket.validate_every)
             taken = sizes.data_bytes + bucket.per_device * need.kept + bucket.lanes * need.busy
             assert taken <= most and bucket.per_device % bucket.lanes == 0
-        assert len(portions.lines) == len(portions.buckets) == 2 and " MB" in portions.lines[0]
+        assert len(portions.lines) == len(portions.buckets) == 1 and " MB" in portions.lines[0]
     assert plan(specs(), Sizes.of(data), ADAM, mesh, least).buckets[-1].per_device == 1
-    assert plan(specs(), Sizes.of(data), ADAM, mesh, 2**40).buckets[0].per_device == 16
+    assert plan(specs(), Sizes.of(data), ADAM, mesh, 2**40).buckets[0].per_device == -(
+        -len(specs()) // mesh.size
+    )
 
 
 def asked_for(step: Any, static: tuple[object, ...], *arrays: Any) -> int:
@@ -221,9 +223,7 @@ def test_out_of_memory_halves_and_goes_on(data, error, monkeypatch):
     monkeypatch.setattr(lanes, "train", small)
     outcomes = train(data, ADAM, note=notes.append, tick=ticks.append)
     halved = [text for text in notes if "out of memory: going on" in text]
-    assert halved and len(notes) == len(halved) + 2 * (len(halved) + 1), (
-        "two buckets, in every plan"
-    )
+    assert halved and len(notes) == len(halved) + len(halved) + 1, "one bucket, in every plan"
     assert sum(ticks) == pytest.approx(len(specs()))
     for key, outcome in outcomes.items():
         np.testing.assert_allclose(
