@@ -6,11 +6,11 @@ Tolerance 1e-5 of outputs of length 1: six layers in float32, each good to a few
 
 import numpy as np
 import pytest
-from oracle import REQUIRED
 
 from extract.errors import InputError
 from extract.wheels import fetch_wheel
 from extract.word_vectors import minilm
+from tests.parity.oracle import REQUIRED
 
 pytestmark = pytest.mark.parity
 TOLERANCE = 1e-5
