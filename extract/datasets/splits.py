@@ -45,8 +45,8 @@ def draw_splits(
     clips does not matter.
 
     Largest unit first, equals in the seed's order, each goes where it fills the share up least;
-    every split asked for gets at least one unit. Raises InputError if there are too few units for
-    that.
+    every split asked for gets at least one unit. Of two units none is for validation, which
+    --validation=support does without. Raises InputError if there are too few units for that.
     """
     together = units(clip_ids, groups, tracks)
     order = np.random.default_rng(config.seed).permutation(len(together))
@@ -57,6 +57,8 @@ def draw_splits(
         "test": config.test_fraction,
     }
     filled = {split: 0 for split, share in shares.items() if share > 0}
+    if len(queue) == 2 and len(filled) == 3:
+        del filled["valid"]
     if len(queue) < len(filled):
         what = f"groups of {config.group_by}" if config.group_by else "clips"
         raise InputError(
