@@ -15,9 +15,7 @@ from absl import flags
 from extract.errors import InputError
 from extract.shell import run
 from fsprobe.pages.blocks import Figure
-from fsprobe.pages.write import write
 from fsprobe.reporting.formatting import Style
-from fsprobe.reporting.page import report
 from fsprobe.reporting.reading import labels, read_sweep
 
 FLAGS = flags.FLAGS
@@ -35,6 +33,11 @@ flags.DEFINE_float(
 
 
 def main() -> None:
+    try:
+        from fsprobe.pages.write import write
+        from fsprobe.reporting.page import report
+    except OSError as error:  # matplotlib finds no folder to write to
+        raise InputError(f"{error}; set MPLCONFIGDIR to a folder that can be written") from None
     if not FLAGS.results:
         raise InputError("--results=DIR is required at least once; see --help")
     sweeps = [
