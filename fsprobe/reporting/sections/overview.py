@@ -122,7 +122,7 @@ def convergence(sweep: SweepResults, style: Style) -> list[Block]:
             "and seed.",
             [
                 *("embedding", "K", "probes", *strengths),
-                *("greatest gradient norm", "most iterations"),
+                *("greatest gradient norm", "most iterations", "not converged"),
             ],
             rows,
         ),
@@ -134,4 +134,6 @@ def _convergence_cells(rows: list[SolverRow]) -> list[str]:
     strengths = [f"{value:.3g}" for value in (l2[0], l2[len(l2) // 2], l2[-1])] if l2 else ["–"] * 3
     gradient_norm = max(row.gradient_norm for row in rows)
     iterations = max(row.iterations for row in rows)
-    return [str(len(rows)), *strengths, f"{gradient_norm:.2g}", str(iterations)]
+    judged = [row for row in rows if not math.isnan(row.gap)]  # not by older versions
+    failed = str(sum(not row.converged for row in judged)) if judged else "–"
+    return [str(len(rows)), *strengths, f"{gradient_norm:.2g}", str(iterations), failed]

@@ -216,3 +216,14 @@ def test_tags_with_markup_reach_every_page_and_figure(tmp_path):
     write(blocks, tmp_path / "out")
     page = (tmp_path / "out" / "report.html").read_text()
     assert "<script" not in page and "&lt;script&gt;alert(1)" in page and "日本語" in page
+
+
+def test_probes_that_did_not_converge_are_counted(tmp_path):
+    path = fake_results.write(tmp_path / "a", solver="lbfgs", num_seeds=2)
+    file = path / "solver.csv"
+    lines = file.read_text().splitlines()
+    spoilt = [line.rpartition(",")[0] + ",0" for line in lines[1:4]]
+    file.write_text("\n".join([lines[0], *spoilt, *lines[4:]]) + "\n")
+    (table,) = tables(blocks_of(path), "The strengths (l2)")
+    assert table.header[-1] == "not converged"
+    assert sum(int(row[-1]) for row in table.rows) == 3
