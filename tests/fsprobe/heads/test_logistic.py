@@ -275,7 +275,8 @@ def test_cross_validation_inside_the_support_is_scikit_learns_folds(data, k_shot
     best = int(np.argmin(losses))
     assert 0 < best < len(losses) - 1, "the least must be among the strengths compared"
     found = train([one], data, device_mesh(), validation="support")[one.key]
-    assert found.l2 == pytest.approx(path[best] * scale, rel=1e-3)
+    # strengths are in units of the clips' mean square, which centred features have about here
+    assert found.l2 == pytest.approx(path[best] * scale, rel=5e-3)
     # fits are within a thousandth of their objective, and a loss of clips held out follows
     assert found.val_loss == pytest.approx(losses[best], rel=5e-3)
     precision, _ = expected(one, data, path[best] * scale)
