@@ -15,8 +15,6 @@ from jax import Array
 
 from fsprobe.heads.data import Data, Task
 
-VALIDATIONS = ("valid", "support", "none")
-
 
 class Steps(NamedTuple):
     """A fit in epochs, as three pure functions of one probe. A state has a field `progress`, a
@@ -35,7 +33,7 @@ class Steps(NamedTuple):
 @dataclass(frozen=True)
 class Settings:
     """What solvers without epochs are told. l2: float32 `[]`, a strength, or None to choose one.
-    validation: by what it is chosen, one of VALIDATIONS. path: the relative strengths to choose
+    validation: by what it is chosen, as in SolverConfig. path: the relative strengths to choose
     from; empty: the solver's own.
     """
 

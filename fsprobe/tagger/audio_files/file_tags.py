@@ -21,7 +21,6 @@ from typing import IO, Any, NamedTuple
 from tqdm import tqdm
 
 from extract.errors import InputError
-from extract.files import atomic_write
 from fsprobe.tagger.audio_files.audio_bytes import audio_sha256
 from fsprobe.tagger.outputs import one_line
 
@@ -240,11 +239,3 @@ def _complaining(path: Path) -> Iterator[None]:
 
 def _shown(values: Sequence[str]) -> str:
     return "[" + ", ".join(map(one_line, values)) + "]"
-
-
-def write_plan(path: Path, changes: Sequence[Change]) -> None:
-    """All that would be done, as JSON lines like those of an undo file."""
-    with atomic_write(path) as file:
-        for change in changes:
-            entry = change._asdict() | {"path": str(change.path)}
-            file.write(json.dumps(entry, ensure_ascii=True) + "\n")
