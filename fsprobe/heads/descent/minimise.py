@@ -18,7 +18,7 @@ from fsprobe.heads.descent.objective import Problem, place, total
 
 WEAKEST_DUAL = 1e-4  # in units of the clips' mean squared distance from their mean
 _GAP = 1e-6  # stop once f is known to be within this share of its minimum
-_CLOSE = 1e-3  # within that share f is left to what float32 can do
+_CLOSE = 1e-5  # within that share f is left to what float32 can do
 
 
 class Fit(NamedTuple):
