@@ -25,7 +25,7 @@ from fsprobe.heads.data import Data, Task
 from fsprobe.heads.solver import Fitted, Products, Settings, Solver
 from fsprobe.heads.strengths import DUAL_PATH, num_strengths
 
-_PROGRAMS = 5  # padded sizes of support sets
+_PROGRAMS = 4  # padded sizes of support sets
 
 
 def plan(
@@ -100,7 +100,7 @@ def fit_by_seed(
 def _tested(
     of_seeds: Sequence[Sequence[ProbeSpec]],
     fitted: Fitted,
-    heads: Any,
+    heads: list[Any],
     tasks: Task,
     data: Data,
     mesh: Mesh,
@@ -109,14 +109,13 @@ def _tested(
     done: Collection[Any],
 ) -> Iterator[list[Outcome]]:
     """Outcomes of fits `[seed, cell, …]`, cell by cell: one program tests cells of every size.
-    tasks: of NumPy arrays, padded alike for every size.
+    heads: of each cell, `[seed, …]`. tasks: of NumPy arrays, padded alike for every size.
     """
     by_probe = NamedSharding(mesh, P("probe"))
     tested = []
     for cell in range(max(map(len, of_seeds))):
         column = processes.place(jax.tree.map(lambda leaf, i=cell: leaf[:, i], tasks), by_probe)
-        of_cell = _column(heads, np.int32(cell))
-        tested.append(test_tasks(of_cell, column, data, mesh, lanes, wanted))
+        tested.append(test_tasks(heads[cell], column, data, mesh, lanes, wanted))
     numbers = processes.fetch(fitted)
     judged = processes.fetch(tested)
     yield [
@@ -125,11 +124,6 @@ def _tested(
         for j, spec in enumerate(of_seed)
         if spec.key not in done
     ]
-
-
-@jax.jit
-def _column(heads: Any, cell: Array) -> Any:
-    return jax.tree.map(lambda leaf: leaf[:, cell], heads)
 
 
 def outcome(spec: ProbeSpec, fitted: Fitted, tested: Tested) -> Outcome:
@@ -227,8 +221,10 @@ def _fit_cells(
     mesh: Mesh,
     lanes: int,
     widest: int,
-) -> tuple[Fitted, Any]:
-    """The cells `[seed, cell, …]` of a block of seeds: (numbers, heads padded to `widest` tags)."""
+) -> tuple[Fitted, list[Any]]:
+    """The cells `[seed, cell, …]` of a block of seeds: (numbers, of each cell the heads
+    `[seed, …]`, padded to `widest` tags).
+    """
     fit = solver.cell
     assert fit is not None
 
@@ -239,4 +235,6 @@ def _fit_cells(
     def one_seed(tasks: Task, products: Any, data: Data, settings: Settings) -> Any:
         return lax.map(lambda task: one(task, products, data, settings), tasks)
 
-    return over_devices(one_seed, mesh, lanes, (tasks, products), (data, settings))
+    fitted, heads = over_devices(one_seed, mesh, lanes, (tasks, products), (data, settings))
+    cells = range(tasks.seed.shape[1])
+    return fitted, [jax.tree.map(lambda leaf, at=cell: leaf[:, at], heads) for cell in cells]
