@@ -11,6 +11,7 @@ from fsprobe.reporting.sections import (
     grid,
     long_tail,
     overview,
+    several_splits,
     several_sweeps,
     significance,
     tags,
@@ -19,8 +20,16 @@ from fsprobe.reporting.sweep_results import SweepResults
 
 
 def report(sweeps: Sequence[SweepResults], half_width: float = Style.half_width) -> list[Block]:
-    """The whole report as blocks: of one sweep, or of several side by side and then one by one."""
+    """The whole report as blocks: of one sweep, or of several side by side and then one by one.
+    Splits of one catalogue are shown together only.
+    """
     blocks = _introduction(sweeps)
+    if splits := several_splits.groups(sweeps):
+        blocks += several_splits.splits_together(splits, Style(2))
+        pooled = [sweep for group in splits for sweep in group]
+        sweeps = [sweep for sweep in sweeps if sweep not in pooled]
+        if not sweeps:
+            return blocks
     if len(sweeps) == 1:
         style = Style(2, "", half_width)
         return [*blocks, *_one_sweep(sweeps[0], style), *long_tail.long_tail(sweeps, style)]

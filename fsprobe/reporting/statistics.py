@@ -9,7 +9,7 @@ would turn out.
 import bisect
 import math
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -53,12 +53,27 @@ class Difference(NamedTuple):
     p: float
 
 
-def summarise(values: Sequence[float] | np.ndarray) -> Summary:
-    """Mean, standard deviation and 95% interval of the values that are not NaN."""
+def summarise(
+    values: Sequence[float] | np.ndarray,
+    interval: Callable[[np.ndarray], tuple[float, float]] | None = None,
+) -> Summary:
+    """Mean, standard deviation and 95% interval of the values that are not NaN. interval:
+    bootstrap_interval unless given.
+    """
     x = _defined(values)
     mean = float(np.mean(x)) if x.size else math.nan
     std = float(np.std(x, ddof=1)) if x.size > 1 else math.nan
-    return Summary(int(x.size), mean, std, *bootstrap_interval(x))
+    return Summary(int(x.size), mean, std, *(interval or bootstrap_interval)(x))
+
+
+def student_interval(values: Sequence[float] | np.ndarray) -> tuple[float, float]:
+    """95% interval of the mean by Student's t; NaN below 2 values."""
+    x = _defined(values)
+    if x.size < 2:
+        return math.nan, math.nan
+    mean, error = float(np.mean(x)), float(np.std(x, ddof=1)) / math.sqrt(x.size)
+    reach = float(stdtrit(x.size - 1, (1 + LEVEL) / 2)) * error
+    return mean - reach, mean + reach
 
 
 def bootstrap_interval(values: Sequence[float] | np.ndarray) -> tuple[float, float]:
@@ -84,8 +99,7 @@ def bootstrap_interval(values: Sequence[float] | np.ndarray) -> tuple[float, flo
     if error <= 1e-9 * abs(mean):
         return mean, mean
     if x.size < MIN_BOOTSTRAP:
-        reach = float(stdtrit(x.size - 1, (1 + LEVEL) / 2)) * error
-        return mean - reach, mean + reach
+        return student_interval(x)
     counts = _resamples(x.size)
     centred = (x - mean) / error  # scale-free, so that the variance below loses no digits
     means = counts @ centred / x.size
