@@ -13,7 +13,7 @@ from jax.sharding import Mesh
 from extract.errors import InputError
 from fsprobe.batch import by_seed, by_support, lanes, memory, processes
 from fsprobe.batch.memory import Sizes
-from fsprobe.batch.packing import Bucket, pack_probes
+from fsprobe.batch.packing import CPU_CLIPS, Bucket, pack_probes
 from fsprobe.batch.spec import Outcome, ProbeSpec, Wanted
 from fsprobe.config import SolverConfig
 from fsprobe.heads.data import Data
@@ -140,6 +140,7 @@ def _train(
 ) -> Iterator[list[Outcome]]:
     solver = SOLVERS[config.name]
     widest = max((bucket.n_tags for bucket in portions.buckets), default=0)
+    longest = max((b.n_clips for b in portions.buckets if b.n_clips <= CPU_CLIPS), default=0)
     for bucket in portions.buckets:
         assert solver.steps is not None
         steps = solver.steps(config, bucket.validate_every)
@@ -147,7 +148,9 @@ def _train(
             chunk = chunk.without(done)
             if any(chunk.specs):
                 told = lambda epochs: tick(epochs / config.max_epochs)  # noqa: E731
-                yield list(lanes.train(chunk, data, steps, config, mesh, told, wanted, widest))
+                yield list(
+                    lanes.train(chunk, data, steps, config, mesh, told, wanted, widest, longest)
+                )
     settings = settings_of(config)
     yield from by_seed.fit_by_seed(
         portions.cells, data, solver, settings, mesh, wanted, portions.lanes, done

@@ -14,7 +14,8 @@ from fsprobe.config import SolverConfig
 
 CPU_EPOCHS = 10  # that a CPU trains before it validates
 # support clips are padded to multiples of it; the epoch of more takes far longer than a validation
-_CPU_CLIPS = 2048
+CPU_CLIPS = 2048
+_CPU_STEP = 128  # fewer are padded to a multiple of it
 _PROGRAMS = 4  # padded numbers of tags
 _CPU_CHUNK = 16  # probes of a chunk on a CPU device, fewer
 _CPU_LABELS = 2**20  # where they have more support clips × tags: what is not finished may be lost
@@ -95,7 +96,9 @@ def pack_probes(
     packed = []
     for (n_tags, n_clips), bucket in sorted(buckets.items(), key=lambda item: np.prod(item[0])):
         bucket.sort(key=lambda spec: len(spec.support))
-        rare = lockstep or config.hidden or n_clips > _CPU_CLIPS or config.validation != "valid"
+        if not lockstep:
+            n_clips = min(n_clips, multiple_of(_CPU_STEP, len(bucket[-1].support)))
+        rare = lockstep or config.hidden or n_clips > CPU_CLIPS or config.validation != "valid"
         every = 1 if rare else CPU_EPOCHS
         footprint = memory.adam(sizes, n_tags, n_clips, config, every)
         whole = 256 if lockstep else int(np.clip(_CPU_LABELS // (n_tags * n_clips), 1, _CPU_CHUNK))
@@ -129,7 +132,7 @@ def _padded_clips(count: int, lockstep: bool) -> int:
     nothing depends on it.
     """
     if not lockstep:
-        return multiple_of(_CPU_CLIPS, count)
+        return multiple_of(CPU_CLIPS, count)
     power = 32
     while power < count:
         power *= 4
