@@ -10,7 +10,7 @@ clips than dimensions everything is done on coefficients a and the Gram matrix G
 and w·v is a·G·c. That is the dual problem; the primal one works on w itself.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import jax
@@ -81,6 +81,19 @@ class Problem:
     labels: TagWeights
     dual: bool = field(metadata={"static": True})
     offset: Array | None = None
+
+    def of_tags(self, start: Array, count: int) -> "Problem":
+        """Of `count` tags, from `start` on."""
+
+        n_tags = self.labels.sign.shape[1]
+
+        def part(array: Any) -> Any:
+            if array is None or array.shape[1] < n_tags:  # one for all tags
+                return array
+            return lax.dynamic_slice_in_dim(array, start, count, 1)
+
+        labels = TagWeights(*map(part, self.labels))
+        return replace(self, labels=labels, offset=part(self.offset))
 
     def metric(self, theta: Array) -> Array:
         """What makes an inner product of weights a plain one: ⟨u, v⟩ = Σ u·metric(v)."""
@@ -164,15 +177,18 @@ def moved(
     metric = problem.metric(direction)
     along = problem.change(direction, metric)
     growth = l2 * jnp.stack([dot(at.theta[:-1], metric[:-1]), dot(direction[:-1], metric[:-1])])
-    size = jnp.where(frozen, 0.0, _line_search(problem.labels, at.logits, along, growth))
+    size = _line_search(problem.labels, at.logits, along, growth, frozen)
     new = place(problem, l2, at.theta + size * direction, at.logits + size * along)
     better = (new.value <= at.value) | (new.gap < at.gap)
     kept = Place(*(jnp.where(better, *pair) for pair in zip(new, at, strict=True)))
     return kept, jnp.where(better, size, 0.0)
 
 
-def _line_search(labels: TagWeights, logits: Array, along: Array, growth: Array) -> Array:
+def _line_search(
+    labels: TagWeights, logits: Array, along: Array, growth: Array, frozen: Array
+) -> Array:
     """The step `[tag]` where the slope has fallen to a tenth: Newton's method, kept in a bracket.
+    None for tags that are frozen.
 
     f is convex along the line, so the sign of its slope says on which side the minimum is. growth
     `[2, tag]`: the penalty's slope at the start, and how it grows.
@@ -186,7 +202,7 @@ def _line_search(labels: TagWeights, logits: Array, along: Array, growth: Array)
         return first, labels.total(miss * (1 - miss) * gain**2) + growth[1]
 
     one = jnp.ones(along.shape[1])
-    downhill, _ = slopes(0 * one)
+    downhill = jnp.where(frozen, 0.0, slopes(0 * one)[0])
 
     def open_(slope: Array) -> Array:
         return (jnp.abs(slope) > -0.1 * downhill) & (downhill < 0)
