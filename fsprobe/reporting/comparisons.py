@@ -69,9 +69,14 @@ def compare_sweeps(
             }
             difference = paired_difference(same, ours)
             if difference.n:
-                a, b = f"{embedding} ({other.label})", f"{embedding} ({first.label})"
-                found.append(Comparison(a, b, n_way, k_shot, difference))
+                names = named(embedding, other), named(embedding, first)
+                found.append(Comparison(*names, n_way, k_shot, difference))
     return adjusted(found)
+
+
+def named(embedding: str, sweep: SweepResults) -> str:
+    """What a comparison of sweeps calls a side."""
+    return f"{embedding} ({sweep.label})"
 
 
 def _same_episodes(

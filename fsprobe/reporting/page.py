@@ -14,6 +14,7 @@ from fsprobe.reporting.sections import (
     several_sweeps,
     significance,
     tags,
+    validation,
 )
 from fsprobe.reporting.sweep_results import SweepResults
 
@@ -25,6 +26,7 @@ def report(sweeps: Sequence[SweepResults], half_width: float = Style.half_width)
         style = Style(2, "", half_width)
         return [*blocks, *_one_sweep(sweeps[0], style), *long_tail.long_tail(sweeps, style)]
     blocks += several_sweeps.side_by_side(sweeps, Style(2))
+    blocks += validation.validation_costs(sweeps, Style(2))
     if together := long_tail.complement(sweeps):
         blocks += long_tail.long_tail(sweeps, Style(2))
     for i, sweep in enumerate(sweeps):
