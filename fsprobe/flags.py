@@ -1,10 +1,17 @@
-"""Flags of a command out of the fields of its configuration, and back."""
+"""Flags of a command out of the fields of its configuration, and back; and what the texts of flags
+mean that several commands have.
+"""
 
 import dataclasses
+import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from absl import flags
+
+from extract.errors import InputError
+from fsprobe.config import AUTO
 
 FLAGS = flags.FLAGS
 flags.disclaim_key_flags()  # they are the calling module's: of its --help and its run.json
@@ -54,3 +61,31 @@ def read(
         convert = parse.get(item.name, tuple if isinstance(default, tuple) else None)
         values[item.name] = value if convert is None else convert(value)  # type: ignore[arg-type]
     return kind(**values)
+
+
+def parse_stores(texts: Sequence[str]) -> dict[str, str]:
+    """Name → directory of each --store=NAME=DIR, in order. Raises InputError."""
+    found: dict[str, str] = {}
+    for text in texts:
+        name, separator, directory = text.partition("=")
+        if not (name and separator and directory):
+            raise InputError(f"--store={text}: write it as --store=NAME=DIR")
+        if not re.fullmatch(r"\w[\w.-]*", name):
+            raise InputError(f"--store={text}: a name is letters, digits, '_', '.' and '-'")
+        if name in found:
+            raise InputError(f"--store: the name {name!r} is given twice")
+        found[name] = directory
+    return found
+
+
+def parse_l2(text: str) -> float | str:
+    """A strength, or `auto`. Raises InputError."""
+    if text == AUTO:
+        return AUTO
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not 0 < number < math.inf:
+        raise InputError(f"--l2={text}: use a positive number or `auto`")
+    return number

@@ -56,6 +56,11 @@ class SweepResults:
         return str(self.configuration["solver"]["name"])
 
     @property
+    def trained_in_epochs(self) -> bool:
+        """Did its solver start at random and see the clips in random order?"""
+        return self.solver in SOLVERS and SOLVERS[self.solver].steps is not None
+
+    @property
     def validation(self) -> str:
         """What chose strengths and epochs: `valid`, `support` or `none`; `none` for a solver that
         chooses nothing.
