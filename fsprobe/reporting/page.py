@@ -7,6 +7,7 @@ from fsprobe.reporting.comparisons import compare_embeddings
 from fsprobe.reporting.formatting import INTERVAL, Style, slug
 from fsprobe.reporting.sections import (
     data_efficiency,
+    embeddings_by_tag,
     full_probes,
     grid,
     long_tail,
@@ -70,4 +71,5 @@ def _one_sweep(sweep: SweepResults, style: Style) -> list[Block]:
         *overview.convergence(sweep, style),
         *tags.tag_counts(sweep, style),
         *tags.per_tag(sweep, style),
+        *embeddings_by_tag.embeddings_by_tag(sweep, style),
     ]
