@@ -1,5 +1,5 @@
-"""Flags of a command out of the fields of its configuration, and back; and what the texts of flags
-mean that several commands have.
+"""Makes flags of the fields of a configuration, reads them back into one, and parses the flags that
+several commands have.
 """
 
 import dataclasses
@@ -50,8 +50,8 @@ def define(kind: type, whole: Sequence[str] = (), **choices: list[str]) -> None:
 def read(
     kind: type[Config], parse: Mapping[str, Callable[[Any], Any]] = {}, **given: Any
 ) -> Config:
-    """The configuration that the flags say. parse: by field, what makes its value of the flag's.
-    given: fields that are no flags.
+    """The configuration that the flags give. parse: by field, the function that makes the field's
+    value of the flag's. given: values of fields that are no flags.
     """
     values = dict(given)
     for item in dataclasses.fields(kind):  # type: ignore[arg-type]

@@ -38,7 +38,8 @@ def plan(
     device_bytes: int,
     divisor: int = 1,
 ) -> tuple[int, float]:
-    """(seeds side by side on a device, megabytes they take). divisor: take this many times fewer.
+    """How many seeds a device fits side by side, and the megabytes that they take. divisor: fit
+    this many times fewer.
 
     Raises InputError if a single seed does not fit.
     """
@@ -127,7 +128,7 @@ def _tested(
 
 
 def outcome(spec: ProbeSpec, fitted: Fitted, tested: Tested) -> Outcome:
-    """From a Fitted and a Tested of one probe, of NumPy arrays."""
+    """The outcome of one probe, from its Fitted and its Tested (NumPy arrays)."""
     count = int(fitted.iterations)
     return Outcome(
         spec,
@@ -167,8 +168,8 @@ def _widths(specs: Sequence[ProbeSpec]) -> dict[int, int]:
 
 
 def _padded(specs: Sequence[ProbeSpec]) -> dict[int, int]:
-    """By size of the support set, what it is padded to: few sizes, for each is a program. Products
-    with a Gram matrix grow with its square.
+    """Size of a support set → the size it is padded to. There are few such sizes, because each
+    needs a program; products with a Gram matrix grow with their square.
     """
     tags: dict[int, float] = {}
     for spec in specs:

@@ -52,8 +52,8 @@ def compare_sweeps(
     """`other` less `first`, per embedding and cell that both have, over the seeds whose episodes
     are the same.
 
-    a and b name embedding and sweep. Empty where manifests or test sets differ: such values do not
-    compare.
+    a and b name embedding and sweep. Empty where manifests or test sets differ: such values cannot
+    be compared.
     """
     if mismatch(first, other):
         return []
@@ -105,7 +105,7 @@ def adjusted(comparisons: Sequence[Comparison]) -> list[Comparison]:
     """The same comparisons with Holm's p over those of each cell.
 
     Not over all cells together: with few seeds no p is small enough for hundreds of tests, however
-    clear the matter.
+    large the difference.
     """
     cells: dict[tuple[int, KShot], list[int]] = {}
     for i, comparison in enumerate(comparisons):

@@ -15,8 +15,8 @@ METRICS = {"mAP": "mAP", "roc_auc": "ROC-AUC"}
 
 @dataclass(frozen=True)
 class Style:
-    """level of the sections' headings; prefix of figure names; half_width of mAP that seeds are
-    counted for.
+    """level: of the sections' headings. prefix: of figure names. half_width: of mAP, for which the
+    report counts the seeds needed.
     """
 
     level: int = 2
@@ -46,8 +46,8 @@ def caption(
 
 
 def seed_count(counts: Sequence[int], planned: int) -> str:
-    """`20 seeds`, `3–5 of 20 seeds`: from the least to the most of the points that have any; then
-    how many points have none.
+    """`20 seeds`, or `3–5 of 20 seeds`: the fewest and the most behind any point that has some;
+    then how many points have none.
     """
     found = [count for count in counts if count]
     low, high = min(found, default=0), max(found, default=0)

@@ -21,7 +21,7 @@ RESAMPLES = 9999  # of the bootstrap: the 2.5% quantile of t is known to about 2
 EXACT_PAIRS = 20  # up to here all sign flips are enumerated: 2^19 sums, by symmetry
 SAMPLED_FLIPS = 99_999  # beyond it this many are drawn
 MIN_BOOTSTRAP = 5  # fewer values have too few distinct resamples for a bootstrap of any kind
-ARITHMETIC = 1e-5  # differences this equal over seeds are rounding, not sampling
+ARITHMETIC = 1e-5  # differences that vary less than this over seeds vary by rounding alone
 
 _SEED = 20240627  # of the resamples, so that reports repeat to the byte
 

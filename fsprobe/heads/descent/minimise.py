@@ -23,8 +23,8 @@ _CLOSE = 1e-5  # within that share f is left to what float32 can do
 
 class Fit(NamedTuple):
     """A minimum. theta: `[coef + 1, tag]`; value, gradient_norm: `[tag]`; gap: `[tag]`, a bound on
-    what f lies above its minimum, as a share of f; iterations: int32 `[]`. NaN for a tag without a
-    minimum.
+    how far f lies above its minimum, as a share of f; iterations: int32 `[]`. NaN for a tag without
+    a minimum.
     """
 
     theta: Array
@@ -35,7 +35,9 @@ class Fit(NamedTuple):
 
 
 def path(problem: Problem, l2s: Array) -> Fit:
-    """A minimum for each of l2s `[strength]`, strongest first, each starting at the one before."""
+    """A minimum for each of l2s `[strength]`, strongest first; each fit starts where the one before
+    ended.
+    """
 
     def one(theta: Array, l2: Array) -> tuple[Array, Fit]:
         fit = minimise(problem, l2, theta)
