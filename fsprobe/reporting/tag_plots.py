@@ -138,14 +138,25 @@ def ap_by_embedding(
         if num_singles < len(embeddings):
             axes.axvline(num_singles - 0.5, color="white", linewidth=3)
         axes.set_xticks(
-            range(len(embeddings)), [short(name) for name in embeddings], rotation=90, fontsize=8
+            range(len(embeddings)),
+            [_abridged(name) for name in embeddings],
+            rotation=90,
+            fontsize=8,
         )
         axes.set_yticks(range(len(tags)), [short(tag) for tag in tags], fontsize=8)
         axes.grid(visible=False)
         axes.spines[:].set_visible(False)
-        bar = figure.colorbar(image, ax=axes, pad=0.02, shrink=0.6)
-        bar.set_label("above the tag's mean over single embeddings", fontsize=8)
+        bar = figure.colorbar(image, ax=axes, location="top", pad=0.02, shrink=0.6, aspect=40)
+        bar.set_label("AP less the tag's mean over the single embeddings", fontsize=8)
+        bar.ax.tick_params(labelsize=8)
         return figure
+
+
+def _abridged(embedding: str) -> str:
+    """`A+B`, or `A + 5 more` where the name is long."""
+    first, *others = embedding.split("+")
+    many = len(embedding) > 24 and others
+    return f"{short(first)} + {len(others)} more" if many else short(embedding)
 
 
 def tag_scatter(panels: Mapping[str, Sequence[TagPoint]], chance: Mapping[int, float]) -> Figure:

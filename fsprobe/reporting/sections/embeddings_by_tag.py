@@ -29,6 +29,11 @@ _LEAST = 3  # single embeddings that make a comparison of layers
 _SHOWN = 50  # tags at most in the figure
 _USUAL = "penultimate"  # the layer that one takes without further thought
 
+_AT_FULL = (
+    " At K = full all seeds train on the same clips: intervals and p say how results vary with the "
+    "initialisation and the tags drawn, not with the clips."
+)
+
 BySeed = Mapping[int, float]  # seed → average precision
 
 
@@ -68,7 +73,7 @@ def embeddings_by_tag(sweep: SweepResults, style: Style) -> list[Block]:
         blocks += [
             _figure(tags, order, singles, f"{style.prefix}embeddings_by_tag_{k_shot}", where),
             Bullets(_summary(tags, order, singles, reference, k_shot)),
-            _table(tags, order, reference, where),
+            _table(tags, order, reference, where + (_AT_FULL if k_shot == FULL else "")),
         ]
     return [Heading(style.level, "Which embedding carries which tag"), *blocks] if blocks else []
 
@@ -165,8 +170,9 @@ def _figure(
     best = [order.index(tag.best) for tag in shown]
     return Figure(
         name,
-        f"Heatmap of average precision, {len(shown)} tags down, {len(order)} embeddings across; "
-        + "; ".join(f"{name} is the best single one for {_best_of(tags, name)}" for name in singles)
+        f"Heatmap of average precision, {len(shown)} tags down, {len(order)} embeddings across. "
+        + "Best single embedding: "
+        + ", ".join(f"{name} for {_best_of(tags, name)}" for name in singles)
         + ".",
         "Average precision per tag and embedding, mean over the seeds that drew the tag (the "
         "numbers). Colour: what it lies above the mean of the tag's single embeddings, which stand "
