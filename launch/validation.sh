@@ -14,10 +14,11 @@ cd "$root"
 make_mtat_stores "$data"
 results=()
 for solver in lbfgs adam; do
+  more=(); [ $solver = adam ] || more=(--k_shot=full)  # 400 epochs of every training clip would take too long
   for way in valid support none; do
     name=results/validation/${solver}_$way
     "$python" -m fsprobe.sweep --flagfile=launch/validation.cfg --solver=$solver --validation=$way \
-      --num_seeds="${SEEDS:-20}" --out=$name
+      --num_seeds="${SEEDS:-20}" --out=$name "${more[@]}"
     results+=("--results=$name")
   done
 done
