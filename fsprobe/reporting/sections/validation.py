@@ -42,7 +42,7 @@ def validation_costs(sweeps: Sequence[SweepResults], style: Style) -> list[Block
         Paragraph(
             f"valid chooses strengths and epochs on {labelled}, which one with K clips per tag "
             "does not have; support chooses them by cross-validation inside the support set; none "
-            "takes a fixed strength and every epoch. Everything else is the same, the episodes "
+            "takes a fixed strength, or every epoch. Everything else is the same, the episodes "
             "too."
         ),
         *blocks,
