@@ -70,8 +70,9 @@ def bootstrap_interval(values: Sequence[float] | np.ndarray) -> tuple[float, flo
 
         [m(x) − s(x)·q(0.975), m(x) − s(x)·q(0.025)],   q the quantiles of t
 
-    Below 5 values, where no bootstrap has enough distinct resamples, it is Student's interval;
-    below 2 it is NaN.
+    Below 5 values, where no bootstrap has enough distinct resamples, it is Student's interval; and
+    where so many values are equal that an end would be infinite, because s(x*_b) is 0 in too many
+    resamples. Below 2 values it is NaN.
 
     Not scipy.stats.bootstrap: it has no studentised interval, and of normal values its BCa interval
     covers the mean in 83% of cases at 5 seeds and 92% at 8, the percentile interval in 84% and 91%,
@@ -83,8 +84,8 @@ def bootstrap_interval(values: Sequence[float] | np.ndarray) -> tuple[float, flo
     mean, error = float(np.mean(x)), float(np.std(x, ddof=1)) / math.sqrt(x.size)
     if error <= 1e-9 * abs(mean):
         return mean, mean
+    reach = float(stdtrit(x.size - 1, (1 + LEVEL) / 2)) * error
     if x.size < MIN_BOOTSTRAP:
-        reach = float(stdtrit(x.size - 1, (1 + LEVEL) / 2)) * error
         return mean - reach, mean + reach
     counts = _resamples(x.size)
     centred = (x - mean) / error  # scale-free, so that the variance below loses no digits
@@ -95,6 +96,8 @@ def bootstrap_interval(values: Sequence[float] | np.ndarray) -> tuple[float, flo
         t = np.where(errors > 1e-6, means / errors, np.sign(means) * np.inf)
     t[np.isnan(t)] = 0.0
     below, above = np.quantile(t, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], method="inverted_cdf")
+    if not np.isfinite([below, above]).all():
+        return mean - reach, mean + reach
     return mean - error * float(above), mean - error * float(below)
 
 
