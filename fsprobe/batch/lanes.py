@@ -48,13 +48,11 @@ def train(
     wanted: Wanted = Wanted(),
     widest: int = 0,
 ) -> Iterator[Outcome]:
-    """Train a chunk's probes and test them. tick(epochs) is called with the number of epochs
-    trained since the last call, after every block but the last: that one's outcomes are returned
-    first.
+    """Train a chunk's probes and test them. tick(epochs) is called with the epochs trained since
+    the last call, after every block but the last, whose outcomes are returned first.
 
-    A probe that stops early counts as max_epochs, so that a whole chunk counts as probes ×
-    max_epochs. widest: how many tags to pad to for testing; chunks of the same `widest` and size
-    share a program.
+    A probe that stops early counts as max_epochs, so that a chunk counts as probes × max_epochs.
+    widest: tags to pad to for testing; chunks of one `widest` and size share a program.
     """
     widest = max(widest, chunk.n_tags)
     lanes = chunk.lanes
