@@ -171,8 +171,8 @@ def _exact_float32(scores: ArrayLike) -> Array:
         return jnp.asarray(scores, jnp.float32)
     if isinstance(scores, jax.core.Tracer):
         raise ValueError(
-            f"scores of {dtype} do not fit into float32, and tell apart less there; inside jit, "
-            "give float32"
+            f"scores of {dtype} do not fit into float32: different ones may become equal; inside "
+            "jit, give float32"
         )
     array = np.asarray(scores)
     if not array.size:

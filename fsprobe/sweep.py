@@ -11,7 +11,6 @@ episodes.csv, run.json and what else fsprobe.report reads to --out, and prints a
 embedding. Rerunning the same command finishes what is missing. The defaults are the paper's.
 """
 
-import re
 import sys
 
 from absl import flags
@@ -21,7 +20,6 @@ from extract.shell import run
 from fsprobe import features, shell
 from fsprobe.batch import processes
 from fsprobe.config import (
-    AUTO,
     FULL,
     GridConfig,
     KShot,
@@ -29,7 +27,7 @@ from fsprobe.config import (
     SweepConfig,
     shot_order,
 )
-from fsprobe.flags import define, read
+from fsprobe.flags import define, parse_l2, parse_stores, read
 from fsprobe.heads.registry import SOLVERS
 from fsprobe.reporting.grid_table import print_tables
 from fsprobe.study.execute import OUT_OF_TIME, OutOfTime, sweep
@@ -63,10 +61,10 @@ def config_from_flags() -> SweepConfig:
             "k_shot": lambda texts: tuple(sorted(set(map(_parse_shot, texts)), key=shot_order)),
         },
     )
-    solver = read(SolverConfig, {"l2": _parse_l2})
+    solver = read(SolverConfig, {"l2": parse_l2})
     config = read(
         SweepConfig,
-        {"stores": lambda texts: tuple(map(_parse_store, texts)), "embeddings": _known},
+        {"stores": lambda texts: tuple(parse_stores(texts).items()), "embeddings": _known},
         grid=grid,
         solver=solver,
     )
@@ -76,7 +74,7 @@ def config_from_flags() -> SweepConfig:
 
 def _known(embeddings: list[str]) -> tuple[str, ...]:
     """Raises InputError on one that is no store's name, A+B or `combined`."""
-    names = [_parse_store(text)[0] for text in FLAGS.store]
+    names = list(parse_stores(FLAGS.store))
     for embedding in embeddings:
         features.stores_of(names, embedding)
     return tuple(embeddings)
@@ -103,30 +101,12 @@ def _own_flags() -> dict[str, flags.Flag]:
     return {flag.name: flag for flag in FLAGS.flags_by_module_dict().get(sys.argv[0], [])}
 
 
-def _parse_store(text: str) -> tuple[str, str]:
-    name, separator, directory = text.partition("=")
-    if not (name and separator and directory):
-        raise InputError(f"--store={text}: write it as --store=NAME=DIR")
-    if not re.fullmatch(r"\w[\w.-]*", name):
-        raise InputError(f"--store={text}: a name is letters, digits, '_', '.' and '-'")
-    return name, directory
-
-
 def _parse_shot(text: str) -> KShot:
     if text == FULL:
         return FULL
     if not (text.isascii() and text.isdecimal()) or int(text) < 1:
         raise InputError(f"--k_shot={text}: use a positive integer or `full`")
     return int(text)
-
-
-def _parse_l2(text: str) -> float | str:
-    if text == AUTO:
-        return AUTO
-    try:
-        return float(text)
-    except ValueError:
-        raise InputError(f"--l2={text}: use a positive number or `auto`") from None
 
 
 def _check_processes() -> None:

@@ -41,8 +41,8 @@ def import_arrays(
 ) -> Imported:
     """Make the store, unless it is there already. Raises InputError, leaving nothing behind.
 
-    id_columns: `auto`, `keep` or `drop`, see `without_id_columns`. note: is told, a sentence each,
-    what was left out.
+    id_columns: `auto`, `keep` or `drop`, see `without_id_columns`. note(sentence) is called for
+    each thing that was left out.
     """
     path, source = Path(features), str(clip_ids or features)
     columns = read_array_file(path, key)

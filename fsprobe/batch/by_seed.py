@@ -39,7 +39,8 @@ def plan(
     device_bytes: int,
     divisor: int = 1,
 ) -> tuple[int, float]:
-    """(seeds side by side on a device, megabytes they take). divisor: take this many times fewer.
+    """How many seeds a device fits side by side, and the megabytes that they take. divisor: fit
+    this many times fewer.
 
     Raises InputError if a single seed does not fit.
     """
@@ -130,7 +131,7 @@ def _tested(
 
 
 def outcome(spec: ProbeSpec, fitted: Fitted, tested: Tested) -> Outcome:
-    """From a Fitted and a Tested of one probe, of NumPy arrays."""
+    """The outcome of one probe, from its Fitted and its Tested (NumPy arrays)."""
     count = int(fitted.iterations)
     return Outcome(
         spec,

@@ -6,9 +6,9 @@ and a group is vmapped. On a CPU one lane is fastest: a probe's weights and mome
 from step to step, and a probe that needs fewer steps takes less time. An accelerator wants all
 lanes at once.
 
-Training proceeds in blocks of epochs, so that the host can show progress and stop cleanly in
-between, and retire what is done: in lockstep, a probe that has stopped early costs as much as one
-that has not.
+Training proceeds in blocks of epochs. Between blocks the host shows progress, stops cleanly if
+asked to, and takes out the probes that are finished: in lockstep, a probe that has stopped early
+would cost as much as one that still trains.
 """
 
 import time
@@ -49,8 +49,8 @@ def train(
     widest: int = 0,
     longest: int = 0,
 ) -> Iterator[Outcome]:
-    """Train a chunk's probes and test them. `tick` is told how many more epochs are behind us,
-    after every block but the last, whose outcomes are handed back first.
+    """Train a chunk's probes and test them. tick(epochs) is called with the epochs trained since
+    the last call, after every block but the last, whose outcomes are returned first.
 
     A probe that stops early counts as max_epochs, so all of a chunk are probes × max_epochs.
     widest, longest: tags and support clips to pad to for testing; chunks of one such shape and size

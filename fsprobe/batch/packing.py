@@ -26,8 +26,8 @@ class Chunk:
     """Probes that train together, padded to n_tags tags, n_clips support clips and `size` probes,
     `lanes` of them vmapped.
 
-    None holds the place of a probe that is done already, so that the others are trained as if it
-    trained beside them. validate_every: as in fsprobe.heads.adam.
+    None stands for a probe that is done already: the others keep their places, and so train exactly
+    as they would beside it. validate_every: as in fsprobe.heads.adam.
     """
 
     n_tags: int
@@ -38,7 +38,7 @@ class Chunk:
     validate_every: int = 1
 
     def without(self, done: Collection[Any]) -> "Chunk":
-        """The chunk with places held for probes whose key is done."""
+        """The chunk with None in the place of each probe whose key is done."""
         return replace(
             self,
             specs=tuple(None if spec is None or spec.key in done else spec for spec in self.specs),
@@ -46,8 +46,8 @@ class Chunk:
 
 
 class Bucket(NamedTuple):
-    """Probes of like size, and how they fit a device: `lanes` vmapped, `per_device` in a chunk of
-    so many megabytes.
+    """Probes of similar size, and how many a device takes: `lanes` at a time, vmapped, and
+    `per_device` in a chunk of so many megabytes.
     """
 
     n_tags: int
@@ -118,8 +118,8 @@ def pack_probes(
 
 
 def _tag_sizes(specs: Sequence[ProbeSpec]) -> dict[int, int]:
-    """By number of tags, what they are padded to: few sizes, for each is a program. A tag costs as
-    much as it has clips.
+    """Number of tags → the number it is padded to. There are few such numbers, because each needs a
+    program. A tag costs as much as it has clips.
     """
     clips: dict[int, float] = {}
     for spec in specs:
@@ -128,8 +128,8 @@ def _tag_sizes(specs: Sequence[ProbeSpec]) -> dict[int, int]:
 
 
 def _padded_clips(count: int, lockstep: bool) -> int:
-    """In lockstep a power of four: a small probe pays for the largest beside it. One by one nearly
-    nothing depends on it.
+    """In lockstep a power of four, because a small probe costs as much as the largest beside it.
+    One by one the choice makes nearly no difference.
     """
     if not lockstep:
         return multiple_of(CPU_CLIPS, count)

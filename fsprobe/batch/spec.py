@@ -1,4 +1,4 @@
-"""What is asked of a batch, probe by probe, and what comes back."""
+"""What a batch is asked for, probe by probe, and what it returns."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -30,7 +30,7 @@ class ProbeSpec:
 
 @dataclass(frozen=True)
 class Wanted:
-    """What is handed back of a probe beside its metrics, and on which clips it is tested.
+    """What is returned of a probe besides its metrics, and on which clips it is tested.
 
     tagged: on test clips with at least one of its tags. norms: the L1 norm over tags of each
     feature's weights. heads: the heads themselves.
@@ -42,7 +42,7 @@ class Wanted:
 
 
 class Outcome(NamedTuple):
-    """What became of one probe. metrics: of arrays `[n_way]`. val_loss: NaN where nothing is
+    """The result of one probe. metrics: of arrays `[n_way]`. val_loss: NaN where nothing is
     validated. best_epoch, epochs: of a probe trained in epochs; else the iterations of its fits.
 
     l2, gradient_norm, gap: of a converged probe, see `fsprobe.heads.solver.Fitted`. weight_norms:

@@ -19,8 +19,8 @@ _SORTED = (128, 512)  # clips of the support, if there are no more
 
 class TagMetrics(NamedTuple):
     """A probe on the test clips, per tag. average_precision, roc_auc: float32 `[tag]`, NaN where a
-    class is absent. hits, given, true: int32 `[tag]`, clips that the threshold of the support set
-    gives the tag rightly, gives it at all, and that carry it.
+    class is absent. Numbers of clips, int32 `[tag]`: given, those that get the tag at the threshold
+    of the support set; hits, those of them that carry it; true, all that carry it.
     """
 
     average_precision: Any
@@ -82,7 +82,7 @@ def evaluate_task(head: Any, task: Task, data: Data, tagged: bool) -> TagMetrics
     """A probe's head on the test clips.
 
     tagged: on the clips with at least one of the probe's tags, as the authors' code does; else on
-    all. Scores are logits: a sigmoid makes ties.
+    all. Scores are logits, because a sigmoid would make ties.
 
     Tags and support clips are taken in blocks, as many as are real, so that one program serves
     probes of every size at the cost of their own.

@@ -32,9 +32,9 @@ class Steps(NamedTuple):
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Settings:
-    """What solvers without epochs are told. l2: float32 `[]`, a strength, or None to choose one.
-    validation: by what it is chosen, as in SolverConfig. path: the relative strengths to choose
-    from; empty: the solver's own.
+    """Settings of a solver that does not train in epochs. l2: float32 `[]`, a strength, or None to
+    choose one. validation: how it is chosen, as in SolverConfig. path: the relative strengths to
+    choose from; empty: the solver's own.
     """
 
     l2: Array | None
@@ -53,9 +53,9 @@ class Products(NamedTuple):
 
 
 class Fitted(NamedTuple):
-    """One probe. head: of the task's tags. The others `[]`: val_loss, of what chose the strength;
-    l2, the strength; gradient_norm and gap, the largest over its tags, see
-    `fsprobe.heads.logistic.Fit`; iterations.
+    """One probe. head: of the task's tags. All others are `[]`. val_loss: the loss that chose the
+    strength; l2: the strength; gradient_norm, gap: the largest over its tags, see
+    `fsprobe.heads.descent.minimise.Fit`; iterations.
     """
 
     head: Any
@@ -84,17 +84,17 @@ class Path(NamedTuple):
 @dataclass(frozen=True)
 class Solver:
     """name: of --solver. about: a line of its help. settings: the fields of SolverConfig that it
-    heeds.
+    uses.
 
-    steps(config, validate_every) → Steps. cell(task, products, data, settings) → Fitted; products
-    is None unless `needs_products`, task.support are positions in them then. path(support, real,
-    folds, valid, settings) → Path, of all tags in the labels; real: bool `[clip]`, False for
-    padding. It is used where a support set is too large for `cell`, or where probes share one.
+    steps(config, validate_every) → Steps. cell(task, products, data, settings) → Fitted; with
+    `needs_products` task.support are positions in products, otherwise products is None.
+    path(support, real, folds, valid, settings) → Path, of all tags in the labels; real: bool
+    `[clip]`, False for padding. It is used where a support set is too large for `cell`, or where
+    probes share one.
 
-    own_strengths: path has a last argument `prior`, None or a Head that the penalty pulls to, and
-    `fsprobe.fit` chooses each tag's strength by itself.
-    shifts: the features may be centred, for an unpenalised bias makes up for it. linear: the head
-    is a `Head`, if it has no hidden layer.
+    own_strengths: `fsprobe.fit` chooses a strength for each tag, and path has a last argument
+    `prior`: None, or a Head that the penalty pulls to. shifts: the features may be centred, because
+    an unpenalised bias makes up for it. linear: the head is a `Head`, if it has no hidden layer.
     """
 
     name: str

@@ -52,8 +52,8 @@ def compare_sweeps(
     """`other` less `first`, per embedding and cell that both have, over the seeds whose episodes
     are the same.
 
-    a and b name embedding and sweep. Empty where manifests or test sets differ: such values do not
-    compare.
+    a and b name embedding and sweep. Empty where manifests or test sets differ: such values cannot
+    be compared.
     """
     if mismatch(first, other):
         return []
@@ -69,9 +69,14 @@ def compare_sweeps(
             }
             difference = paired_difference(same, ours)
             if difference.n:
-                a, b = f"{embedding} ({other.label})", f"{embedding} ({first.label})"
-                found.append(Comparison(a, b, n_way, k_shot, difference))
+                names = named(embedding, other), named(embedding, first)
+                found.append(Comparison(*names, n_way, k_shot, difference))
     return adjusted(found)
+
+
+def named(embedding: str, sweep: SweepResults) -> str:
+    """What a comparison of sweeps calls a side."""
+    return f"{embedding} ({sweep.label})"
 
 
 def _same_episodes(
@@ -100,7 +105,7 @@ def adjusted(comparisons: Sequence[Comparison]) -> list[Comparison]:
     """The same comparisons with Holm's p over those of each cell.
 
     Not over all cells together: with few seeds no p is small enough for hundreds of tests, however
-    clear the matter.
+    large the difference.
     """
     cells: dict[tuple[int, KShot], list[int]] = {}
     for i, comparison in enumerate(comparisons):

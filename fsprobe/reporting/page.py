@@ -7,6 +7,7 @@ from fsprobe.reporting.comparisons import compare_embeddings
 from fsprobe.reporting.formatting import INTERVAL, Style, slug
 from fsprobe.reporting.sections import (
     data_efficiency,
+    embeddings_by_tag,
     full_probes,
     grid,
     long_tail,
@@ -15,6 +16,7 @@ from fsprobe.reporting.sections import (
     several_sweeps,
     significance,
     tags,
+    validation,
 )
 from fsprobe.reporting.sweep_results import SweepResults
 
@@ -34,6 +36,7 @@ def report(sweeps: Sequence[SweepResults], half_width: float = Style.half_width)
         style = Style(2, "", half_width)
         return [*blocks, *_one_sweep(sweeps[0], style), *long_tail.long_tail(sweeps, style)]
     blocks += several_sweeps.side_by_side(sweeps, Style(2))
+    blocks += validation.validation_costs(sweeps, Style(2))
     if together := long_tail.complement(sweeps):
         blocks += long_tail.long_tail(sweeps, Style(2))
     for i, sweep in enumerate(sweeps):
@@ -77,4 +80,5 @@ def _one_sweep(sweep: SweepResults, style: Style) -> list[Block]:
         *overview.convergence(sweep, style),
         *tags.tag_counts(sweep, style),
         *tags.per_tag(sweep, style),
+        *embeddings_by_tag.embeddings_by_tag(sweep, style),
     ]

@@ -39,7 +39,7 @@ _BAR = "{desc}: {percentage:3.0f}%|{bar}| {n:.0f}/{total} probes [{elapsed}<{rem
 
 
 class OutOfTime(Exception):
-    """The time given is over."""
+    """The time of --timeout_minutes is over."""
 
     exit_code = OUT_OF_TIME
 
@@ -77,8 +77,8 @@ def sweep(config: SweepConfig, about: dict[str, Any] | None = None) -> list[Prob
     """Train every probe of the configuration that its `out` does not hold yet; return all rows.
 
     about: flags for run.json. Raises OutOfTime, and InputError on bad input: before anything is
-    written, but for values of the second embedding and further ones, which are read when their turn
-    comes.
+    written, except for the features of the second and later embeddings, which are read when their
+    turn comes.
     """
     ready, identity = _prepare(config)
     # the other embeddings are loaded when their turn comes: one at a time is held

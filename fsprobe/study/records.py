@@ -1,4 +1,4 @@
-"""From what a sweep knows and finds to the rows of its results."""
+"""The rows of a sweep's results, from its grid and its outcomes."""
 
 from collections.abc import Sequence
 
@@ -111,8 +111,9 @@ def tag_count_rows(manifest: Manifest, pool: Sequence[str]) -> list[TagCountRow]
 
 
 def pair_rows(manifest: Manifest, pool: Sequence[str], most: int = MOST_PAIRS) -> list[PairRow]:
-    """Pairs of the pool's tags that stand together on some clip with a split; of more than `most`
-    pairs only those with more clips than a count, the least that leaves no more than `most`.
+    """Pairs of the pool's tags that some clip with a split carries together. Where there are more
+    than `most`, only the pairs with more clips than a threshold, the least that leaves at most
+    `most`.
     """
     labels = scipy.sparse.csr_array(tag_labels(manifest.used(), pool)[0]).astype(np.int32)
     together = scipy.sparse.triu(labels.T @ labels, 1, format="coo")

@@ -13,8 +13,8 @@
                       for
     run.json          all flags, versions, device, hashes; whether the grid is complete
 
-Rows are appended as probes finish: a probe's row in probes.csv comes last, and alone says that the
-probe is done. Whatever a crash leaves behind beyond that (a torn line, tag rows without their
+Rows are appended as probes finish. A probe's row in probes.csv is written last, and only that row
+marks the probe as done. Whatever else a crash leaves behind (a torn line, tag rows without their
 probe) is removed when the directory is next opened, so a rerun finishes what is missing and repeats
 nothing. An empty field is a metric without a value: a class was absent from the test set.
 """

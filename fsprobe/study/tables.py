@@ -26,7 +26,7 @@ class ProbeKey(NamedTuple):
 
 class ProbeRow(NamedTuple):
     """A row of probes.csv. mAP, roc_auc: means over the tags that have a value. chance_mAP: their
-    mean prevalence. best_epoch, epochs: of a solver without either 0, in the file empty. macro_f1,
+    mean prevalence. best_epoch, epochs: 0 for a solver without epochs, empty in the file. macro_f1,
     micro_f1: at the thresholds that are best on the support set. Columns with a default are missing
     in files of older versions.
     """
@@ -83,7 +83,7 @@ class EpisodeRow(NamedTuple):
 class SolverRow(NamedTuple):
     """A row of solver.csv, of a probe with a penalty: the strength used, and how flat the objective
     is at the end. gap: a bound on how far it lies above its minimum, as a share of it, the largest
-    over the tags. converged: 1, or 0 where the bound says too little.
+    over the tags. converged: 1, or 0 where that bound is too large.
     """
 
     embedding: str

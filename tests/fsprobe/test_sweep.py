@@ -295,7 +295,7 @@ BAD_INPUT = {
     "no number": (None, ["--learning_rate=nan"], "--learning_rate=nan: use a finite number"),
     "no memory": (None, ["--device_memory_gb=inf"], "--device_memory_gb=inf: use a finite number"),
     "huge batch": (None, ["--batch_size=99999999999"], "--batch_size=99999999999: use"),
-    "odd l2": (None, ["--solver=lbfgs", "--l2=0"], "--l2=0.0: use a positive number"),
+    "odd l2": (None, ["--solver=lbfgs", "--l2=0"], "--l2=0: use a positive number"),
     "hidden lbfgs": (
         None,
         ["--solver=lbfgs", "--hidden=4"],

@@ -12,9 +12,9 @@ from jax import Array, lax
 
 
 def closed_sets(carries: Array, real: Array, most: int) -> tuple[Array, Array]:
-    """(every non-empty closed set that some clip carries, bool `[most, tag]`; how many there are,
-    int32 `[]`, the first ones). Where there are more than `most`, those of single tags and of the
-    commonest pairs of tags instead, which may repeat.
+    """All non-empty closed sets that some clip carries, bool `[most, tag]`, and their number, int32
+    `[]`: that many first rows are real. Where there are more than `most`, the closed sets of single
+    tags and of the commonest pairs of tags instead, which may repeat.
 
     carries: bool `[clip, tag]`; real: bool `[clip]`, False for padding.
     """

@@ -11,8 +11,9 @@ one prototype, and only the larger one of them matters to the scores. So it is e
 the closed combinations: those to which no tag can be added without losing a clip. Their number is
 small (`fsprobe.heads.baselines.closed_sets`), and nothing is left out.
 
-The cap: where there are more than MOST of them, as on thousands of clips, it is the single tags and
-the commonest pairs of tags instead, MOST in all, each with what all its clips carry besides.
+The cap: where there are more than MOST of them, as on thousands of clips, the single tags and the
+commonest pairs of tags are taken instead, MOST in all, each extended by the tags that all of its
+clips carry.
 """
 
 from typing import NamedTuple

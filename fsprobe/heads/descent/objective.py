@@ -137,8 +137,8 @@ class Problem:
 
 
 class Place(NamedTuple):
-    """Where a descent stands. theta, gradient, gradient_metric: `[coef + 1, tag]`; logits:
-    `[clip, tag]`; value, gap: `[tag]`, f and a bound on what it lies above its minimum, from strong
+    """Where a descent stands. theta, gradient, gradient_metric: `[coef + 1, tag]`; logits: `[clip,
+    tag]`; value, gap: `[tag]`, f and a bound on how far it lies above its minimum, from strong
     convexity: f − min f ≤ ‖∇f‖² / (2·l2).
     """
 
@@ -171,8 +171,8 @@ def place(problem: Problem, l2: Array, theta: Array, logits: Array) -> Place:
 def moved(
     problem: Problem, l2: Array, at: Place, direction: Array, frozen: Array
 ) -> tuple[Place, Array]:
-    """(the least place along `direction`, the step taken `[tag]`); tags that are frozen stay, and
-    so do those where rounding made the step a bad one.
+    """The least place along `direction`, and the step taken, `[tag]`. Frozen tags stay, and so do
+    tags that rounding would leave worse off.
     """
     metric = problem.metric(direction)
     along = problem.change(direction, metric)
@@ -224,8 +224,8 @@ def _line_search(
 def over_clips(left: Array, right: Array) -> Array:
     """leftᵀ @ right, of `[clip, …]` both.
 
-    On a CPU by blocks of clips: XLA's threads share a longer sum among them, so that bits depend on
-    how many they are, and under weak strengths a fit depends on bits.
+    On a CPU by blocks of clips: XLA divides a longer sum among its threads, so that its last bits
+    depend on their number, and with a weak penalty a fit depends on those bits.
     """
     return lax.platform_dependent(
         left, right, cpu=_over_blocks, default=lambda left, right: left.T @ right
@@ -246,7 +246,7 @@ def _over_blocks(left: Array, right: Array) -> Array:
 
 
 def dot(left: Array, right: Array) -> Array:
-    """Over the first axis."""
+    """The sum of products over the first axis."""
     return total(left * right)
 
 
