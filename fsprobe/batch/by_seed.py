@@ -44,9 +44,12 @@ def plan(
     """
     lanes = max(1, (1 if platform == "cpu" else 8) // divisor)
     width = max(map(len, _unions(specs).values())) if solver.needs_products else 0
-    strengths = num_strengths(settings, DUAL_PATH)
-    footprint = memory.by_seed(sizes, width, _widths(specs), strengths, wanted)
-    what = f"a Gram matrix of {width} clips" if width else f"a probe of {max(_widths(specs))} clips"
+    strengths = num_strengths(settings, DUAL_PATH) if "l2" in solver.settings else 0
+    widths, seeds = _widths(specs), sorted({spec.seed for spec in specs})
+    cells = max(len(mine) for part in _cells(specs, seeds).values() for mine in part)
+    head = solver.head_size(max(widths.values()), sizes.dim)
+    footprint = memory.by_seed(sizes, width, widths, strengths, wanted, head, cells)
+    what = f"a Gram matrix of {width} clips" if width else f"a probe of {max(widths)} clips"
     lanes, _ = memory.pack(footprint, what, sizes, device_bytes, lanes, lanes)
     return lanes, lanes * sum(footprint) / 1e6
 
@@ -140,6 +143,7 @@ def outcome(spec: ProbeSpec, fitted: Fitted, tested: Tested) -> Outcome:
         float(fitted.gap),
         tested.weight_norms,
         tested.head,
+        int(fitted.clips_cut),
     )
 
 

@@ -111,7 +111,7 @@ def sweep(config: SweepConfig, about: dict[str, Any] | None = None) -> list[Prob
             raise
         results.finish(time.monotonic() - ready.start, complete=True)
     rows = read_probes(config.out) if processes.leads() else []
-    _note_failures(rows, config)
+    _note_shortcomings(rows, config)
     return rows
 
 
@@ -276,8 +276,8 @@ def _note_gaps(drawn: grid.Grid) -> None:
         )
 
 
-def _note_failures(rows: list[ProbeRow], config: SweepConfig) -> None:
-    """Say how many probes diverged,  or did not converge."""
+def _note_shortcomings(rows: list[ProbeRow], config: SweepConfig) -> None:
+    """Say how many probes diverged, did not converge, or were simplified."""
     if not rows:
         return
     if diverged := sum(row.best_epoch == 0 and row.epochs > 0 for row in rows):
@@ -291,6 +291,8 @@ def _note_failures(rows: list[ProbeRow], config: SweepConfig) -> None:
             f"{open_ended} of {len(solved)} probes did not converge (column `converged` of "
             f"{SOLVER}): a stronger `l2`, or `standardize=train`, helps"
         )
+    if cut := records.cut_note(config.solver.name, solved, len(rows)):
+        _note(cut)
 
 
 def _note(text: str) -> None:

@@ -11,10 +11,10 @@ import numpy as np
 from jax import Array, lax
 
 
-def closed_sets(carries: Array, real: Array, most: int) -> tuple[Array, Array]:
+def closed_sets(carries: Array, real: Array, most: int) -> tuple[Array, Array, Array]:
     """(every non-empty closed set that some clip carries, bool `[most, tag]`; how many there are,
-    int32 `[]`, the first ones). Where there are more than `most`, those of single tags and of the
-    commonest pairs of tags instead, which may repeat.
+    int32 `[]`, the first ones; whether there are more than `most`, bool `[]`). Where there are, it
+    is those of single tags and of the commonest pairs of tags instead, which may repeat.
 
     carries: bool `[clip, tag]`; real: bool `[clip]`, False for padding.
     """
@@ -59,7 +59,7 @@ def closed_sets(carries: Array, real: Array, most: int) -> tuple[Array, Array]:
         table = jnp.zeros((most, n_tags), bool).at[: pairs.size].set(closure(pair))
         return table, jnp.sum(clips > 0)
 
-    return lax.cond(count > most, commonest, lambda: (found, count))
+    return *lax.cond(count > most, commonest, lambda: (found, count)), count > most
 
 
 def _bits(values: Array) -> Array:

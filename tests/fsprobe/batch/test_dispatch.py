@@ -203,9 +203,41 @@ def test_the_estimate_of_a_gram_matrix_is_too(shape, validation):
             one_seed, ONE, side_by_side, (tasks, products), (data,)
         )
     )
-    need = memory.by_seed(sizes, n_clips, {n_clips: n_tags}, 11, Wanted())
+    head = SOLVERS["lbfgs"].head_size(n_tags, dim)
+    need = memory.by_seed(sizes, n_clips, {n_clips: n_tags}, 11, Wanted(), head, 1)
     taken = asked_for(program, (), tasks, products, data)
     assert taken <= side_by_side * sum(need) <= 4 * taken
+
+
+@pytest.mark.parametrize("cells", [1, 6])
+@pytest.mark.parametrize(
+    ("name", "shape"),
+    [
+        ("lc_protonets", (256, 9, 128)),
+        ("lc_protonets", (1024, 20, 256)),
+        ("prototypes", (1024, 50, 256)),
+    ],
+)
+def test_the_estimate_of_heads_of_other_types_is_too(name, shape, cells):
+    """Those of lc_protonets hold up to 8192 prototypes each, and a seed's heads of one size are
+    all kept.
+    """
+    dim, n_tags, n_clips = shape
+    sizes, solver = Sizes(1500, 500, 2000, dim, 50), SOLVERS[name]
+    data, tasks = zeros(sizes), stacked(cells, n_clips, n_tags)
+    fit = solver.cell
+    assert fit is not None
+    cell = jax.jit(lambda task, data: fit(task, None, data, Settings(None)).head)
+    program = jax.jit(lambda tasks, data: jax.lax.map(lambda task: cell(task, data), tasks))
+    taken = asked_for(program, (), tasks, data)
+    heads = jax.eval_shape(program, tasks, data)
+    one = jax.tree.map(lambda leaf: jnp.zeros((1, *leaf.shape[1:]), leaf.dtype), heads)
+    first = jax.tree.map(lambda leaf: leaf[:1], tasks)
+    kept = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(heads))
+    taken = max(taken, kept + asked_for(test_tasks, (ONE, 1, Wanted()), one, first, data))
+    head = solver.head_size(n_tags, dim)
+    need = memory.by_seed(sizes, 0, {n_clips: n_tags}, 0, Wanted(), head, cells)
+    assert taken <= sum(need) <= 4 * taken
 
 
 @pytest.mark.parametrize(
