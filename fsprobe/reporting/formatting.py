@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from fsprobe.config import KShot
 from fsprobe.reporting.comparisons import Comparison
-from fsprobe.reporting.statistics import Summary
+from fsprobe.reporting.statistics import Difference, Summary
 from fsprobe.reporting.sweep_results import SweepResults
 
 INTERVAL = "95% bootstrap-t interval of the mean over seeds"
@@ -77,10 +77,15 @@ def interval(summary: Summary) -> str:
 def difference_row(pair: Comparison) -> list[str]:
     """Both sides, N, K, seeds, difference with interval, std, p and Holm's p."""
     d = pair.difference
-    bounds = f" [{d.low:+.4f}, {d.high:+.4f}]" if d.n > 1 else ""
     names = [pair.a, pair.b, str(pair.n_way), str(pair.k_shot)]
     tests = [number(d.std), p_value(d.p), p_value(pair.holm)]
-    return [*names, str(d.n), f"{d.mean:+.4f}{bounds}", *tests]
+    return [*names, str(d.n), difference(d), *tests]
+
+
+def difference(found: Difference) -> str:
+    """`+0.0123 [+0.0101, +0.0145]`, the mean alone for one seed."""
+    bounds = f" [{found.low:+.4f}, {found.high:+.4f}]" if found.n > 1 else ""
+    return f"{found.mean:+.4f}{bounds}"
 
 
 DIFFERENCE_HEADER = ("a", "b", "N", "K", "seeds", "difference", "std", "p", "Holm p")
