@@ -85,6 +85,22 @@ def test_done_probes_change_no_bit_of_the_others(data, config):
         )
 
 
+@pytest.mark.parametrize("name", [name for name, solver in SOLVERS.items() if solver.baseline])
+def test_baselines_do_not_depend_on_how_many_devices_there_are(data, name):
+    found = [
+        {
+            outcome.spec.key: outcome.metrics
+            for part in dispatch.train(specs(), data, SolverConfig(name), probes.mesh_of(devices))
+            for outcome in part
+        }
+        for devices in (1, 2)
+    ]
+    assert found[0].keys() == found[1].keys() == {spec.key for spec in specs()}
+    for key, metrics in found[0].items():
+        for one, two in zip(metrics, found[1][key], strict=True):
+            np.testing.assert_allclose(one, two, atol=1e-5)
+
+
 def test_the_least_memory_gives_the_same_rows(data):
     whole, small = train(data, ADAM), train(data, ADAM, device_bytes=least_bytes(data, ADAM))
     assert whole.keys() == small.keys()

@@ -15,6 +15,7 @@ from fsprobe.heads.baselines.closed_sets import closed_sets
 from fsprobe.heads.baselines.lc_protonets import SOLVER
 from fsprobe.heads.data import Data, Labelled
 from fsprobe.heads.solver import Settings
+from tests.support import real_features
 from tests.support.baselines import clips, task_of
 
 SETS = jax.jit(closed_sets, static_argnums=2)
@@ -120,9 +121,12 @@ def test_padding_is_inert_and_vmapped_is_looped():
 
 
 def test_real_posteriors(real_data: Path):
-    features = np.load(real_data / "mtat_posteriors" / "jamendo_musicnn.npy")
-    labels = np.load(real_data / "mtat_posteriors" / "mtat_musicnn.npy")[:, :12] > 0.3
-    rows = np.random.default_rng(0).permutation(len(features))[:150]
-    x, y = features[rows], labels[rows]
+    x, y = real_features.posteriors(real_data, "jamendo_musicnn", 12, 150)
     head = fsprobe.fit(x[:100], y[:100], solver="lc_protonets")
     np.testing.assert_allclose(fsprobe.score(head, x), looped(x[:100], y[:100], x), atol=1e-5)
+
+
+def test_real_log_mel_statistics(real_data: Path):
+    x, y = real_features.catalogue(real_data)
+    head = fsprobe.fit(x[::2], y[::2], solver="lc_protonets")
+    np.testing.assert_allclose(fsprobe.score(head, x), looped(x[::2], y[::2], x), atol=1e-5)
