@@ -2,6 +2,7 @@
 differences to the first linear head.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 
 from fsprobe.config import KShot, shot_order
@@ -57,7 +58,7 @@ def _comparison(group: Sequence[SweepResults], prefix: str) -> list[Block]:
     figures = [
         figure
         for embedding in dict.fromkeys(cell[0] for cell in cells)
-        for figure in _figure(ordered, names, embedding, prefix)
+        for figure in _figure(ordered, names, [c for c in cells if c[0] == embedding], prefix)
     ]
     return [*figures, _values(ordered, names, cells), *_differences(ordered, names, cells)]
 
@@ -82,22 +83,23 @@ def _names(sweeps: Sequence[SweepResults]) -> list[str]:
 
 def _cells(sweeps: Sequence[SweepResults]) -> list[Cell]:
     """Those of two sweeps or more, by embedding, N and K."""
-    found = [
+    found = Counter(
         (name, *cell) for sweep in sweeps for name in sweep.embeddings for cell in sweep.cells(name)
-    ]
+    )
     embeddings = list(dict.fromkeys(name for name, *_ in found))
-    shared = {cell for cell in found if found.count(cell) > 1}
+    shared = [cell for cell, count in found.items() if count > 1]
     return sorted(
         shared, key=lambda cell: (embeddings.index(cell[0]), cell[1], shot_order(cell[2]))
     )
 
 
 def _figure(
-    sweeps: Sequence[SweepResults], names: Sequence[str], embedding: str, prefix: str
+    sweeps: Sequence[SweepResults], names: Sequence[str], cells: Sequence[Cell], prefix: str
 ) -> list[Block]:
-    """mAP over K at the largest N, a line per solver; nothing for a single K."""
-    cells = [cell for cell in _cells(sweeps) if cell[0] == embedding]
-    n_way = max(n_way for _, n_way, _ in cells)
+    """mAP over K at the largest N, a line per solver; nothing for a single K. cells: of one
+    embedding.
+    """
+    embedding, n_way = cells[0][0], max(n_way for _, n_way, _ in cells)
     k_shots = [k_shot for _, n, k_shot in cells if n == n_way]
     series = {
         name: [sweep.summary(embedding, n_way, k_shot) for k_shot in k_shots]
@@ -132,9 +134,10 @@ def _values(sweeps: Sequence[SweepResults], names: Sequence[str], cells: Sequenc
                 values = [sweep.summary(embedding, n_way, k_shot, metric) for metric in SCORES]
                 counts.append(values[0].n)
                 rows.append([embedding, name, str(n_way), str(k_shot), *map(interval, values)])
+    folders = ", ".join(sweep.label for sweep in sweeps)
     text = (
         f"Linear heads and baselines: mean [{INTERVAL}]. F1 is taken at each tag's best threshold "
-        f"on the support set. {_where(sweeps, cells, counts)}"
+        f"on the support set. Folders: {folders}. {_where(sweeps, cells, counts)}"
     )
     return Table(text, ["embedding", "solver", "N", "K", *SCORES.values()], rows, left=2)
 
