@@ -18,11 +18,15 @@ LEVEL = {"ridge": 0.9, "lbfgs": 1.3, "adam": 1.2, "prototypes": 0.7, "lc_protone
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory) -> list[Path]:
-    """A sweep per solver; a baseline comes first."""
+    """A sweep per solver, each with its own noise; a baseline comes first."""
     root = tmp_path_factory.mktemp("solvers")
     return [
         fake_results.write(
-            root / f"of_{name}", solver=name, quality={"good": level, "poor": level / 2}, **GRID
+            root / f"of_{name}",
+            solver=name,
+            quality={"good": level, "poor": level / 2},
+            noise=0.02 * level,
+            **GRID,
         )
         for name, level in LEVEL.items()
     ]
