@@ -123,7 +123,8 @@ def by_seed(
         return matrices + gathered + fits + heads + scores + scaled
 
     clips = width * sizes.dim  # gathered, to be multiplied
-    kept = width * (width + sizes.valid) + (2 if wanted.heads else 1) * cells * head
+    # heads side by side, and one by one; and what is handed back of them
+    kept = width * (width + sizes.valid) + (3 if wanted.heads else 2) * cells * head
     return Footprint(_FLOAT * kept, _FLOAT * max(clips, *(cell(*item) for item in widths.items())))
 
 

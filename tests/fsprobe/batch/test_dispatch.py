@@ -243,11 +243,15 @@ def test_the_estimate_of_heads_of_other_types_is_too(name, shape, cells):
     data, tasks = zeros(sizes), stacked(cells, n_clips, n_tags)
     fit = solver.cell
     assert fit is not None
-    cell = jax.jit(lambda task, data: fit(task, None, data, Settings(None)).head)
-    program = jax.jit(lambda tasks, data: jax.lax.map(lambda task: cell(task, data), tasks))
+
+    def one_by_one(tasks: Any, data: Any) -> list[Any]:
+        heads = jax.lax.map(lambda task: fit(task, None, data, Settings(None)).head, tasks)
+        return [jax.tree.map(lambda leaf, i=i: leaf[i : i + 1], heads) for i in range(cells)]
+
+    program = jax.jit(one_by_one)
     taken = asked_for(program, (), tasks, data)
     heads = jax.eval_shape(program, tasks, data)
-    one = jax.tree.map(lambda leaf: jnp.zeros((1, *leaf.shape[1:]), leaf.dtype), heads)
+    one = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), heads[0])
     first = jax.tree.map(lambda leaf: leaf[:1], tasks)
     kept = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(heads))
     taken = max(taken, kept + asked_for(test_tasks, (ONE, 1, Wanted()), one, first, data))
