@@ -62,14 +62,12 @@ def config_from_flags() -> SweepConfig:
         },
     )
     solver = read(SolverConfig, {"l2": parse_l2})
-    config = read(
+    return read(
         SweepConfig,
         {"stores": lambda texts: tuple(parse_stores(texts).items()), "embeddings": _known},
         grid=grid,
         solver=solver,
     )
-    _check_solver(config)
-    return config
 
 
 def _known(embeddings: list[str]) -> tuple[str, ...]:
@@ -78,23 +76,6 @@ def _known(embeddings: list[str]) -> tuple[str, ...]:
     for embedding in embeddings:
         features.stores_of(names, embedding)
     return tuple(embeddings)
-
-
-def _check_solver(config: SweepConfig) -> None:
-    """Raise InputError on flags that the solver would ignore, or cannot serve."""
-    solver = SOLVERS[config.solver.name]
-    for name in ("hidden", "l2"):
-        if FLAGS[name].value != FLAGS[name].default and name not in solver.settings:
-            heeding = [other.name for other in SOLVERS.values() if name in other.settings]
-            raise InputError(
-                f"--{name}={FLAGS[name].value}: only --solver={'|'.join(heeding)} heeds it"
-            )
-    for name in ("weight_norms", "save_heads"):
-        if getattr(config, name) and (config.solver.hidden or not solver.linear):
-            what = (
-                f"--hidden={config.solver.hidden}" if solver.linear else f"--solver={solver.name}"
-            )
-            raise InputError(f"--{name}: with {what} a head has no weight per feature and tag")
 
 
 def _own_flags() -> dict[str, flags.Flag]:

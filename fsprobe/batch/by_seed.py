@@ -46,9 +46,13 @@ def plan(
     """
     lanes = max(1, (1 if platform == "cpu" else 8) // divisor)
     width = max(map(len, _unions(specs).values())) if solver.needs_products else 0
-    strengths = num_strengths(settings, DUAL_PATH)
-    widths = _widths(specs, _padded(specs, sizes.dim))
-    footprint = memory.by_seed(sizes, width, widths, strengths, wanted)
+    strengths = num_strengths(settings, DUAL_PATH) if "l2" in solver.settings else 0
+    n_clips_of, seeds = _padded(specs, sizes.dim), sorted({spec.seed for spec in specs})
+    widths = _widths(specs, n_clips_of)
+    parts = _cells(specs, n_clips_of, seeds).values()
+    cells = max(len(mine) for part in parts for mine in part)
+    head = solver.head_size(max(widths.values()), sizes.dim)
+    footprint = memory.by_seed(sizes, width, widths, strengths, wanted, head, cells)
     what = f"a Gram matrix of {width} clips" if width else f"a probe of {max(widths)} clips"
     lanes, _ = memory.pack(footprint, what, sizes, device_bytes, lanes, lanes)
     return lanes, lanes * sum(footprint) / 1e6
@@ -144,6 +148,7 @@ def outcome(spec: ProbeSpec, fitted: Fitted, tested: Tested) -> Outcome:
         float(fitted.gap),
         tested.weight_norms,
         tested.head,
+        int(fitted.clips_cut),
     )
 
 

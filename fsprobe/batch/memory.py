@@ -97,10 +97,17 @@ def adam(
 
 
 def by_seed(
-    sizes: Sizes, width: int, widths: Mapping[int, int], strengths: int, wanted: Wanted
+    sizes: Sizes,
+    width: int,
+    widths: Mapping[int, int],
+    strengths: int,
+    wanted: Wanted,
+    head: int,
+    cells: int,
 ) -> Footprint:
     """What a seed of fsprobe.batch.by_seed needs: products of `width` clips, 0 where none are
-    needed, and one cell at a time. widths: tags by clips.
+    needed, one cell at a time, and the heads of all cells of a size. widths: tags by clips. head:
+    numbers in the head of a cell. cells: of one size, at most.
     """
 
     def cell(n_clips: int, n_tags: int) -> int:
@@ -110,14 +117,14 @@ def by_seed(
         gathered = sizes.valid * n_clips * (dual and width > 0) + 2 * n_clips * sizes.dim
         fits = (_PAIRS + strengths) * size * n_tags + _SEARCHING * n_clips * n_tags
         losses = strengths * _LOSSES * max(sizes.valid, n_clips)
-        heads = (3 if width else 3 + 2 * strengths) * n_tags * sizes.dim
+        heads = 3 * head + (0 if width else 2 * strengths) * n_tags * sizes.dim
         scores = n_tags * (losses + _SCORING * (sizes.test + n_clips))
-        return matrices + gathered + fits + heads + scores
+        scaled = 0 if width else 2 * sizes.test * sizes.dim  # test clips of length 1, transposed
+        return matrices + gathered + fits + heads + scores + scaled
 
     clips = width * sizes.dim  # gathered, to be multiplied
-    kept = width * (width + sizes.valid)
-    if wanted.heads:
-        kept += 16 * max(widths.values()) * sizes.dim
+    # heads side by side, and one by one; and what is handed back of them
+    kept = width * (width + sizes.valid) + (3 if wanted.heads else 2) * cells * head
     return Footprint(_FLOAT * kept, _FLOAT * max(clips, *(cell(*item) for item in widths.items())))
 
 

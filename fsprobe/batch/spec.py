@@ -45,8 +45,8 @@ class Outcome(NamedTuple):
     """The result of one probe. metrics: of arrays `[n_way]`. val_loss: NaN where nothing is
     validated. best_epoch, epochs: of a probe trained in epochs; else the iterations of its fits.
 
-    l2, gradient_norm, gap: of a converged probe, see `fsprobe.heads.solver.Fitted`. weight_norms:
-    float32 `[dim]`; head: of arrays `[tag, …]`; None if not asked for.
+    l2, gradient_norm, gap: of a converged probe; clips_cut: see `fsprobe.heads.solver.Fitted`.
+    weight_norms: float32 `[dim]`; head: of arrays `[tag, …]`; None if not asked for.
     """
 
     spec: ProbeSpec
@@ -59,6 +59,7 @@ class Outcome(NamedTuple):
     gap: float = float("nan")
     weight_norms: np.ndarray | None = None
     head: Head | None = None
+    clips_cut: int = 0
 
 
 def padded_tasks(

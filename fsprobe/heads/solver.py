@@ -55,7 +55,8 @@ class Products(NamedTuple):
 class Fitted(NamedTuple):
     """One probe. head: of the task's tags. All others are `[]`. val_loss: the loss that chose the
     strength; l2: the strength; gradient_norm, gap: the largest over its tags, see
-    `fsprobe.heads.descent.minimise.Fit`; iterations.
+    `fsprobe.heads.descent.minimise.Fit`; iterations; clips_cut: support clips that had to be
+    simplified, as `Solver.cut` says.
     """
 
     head: Any
@@ -64,6 +65,7 @@ class Fitted(NamedTuple):
     gradient_norm: Array
     gap: Array
     iterations: Array
+    clips_cut: Any = 0
 
 
 class Path(NamedTuple):
@@ -81,6 +83,11 @@ class Path(NamedTuple):
     iterations: Array
 
 
+def linear_size(n_tags: int, dim: int) -> int:
+    """Numbers in a linear head."""
+    return n_tags * (dim + 1)
+
+
 @dataclass(frozen=True)
 class Solver:
     """name: of --solver. about: a line of its help. settings: the fields of SolverConfig that it
@@ -95,6 +102,10 @@ class Solver:
     own_strengths: `fsprobe.fit` chooses a strength for each tag, and path has a last argument
     `prior`: None, or a Head that the penalty pulls to. shifts: the features may be centred, because
     an unpenalised bias makes up for it. linear: the head is a `Head`, if it has no hidden layer.
+    head_size: numbers in a head, of n_tags and dim.
+
+    baseline: a report compares it with the others. cut: what is said of probes with clips_cut > 0,
+    after "12 of 60 probes".
     """
 
     name: str
@@ -107,3 +118,6 @@ class Solver:
     own_strengths: bool = False
     shifts: bool = False
     linear: bool = True
+    head_size: Callable[[int, int], int] = linear_size
+    baseline: bool = False
+    cut: str = ""

@@ -49,15 +49,34 @@ def compare_embeddings(sweep: SweepResults, metric: str = "mAP") -> list[Compari
 def compare_sweeps(
     first: SweepResults, other: SweepResults, metric: str = "mAP"
 ) -> list[Comparison]:
-    """`other` less `first`, per embedding and cell that both have, over the seeds whose episodes
+    """`other` less `first` as in `sweep_differences`; a and b name embedding and sweep."""
+    return adjusted(
+        [
+            Comparison(
+                named(embedding, other),
+                named(embedding, first),
+                n_way,
+                k_shot,
+                difference,
+            )
+            for (embedding, n_way, k_shot), difference in sweep_differences(
+                first, other, metric
+            ).items()
+        ]
+    )
+
+
+def sweep_differences(
+    first: SweepResults, other: SweepResults, metric: str = "mAP"
+) -> dict[tuple[str, int, KShot], Difference]:
+    """`other` less `first`, per embedding, N and K that both have, over the seeds whose episodes
     are the same.
 
-    a and b name embedding and sweep. Empty where manifests or test sets differ: such values cannot
-    be compared.
+    Empty where manifests or test sets differ: such values cannot be compared.
     """
     if mismatch(first, other):
-        return []
-    found = []
+        return {}
+    found = {}
     for embedding in (name for name in first.embeddings if name in other.embeddings):
         for n_way, k_shot in first.cells(embedding):
             ours = first.values(embedding, n_way, k_shot, metric)
@@ -69,9 +88,8 @@ def compare_sweeps(
             }
             difference = paired_difference(same, ours)
             if difference.n:
-                names = named(embedding, other), named(embedding, first)
-                found.append(Comparison(*names, n_way, k_shot, difference))
-    return adjusted(found)
+                found[embedding, n_way, k_shot] = difference
+    return found
 
 
 def named(embedding: str, sweep: SweepResults) -> str:

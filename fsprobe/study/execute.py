@@ -23,7 +23,7 @@ from fsprobe import features
 from fsprobe.batch import dispatch, memory, processes
 from fsprobe.batch.lanes import device_mesh
 from fsprobe.batch.spec import Outcome, ProbeSpec, Wanted
-from fsprobe.config import SweepConfig
+from fsprobe.config import SolverConfig, SweepConfig
 from fsprobe.features import Standardized
 from fsprobe.heads.head import on_raw_features
 from fsprobe.heads.registry import SOLVERS, validation_of
@@ -111,13 +111,14 @@ def sweep(config: SweepConfig, about: dict[str, Any] | None = None) -> list[Prob
             raise
         results.finish(time.monotonic() - ready.start, complete=True)
     rows = read_probes(config.out) if processes.leads() else []
-    _note_failures(rows, config)
+    _note_shortcomings(rows, config)
     return rows
 
 
 def _prepare(config: SweepConfig) -> tuple[_Sweep, dict[str, Any]]:
     """(the sweep, what determines its rows). Nothing is written, no features are read."""
     start = time.monotonic()
+    _require_served(config)
     manifest = read_manifest(config.manifest)
     names = [name for name, _ in config.stores]
     used = {name for part in config.embeddings for name in features.stores_of(names, part)}
@@ -145,6 +146,23 @@ def _prepare(config: SweepConfig) -> tuple[_Sweep, dict[str, Any]]:
         sizes = grid.sizes(drawn, features.width(stores, embedding))
         dispatch.plan(specs[embedding], sizes, solver, mesh, device_bytes, wanted=ready.wanted)
     return ready, identity
+
+
+def _require_served(config: SweepConfig) -> None:
+    """Raise InputError on settings that the solver would ignore, or that its heads cannot serve."""
+    settings = config.solver
+    if settings.name not in SOLVERS:
+        raise InputError(f"`solver={settings.name}`: use one of {', '.join(SOLVERS)}")
+    solver = SOLVERS[settings.name]
+    for name in ("hidden", "l2"):
+        value = getattr(settings, name)
+        if value != getattr(SolverConfig, name) and name not in solver.settings:
+            heeding = [other.name for other in SOLVERS.values() if name in other.settings]
+            raise InputError(f"`{name}={value}`: only `solver={'|'.join(heeding)}` heeds it")
+    what = f"hidden={settings.hidden}" if solver.linear else f"solver={solver.name}"
+    for name in ("weight_norms", "save_heads"):
+        if getattr(config, name) and (settings.hidden or not solver.linear):
+            raise InputError(f"`{name}`: with `{what}` a head has no weight per feature and tag")
 
 
 def _train_all(ready: _Sweep, loaded: dict[str, Standardized], results: Follower) -> None:
@@ -258,8 +276,8 @@ def _note_gaps(drawn: grid.Grid) -> None:
         )
 
 
-def _note_failures(rows: list[ProbeRow], config: SweepConfig) -> None:
-    """Say how many probes diverged or did not converge."""
+def _note_shortcomings(rows: list[ProbeRow], config: SweepConfig) -> None:
+    """Say how many probes diverged, did not converge, or were simplified."""
     if not rows:
         return
     if diverged := sum(row.best_epoch == 0 and row.epochs > 0 for row in rows):
@@ -273,6 +291,8 @@ def _note_failures(rows: list[ProbeRow], config: SweepConfig) -> None:
             f"{open_ended} of {len(solved)} probes did not converge (column `converged` of "
             f"{SOLVER}): a stronger `l2`, or `standardize=train`, helps"
         )
+    if cut := records.cut_note(config.solver.name, solved, len(rows)):
+        _note(cut)
 
 
 def _note(text: str) -> None:

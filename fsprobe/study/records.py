@@ -8,9 +8,10 @@ import scipy.sparse
 from extract.manifest import SPLITS, Manifest, rank_tags
 from fsprobe.batch.spec import Outcome
 from fsprobe.heads.evaluate import TagMetrics
+from fsprobe.heads.registry import SOLVERS
 from fsprobe.labels import tag_labels
 from fsprobe.study.grid import Grid
-from fsprobe.study.results import FinishedProbe
+from fsprobe.study.results import SOLVER, FinishedProbe
 from fsprobe.study.tables import EpisodeRow, PairRow, ProbeRow, SolverRow, TagCountRow, TagRow
 
 MOST_PAIRS = 100_000  # rows of cooccurrence.csv: every pair of 447 tags
@@ -78,9 +79,23 @@ def _num_test(grid: Grid, outcome: Outcome) -> np.ndarray:
     return known.sum(axis=0)
 
 
+def cut_note(solver: str, rows: Sequence[SolverRow], num_probes: int) -> str:
+    """Of how many probes, and of how many of their clips, the solver left something out; empty for
+    none.
+    """
+    cut = [row.clips_cut for row in rows if row.clips_cut]
+    if not cut:
+        return ""
+    return (
+        f"{len(cut):,} of {num_probes:,} probes {SOLVERS[solver].cut}; this concerns up to "
+        f"{max(cut):,} support clips of a probe (column `clips_cut` of {SOLVER})"
+    )
+
+
 def _solver_row(outcome: Outcome) -> SolverRow | None:
-    """None for a probe without a penalty of its own."""
-    if np.isnan(outcome.l2):
+    """None for a probe of which there is nothing to say."""
+    penalised = not np.isnan(outcome.l2)
+    if not penalised and not outcome.clips_cut:
         return None
     return SolverRow(
         **outcome.spec.key._asdict(),
@@ -88,7 +103,8 @@ def _solver_row(outcome: Outcome) -> SolverRow | None:
         gradient_norm=outcome.gradient_norm,
         iterations=outcome.epochs,
         gap=outcome.gap,
-        converged=int(outcome.gap <= CONVERGED),
+        converged=int(not penalised or outcome.gap <= CONVERGED),
+        clips_cut=outcome.clips_cut,
     )
 
 

@@ -242,9 +242,15 @@ def _repair(path: Path, keys: Collection[ProbeKey]) -> set[ProbeKey]:
     done = {row.key for row in rows[PROBES] if tags[row.key] == row.n_way}
     for name, kind in _APPENDED.items():
         kept = [row for row in rows[name] if row.key in done]
-        if len(kept) < len(read_rows(path / name, kind)):
+        if len(kept) < len(read_rows(path / name, kind)) or _is_older(path / name, kind):
             write_rows(path / name, kind, kept)
     return done
+
+
+def _is_older(path: Path, kind: Any) -> bool:
+    """Does the file lack a column that rows have by now?"""
+    with open(path, encoding="utf-8") as file:
+        return file.readline().rstrip("\n").split(",") != list(kind._fields)
 
 
 def _drop_torn_line(path: Path) -> None:

@@ -84,6 +84,9 @@ class SolverRow(NamedTuple):
     """A row of solver.csv, of a probe with a penalty: the strength used, and how flat the objective
     is at the end. gap: a bound on how far it lies above its minimum, as a share of it, the largest
     over the tags. converged: 1, or 0 where that bound is too large.
+
+    clips_cut: the support clips that the solver had to simplify (`Solver.cut`). A probe without a
+    penalty has a row where there are any.
     """
 
     embedding: str
@@ -96,6 +99,7 @@ class SolverRow(NamedTuple):
     iterations: int
     gap: float = math.nan
     converged: int = 1
+    clips_cut: int = 0
 
     @property
     def key(self) -> ProbeKey:
@@ -207,6 +211,7 @@ _PARSERS: dict[str, Any] = {
             "test",
             "clips",
             "converged",
+            "clips_cut",
         ),
         int,
     ),

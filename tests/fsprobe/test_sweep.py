@@ -302,6 +302,11 @@ BAD_INPUT = {
         "--hidden=4: only --solver=adam",
     ),
     "hidden norms": (None, ["--hidden=4", "--weight_norms"], "has no weight per feature and tag"),
+    "prototypes' heads": (
+        None,
+        ["--solver=prototypes", "--save_heads"],
+        "--save_heads: with --solver=prototypes a head has no weight per feature and tag",
+    ),
     "sides": (None, ["--embedding=good+best"], "--embedding=good+best: unknown"),
     "same sides": (None, ["--embedding=good+good"], "a store stands in it twice"),
     "no validation clips": (no_split("valid"), ["--solver=lbfgs"], "--validation=valid chooses"),

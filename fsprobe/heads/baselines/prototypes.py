@@ -59,4 +59,5 @@ SOLVER = Solver(
     settings=frozenset(("matmul_precision", "standardize")),
     cell=cell,
     linear=False,
+    baseline=True,
 )

@@ -92,4 +92,5 @@ SOLVER = Solver(
     cell=cell_of(path),
     path=path,
     shifts=True,
+    baseline=True,
 )
