@@ -94,6 +94,7 @@ def test_real_posteriors(real_data: Path, name):
 
 def test_real_log_mel_statistics(real_data: Path):
     x, y = real_features.catalogue(real_data)
+    y = y[:, y[::2].any(axis=0)]  # the loop has no mean of no clips
     head = fsprobe.fit(x[::2], y[::2], solver="prototypes")
     expected = looped(x[::2], y[::2].astype(float), 1.0 - y[::2], x)
     np.testing.assert_allclose(fsprobe.score(head, x), expected, atol=1e-5)
