@@ -28,6 +28,8 @@ def define(kind: type, whole: Sequence[str] = (), **choices: list[str]) -> None:
             flags.DEFINE_bool(name, default, help_text)
         elif default and isinstance(default, tuple) and name in whole:
             flags.DEFINE_multi_integer(name, list(default), help_text)
+        elif allowed and isinstance(default, tuple):
+            flags.DEFINE_multi_enum(name, list(default), allowed, help_text)
         elif isinstance(default, tuple):
             flags.DEFINE_multi_string(name, [str(value) for value in default], help_text)
         elif allowed:

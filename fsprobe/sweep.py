@@ -31,14 +31,17 @@ from fsprobe.config import (
 )
 from fsprobe.flags import define, read
 from fsprobe.heads.registry import SOLVERS
+from fsprobe.heads.words.registry import ZERO_SHOT
 from fsprobe.reporting.grid_table import print_tables
 from fsprobe.study.execute import OUT_OF_TIME, OutOfTime, sweep
+from fsprobe.words_config import WordsConfig
 
 FLAGS = flags.FLAGS
 
 define(SweepConfig)
 define(GridConfig, whole=["n_way"])
 define(SolverConfig, name=list(SOLVERS))
+define(WordsConfig, zero_shot=list(ZERO_SHOT))
 flags.DEFINE_string(
     "coordinator",
     "",
@@ -69,6 +72,9 @@ def config_from_flags() -> SweepConfig:
         {"stores": lambda texts: tuple(map(_parse_store, texts)), "embeddings": _known},
         grid=grid,
         solver=solver,
+        words=read(
+            WordsConfig, {"test_stores": lambda texts: tuple(map(_parse_test_store, texts))}
+        ),
     )
     _check_solver(config)
     return config
@@ -103,20 +109,24 @@ def _own_flags() -> dict[str, flags.Flag]:
     return {flag.name: flag for flag in FLAGS.flags_by_module_dict().get(sys.argv[0], [])}
 
 
-def _parse_store(text: str) -> tuple[str, str]:
+def _parse_store(text: str, flag: str = "store") -> tuple[str, str]:
     name, separator, directory = text.partition("=")
     if not (name and separator and directory):
-        raise InputError(f"--store={text}: write it as --store=NAME=DIR")
+        raise InputError(f"--{flag}={text}: write it as --{flag}=NAME=DIR")
     if not re.fullmatch(r"\w[\w.-]*", name):
-        raise InputError(f"--store={text}: a name is letters, digits, '_', '.' and '-'")
+        raise InputError(f"--{flag}={text}: a name is letters, digits, '_', '.' and '-'")
     return name, directory
+
+
+def _parse_test_store(text: str) -> tuple[str, str]:
+    return _parse_store(text, "test_store")
 
 
 def _parse_shot(text: str) -> KShot:
     if text == FULL:
         return FULL
-    if not (text.isascii() and text.isdecimal()) or int(text) < 1:
-        raise InputError(f"--k_shot={text}: use a positive integer or `full`")
+    if not (text.isascii() and text.isdecimal()):
+        raise InputError(f"--k_shot={text}: use a whole number (0: by --words alone) or `full`")
     return int(text)
 
 

@@ -15,6 +15,8 @@ from jax import Array
 
 from fsprobe.heads.data import Data, Task
 
+SCALES = (0.0, 0.25, 0.5, 1.0, 2.0, 4.0)  # of a prior; 0, so that words that mislead can be left
+
 
 class Steps(NamedTuple):
     """A fit in epochs, as three pure functions of one probe. A state has a field `progress`, a
@@ -34,12 +36,13 @@ class Steps(NamedTuple):
 class Settings:
     """What solvers without epochs are told. l2: float32 `[]`, a strength, or None to choose one.
     validation: by what it is chosen, as in SolverConfig. path: the relative strengths to choose
-    from; empty: the solver's own.
+    from; empty: the solver's own. scales: of a prior, to choose from.
     """
 
     l2: Array | None
     validation: str = field(default="valid", metadata={"static": True})
     path: tuple[float, ...] = field(default=(), metadata={"static": True})
+    scales: tuple[float, ...] = field(default=SCALES, metadata={"static": True})
 
 
 class Products(NamedTuple):
@@ -55,7 +58,7 @@ class Products(NamedTuple):
 class Fitted(NamedTuple):
     """One probe. head: of the task's tags. The others `[]`: val_loss, of what chose the strength;
     l2, the strength; gradient_norm and gap, the largest over its tags, see
-    `fsprobe.heads.logistic.Fit`; iterations.
+    `fsprobe.heads.logistic.Fit`; iterations; scale, of a prior.
     """
 
     head: Any
@@ -64,6 +67,7 @@ class Fitted(NamedTuple):
     gradient_norm: Array
     gap: Array
     iterations: Array
+    scale: Array | float = float("nan")
 
 
 class Path(NamedTuple):
@@ -93,6 +97,7 @@ class Solver:
 
     own_strengths: path has a last argument `prior`, None or a Head that the penalty pulls to, and
     `fsprobe.fit` chooses each tag's strength by itself.
+    takes_priors: cell heeds Data.priors.
     shifts: the features may be centred, for an unpenalised bias makes up for it. linear: the head
     is a `Head`, if it has no hidden layer.
     """
@@ -105,5 +110,6 @@ class Solver:
     path: Callable[..., Path] | None = None
     needs_products: bool = False
     own_strengths: bool = False
+    takes_priors: bool = False
     shifts: bool = False
     linear: bool = True

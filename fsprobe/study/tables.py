@@ -5,7 +5,7 @@ import io
 import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_type_hints
 
 import numpy as np
 
@@ -15,13 +15,18 @@ from fsprobe.config import FULL, KShot
 
 
 class ProbeKey(NamedTuple):
-    """What names a probe within a results directory."""
+    """What names a probe within a results directory. zero_shot: how words became its heads, where K
+    is 0. prior: whose words made them, or what its weights were pulled to: of
+    `fsprobe.words_config.PRIORS`. Both are empty in a sweep without words.
+    """
 
     embedding: str
     solver: str
     n_way: int
     k_shot: KShot
     seed: int
+    zero_shot: str = ""
+    prior: str = ""
 
 
 class ProbeRow(NamedTuple):
@@ -46,14 +51,18 @@ class ProbeRow(NamedTuple):
     validation: str = ""
     macro_f1: float = math.nan
     micro_f1: float = math.nan
+    zero_shot: str = ""
+    prior: str = ""
 
     @property
     def key(self) -> ProbeKey:
-        return ProbeKey(*self[:5])
+        return _key(self)
 
 
 class TagRow(NamedTuple):
-    """A row of per_tag.csv."""
+    """A row of per_tag.csv. precision_at_10: of the ten test clips that score highest, where K is
+    0.
+    """
 
     embedding: str
     solver: str
@@ -64,26 +73,31 @@ class TagRow(NamedTuple):
     average_precision: float
     roc_auc: float
     test_positives: int
+    zero_shot: str = ""
+    prior: str = ""
+    precision_at_10: float = math.nan
 
     @property
     def key(self) -> ProbeKey:
-        return ProbeKey(*self[:5])
+        return _key(self)
 
 
 class EpisodeRow(NamedTuple):
-    """A row of episodes.csv: the N-way K-shot cell is position < N and shot < K."""
+    """A row of episodes.csv: the N-way K-shot cell is position < N and shot < K. Where no K draws
+    clips, shot is None and clip_id empty.
+    """
 
     seed: int
     position: int
     tag: str
-    shot: int
+    shot: int | None
     clip_id: str
 
 
 class SolverRow(NamedTuple):
     """A row of solver.csv, of a probe with a penalty: the strength used, and how flat the objective
     is at the end. gap: a bound on how far it lies above its minimum, as a share of it, the largest
-    over the tags. converged: 1, or 0 where the bound says too little.
+    over the tags. converged: 1, or 0 where the bound says too little. prior_scale: chosen with l2.
     """
 
     embedding: str
@@ -96,10 +110,76 @@ class SolverRow(NamedTuple):
     iterations: int
     gap: float = math.nan
     converged: int = 1
+    zero_shot: str = ""
+    prior: str = ""
+    prior_scale: float = math.nan
 
     @property
     def key(self) -> ProbeKey:
-        return ProbeKey(*self[:5])
+        return _key(self)
+
+
+class UnseenRow(NamedTuple):
+    """A row of unseen.csv: a tag whose labels a seed may not learn of. near_synonym: a seen tag
+    that is the same word by its letters (`fsprobe.words.near_synonyms`), or empty.
+    """
+
+    seed: int
+    tag: str
+    near_synonym: str
+
+
+class ZeroShotRow(NamedTuple):
+    """A row of zero_shot.csv, of a probe without examples: the means that
+    `fsprobe.annotation_metrics.evaluate_zero_shot` calls TASK/TAGS/CLIPS. chosen: the settings that
+    held-out seen tags chose.
+    """
+
+    embedding: str
+    solver: str
+    n_way: int
+    k_shot: KShot
+    seed: int
+    zero_shot: str
+    prior: str
+    task: str
+    tags: str
+    clip_kind: str
+    mAP: float
+    roc_auc: float
+    precision_at_10: float
+    hit_at_10: float
+    chosen: str
+
+    @property
+    def key(self) -> ProbeKey:
+        return _key(self)
+
+
+class MapRow(NamedTuple):
+    """A row of zero_shot_tags.csv: of an unseen tag, the tags whose words are nearest to where the
+    map puts its test clips, and the seen tags whose words its own lean on, as TAG=WEIGHT|….
+    """
+
+    embedding: str
+    solver: str
+    n_way: int
+    k_shot: KShot
+    seed: int
+    zero_shot: str
+    prior: str
+    tag: str
+    nearest: str
+    leans_on: str
+
+    @property
+    def key(self) -> ProbeKey:
+        return _key(self)
+
+
+def _key(row: Any) -> ProbeKey:
+    values: Any = (getattr(row, name) for name in ProbeKey._fields)
+    return ProbeKey(*values)
 
 
 class TagCountRow(NamedTuple):
@@ -124,7 +204,17 @@ class PairRow(NamedTuple):
 
 _EPOCHS = ("best_epoch", "epochs")
 
-Row = ProbeRow | TagRow | EpisodeRow | SolverRow | TagCountRow | PairRow
+Row = (
+    ProbeRow
+    | TagRow
+    | EpisodeRow
+    | SolverRow
+    | TagCountRow
+    | PairRow
+    | UnseenRow
+    | ZeroShotRow
+    | MapRow
+)
 
 
 def read_rows(path: Path, kind: Any) -> list[Any]:
@@ -132,7 +222,8 @@ def read_rows(path: Path, kind: Any) -> list[Any]:
     value.
     """
     columns = kind._fields
-    parse = {name: _PARSERS[name] for name in columns}
+    parse = {name: _PARSERS[hint] for name, hint in get_type_hints(kind).items()}
+    parse |= dict.fromkeys(_EPOCHS, _count)
     rows = []
     if not path.exists():
         raise InputError(
@@ -165,12 +256,16 @@ def to_csv(rows: Sequence[Row]) -> bytes:
 
 
 def _fields(row: Row) -> list[str]:
-    texts = [_number(value) if isinstance(value, float) else str(value) for value in row]
+    texts = ["" if value is None else _text(value) for value in row]
     if isinstance(row, ProbeRow) and not row.epochs:
         texts = [
             "" if name in _EPOCHS else text for name, text in zip(row._fields, texts, strict=True)
         ]
     return texts
+
+
+def _text(value: Any) -> str:
+    return _number(value) if isinstance(value, float) else str(value)
 
 
 def _number(value: float) -> str:
@@ -186,45 +281,18 @@ def _count(text: str) -> int:
     return int(text) if text else 0
 
 
+def _shot(text: str) -> int | None:
+    return int(text) if text else None
+
+
 def _float(text: str) -> float:
     return float(text) if text else math.nan
 
 
-_PARSERS: dict[str, Any] = {
-    **dict.fromkeys(("embedding", "solver", "tag", "clip_id", "tag_a", "tag_b", "validation"), str),
-    **dict.fromkeys(
-        (
-            "n_way",
-            "seed",
-            "num_train",
-            "test_positives",
-            "position",
-            "shot",
-            "iterations",
-            "rank",
-            "train",
-            "valid",
-            "test",
-            "clips",
-            "converged",
-        ),
-        int,
-    ),
-    **dict.fromkeys(
-        (
-            "mAP",
-            "roc_auc",
-            "chance_mAP",
-            "val_loss",
-            "average_precision",
-            "l2",
-            "gradient_norm",
-            "gap",
-            "macro_f1",
-            "micro_f1",
-        ),
-        _float,
-    ),
-    **dict.fromkeys(_EPOCHS, _count),
-    "k_shot": _k_shot,
+_PARSERS: dict[Any, Any] = {
+    str: str,
+    int: int,
+    float: _float,
+    KShot: _k_shot,
+    int | None: _shot,
 }
