@@ -137,9 +137,14 @@ def held_out_scores(
     ones; of no meaning where a tag is unseen.
     """
     ridge = (features - side.mean) @ side.basis @ _ridge(side, words, feature_l2)
+    return held_out(words, word_l2, ridge)
+
+
+def held_out(words: WordSide, word_l2: Array, values: Array) -> Array:
+    """values `[…, tag]`, of each tag, mixed by the words from those of the others."""
     scale = words.eigenvalues + word_l2 * _total(words.eigenvalues)
     inverse = (words.vectors / scale) @ words.vectors.T
-    return ridge - (ridge @ inverse) / jnp.diagonal(inverse)
+    return values - (values @ inverse) / jnp.diagonal(inverse)
 
 
 def held_out_precision(scores: Array, labels: Array, words_seen: Array) -> Array:
@@ -178,9 +183,7 @@ def zero_shot_heads(
 
 
 class Prepared(NamedTuple):
-    """What the features alone say, float64. features `[clip, dim]` and positive bool `[clip, tag]`:
-    of the clips on which strengths are chosen.
-    """
+    """What features alone say; features, positive `[clip, …]`: of the clips that choose."""
 
     side: FeatureSide
     features: np.ndarray
