@@ -171,6 +171,7 @@ def _train(tagger: Tagger | None, stores: dict[str, Store]) -> Tagger | None:
     tags, left_out = labelled.trainable(manifest, tag_pool(manifest, FLAGS.tags or "all"))
     for tag, why in left_out.items():
         print(f"left out: {tag!r}, {why}")
+    fit = _fit(tags, tagger)
     if FLAGS.dry_run:
         positive, negative = labelled.labels(manifest, tags)
         counts = labelled.count(positive, negative, labelled.units_of(manifest))
@@ -178,9 +179,6 @@ def _train(tagger: Tagger | None, stores: dict[str, Store]) -> Tagger | None:
         print(summary.plan(tags, counts, len(manifest), width, config))
         return None
     data = labelled.load(manifest, parts, tags)
-    fit: FitHeads = fit_heads
-    if FLAGS.words:
-        fit = FitFromWords(load_words(FLAGS.words), tags, tagger)
     slope = tagger.shared.get("pooled_slope") if tagger else None
     with shell.computing():
         shell.require_devices()
@@ -191,6 +189,17 @@ def _train(tagger: Tagger | None, stores: dict[str, Store]) -> Tagger | None:
         _write_report(rows, data, config, embedding, manifest)
     grown = changes.update(tagger, rows) if tagger else _new(rows, parts, embedding, manifest)
     return _signed(grown)
+
+
+def _fit(tags: tuple[str, ...], tagger: Tagger | None) -> FitHeads:
+    """How heads are fitted: from 0, or from what the words say."""
+    if not FLAGS.words:
+        return fit_heads
+    fit = FitFromWords(load_words(FLAGS.words), tags, tagger)
+    without = [tag for tag, vector in zip(tags, fit.vectors, strict=True) if not vector.any()]
+    if without:
+        print(f"{FLAGS.words}: no vector of {', '.join(map(repr, without))}: no prior for them")
+    return fit
 
 
 def _write_report(

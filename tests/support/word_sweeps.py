@@ -31,7 +31,7 @@ NAMES = [
     "quebec",
     "romeo",
     "sierra",
-    "tango",
+    "alphas",
 ]
 TAGS = len(NAMES)
 
