@@ -98,8 +98,11 @@ def by_words(spec: ProbeSpec) -> bool:
 def few_shots(specs: Sequence[ProbeSpec]) -> tuple[list[ProbeSpec], list[ProbeSpec]]:
     """(those without a prior, those with one)."""
     shots = [spec for spec in specs if not by_words(spec)]
-    plain = [spec for spec in shots if spec.key.prior in ("", NONE)]
-    return plain, [spec for spec in shots if spec not in plain]
+    plain, pulled = (
+        [spec for spec in shots if (spec.key.prior in ("", NONE)) == is_plain]
+        for is_plain in (True, False)
+    )
+    return plain, pulled
 
 
 def zero_shot(
