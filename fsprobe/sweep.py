@@ -9,6 +9,16 @@ or, with the flags in a file, `python -m fsprobe.sweep --flagfile=launch/paper.c
 --embedding, --n_way and --k_shot to give several values. Writes probes.csv, per_tag.csv,
 episodes.csv, run.json and what else fsprobe.report reads to --out, and prints a table per
 embedding. Rerunning the same command finishes what is missing. The defaults are the paper's.
+
+With --words=DIR of extract.words each seed hides a fifth of the tags and draws its N among them:
+
+  python -m fsprobe.sweep --manifest=manifest.csv --store=passt=stores/passt --words=words/minilm \\
+      --tags=all --n_way=10 --k_shot=0 --k_shot=1 --k_shot=5 --solver=lbfgs \\
+      --prior=none --prior=words --prior=shuffled --out=results/words
+
+K = 0 is by a tag's words alone (--zero_shot=eszsl|conse|triplet|triplet_balanced); a prior pulls
+few-shot heads to the head that the words give, and shuffled words are the control. With
+--test_manifest and --test_store, K = 0 is learnt on one corpus and tested on another.
 """
 
 import re

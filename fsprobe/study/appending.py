@@ -15,7 +15,7 @@ def append(path: Path, rows: Sequence[Row]) -> None:
     with disk_full_explained(path), open(path, "ab", buffering=0) as file:
         start = file.tell()
         try:
-            data = to_csv(rows)
+            data = to_csv(rows, header(path))
             while data:
                 data = data[file.write(data) :]
             os.fsync(file.fileno())
@@ -31,7 +31,7 @@ def drop_torn_line(path: Path) -> None:
 
 
 def header(path: Path) -> tuple[str, ...]:
-    """An older version's has fewer columns."""
+    """A file's columns; an older version's has fewer."""
     with path.open(newline="", encoding="utf-8") as file:
         return tuple(file.readline().rstrip("\r\n").split(","))
 

@@ -6,7 +6,6 @@ manifest's rows.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 
@@ -113,20 +112,7 @@ def build_grid(
     positive, negative = tag_labels(clips, pool)
     tracks = track_codes(clips)
     train = np.flatnonzero(split == "train")
-    shots = [k_shot for k_shot in config.k_shot if isinstance(k_shot, int)]
-    most = max(shots, default=0)
-    draw = partial(draw_episode, k_shot=most, on_scarce=config.on_scarce, names=pool, tracks=tracks)
-    episodes = [
-        draw(
-            seed,
-            positive,
-            train,
-            max(config.n_way),
-            pool=None if seen is None else np.flatnonzero(~seen[seed]),
-        )
-        for seed in config.seeds
-    ]
-    _require_support(episodes, config.n_way, [k_shot for k_shot in shots if k_shot])
+    episodes = _draw_all(config, positive, train, pool, tracks, seen)
     if FULL not in config.k_shot and seen is None:
         train = np.unique(np.concatenate([rows for drawn in episodes for rows in drawn.support]))
     # the other splits stay whole, and stay behind the training clips
@@ -150,6 +136,34 @@ def build_grid(
         ),
         seen,
     )
+
+
+def _draw_all(
+    config: GridConfig,
+    positive: np.ndarray,
+    train: np.ndarray,
+    pool: Sequence[str],
+    tracks: np.ndarray | None,
+    seen: dict[int, np.ndarray] | None,
+) -> list[Episode]:
+    """The largest episode of every seed, of unseen tags where some are seen."""
+    shots = [k_shot for k_shot in config.k_shot if isinstance(k_shot, int)]
+    episodes = [
+        draw_episode(
+            seed,
+            positive,
+            train,
+            max(config.n_way),
+            max(shots, default=0),
+            config.on_scarce,
+            pool,
+            tracks,
+            None if seen is None else np.flatnonzero(~seen[seed]),
+        )
+        for seed in config.seeds
+    ]
+    _require_support(episodes, config.n_way, [k_shot for k_shot in shots if k_shot])
+    return episodes
 
 
 def _require_splits(split: np.ndarray, where: str, validation: str) -> None:

@@ -49,6 +49,7 @@ from fsprobe.study.tables import (
     TagRow,
     UnseenRow,
     ZeroShotRow,
+    columns_of,
     read_rows,
     write_rows,
 )
@@ -132,7 +133,7 @@ class ResultsWriter:
                 rows = read_rows(self.path / name, kind)
                 with disk_full_explained(self.path / name):
                     ordered = sorted(rows, key=lambda row: rank[row.key])
-                    write_rows(self.path / name, kind, ordered)
+                    write_rows(self.path / name, kind, ordered, header(self.path / name))
         self.run["wall_time_s"] = round(self.run.get("wall_time_s", 0.0) + wall_time, 3)
         self.run["complete"] = complete
         _write_json(self.path / RUN, self.run)
@@ -215,7 +216,8 @@ def open_results(
                 name not in _APPENDED and read_rows(path / name, kind) != list(rows)
             ):
                 with disk_full_explained(path / name):
-                    write_rows(path / name, kind, rows)
+                    columns = columns_of(kind, planned.unseen is not None)
+                    write_rows(path / name, kind, rows, columns)
         yield ResultsWriter(path, run, planned.keys, _repair(path, planned.keys))
     finally:
         lock.release()
@@ -262,8 +264,8 @@ def _repair(path: Path, keys: Collection[ProbeKey]) -> set[ProbeKey]:
     done = {row.key for row in rows[PROBES] if tags[row.key] == row.n_way}
     for name, kind in appended.items():
         kept = [row for row in rows[name] if row.key in done]
-        if len(kept) < len(read_rows(path / name, kind)) or header(path / name) != kind._fields:
-            write_rows(path / name, kind, kept)
+        if len(kept) < len(read_rows(path / name, kind)):
+            write_rows(path / name, kind, kept, header(path / name))
     return done
 
 

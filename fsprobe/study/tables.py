@@ -203,6 +203,7 @@ class PairRow(NamedTuple):
 
 
 _EPOCHS = ("best_epoch", "epochs")
+_OF_WORDS = ("zero_shot", "prior", "precision_at_10", "prior_scale")
 
 Row = (
     ProbeRow
@@ -240,31 +241,37 @@ def read_rows(path: Path, kind: Any) -> list[Any]:
     return rows
 
 
-def write_rows(path: Path, kind: Any, rows: Iterable[Row]) -> None:
-    """Replace a file, atomically."""
+def columns_of(kind: Any, with_words: bool) -> tuple[str, ...]:
+    """The columns of a file of such rows, those of words only in a sweep with words."""
+    return tuple(name for name in kind._fields if with_words or name not in _OF_WORDS)
+
+
+def write_rows(
+    path: Path, kind: Any, rows: Iterable[Row], columns: Sequence[str] | None = None
+) -> None:
+    """Replace a file, atomically. columns: those to write; None: all."""
+    names = columns or kind._fields
     with atomic_write(path) as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(kind._fields)
-        writer.writerows(map(_fields, rows))
+        writer.writerow(names)
+        writer.writerows(_fields(row, names) for row in rows)
 
 
-def to_csv(rows: Sequence[Row]) -> bytes:
-    """Lines to append to a file."""
+def to_csv(rows: Sequence[Row], columns: Sequence[str]) -> bytes:
+    """Lines to append to a file of these columns."""
     text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(map(_fields, rows))
+    csv.writer(text, lineterminator="\n").writerows(_fields(row, columns) for row in rows)
     return text.getvalue().encode()
 
 
-def _fields(row: Row) -> list[str]:
-    texts = ["" if value is None else _text(value) for value in row]
-    if isinstance(row, ProbeRow) and not row.epochs:
-        texts = [
-            "" if name in _EPOCHS else text for name, text in zip(row._fields, texts, strict=True)
-        ]
-    return texts
+def _fields(row: Row, columns: Sequence[str]) -> list[str]:
+    unset = _EPOCHS if isinstance(row, ProbeRow) and not row.epochs else ()
+    return ["" if name in unset else _text(getattr(row, name)) for name in columns]
 
 
 def _text(value: Any) -> str:
+    if value is None:
+        return ""
     return _number(value) if isinstance(value, float) else str(value)
 
 

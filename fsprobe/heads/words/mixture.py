@@ -28,14 +28,14 @@ def heads_from_words(head: Head, words: ArrayLike, queries: ArrayLike, features:
     both = np.concatenate([words, queries])
     seen = np.arange(len(both)) < len(words)
     shares = leaning(both, seen, choose_strength(head, words, features))[seen][:, ~seen]
-    kernel, bias = (np.asarray(part, np.float64) for part in head)
-    return Head(*((shares.T @ part).astype(np.float32) for part in (kernel, bias)))  # type: ignore[arg-type]
+    mixed = (shares.T @ np.asarray(part, np.float64) for part in head)
+    return Head(*(jnp.asarray(part, jnp.float32) for part in mixed))
 
 
 def leave_one_out(head: Head, words: ArrayLike, features: ArrayLike) -> Head:
     """Each tag's head out of all others', by its words; arguments as in heads_from_words."""
     mixed = _held_out(head, np.asarray(words), choose_strength(head, words, features))
-    return Head(*(part.astype(np.float32) for part in mixed))  # type: ignore[arg-type]
+    return Head(*(jnp.asarray(part, jnp.float32) for part in mixed))
 
 
 def choose_strength(head: Head, words: ArrayLike, features: ArrayLike) -> float:
@@ -64,4 +64,5 @@ def _held_out(head: Head, words: np.ndarray, word_l2: float) -> tuple[np.ndarray
 def _mixed(kernel: Array, bias: Array, words: Array, word_l2: Array) -> tuple[Array, Array]:
     every = jnp.arange(len(words))
     without = partial(held_out, word_side(words, jnp.ones(len(words), bool), every), word_l2)
-    return without(kernel.T).T, without(bias[None])[0]
+    named = jnp.any(words != 0, axis=1)  # else rounding would be all there is
+    return without(kernel.T).T * named[:, None], without(bias[None])[0] * named
