@@ -258,15 +258,15 @@ def _what_the_map_does(sweep: SweepResults, name: str) -> list[Block]:
     for tag in shown:
         seed, mine = next((seed, row) for (seed, other), row in texts.items() if other == tag)
         cells = [_listed(text) for text in (mine.nearest, mine.leans_on)]
-        rows_.append([tag, number(means[tag]), str(len(scores[tag])), str(seed), *cells])
+        rows_.append([tag, *cells, number(means[tag]), str(len(scores[tag])), str(seed)])
     text = (
         f"The map of {variant[0]}: the best and the worst unseen tags, by mean average precision "
         "over the seeds that drew them. Nearest words: the tags (of all) whose words are nearest "
         "to where the map puts the tag's test clips. Leans on: the seen tags whose words its own "
         "is made of. Both are of the first seed that drew it."
     )
-    header = ["tag", "AP", "drawn", "seed", "nearest words", "leans on"]
-    return [Table(text, header, rows_)]
+    header = ["tag", "nearest words", "leans on", "AP", "drawn", "seed"]
+    return [Table(text, header, rows_, left=3)]
 
 
 def _is_of(key: ProbeKey, name: str, n_way: int, variant: tuple[str, str]) -> bool:
