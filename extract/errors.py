@@ -1,5 +1,5 @@
-"""What the library raises for input that the user can mend."""
+"""What the library raises for input that the user can correct."""
 
 
 class InputError(ValueError):
-    """Input the user can mend. The message is one line: the file, the value, the fix."""
+    """Input the user can correct. The message is one line: the file, the value, the fix."""

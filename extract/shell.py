@@ -1,9 +1,9 @@
 """The shell around every entry point.
 
-`run` is how an entry module starts: it parses flags, calls `main` and turns what went wrong into
-one line on stderr and an exit code: 0 done, 1 done but something failed on the way, 2 bad input, 75
-out of the time given (`fsprobe.sweep --timeout_minutes`), 130 interrupted, 141 nobody reads the
-output, 143 terminated.
+`run` is how an entry module starts: it parses flags, calls `main` and turns an error into one line
+on stderr and an exit code: 0 done, 1 done but something failed on the way, 2 bad input, 75 the time
+given is over (`fsprobe.sweep --timeout_minutes`), 130 interrupted, 141 nobody reads the output, 143
+terminated.
 """
 
 import contextlib
@@ -111,8 +111,8 @@ def expand_flagfiles(arguments: Sequence[str], within: tuple[str, ...] = ()) -> 
 
 
 def complain(message: str) -> None:
-    """One line on stderr, after the program's name, of at most LONGEST bytes: what is too long
-    loses its middle, because the file stands at the beginning and the remedy at the end.
+    """One line on stderr, after the program's name, of at most LONGEST bytes: a longer one loses
+    its middle, because the file stands at the beginning and the remedy at the end.
     """
     name = (
         getattr(getattr(sys.modules["__main__"], "__spec__", None), "name", None)
@@ -183,8 +183,8 @@ def _streams_that_last() -> Iterator[None]:
 
 
 def _hold_descriptor(number: int) -> None:
-    """Open a closed descriptor of a standard stream, so that no file gets its number and then what
-    C libraries print.
+    """Open a closed descriptor of a standard stream, so that no file gets its number and with it
+    the output of C libraries.
     """
     try:
         os.fstat(number)
@@ -220,9 +220,9 @@ def signals_deferred() -> Iterator[Callable[[], None]]:
     """Hold Ctrl-C and SIGTERM back until the function that this yields is called, or the block
     ends.
 
-    For loops through code in which an exception from nowhere does harm or is lost: JAX calls Python
-    from the garbage collector, where exceptions are printed and dropped. A second signal comes
-    through as soon as Python runs.
+    For loops through code in which an exception from a signal would do harm or be lost: JAX calls
+    Python from the garbage collector, where exceptions are printed and dropped. A second signal
+    comes through as soon as Python runs.
     """
     pending: list[type[KeyboardInterrupt]] = []
 

@@ -281,8 +281,9 @@ def _stack(path: Path, shards: list[Store]) -> Store:
 
 
 def same_provenance(one: Any, other: Any) -> bool:
-    """Are rows of both the same but for rounding? fsprobe's version may differ; of the decoders,
-    those that both name must be the same (stores of before PyAV name audioread in its place).
+    """Were both stores' rows made in the same way, so that they are equal up to rounding? fsprobe's
+    version may differ; of the decoders, those that both name must be the same (stores from before
+    PyAV name audioread in its place).
     """
     if not isinstance(one, dict) or not isinstance(other, dict):
         return False

@@ -85,7 +85,7 @@ def _print_duplicates(store: Store) -> None:
 
 
 def _compare_files(store: Store) -> int:
-    """Say which files are not what they were; the exit code."""
+    """Say which files have changed or are gone; the exit code."""
     if not Path(FLAGS.audio_root).is_dir():
         raise InputError(f"--audio_root={FLAGS.audio_root}: no such directory")
     if "source" not in store.audio or store.paths is None:

@@ -24,7 +24,7 @@ K = 10  # of precision at k and hit at k
 
 
 class Ranking(NamedTuple):
-    """What one row's ranking is worth; `[]`, or `[row]` of many."""
+    """Metrics of one row's ranking, each `[]`; of many rows, each `[row]`."""
 
     roc_auc: Array
     average_precision: Array
@@ -41,7 +41,9 @@ class ClipKinds(NamedTuple):
 
 
 def rank_row(scores: Array, labels: Array, counted: Array, k: int = K) -> Ranking:
-    """scores float32, labels and counted bool, `[candidate]`: what takes part in the ranking."""
+    """Metrics of one ranking. scores: float32; labels and counted: bool; all `[candidate]`.
+    counted: which candidates take part.
+    """
     precision, area = both(scores, labels, counted)
     positives, slots_filled = _top(scores, labels & counted, counted, k)
     defined = ~jnp.isnan(area)
@@ -55,16 +57,16 @@ def rank_row(scores: Array, labels: Array, counted: Array, k: int = K) -> Rankin
 
 
 def retrieval(scores: ArrayLike, labels: ArrayLike, clips: ArrayLike, k: int = K) -> Ranking:
-    """Per tag, `[tag]`: scores and labels `[clip, tag]`; clips bool `[clip]` or `[tag, clip]`,
-    those to rank.
+    """Each tag's ranking of the clips, `[tag]`. scores, labels: `[clip, tag]`; clips: bool
+    `[clip]` or `[tag, clip]`, the clips to rank.
     """
     scores, labels, clips = _arrays(scores, labels, clips)
     return _rows(scores.T, labels.T, jnp.broadcast_to(clips, scores.T.shape), k)
 
 
 def annotation(scores: ArrayLike, labels: ArrayLike, tags: ArrayLike, k: int = K) -> Ranking:
-    """Per clip, `[clip]`: scores and labels `[clip, tag]`; tags bool `[tag]` or `[clip, tag]`: who
-    competes.
+    """Each clip's ranking of the tags, `[clip]`. scores, labels: `[clip, tag]`; tags: bool `[tag]`
+    or `[clip, tag]`, the tags that compete.
     """
     scores, labels, tags = _arrays(scores, labels, tags)
     return _rows(scores, labels, jnp.broadcast_to(tags, scores.shape), k)

@@ -1,6 +1,6 @@
-"""Everything a sweep can be told, as frozen hashable dataclasses. A default, a help text and the
-values that are allowed live here and nowhere else: `fsprobe.flags` makes flags of the fields, and
-`to_json` and `from_json` take a configuration to run.json and back.
+"""All settings of a sweep, as frozen hashable dataclasses. A default, a help text and the values
+that are allowed stand here and nowhere else: `fsprobe.flags` makes flags of the fields, and
+`to_json` and `from_json` write a configuration to run.json and read it back.
 
 The defaults are the paper's protocol (Ma & Lerch, AES 2024, §3, and the authors' public code).
 """
@@ -29,7 +29,7 @@ def shot_order(k_shot: KShot) -> float:
 
 @dataclass(frozen=True)
 class SolverConfig:
-    """How one probe is trained. Each solver heeds some of the fields (`fsprobe.heads.registry`)."""
+    """How one probe is trained. Each solver uses some of the fields (`fsprobe.heads.registry`)."""
 
     name: str = setting("adam", "How heads are fitted.", flag="solver")
     learning_rate: float = setting(1e-4, "Adam's step size.")
@@ -53,8 +53,8 @@ class SolverConfig:
     )
     validation: str = setting(
         "valid",
-        "What chooses strengths and epochs: the validation clips, as in the paper; "
-        "cross-validation inside the support set; or none (all of Adam's epochs, a fixed "
+        "What chooses strengths and epochs. valid: the validation clips, as in the paper. support: "
+        "cross-validation inside the support set. none: nothing (all of Adam's epochs, a fixed "
         "strength).",
         choices=("valid", "support", "none"),
     )
@@ -66,8 +66,9 @@ class SolverConfig:
     )
     standardize: str = setting(
         "none",
-        "Features as they are; each dimension by its mean and deviation over all training clips; "
-        "or the statistics of standardised frames, which `combined` and A+B always have.",
+        "none: features as they are. train: each dimension standardised by its mean and deviation "
+        "over all training clips. frame: the statistics of standardised frames, which `combined` "
+        "and A+B always have.",
         choices=("none", "train", "frame"),
     )
 
@@ -102,8 +103,8 @@ class GridConfig:
     )
     on_scarce: str = setting(
         "error",
-        "Where a tag has fewer than K training clips left: stop, train on those it has, or draw "
-        "another tag.",
+        "Where a tag has fewer than K training clips left: stop with an error, train on the fewer "
+        "that it has, or drop the tag and draw another.",
         choices=("error", "fewer", "drop_tag"),
     )
     test_clips: str = setting(
@@ -175,8 +176,8 @@ class SweepConfig:
     )
     device_memory_gb: float = setting(
         0.0,
-        "Memory that a device may use, GB; probes are packed into it. 0: measured: what an "
-        "accelerator offers, or half of the host's available memory over its CPU devices.",
+        "Memory that a device may use, in GB; probes are packed into it. 0: what an accelerator "
+        "offers; on a CPU half of the host's free memory, divided among its CPU devices.",
     )
     grid: GridConfig = field(default_factory=GridConfig)
     solver: SolverConfig = field(default_factory=SolverConfig)
@@ -215,8 +216,9 @@ def to_json(config: Any) -> dict[str, Any]:
 
 
 def from_json(kind: type[Config], values: Mapping[str, Any]) -> Config:
-    """The configuration of that kind that to_json made these values of; fields that they lack, of
-    an older version, have their defaults. Raises InputError on values it cannot have had.
+    """The configuration that `to_json` made these values of. Fields that they lack, because an
+    older version wrote them, have their defaults. Raises InputError on values that no configuration
+    of this kind has.
     """
     if not isinstance(values, Mapping):
         raise InputError(f"not a {kind.__name__}: {values!r}")

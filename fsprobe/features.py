@@ -42,8 +42,9 @@ def load_features(
 
     A store's name gives its raw statistics (`features.npy`), or with framenorm the
     frame-standardised ones (`features_framenorm.npy`); `A+B` has the latter of stores A and B side
-    by side, and `combined` of all stores in the order given. Clips of empty split are not looked
-    for: NaN rows.
+    by side, and `combined` of all stores in the order given. Clips with an empty split are not
+    read: their rows are NaN.
+
     Raises InputError on an unknown embedding, a clip absent from a store, or a NaN or Inf (naming
     the first clip).
     """
@@ -110,7 +111,7 @@ class Standardized(NamedTuple):
     deviation: np.ndarray
 
     def centred(self, rows: slice) -> "Standardized":
-        """With the mean of the given rows taken off as well, in place."""
+        """The same with the mean of the given rows subtracted as well, in place."""
         shift = self.features[rows].mean(axis=0, dtype=np.float64).astype(np.float32)
         np.subtract(self.features, shift, out=self.features)
         scale = np.where(self.deviation > 0, self.deviation, 1)
@@ -134,8 +135,8 @@ def load_standardized(
     or `train`.
 
     `train`: each dimension by its mean and standard deviation over all training clips of the
-    manifest, in a probe's support set or not; a constant dimension becomes 0. That takes a second
-    reading of them.
+    manifest, in a probe's support set or not; a constant dimension becomes 0. The training clips
+    are read twice for it.
     """
     framenorm = standardize == "frame"
     features = load_features(stores, clips, embedding, framenorm)

@@ -1,10 +1,17 @@
-"""Flags of a command out of the fields of its configuration, and back."""
+"""Makes flags of the fields of a configuration, reads them back into one, and parses the flags that
+several commands have.
+"""
 
 import dataclasses
+import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from absl import flags
+
+from extract.errors import InputError
+from fsprobe.config import AUTO
 
 FLAGS = flags.FLAGS
 flags.disclaim_key_flags()  # they are the calling module's: of its --help and its run.json
@@ -45,8 +52,8 @@ def define(kind: type, whole: Sequence[str] = (), **choices: list[str]) -> None:
 def read(
     kind: type[Config], parse: Mapping[str, Callable[[Any], Any]] = {}, **given: Any
 ) -> Config:
-    """The configuration that the flags say. parse: by field, what makes its value of the flag's.
-    given: fields that are no flags.
+    """The configuration that the flags give. parse: by field, the function that makes the field's
+    value of the flag's. given: values of fields that are no flags.
     """
     values = dict(given)
     for item in dataclasses.fields(kind):  # type: ignore[arg-type]
@@ -56,3 +63,31 @@ def read(
         convert = parse.get(item.name, tuple if isinstance(default, tuple) else None)
         values[item.name] = value if convert is None else convert(value)  # type: ignore[arg-type]
     return kind(**values)
+
+
+def parse_stores(texts: Sequence[str], flag: str = "store") -> dict[str, str]:
+    """Name → directory of each NAME=DIR of a flag, in order. Raises InputError."""
+    found: dict[str, str] = {}
+    for text in texts:
+        name, separator, directory = text.partition("=")
+        if not (name and separator and directory):
+            raise InputError(f"--{flag}={text}: write it as --{flag}=NAME=DIR")
+        if not re.fullmatch(r"\w[\w.-]*", name):
+            raise InputError(f"--{flag}={text}: a name is letters, digits, '_', '.' and '-'")
+        if name in found:
+            raise InputError(f"--{flag}: the name {name!r} is given twice")
+        found[name] = directory
+    return found
+
+
+def parse_l2(text: str) -> float | str:
+    """A strength, or `auto`. Raises InputError."""
+    if text == AUTO:
+        return AUTO
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not 0 < number < math.inf:
+        raise InputError(f"--l2={text}: use a positive number or `auto`")
+    return number

@@ -40,6 +40,7 @@ class _Counts(NamedTuple):
     """
 
     real: Array
+    order: Array  # of their scores, as `_order` has it
     positives_above: Array  # positives scored at least as high
     clips_above: Array  # clips scored at least as high
     negatives_below: Array  # negatives scored lower
@@ -76,6 +77,25 @@ def both(scores: Array, labels: Array, counted: Array | None = None) -> tuple[Ar
     """
     counts = _counts(scores, labels, counted)
     return _average_precision(counts), _roc_auc(counts)
+
+
+def best_threshold(scores: Array, positive: Array, known: Array) -> Array:
+    """The threshold of best F1 of one tag, `[clip]` → `[]`: midway between the lowest score that is
+    accepted and the highest that is not; of equally good ones the highest.
+
+    known: bool `[clip]`, the clips that take part. +inf without a positive, −inf where all are
+    accepted.
+    """
+    counts = _counts(scores, positive, known)
+    f1 = 2 * counts.positives_above / (counts.clips_above + counts.positives)
+    f1 = jnp.where(counts.real, f1, -1.0)
+    best = scores.size - 1 - jnp.argmax(f1[::-1])  # it ends with a positive clip
+    lowest = _score(counts.order[best])
+    highest = jnp.max(jnp.where(known & (scores < lowest), scores, -jnp.inf))
+    midway = (lowest + highest) / 2
+    # between neighbouring float32 there is nothing
+    midway = jnp.where(jnp.isfinite(highest) & (midway <= highest), lowest, midway)
+    return jnp.where(counts.positives > 0, midway, jnp.inf)
 
 
 def weighted(scores: ArrayLike, positive: ArrayLike, negative: ArrayLike) -> tuple[Array, Array]:
@@ -151,8 +171,8 @@ def _exact_float32(scores: ArrayLike) -> Array:
         return jnp.asarray(scores, jnp.float32)
     if isinstance(scores, jax.core.Tracer):
         raise ValueError(
-            f"scores of {dtype} do not fit into float32, and tell apart less there; inside jit, "
-            "give float32"
+            f"scores of {dtype} do not fit into float32: different ones may become equal; inside "
+            "jit, give float32"
         )
     array = np.asarray(scores)
     if not array.size:
@@ -178,6 +198,7 @@ def _counts(scores: Array, labels: Array, counted: Array | None = None) -> _Coun
     tied = last - first
     return _Counts(
         jnp.arange(scores.size) < positives,
+        hits,
         positives - first,
         clips - below,
         below - first,
@@ -227,6 +248,11 @@ def _order(scores: Array) -> Array:
     bits = lax.bitcast_convert_type(scores, jnp.int32)
     order = bits ^ ((bits >> 31) & 0x7FFFFFFF)
     return jnp.where(order == -1, 0, order)
+
+
+def _score(order: Array) -> Array:
+    """The score whose `_order` it is."""
+    return lax.bitcast_convert_type(order ^ ((order >> 31) & 0x7FFFFFFF), jnp.float32)
 
 
 def _average_precision(counts: _Counts) -> Array:

@@ -24,6 +24,9 @@ flags.DEFINE_multi_string(
     "results", [], "A results directory of fsprobe.sweep. Repeatable: several are compared."
 )
 flags.DEFINE_string("out", None, "Directory to write to. Default: the first results directory.")
+flags.DEFINE_bool(
+    "each", True, "Of several folders, also a section for each; --noeach: what compares them alone."
+)
 flags.DEFINE_float(
     "half_width",
     Style.half_width,
@@ -45,7 +48,7 @@ def main() -> None:
         for path, label in zip(FLAGS.results, labels(FLAGS.results), strict=True)
     ]
     out = Path(FLAGS.out or FLAGS.results[0])
-    blocks = report(sweeps, FLAGS.half_width)
+    blocks = report(sweeps, FLAGS.half_width, FLAGS.each)
     write(blocks, out)
     for sweep in sweeps:
         if lacking := sum(map(len, sweep.missing.values())):

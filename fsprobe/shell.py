@@ -14,11 +14,12 @@ from extract.files import cache_folder
 
 @contextlib.contextmanager
 def computing() -> Iterator[None]:
-    """One host device per core, so that probes train side by side; compiled programs kept between
-    runs. A sweep inside this block writes the bytes that the command writes.
+    """Inside this block there is one host device per core, so that probes train side by side, and
+    compiled programs are kept between runs. A sweep in it writes the same bytes as the command.
 
-    Each device calls SciPy's LAPACK by itself: more threads below it would wait for each other, at
-    twice the time. JAX's settings stay when the block ends, for its devices are made once.
+    Each device calls SciPy's LAPACK by itself; if BLAS started threads for each call, they would
+    wait for each other, and it would take twice as long. JAX's settings stay when the block ends,
+    because its devices are made only once.
     """
     importlib.import_module("scipy.linalg.cython_lapack")
     if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
@@ -33,7 +34,9 @@ def computing() -> Iterator[None]:
 
 
 def require_devices() -> None:
-    """Raise InputError where JAX finds none: JAX_PLATFORMS asks for what is not there."""
+    """Raise InputError where JAX finds no device, as when JAX_PLATFORMS names one that is not
+    there.
+    """
     try:
         jax.devices()
     except (RuntimeError, AssertionError) as error:

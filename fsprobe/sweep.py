@@ -21,7 +21,6 @@ few-shot heads to the head that the words give, and shuffled words are the contr
 --test_manifest and --test_store, K = 0 is learnt on one corpus and tested on another.
 """
 
-import re
 import sys
 
 from absl import flags
@@ -31,7 +30,6 @@ from extract.shell import run
 from fsprobe import features, shell
 from fsprobe.batch import processes
 from fsprobe.config import (
-    AUTO,
     FULL,
     GridConfig,
     KShot,
@@ -39,7 +37,7 @@ from fsprobe.config import (
     SweepConfig,
     shot_order,
 )
-from fsprobe.flags import define, read
+from fsprobe.flags import define, parse_l2, parse_stores, read
 from fsprobe.heads.registry import SOLVERS
 from fsprobe.heads.words.registry import ZERO_SHOT
 from fsprobe.reporting.grid_table import print_tables
@@ -76,60 +74,30 @@ def config_from_flags() -> SweepConfig:
             "k_shot": lambda texts: tuple(sorted(set(map(_parse_shot, texts)), key=shot_order)),
         },
     )
-    solver = read(SolverConfig, {"l2": _parse_l2})
-    config = read(
+    solver = read(SolverConfig, {"l2": parse_l2})
+    return read(
         SweepConfig,
-        {"stores": lambda texts: tuple(map(_parse_store, texts)), "embeddings": _known},
+        {"stores": lambda texts: tuple(parse_stores(texts).items()), "embeddings": _known},
         grid=grid,
         solver=solver,
-        words=read(
-            WordsConfig, {"test_stores": lambda texts: tuple(map(_parse_test_store, texts))}
-        ),
+        words=read(WordsConfig, {"test_stores": _test_stores}),
     )
-    _check_solver(config)
-    return config
+
+
+def _test_stores(texts: list[str]) -> tuple[tuple[str, str], ...]:
+    return tuple(parse_stores(texts, "test_store").items())
 
 
 def _known(embeddings: list[str]) -> tuple[str, ...]:
     """Raises InputError on one that is no store's name, A+B or `combined`."""
-    names = [_parse_store(text)[0] for text in FLAGS.store]
+    names = list(parse_stores(FLAGS.store))
     for embedding in embeddings:
         features.stores_of(names, embedding)
     return tuple(embeddings)
 
 
-def _check_solver(config: SweepConfig) -> None:
-    """Raise InputError on flags that the solver would ignore, or cannot serve."""
-    solver = SOLVERS[config.solver.name]
-    for name in ("hidden", "l2"):
-        if FLAGS[name].value != FLAGS[name].default and name not in solver.settings:
-            heeding = [other.name for other in SOLVERS.values() if name in other.settings]
-            raise InputError(
-                f"--{name}={FLAGS[name].value}: only --solver={'|'.join(heeding)} heeds it"
-            )
-    for name in ("weight_norms", "save_heads"):
-        if getattr(config, name) and (config.solver.hidden or not solver.linear):
-            what = (
-                f"--hidden={config.solver.hidden}" if solver.linear else f"--solver={solver.name}"
-            )
-            raise InputError(f"--{name}: with {what} a head has no weight per feature and tag")
-
-
 def _own_flags() -> dict[str, flags.Flag]:
     return {flag.name: flag for flag in FLAGS.flags_by_module_dict().get(sys.argv[0], [])}
-
-
-def _parse_store(text: str, flag: str = "store") -> tuple[str, str]:
-    name, separator, directory = text.partition("=")
-    if not (name and separator and directory):
-        raise InputError(f"--{flag}={text}: write it as --{flag}=NAME=DIR")
-    if not re.fullmatch(r"\w[\w.-]*", name):
-        raise InputError(f"--{flag}={text}: a name is letters, digits, '_', '.' and '-'")
-    return name, directory
-
-
-def _parse_test_store(text: str) -> tuple[str, str]:
-    return _parse_store(text, "test_store")
 
 
 def _parse_shot(text: str) -> KShot:
@@ -138,15 +106,6 @@ def _parse_shot(text: str) -> KShot:
     if not (text.isascii() and text.isdecimal()):
         raise InputError(f"--k_shot={text}: use a whole number (0: by --words alone) or `full`")
     return int(text)
-
-
-def _parse_l2(text: str) -> float | str:
-    if text == AUTO:
-        return AUTO
-    try:
-        return float(text)
-    except ValueError:
-        raise InputError(f"--l2={text}: use a positive number or `auto`") from None
 
 
 def _check_processes() -> None:

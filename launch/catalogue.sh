@@ -3,9 +3,10 @@
 #   audio/      the clips
 #   tags.csv    clip,tags,track: what each clip is, and the track that it is a part of
 # Extracts log-mel and musicnn (three window lengths, six layers each, in three passes), draws five splits by track,
-# sweeps every split with the converged and with the paper's solver (launch/catalogue.cfg), ablates layers and window
-# lengths on the first (launch/multilevel.cfg), and writes rows, tables and figures below OUT, results/catalogue unless
-# given; results/reference/catalogue is a copy. Stopped, the same command goes on. SPLITS and SEEDS make it smaller.
+# sweeps every split with the converged and with the paper's solver (launch/catalogue.cfg), reports on the splits
+# together, ablates layers and window lengths on the first (launch/multilevel.cfg), and writes rows, tables and figures
+# below OUT, results/catalogue unless given; results/reference/catalogue is a copy. Stopped, the same command goes on.
+# SPLITS and SEEDS make it smaller.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 [ $# -ge 1 ] && [ -f "$1/tags.csv" ] && [ -d "$1/audio" ] ||
@@ -35,7 +36,6 @@ for solver in lbfgs adam; do
     name=$out/${solver}_split$split
     "$python" -m fsprobe.sweep --flagfile=launch/catalogue.cfg --manifest=$work/split$split.csv --solver=$solver \
       --num_seeds=$seeds --out="$name"
-    "$python" -m fsprobe.report --results="$name"
     results+=("--results=$name")
   done
 done

@@ -1,8 +1,8 @@
-"""The two decoders, one like the other: bytes → blocks of samples, in order.
+"""The two decoders, with the same interface: bytes → blocks of samples, in order.
 
 soundfile (libsndfile) comes first: it is fast, and exact where its header is right. PyAV brings
 FFmpeg's libraries, so that nobody needs ffmpeg installed. Neither ever sees a name that it could
-take for a protocol, nor opens another file than the one it is given.
+take for a protocol, and neither opens another file than the one it is given.
 """
 
 import contextlib
@@ -44,8 +44,8 @@ class Block:
 
 @dataclass
 class Tally:
-    """What a decoder says. errors: of its packets, those that it could not decode, and why the
-    last. floating: the file's own numbers are floating point. announced: seconds by its header.
+    """What a decoder reports. errors: how many of its packets it could not decode, and why the last
+    one. floating: the file's own numbers are floating point. announced: seconds by its header.
     """
 
     packets: int = 0

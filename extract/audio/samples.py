@@ -23,9 +23,9 @@ _CANCELLED = 0.01  # of the channels' energy is left in their mean: they oppose 
 
 @dataclass
 class Measure:
-    """Of what went by. decoded, taken: seconds of the file and of the part. stopped: at the part's
-    end. peak, energy: of the channels; mean_energy: of their mean. samples: taken. digest: of the
-    mean's samples, float32, at the file's rate.
+    """What was measured of the samples so far. decoded, taken: seconds of the file and of the part.
+    stopped: at the part's end. peak, energy: of the channels; mean_energy: of their mean. samples:
+    taken. digest: of the mean's samples, float32, at the file's rate.
     """
 
     decoded: float = 0.0

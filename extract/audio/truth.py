@@ -1,4 +1,4 @@
-"""Did we get it all? What a file holds, by count, against what a decoder made of it."""
+"""Was all of a file decoded? What it holds, by count, against what a decoder made of it."""
 
 from dataclasses import dataclass
 

@@ -38,8 +38,8 @@ def drop_duplicates(
     same: Sequence[Sequence[int]],
     note: Callable[[str], None] = lambda text: None,
 ) -> Manifest:
-    """Of each audio one clip: the first that has a split, else the first. note: is told how many
-    are dropped.
+    """Of each audio one clip: the first that has a split, else the first. note(sentence) is called
+    with how many are dropped.
     """
     dropped: set[int] = set()
     for rows in same:

@@ -75,8 +75,8 @@ def folder_manifest(
 
     With `tags_from` every other audio file below the root follows, and without a CSV (None) there
     are only these. Those that have no tag get an empty split: nothing is known of them.
-    note: is told, a sentence each, what is hardly meant as it is written. arrange: changes clips or
-    groups before splits are drawn or checked.
+    note(sentence) is called for each thing that was probably not meant as written. arrange: changes
+    clips or groups before splits are drawn or checked.
     """
     if not Path(audio_root).is_dir():
         raise InputError(f"--audio_root={audio_root}: no such folder")
@@ -193,7 +193,9 @@ def _check_tags(
     config: FolderConfig,
     tell: Callable[[str], None],
 ) -> None:
-    """Raise InputError on a tag that is there and is not; tell what is hardly meant as written."""
+    """Raise InputError on a tag that a clip has and is also said not to have; pass to `tell` what
+    was probably not meant as written.
+    """
     for present, absent, place in zip(tags, not_tags or (), where, strict=False):
         check_not_tags(present, absent, place)
     columns = itertools.chain(tags, not_tags or ())

@@ -56,7 +56,8 @@ def locate(
     """Each file's path below the root. Raises InputError with the first that is missing and their
     number.
 
-    tell: is told how many names are spelt otherwise on this disk, and the first.
+    tell(sentence) is called with how many names are spelt differently on this disk, and with the
+    first of them.
     """
     root = Path(audio_root).resolve()
     stems: dict[str, list[str]] | None = None

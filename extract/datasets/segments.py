@@ -71,8 +71,9 @@ def cut_tracks(
     """The manifest with each clip cut into segments: `clip_id@start` with start, duration and
     track, which is the clip's id unless it has one. Tags, splits and groups are those of the clip.
 
-    A clip that is itself a part of a file is cut within that part. note: is told how many files
-    have a length that cannot be read; they stay whole, so that the extraction says why.
+    A clip that is itself a part of a file is cut within that part. note(sentence) is called with
+    how many files have a length that cannot be read; they stay whole, so that the extraction says
+    why.
     """
     starts = manifest.starts or (None,) * len(manifest)
     ends = manifest.durations or (None,) * len(manifest)

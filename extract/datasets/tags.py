@@ -1,5 +1,5 @@
-"""How people write tags and names: lists of other separators, spellings that only a computer tells
-apart, values that are missing.
+"""How people write tags and names: lists with other separators, spellings that only a computer
+takes for different names, missing values.
 
 Two spellings are the same name if they are equal after Unicode's NFKC_Casefold (Unicode Standard,
 section 3.13, D145 and D146), with runs of blanks taken as one: then they differ in case, blanks,
@@ -101,8 +101,8 @@ def _read_list(text: str, where: str) -> list[str]:
 
 
 def doubts(counts: Mapping[str, int], style: TagStyle) -> list[str]:
-    """One sentence for each kind of tag that is hardly meant as it stands, with the flag that mends
-    it. counts: clips per tag.
+    """One sentence for each kind of tag that was probably not meant as written, with the flag that
+    corrects it. counts: clips per tag.
     """
     found = []
     lists: dict[str, list[str]] = collections.defaultdict(list)
@@ -162,8 +162,8 @@ def _examples(tags: Sequence[str], counts: Mapping[str, int]) -> str:
 
 
 def one_spelling(names: Sequence[str], note: Callable[[str], None]) -> tuple[str, ...]:
-    """The names, each in its commonest spelling, cleaned ("" stays). note: is told what was taken
-    as one, and what looks like a missing value.
+    """The names, each in its commonest spelling, cleaned ("" stays). note(sentence) is called with
+    the spellings that were taken as one name, and with what looks like a missing value.
     """
     counts = collections.Counter(name for name in names if clean(name))
     commonest: dict[str, str] = {}

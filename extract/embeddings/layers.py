@@ -143,8 +143,8 @@ def map_batches(function: Callable[[jax.Array], Any], x: jax.Array, size: int) -
 
 
 def in_float32(function: Callable[..., Any]) -> Callable[..., Any]:
-    """`function` with products in float32: GPUs and TPUs default to TF32 or bfloat16, which is not
-    what was proven.
+    """`function` with products in float32: GPUs and TPUs default to TF32 or bfloat16, with which
+    the models were not checked against their packages.
     """
 
     @functools.wraps(function)

@@ -1,9 +1,9 @@
 """The two front ends of OpenL3: a window of 1 s at 48 kHz → a log-mel image of 128 bands and 199
 frames.
 
-Both put 80 dB of 10·log10(magnitude), that is 160 dB of dynamic range, before the network, so that
-between the partials of a steady tone the image shows rounding errors. Where this module seems fussy
-about precision, that is why.
+Both give the network 80 dB of 10·log10(magnitude), that is 160 dB of dynamic range, so that between
+the partials of a steady tone the image shows rounding errors. That is why this module is so careful
+about precision.
 """
 
 import functools

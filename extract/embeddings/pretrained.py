@@ -89,7 +89,9 @@ def obtain(
 
 
 def jax_provenance(source: Source) -> dict[str, str]:
-    """precision is named where it is another than it always was."""
+    """precision is recorded only where it is not float32, as stores from before it was an option
+    have none.
+    """
     named = {} if source.precision == "float32" else {"precision": source.precision}
     return {"jax": jax.__version__, "platform": jax.default_backend(), **named}
 

@@ -1,7 +1,7 @@
 """Decoded clips → frames, in row order, by either of an Embedding's two ways.
 
-Bit for bit, a row must not depend on where a run was killed and resumed, yet XLA does not promise
-that a row of a batch comes out the same in another place of it. So clips are taken in groups of
+Bit for bit, a row must not depend on where a run was killed and resumed. Yet XLA does not promise
+the same bits for a row that stands at another place in its batch. So clips are taken in groups of
 consecutive rows, the windows of a group fill batches one after the other, and no batch spans two
 groups: what shares a batch is fixed by the manifest and what its files decode to. A group that was
 cut short is cut into windows again, finished and failed clips too, and only batches with a pending

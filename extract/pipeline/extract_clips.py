@@ -70,9 +70,9 @@ class RunConfig:
 
 class Summary(NamedTuple):
     """What a store holds after a run. path: of the shard, if the store has several. changed: rows
-    made again because their file is another than it was. gone: done rows whose file is not there
-    any more; they are kept. failures: the file that lists the failed clips. Where each layer has a
-    store, path is the directory of them all.
+    made again because their file has changed. gone: done rows whose file no longer exists; they are
+    kept. failures: the file that lists the failed clips. Where each layer has a store, path is the
+    directory of them all.
     """
 
     path: Path

@@ -2,7 +2,8 @@
 
 Each is a store like any other, with a writer, a lock and a status of its own, so each of them
 survives a kill at any moment. A clip is extracted as long as it is pending in any of them, and
-written where it is: stores that a kill left at different clips meet again.
+written to those in which it is pending; so stores that a kill left at different clips end up with
+the same clips.
 """
 
 import contextlib
@@ -80,8 +81,8 @@ class LayerStores:
                 writer.fail(row, reason, audio)
 
     def reopen_changed(self, sources: Sequence[Source], check: str) -> tuple[int, int]:
-        """Make the rows pending whose file is another than it was; (how many, how many of which
-        the file is gone), in any of the stores.
+        """Make rows pending again whose file has changed, in every store. Returns how many there
+        are, and how many done rows' files no longer exist.
         """
         changed: set[int] = set()
         gone: set[int] = set()

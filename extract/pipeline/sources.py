@@ -26,7 +26,7 @@ class Source(NamedTuple):
 
 
 class Comparison(NamedTuple):
-    """Rows by what became of their files. unknown: done rows whose file was not recorded."""
+    """Rows by whether their files have changed. unknown: done rows whose file was not recorded."""
 
     changed: tuple[int, ...]
     gone: tuple[int, ...]
@@ -71,8 +71,9 @@ def compare(
 ) -> Comparison:
     """Every finished row's file against what was recorded of it.
 
-    A file of another size is another. Of the same size and time it is the same, unless check is
-    `hash`; of the same size and another time, its hash decides: copying a data set touches it all.
+    A file of another size has changed. One of the same size and time has not, unless check is
+    `hash`. One of the same size and another time is compared by its hash, because copying a data
+    set changes the times of all files.
     """
     changed, gone, unknown = [], [], 0
     for row in np.flatnonzero((status == DONE) | (status == FAILED)).tolist():

@@ -78,9 +78,10 @@ def without_id_columns(
     id_columns: str,
     note: Callable[[str], None],
 ) -> tuple[np.ndarray, tuple[str, ...]]:
-    """(the features, what was left out). id_columns: `auto` leaves out what is surely an index or
-    ids, telling `note`, and raises InputError where in doubt; `drop` leaves out that too; `keep`
-    leaves out nothing that is a number. Raises InputError on other text.
+    """The features, and what was left out. id_columns: `auto` leaves out what is surely an index or
+    ids, passes a sentence about it to `note`, and raises InputError where in doubt; `drop` leaves
+    out doubtful columns too; `keep` leaves out nothing that is a number. Raises InputError on other
+    text.
     """
     left_out = [_text_column(columns, place, clip_ids, path) for place in columns.texts]
     left_out = [name for name in left_out if name]

@@ -43,8 +43,9 @@ def import_arrays(
 ) -> Imported:
     """Make the store, unless it is there already. Raises InputError, leaving nothing behind.
 
-    id_columns: `auto`, `keep` or `drop`, see `without_id_columns`. note: is told, a sentence each,
-    what was left out. spread: the rows are of tracks or groups, and each goes to all their clips.
+    id_columns: `auto`, `keep` or `drop`, see `without_id_columns`. note(sentence) is called for
+    each thing that was left out. spread: the rows are of tracks or groups, and each goes to all
+    their clips.
     """
     path, source = Path(features), str(clip_ids or features)
     what = spread.by if spread else CLIP_ID

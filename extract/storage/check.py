@@ -28,7 +28,7 @@ _NAMED = 5  # clips, before the rest is only counted
 @dataclass(frozen=True)
 class Report:
     """clips by status; checksums: files that agree with their recorded sum, none while the store is
-    incomplete. remarks: what is no problem, but worth a line each.
+    incomplete. remarks: things that are no problem, but worth a line each.
     """
 
     done: int

@@ -1,11 +1,11 @@
 """Write a store so that a crash, a kill -9 or a full disk at any moment leaves one that resumes and
 verifies.
 
-Order is everything. Space for every row is claimed at creation; store.json comes last, so a
-directory without one holds nothing yet. A row's values reach the disk before its status says done,
-and a reason before its status says failed. Rows are written with pwrite, never through a memory
-map: on a full disk a map dies of SIGBUS. Checksums enter store.json, atomically, once no row is
-pending.
+Everything depends on the order of writes. Space for every row is claimed at creation; store.json
+comes last, so a directory without one holds nothing yet. A row's values reach the disk before its
+status says done, and a reason before its status says failed. Rows are written with pwrite, never
+through a memory map: on a full disk a write to a map ends the program (SIGBUS). Checksums enter
+store.json, atomically, once no row is pending.
 """
 
 import os

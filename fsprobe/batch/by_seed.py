@@ -6,7 +6,7 @@ features are touched once per seed. Seeds are sharded over devices; on a device 
 seeds and, within one, the cells of a size.
 """
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -26,6 +26,7 @@ from fsprobe.heads.solver import Fitted, Products, Settings, Solver
 from fsprobe.heads.strengths import DUAL_PATH, num_strengths
 
 _PROGRAMS = 4  # padded sizes of support sets
+_OTHER_WORK = 256.0  # on a clip and tag, in units of a product with one clip
 
 
 def plan(
@@ -38,15 +39,21 @@ def plan(
     device_bytes: int,
     divisor: int = 1,
 ) -> tuple[int, float]:
-    """(seeds side by side on a device, megabytes they take). divisor: take this many times fewer.
+    """How many seeds a device fits side by side, and the megabytes that they take. divisor: fit
+    this many times fewer.
 
     Raises InputError if a single seed does not fit.
     """
     lanes = max(1, (1 if platform == "cpu" else 8) // divisor)
     width = max(map(len, _unions(specs).values())) if solver.needs_products else 0
-    strengths = num_strengths(settings, DUAL_PATH)
-    footprint = memory.by_seed(sizes, width, _widths(specs), strengths, wanted)
-    what = f"a Gram matrix of {width} clips" if width else f"a probe of {max(_widths(specs))} clips"
+    strengths = num_strengths(settings, DUAL_PATH) if "l2" in solver.settings else 0
+    n_clips_of, seeds = _padded(specs, sizes.dim), sorted({spec.seed for spec in specs})
+    widths = _widths(specs, n_clips_of)
+    parts = _cells(specs, n_clips_of, seeds).values()
+    cells = max(len(mine) for part in parts for mine in part)
+    head = solver.head_size(max(widths.values()), sizes.dim)
+    footprint = memory.by_seed(sizes, width, widths, strengths, wanted, head, cells)
+    what = f"a Gram matrix of {width} clips" if width else f"a probe of {max(widths)} clips"
     lanes, _ = memory.pack(footprint, what, sizes, device_bytes, lanes, lanes)
     return lanes, lanes * sum(footprint) / 1e6
 
@@ -66,7 +73,8 @@ def fit_by_seed(
     lanes: seeds side by side on a device. done: keys of probes to leave out, which changes nothing
     for the others.
     """
-    unions, widths = _unions(specs), _widths(specs)
+    n_clips_of = _padded(specs, data.train.features.shape[1])
+    unions, widths = _unions(specs), _widths(specs, n_clips_of)
     seeds, width = sorted(unions), max(map(len, unions.values()), default=0)
     size, widest, longest = (
         mesh.size * lanes,
@@ -76,7 +84,7 @@ def fit_by_seed(
     by_probe = NamedSharding(mesh, P("probe"))
     for start in range(0, len(seeds), size):
         block = seeds[start : start + size]
-        cells = _cells(specs, block)
+        cells = _cells(specs, n_clips_of, block)
         if all(spec.key in done for mine in cells.values() for of_seed in mine for spec in of_seed):
             continue
         products = None
@@ -127,7 +135,7 @@ def _tested(
 
 
 def outcome(spec: ProbeSpec, fitted: Fitted, tested: Tested) -> Outcome:
-    """From a Fitted and a Tested of one probe, of NumPy arrays."""
+    """The outcome of one probe, from its Fitted and its Tested (NumPy arrays)."""
     count = int(fitted.iterations)
     return Outcome(
         spec,
@@ -140,6 +148,7 @@ def outcome(spec: ProbeSpec, fitted: Fitted, tested: Tested) -> Outcome:
         float(fitted.gap),
         tested.weight_norms,
         tested.head,
+        int(fitted.clips_cut),
         float(fitted.scale),
     )
 
@@ -158,9 +167,8 @@ def _unions(specs: Sequence[ProbeSpec]) -> dict[int, np.ndarray]:
     return {seed: np.unique(np.concatenate(parts)) for seed, parts in supports.items()}
 
 
-def _widths(specs: Sequence[ProbeSpec]) -> dict[int, int]:
+def _widths(specs: Sequence[ProbeSpec], n_clips_of: Mapping[int, int]) -> dict[int, int]:
     """The most tags of a probe, by the padded size of its support set."""
-    n_clips_of = _padded(specs)
     widths: dict[int, int] = {}
     for spec in specs:
         n_clips = n_clips_of[len(spec.support)]
@@ -168,19 +176,20 @@ def _widths(specs: Sequence[ProbeSpec]) -> dict[int, int]:
     return widths
 
 
-def _padded(specs: Sequence[ProbeSpec]) -> dict[int, int]:
-    """By size of the support set, what it is padded to: few sizes, for each is a program. Products
-    with a Gram matrix grow with its square.
+def _padded(specs: Sequence[ProbeSpec], dim: int) -> dict[int, int]:
+    """By size of the support set, what it is padded to: few sizes, for each is a program. A clip
+    costs a product with all clips or dimensions, whichever are fewer, and what has no product.
     """
     tags: dict[int, float] = {}
     for spec in specs:
         tags[len(spec.support)] = tags.get(len(spec.support), 0.0) + len(spec.tags)
-    return padded_sizes(tags, _PROGRAMS, 32, lambda size: float(size) ** 2)
+    return padded_sizes(tags, _PROGRAMS, 32, lambda size: size * (min(size, dim) + _OTHER_WORK))
 
 
-def _cells(specs: Sequence[ProbeSpec], seeds: Sequence[int]) -> dict[int, list[list[ProbeSpec]]]:
+def _cells(
+    specs: Sequence[ProbeSpec], n_clips_of: Mapping[int, int], seeds: Sequence[int]
+) -> dict[int, list[list[ProbeSpec]]]:
     """By padded size, the probes of each seed."""
-    n_clips_of = _padded(specs)
     cells: dict[int, list[list[ProbeSpec]]] = {}
     for n_clips in set(n_clips_of.values()):
         mine = [spec for spec in specs if n_clips_of[len(spec.support)] == n_clips]

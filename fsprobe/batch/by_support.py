@@ -1,7 +1,8 @@
-"""Probes that share large support sets: `full` above all.
+"""Probes that share a large support set, above all `full` probes.
 
-All tags of a support set are fitted together, over all strengths; each probe then looks up its own.
-So the full probes of every seed and n_way cost what one of the whole pool costs.
+All tags of a support set are fitted together, at all strengths; each probe then picks its own tags
+and strength. So the full probes of all seeds and n_way together cost as much as one probe of the
+whole pool.
 """
 
 from collections.abc import Collection, Iterator, Sequence
@@ -35,7 +36,9 @@ def plan(
     mesh: Mesh,
     device_bytes: int,
 ) -> float:
-    """Megabytes on a device, of the largest support set. Raises InputError if it does not fit."""
+    """Megabytes that the largest support set takes on a device. Raises InputError if it does not
+    fit.
+    """
     num_devices = _sharing(mesh).size
     if num_devices == 1:  # the other CPU devices only hold features meanwhile
         device_bytes += (len(mesh.local_devices) - 1) * (device_bytes - sizes.data_bytes)
@@ -119,9 +122,11 @@ def _columns(
 
 
 def _sharing(mesh: Mesh) -> Mesh:
-    """The devices that share the tags: all, but of CPUs one in each process, which uses every core.
+    """The devices that share the tags: all of them; of CPU devices one in each process, which uses
+    every core.
 
-    Under weak strengths the ranking shows how sums were rounded, and so how many shared them.
+    With a weak penalty the ranking depends on how sums are rounded, and so on how many devices
+    share them.
     """
     if mesh.local_devices[0].platform != "cpu":
         return mesh

@@ -1,5 +1,5 @@
-"""From specs to outcomes: hands every probe to what runs its kind, in portions that fit the
-device.
+"""From specs to outcomes: passes every probe to the module that fits probes of its kind, in
+portions that fit into the device's memory.
 """
 
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -13,7 +13,7 @@ from jax.sharding import Mesh
 from extract.errors import InputError
 from fsprobe.batch import by_seed, by_support, lanes, memory, processes
 from fsprobe.batch.memory import Sizes
-from fsprobe.batch.packing import Bucket, pack_probes
+from fsprobe.batch.packing import CPU_CLIPS, Bucket, pack_probes
 from fsprobe.batch.spec import Outcome, ProbeSpec, Wanted
 from fsprobe.config import SolverConfig
 from fsprobe.heads.data import Data
@@ -25,8 +25,9 @@ _LARGEST_CELL = 4096  # support clips: a Gram matrix of 64 MiB
 
 
 class Plan(NamedTuple):
-    """Portions. buckets: of probes that train in epochs. cells, lanes: probes fitted by seed, and
-    seeds side by side; shared: probes fitted by support set. lines: the same for a reader.
+    """The portions. buckets: of probes that train in epochs. cells, lanes: probes that are fitted
+    seed by seed, and how many seeds run side by side. shared: probes that are fitted by support
+    set. lines: the plan in words.
     """
 
     buckets: tuple[Bucket, ...] = ()
@@ -47,12 +48,12 @@ def plan(
     wanted: Wanted = Wanted(),
     divisor: int = 1,
 ) -> Plan:
-    """What is fitted together. A pure function of its arguments.
+    """Which probes are fitted together. A pure function of its arguments.
 
-    device_bytes: what a device may hold. squares: float `[clip]`, squared norms of the training
-    clips, for probes of a given strength on inner products; without, they are planned on the clips
-    themselves, which takes less. divisor: make portions this many times smaller. Raises InputError
-    if one probe does not fit.
+    device_bytes: the memory that a device may use. squares: float `[clip]`, squared norms of the
+    training clips, needed to fit probes of a given strength on inner products. Without squares such
+    probes are planned on the clips themselves, which takes less memory. divisor: make portions this
+    many times smaller. Raises InputError if one probe does not fit.
     """
     platform = mesh.devices.flat[0].platform
     solver = SOLVERS[config.name]
@@ -82,9 +83,10 @@ def train(
 ) -> Iterator[list[Outcome]]:
     """Train and test every probe; lists of outcomes as they become ready.
 
-    tick is told how much more was done, in probes, and `note` the plan. done: keys of probes to
-    leave out, which changes no bit of the others. device_bytes: None: measured. Where memory runs
-    out all the same, portions are halved, and `note` is told; InputError where they can't be.
+    tick(probes) is called with how much more has been trained, in probes; note(line) with each line
+    of the plan. done: keys of probes to leave out, which changes no bit of the others.
+    device_bytes: None: measured. Where memory runs out all the same, portions are halved and `note`
+    says so; InputError where they cannot be halved.
     """
     finished, divisor, told = set(done), 1, 0.0
     strength_given = SOLVERS[config.name].needs_products and not isinstance(config.l2, str)
@@ -140,6 +142,7 @@ def _train(
 ) -> Iterator[list[Outcome]]:
     solver = SOLVERS[config.name]
     widest = max((bucket.n_tags for bucket in portions.buckets), default=0)
+    longest = max((b.n_clips for b in portions.buckets if b.n_clips <= CPU_CLIPS), default=0)
     for bucket in portions.buckets:
         assert solver.steps is not None
         steps = solver.steps(config, bucket.validate_every)
@@ -147,7 +150,9 @@ def _train(
             chunk = chunk.without(done)
             if any(chunk.specs):
                 told = lambda epochs: tick(epochs / config.max_epochs)  # noqa: E731
-                yield list(lanes.train(chunk, data, steps, config, mesh, told, wanted, widest))
+                yield list(
+                    lanes.train(chunk, data, steps, config, mesh, told, wanted, widest, longest)
+                )
     settings = settings_of(config)
     yield from by_seed.fit_by_seed(
         portions.cells, data, solver, settings, mesh, wanted, portions.lanes, done
@@ -202,6 +207,6 @@ def _suits_cell(
 
 
 def settings_of(config: SolverConfig) -> Settings:
-    """What a solver without epochs is told."""
+    """The settings of a solver that does not train in epochs."""
     l2 = None if isinstance(config.l2, str) else np.float32(config.l2)
     return Settings(l2, config.validation)  # type: ignore[arg-type]

@@ -6,9 +6,9 @@ and a group is vmapped. On a CPU one lane is fastest: a probe's weights and mome
 from step to step, and a probe that needs fewer steps takes less time. An accelerator wants all
 lanes at once.
 
-Training proceeds in blocks of epochs, so that the host can show progress and stop cleanly in
-between, and retire what is done: in lockstep, a probe that has stopped early costs as much as one
-that has not.
+Training proceeds in blocks of epochs. Between blocks the host shows progress, stops cleanly if
+asked to, and takes out the probes that are finished: in lockstep, a probe that has stopped early
+would cost as much as one that still trains.
 """
 
 import time
@@ -47,14 +47,16 @@ def train(
     tick: Callable[[int], None] = lambda epochs: None,
     wanted: Wanted = Wanted(),
     widest: int = 0,
+    longest: int = 0,
 ) -> Iterator[Outcome]:
-    """Train a chunk's probes and test them. `tick` is told how many more epochs are behind us,
-    after every block but the last, whose outcomes are handed back first.
+    """Train a chunk's probes and test them. tick(epochs) is called with the epochs trained since
+    the last call, after every block but the last, whose outcomes are returned first.
 
     A probe that stops early counts as max_epochs, so all of a chunk are probes × max_epochs.
-    widest: tags to pad to for testing; chunks of one `widest` and size share a program.
+    widest, longest: tags and support clips to pad to for testing; chunks of one such shape and size
+    share a program.
     """
-    widest = max(widest, chunk.n_tags)
+    widest, longest = max(widest, chunk.n_tags), max(longest, chunk.n_clips)
     lanes = chunk.lanes
     places = _deal(chunk.size, mesh.size, lanes)[: len(chunk.specs)]
     count = multiple_of(mesh.size * lanes, chunk.size)
@@ -81,7 +83,7 @@ def train(
         if running and len(running) > fewer * mesh.size:
             continue
         tested = processes.fetch(
-            test_tasks(heads, _widened(tasks, widest), data, mesh, lanes, wanted)
+            test_tasks(heads, _padded(tasks, widest, longest), data, mesh, lanes, wanted)
         )
         finished |= {
             spec: _outcome(spec, place, progress, tested)
@@ -179,7 +181,11 @@ def _advance(
     return over_devices(one, mesh, lanes, (state, tasks), (data, num_epochs))
 
 
-def _widened(tasks: Task, n_tags: int) -> Task:
-    """The tasks padded to n_tags tags, so that one program tests those of every chunk."""
-    spare = n_tags - tasks.tags.shape[1]
-    return tasks._replace(tags=jnp.pad(tasks.tags, ((0, 0), (0, spare))))
+def _padded(tasks: Task, n_tags: int, n_clips: int) -> Task:
+    """The tasks padded to n_tags tags and n_clips clips: one program tests those of every chunk."""
+    tags, clips = n_tags - tasks.tags.shape[1], n_clips - tasks.support.shape[1]
+    return tasks._replace(
+        tags=jnp.pad(tasks.tags, ((0, 0), (0, tags))),
+        support=jnp.pad(tasks.support, ((0, 0), (0, clips))),
+        folds=jnp.pad(tasks.folds, ((0, 0), (0, clips))),
+    )

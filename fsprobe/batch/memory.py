@@ -1,5 +1,5 @@
-"""How many probes fit on a device: what it may hold, and an estimate of what they take, in
-bytes.
+"""How many probes fit on a device: how much memory it may use, and an estimate of how much they
+take, in bytes.
 """
 
 import os
@@ -49,8 +49,8 @@ class Sizes(NamedTuple):
 
 
 class Footprint(NamedTuple):
-    """Bytes of a probe (or of a seed with all its probes): kept while its chunk trains; and more
-    while it is one of the lanes under way.
+    """Bytes that a probe (or a seed with all its probes) takes. kept: as long as its chunk trains.
+    busy: more of them, while it is in one of the lanes.
     """
 
     kept: int
@@ -58,8 +58,8 @@ class Footprint(NamedTuple):
 
 
 def device_bytes(gigabytes: float) -> int:
-    """Bytes that a device may use. 0: what an accelerator offers, or a CPU device's part of half of
-    what is free.
+    """Bytes that a device may use. 0 gigabytes: what an accelerator offers; on a CPU half of the
+    free memory, divided among its devices.
     """
     if gigabytes:
         return int(gigabytes * 1e9)
@@ -97,10 +97,17 @@ def adam(
 
 
 def by_seed(
-    sizes: Sizes, width: int, widths: Mapping[int, int], strengths: int, wanted: Wanted
+    sizes: Sizes,
+    width: int,
+    widths: Mapping[int, int],
+    strengths: int,
+    wanted: Wanted,
+    head: int,
+    cells: int,
 ) -> Footprint:
     """What a seed of fsprobe.batch.by_seed needs: products of `width` clips, 0 where none are
-    needed, and one cell at a time. widths: tags by clips.
+    needed, one cell at a time, and the heads of all cells of a size. widths: tags by clips. head:
+    numbers in the head of a cell. cells: of one size, at most.
     """
 
     def cell(n_clips: int, n_tags: int) -> int:
@@ -110,14 +117,14 @@ def by_seed(
         gathered = sizes.valid * n_clips * (dual and width > 0) + 2 * n_clips * sizes.dim
         fits = (_PAIRS + strengths) * size * n_tags + _SEARCHING * n_clips * n_tags
         losses = strengths * _LOSSES * max(sizes.valid, n_clips)
-        heads = (3 if width else 3 + 2 * strengths) * n_tags * sizes.dim
+        heads = 3 * head + (0 if width else 2 * strengths) * n_tags * sizes.dim
         scores = n_tags * (losses + _SCORING * (sizes.test + n_clips))
-        return matrices + gathered + fits + heads + scores
+        scaled = 0 if width else 2 * sizes.test * sizes.dim  # test clips of length 1, transposed
+        return matrices + gathered + fits + heads + scores + scaled
 
     clips = width * sizes.dim  # gathered, to be multiplied
-    kept = width * (width + sizes.valid)
-    if wanted.heads:
-        kept += 16 * max(widths.values()) * sizes.dim
+    # heads side by side, and one by one; and what is handed back of them
+    kept = width * (width + sizes.valid) + (3 if wanted.heads else 2) * cells * head
     return Footprint(_FLOAT * kept, _FLOAT * max(clips, *(cell(*item) for item in widths.items())))
 
 
@@ -143,9 +150,9 @@ def by_support(sizes: Sizes, clips: int, n_tags: int, strengths: int) -> Footpri
 def pack(
     footprint: Footprint, what: str, sizes: Sizes, device_bytes: int, lanes: int, most: int
 ) -> tuple[int, int]:
-    """(lanes, probes) of a device: at most as many as given, halved until they fit.
+    """How many lanes and how many probes a device takes: those given, halved until they fit.
 
-    Raises InputError, with `what` for the name of it, if not even one fits.
+    Raises InputError if not even one fits; `what` is its name in the message.
     """
     free = device_bytes - sizes.data_bytes
     while lanes > 1 and lanes * (footprint.kept + footprint.busy) > free:
@@ -167,7 +174,7 @@ def pack(
 
 
 def _host_memory() -> int:
-    """Bytes that programs could still take."""
+    """Bytes that programs can still allocate."""
     try:
         return 1024 * int(
             re.findall(r"MemAvailable: +(\d+) kB", Path("/proc/meminfo").read_text())[0]

@@ -14,7 +14,8 @@ from fsprobe.config import SolverConfig
 
 CPU_EPOCHS = 10  # that a CPU trains before it validates
 # support clips are padded to multiples of it; the epoch of more takes far longer than a validation
-_CPU_CLIPS = 2048
+CPU_CLIPS = 2048
+_CPU_STEP = 128  # fewer are padded to a multiple of it
 _PROGRAMS = 4  # padded numbers of tags
 _CPU_CHUNK = 16  # probes of a chunk on a CPU device, fewer
 _CPU_LABELS = 2**20  # where they have more support clips × tags: what is not finished may be lost
@@ -25,8 +26,8 @@ class Chunk:
     """Probes that train together, padded to n_tags tags, n_clips support clips and `size` probes,
     `lanes` of them vmapped.
 
-    None holds the place of a probe that is done already, so that the others are trained as if it
-    trained beside them. validate_every: as in fsprobe.heads.adam.
+    None stands for a probe that is done already: the others keep their places, and so train exactly
+    as they would beside it. validate_every: as in fsprobe.heads.adam.
     """
 
     n_tags: int
@@ -37,7 +38,7 @@ class Chunk:
     validate_every: int = 1
 
     def without(self, done: Collection[Any]) -> "Chunk":
-        """The chunk with places held for probes whose key is done."""
+        """The chunk with None in the place of each probe whose key is done."""
         return replace(
             self,
             specs=tuple(None if spec is None or spec.key in done else spec for spec in self.specs),
@@ -45,8 +46,8 @@ class Chunk:
 
 
 class Bucket(NamedTuple):
-    """Probes of like size, and how they fit a device: `lanes` vmapped, `per_device` in a chunk of
-    so many megabytes.
+    """Probes of similar size, and how many a device takes: `lanes` at a time, vmapped, and
+    `per_device` in a chunk of so many megabytes.
     """
 
     n_tags: int
@@ -95,7 +96,9 @@ def pack_probes(
     packed = []
     for (n_tags, n_clips), bucket in sorted(buckets.items(), key=lambda item: np.prod(item[0])):
         bucket.sort(key=lambda spec: len(spec.support))
-        rare = lockstep or config.hidden or n_clips > _CPU_CLIPS or config.validation != "valid"
+        if not lockstep:
+            n_clips = min(n_clips, multiple_of(_CPU_STEP, len(bucket[-1].support)))
+        rare = lockstep or config.hidden or n_clips > CPU_CLIPS or config.validation != "valid"
         every = 1 if rare else CPU_EPOCHS
         footprint = memory.adam(sizes, n_tags, n_clips, config, every)
         whole = 256 if lockstep else int(np.clip(_CPU_LABELS // (n_tags * n_clips), 1, _CPU_CHUNK))
@@ -115,8 +118,8 @@ def pack_probes(
 
 
 def _tag_sizes(specs: Sequence[ProbeSpec]) -> dict[int, int]:
-    """By number of tags, what they are padded to: few sizes, for each is a program. A tag costs as
-    much as it has clips.
+    """Number of tags → the number it is padded to. There are few such numbers, because each needs a
+    program. A tag costs as much as it has clips.
     """
     clips: dict[int, float] = {}
     for spec in specs:
@@ -125,11 +128,11 @@ def _tag_sizes(specs: Sequence[ProbeSpec]) -> dict[int, int]:
 
 
 def _padded_clips(count: int, lockstep: bool) -> int:
-    """In lockstep a power of four: a small probe pays for the largest beside it. One by one nearly
-    nothing depends on it.
+    """In lockstep a power of four, because a small probe costs as much as the largest beside it.
+    One by one the choice makes nearly no difference.
     """
     if not lockstep:
-        return multiple_of(_CPU_CLIPS, count)
+        return multiple_of(CPU_CLIPS, count)
     power = 32
     while power < count:
         power *= 4

@@ -1,4 +1,4 @@
-"""Padded sizes: each is a program to compile, and padding is work for nothing."""
+"""Padded sizes: each needs a program to be compiled, and padding is wasted work."""
 
 from collections.abc import Callable, Mapping
 
@@ -6,12 +6,13 @@ from collections.abc import Callable, Mapping
 def padded_sizes(
     needed: Mapping[int, float], most: int, step: int, cost: Callable[[int], float] = float
 ) -> dict[int, int]:
-    """The size that each of the needed ones is padded to.
+    """The size that each of the needed sizes is padded to.
 
-    needed: sizes, with how much work there is of each. most: how many padded sizes there may be.
-    step: they are multiples of it, but for the largest, which is padded no more than it must.
-    cost(size): of a unit of work padded to it; it grows with the size. The padded sizes are those
-    of least cost, found by dynamic programming over the largest one.
+    needed: the sizes that occur, with how much work there is at each. most: how many padded sizes
+    there may be. step: padded sizes are multiples of it, except the largest, which is padded no
+    further than needed. cost(size): cost of a unit of work at that padded size; it grows with the
+    size. The padded sizes are those of least total cost, found by dynamic programming over the
+    largest one.
     """
     sizes = sorted(needed)
     top = sizes[-1] if sizes else 0

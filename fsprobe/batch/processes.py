@@ -1,10 +1,11 @@
 """Several processes as one program, through jax.distributed: one per node of a cluster or host of a
 TPU pod.
 
-Every process runs the same sweep over one mesh of all devices and learns every outcome. The first
-process leads: it alone opens, writes and speaks. What can differ between processes (the clock,
-signals, a full disk, memory) is settled in step; a process that fails otherwise leaves at once, and
-the others are ended when they miss its heartbeat.
+Every process runs the same sweep over one mesh of all devices, and gets every outcome. The first
+process leads: it alone writes the results and prints. Whatever can differ between processes (the
+clock, signals, a full disk, memory) is settled at meetings, which all processes reach in the same
+order. A process that fails in another way exits at once, and the others are ended when its
+heartbeat is missing.
 """
 
 import atexit
@@ -39,7 +40,7 @@ _KNOWN: list[BaseException] = []  # what this process leaves with, where every p
 
 
 class OutOfMemory(MemoryError):
-    """A device of some process is out of memory, and every process knows."""
+    """Raised on every process where a device of one of them is out of memory."""
 
 
 def _everybody_knows(error: BaseException) -> BaseException:
@@ -49,7 +50,7 @@ def _everybody_knows(error: BaseException) -> BaseException:
 
 
 def leads() -> bool:
-    """Is this the process that writes and speaks?"""
+    """Is this the process that writes and prints?"""
     return jax.process_index() == 0
 
 
@@ -63,9 +64,9 @@ def place(tree: Any, sharding: Sharding) -> Any:
 
 
 def settled(tree: Any) -> Any:
-    """Global arrays once every device has computed them: XLA ends the program where one device of a
-    CPU waits 60 s for another within a collective operation, so whatever takes its time has to end
-    without one. Raises OutOfMemory.
+    """Global arrays, once every device has computed them. XLA ends the program where one device of
+    a CPU waits 60 s for another within a collective operation, so anything that takes long has to
+    end before one begins. Raises OutOfMemory.
     """
     jax.block_until_ready(tree)
     _meet()
@@ -73,7 +74,7 @@ def settled(tree: Any) -> Any:
 
 
 def fetch(tree: Any) -> Any:
-    """Global arrays as whole NumPy arrays, on every process, and each process's own as they are.
+    """Global arrays as whole NumPy arrays on every process; arrays of one process as they are.
     Raises OutOfMemory.
     """
     if jax.process_count() == 1:
@@ -85,14 +86,16 @@ def fetch(tree: Any) -> Any:
 
 
 def agreed(value: Any) -> Any:
-    """The first process's value: an array of one shape on every process. Raises OutOfMemory."""
+    """The first process's value, on every process: an array of the same shape on all. Raises
+    OutOfMemory.
+    """
     _meet()
     return multihost_utils.broadcast_one_to_all(value)
 
 
 def require_devices_alike() -> None:
-    """Raise InputError, on every process, where they have not equally many devices: arrays could
-    not be shared out.
+    """Raise InputError, on every process, where the processes have different numbers of devices:
+    arrays could not be divided evenly.
     """
     owners = [device.process_index for device in jax.devices()]
     counts = [owners.count(i) for i in range(jax.process_count())]
@@ -108,8 +111,8 @@ def require_devices_alike() -> None:
 
 
 def require_same(value: Any, what: str) -> None:
-    """Raise InputError, and end the others, where this process's value is not the first one's.
-    value: for JSON.
+    """Raise InputError, and end the other processes, where this process's value is not that of the
+    first. value: as for JSON.
     """
     digest = np.frombuffer(
         hashlib.sha256(json.dumps(value, sort_keys=True).encode()).digest(), np.uint8
@@ -126,8 +129,8 @@ def require_same(value: Any, what: str) -> None:
 
 @contextlib.contextmanager
 def in_step() -> Iterator[None]:
-    """A block that may raise on one process only: then the others leave as well, with its exit code
-    and no word.
+    """A block that may raise on one process only: then the others exit too, with the same exit code
+    and without a message.
     """
     if jax.process_count() == 1:
         yield
@@ -144,13 +147,13 @@ def in_step() -> Iterator[None]:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Does it say so, on this process?"""
+    """Does the error say that a device of this process is out of memory?"""
     return isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error)
 
 
 def ran_out(error: BaseException) -> bool:
-    """Is a device out of memory? Then every process gets to know, and to ask this, before any of
-    them goes on.
+    """Is a device of any process out of memory? Every process asks this, and gets the answer before
+    any of them goes on.
     """
     if isinstance(error, OutOfMemory):
         return True
@@ -162,8 +165,8 @@ def ran_out(error: BaseException) -> bool:
 
 
 def _meet(code: int = 0) -> None:
-    """Tell the others, and raise if one of them leaves or is out of memory. Every process has the
-    same next meeting, whatever became of what it did since the last.
+    """Tell the other processes how this one fares, and raise if one of them leaves or is out of
+    memory. The next meeting is the same for all, whatever happened since the last.
     """
     if jax.process_count() == 1:
         return

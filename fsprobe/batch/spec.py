@@ -1,4 +1,4 @@
-"""What is asked of a batch, probe by probe, and what comes back."""
+"""What a batch is asked for, probe by probe, and what it returns."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -31,7 +31,7 @@ class ProbeSpec:
 
 @dataclass(frozen=True)
 class Wanted:
-    """What is handed back of a probe beside its metrics, and on which clips it is tested.
+    """What is returned of a probe besides its metrics, and on which clips it is tested.
 
     tagged: on test clips with at least one of its tags. norms: the L1 norm over tags of each
     feature's weights. heads: the heads themselves.
@@ -43,10 +43,11 @@ class Wanted:
 
 
 class Outcome(NamedTuple):
-    """What became of one probe. metrics: of arrays `[n_way]`. val_loss: NaN where nothing is
+    """The result of one probe. metrics: of arrays `[n_way]`. val_loss: NaN where nothing is
     validated. best_epoch, epochs: of a probe trained in epochs; else the iterations of its fits.
 
-    l2, gradient_norm, gap, scale: of a converged probe, see `fsprobe.heads.solver.Fitted`.
+    l2, gradient_norm, gap: of a converged probe; clips_cut, scale: see
+    `fsprobe.heads.solver.Fitted`.
     weight_norms: float32 `[dim]`; head: of arrays `[tag, …]`; None if not asked for.
     """
 
@@ -60,6 +61,7 @@ class Outcome(NamedTuple):
     gap: float = float("nan")
     weight_norms: np.ndarray | None = None
     head: Head | None = None
+    clips_cut: int = 0
     scale: float = float("nan")
 
 

@@ -1,4 +1,4 @@
-"""Testing heads: the one program that all of a sweep's probes are judged by."""
+"""Testing heads: one program for all probes of a sweep."""
 
 from collections.abc import Callable
 from functools import partial
@@ -24,7 +24,7 @@ class Tested(NamedTuple):
     head: Any
 
     def at(self, place: Any, n_way: int) -> "Tested":
-        """Of many, as NumPy arrays, the probe at an index of their leading axes, without padding
+        """The probe at an index of the leading axes of many, as NumPy arrays, without the padding
         of its tags.
         """
         metrics = TagMetrics(*(part[place][:n_way] for part in self.metrics))
@@ -40,8 +40,8 @@ def over_devices(
     mapped: tuple[Any, ...],
     shared: tuple[Any, ...],
 ) -> Any:
-    """function(*one's mapped, *shared) along the leading axis of mapped: sharded, then mapped, then
-    vmapped.
+    """Apply function(*one row of each of `mapped`, *shared) along the leading axis of `mapped`:
+    sharded over devices, then mapped, then vmapped over lanes.
     """
 
     def on_device(mapped: tuple[Any, ...], shared: tuple[Any, ...]) -> Any:
@@ -57,7 +57,7 @@ def over_devices(
 def test_tasks(
     heads: Any, tasks: Task, data: Data, mesh: Mesh, lanes: int, wanted: Wanted
 ) -> Tested:
-    """Heads `[probe, …]` of tasks `[probe, …]`. Those of no tags cost nothing."""
+    """Test heads `[probe, …]` on tasks `[probe, …]`. Tasks without tags cost nothing."""
 
     def one(head: Any, task: Task, data: Data) -> Tested:
         norms = None

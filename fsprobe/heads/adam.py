@@ -47,8 +47,8 @@ def coupled_adam(
 def shuffled(key: Array, items: Array, count: Array) -> Array:
     """`[clip]` with its first `count` entries in random order and the rest behind them.
 
-    A clip's sorting key depends on its position and the key alone, so padding changes no order; no
-    more than padding asks for is sorted.
+    A clip's sorting key depends on its position and the random key alone, so the order does not
+    depend on padding. Only about as many entries are sorted as are real.
     """
 
     def of(size: int) -> Array:
@@ -189,9 +189,9 @@ def _training(config: SolverConfig, task: Task, data: Data, validate_every: int)
 def adam(config: SolverConfig, validate_every: int = 1) -> Steps:
     """Adam for one probe, in steps.
 
-    validate_every: epochs that are trained before `fsprobe.heads.early_stopping` asks which of them
-    was the best, if the probe is linear; with a hidden layer the loss is not convex, and every
-    epoch is validated. Nor can cross-validation or none make use of it.
+    validate_every: how many epochs are trained before `fsprobe.heads.early_stopping` finds the best
+    of them. It applies to linear probes with validation="valid"; all others go epoch by epoch,
+    because with a hidden layer the loss is not convex.
     """
     usable = not config.hidden and config.validation == "valid"
     every = validate_every if usable else 1

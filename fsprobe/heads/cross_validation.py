@@ -16,9 +16,9 @@ def assign_folds(
     positive: `[clip, tag]`, weights of the positive label. groups: int `[clip]`, clips of one group
     (near copies: a track) are in one fold; None: each clip is its own.
 
-    Groups are dealt out one by one, each to the fold that has fewest positives of its rarest tag so
-    far; of these to the one with fewest clips. order: int `[clip]`, which come first; None: those
-    with the rarest tags.
+    Groups are assigned one by one, each to the fold that has the fewest positives of the group's
+    rarest tag so far, and among equals to the one with the fewest clips. order: int `[clip]`, clips
+    of lower numbers are assigned first; None: those with the rarest tags first.
     """
     positive = np.asarray(positive) > 0
     count = len(positive)

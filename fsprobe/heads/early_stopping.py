@@ -1,11 +1,12 @@
 """Early stopping: which epoch has the least validation loss, without validating every one.
 
-The validation loss is convex in the weights of a linear probe, so it lies nowhere below its
-tangents: for weights u, v loss(u) >= loss(v) + <loss'(v), u - v>. Epochs that cannot end the
-training are trained first. Then the last of them is validated, with its gradient; an epoch before
-it whose weights lie where the tangent is above the least loss can't be the best one, and is not
-validated. While the loss still falls that is nearly all of them. The epoch chosen is the one that
-validating all would choose, unless only rounding tells two losses apart.
+The validation loss of a linear probe is convex in the weights, so it lies nowhere below its
+tangents: for weights u, v loss(u) >= loss(v) + <loss'(v), u - v>. A block of epochs too few to end
+the training is trained first. Then only the last of them is validated, with its gradient; that
+bounds the loss of each epoch before it from below. An epoch whose bound lies above the least loss
+so far cannot be the best, and is not validated. While the loss still falls, that is nearly every
+epoch. The epoch chosen is the one that validating all would choose, unless two losses are equal up
+to rounding.
 """
 
 from collections.abc import Callable
@@ -74,11 +75,10 @@ def progress_after(
     progress: Progress,
     config: SolverConfig,
 ) -> Progress:
-    """`next_progress` over `count` epochs, at most epochs_ahead, that ended with the weights of
-    `trail`.
+    """`next_progress` over the last `count` epochs, at most `epochs_ahead`.
 
-    loss: of validation, convex if the trail is longer than one. trail: params with a leading axis
-    `[epoch]`.
+    trail: the weights after each of them, params with a leading axis `[epoch]`. loss: of
+    validation, convex if the trail is longer than one.
     """
     losses = losses_that_matter(loss, trail, count, progress.best_loss)
     return lax.fori_loop(0, count, lambda i, now: next_progress(now, losses[i], config), progress)

@@ -1,5 +1,6 @@
 """How good a head is: metrics from its scores, in one place for every solver."""
 
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -13,12 +14,13 @@ from fsprobe.heads.data import Data, Labelled, Labels, Task
 
 _TAGS = 16  # scored at a time
 _CLIPS = 128  # of the support, scored at a time
+_SORTED = (128, 512)  # clips of the support, if there are no more
 
 
 class TagMetrics(NamedTuple):
     """A probe on the test clips, per tag. average_precision, roc_auc: float32 `[tag]`, NaN where a
-    class is absent. hits, given, true: int32 `[tag]`, clips that the threshold of the support set
-    gives the tag rightly, gives it at all, and that carry it.
+    class is absent. Numbers of clips, int32 `[tag]`: given, those that get the tag at the threshold
+    of the support set; hits, those of them that carry it; true, all that carry it.
     """
 
     average_precision: Any
@@ -80,7 +82,7 @@ def evaluate_task(head: Any, task: Task, data: Data, tagged: bool) -> TagMetrics
     """A probe's head on the test clips.
 
     tagged: on the clips with at least one of the probe's tags, as the authors' code does; else on
-    all. Scores are logits: a sigmoid makes ties.
+    all. Scores are logits, because a sigmoid would make ties.
 
     Tags and support clips are taken in blocks, as many as are real, so that one program serves
     probes of every size at the cost of their own.
@@ -134,7 +136,16 @@ def support_thresholds(head: Any, task: Task, train: Labelled) -> Array:
 
     blocks = (task.num_support + size - 1) // size
     scores = lax.fori_loop(0, blocks, block, jnp.zeros(positive.shape))
-    return jax.vmap(best_threshold, in_axes=1)(scores, positive, known & task.clip_mask[:, None])
+    known &= task.clip_mask[:, None]
+
+    def of(size: int) -> Array:
+        return jax.vmap(metrics.best_threshold, in_axes=1)(
+            scores[:size], positive[:size], known[:size]
+        )
+
+    sizes = [*(size for size in _SORTED if size < count), count]
+    smallest = sum((task.num_support > size).astype(jnp.int32) for size in sizes[:-1])
+    return lax.switch(smallest, [partial(of, size) for size in sizes])
 
 
 def _hard(clips: Labelled | Labels) -> tuple[Array, Array]:
@@ -143,25 +154,3 @@ def _hard(clips: Labelled | Labels) -> tuple[Array, Array]:
         positive = clips.positive > 0
         return positive, jnp.ones_like(positive)
     return clips.positive > clips.negative, clips.positive + clips.negative > 0
-
-
-def best_threshold(scores: Array, positive: Array, known: Array) -> Array:
-    """The threshold of best F1 for `[clip]` scores: midway between the lowest score that is
-    accepted and the highest that is not; of equally good ones the highest.
-
-    +inf without a positive, −inf where all are accepted.
-    """
-    positive &= known
-    order = jnp.argsort(jnp.where(known, -scores, jnp.inf))
-    ranked = jnp.where(known, scores, -jnp.inf)[order]
-    hits = jnp.cumsum(positive[order])
-    accepted = 1 + jnp.arange(ranked.size)
-    f1 = 2 * hits / (accepted + hits[-1])
-    following = jnp.append(ranked[1:], -jnp.inf)
-    usable = (ranked > following) & (accepted <= jnp.sum(known))
-    best = jnp.argmax(jnp.where(usable, f1, -1.0))
-    lowest, highest = ranked[best], following[best]
-    midway = jnp.where(jnp.isfinite(highest), (lowest + highest) / 2, -jnp.inf)
-    # between neighbouring float32 there is nothing
-    midway = jnp.where(jnp.isfinite(highest) & (midway <= highest), lowest, midway)
-    return jnp.where(hits[-1] > 0, midway, jnp.inf)

@@ -1,4 +1,6 @@
-"""`fit`: heads from features and labels in memory, a tag at a time as far as the labels go."""
+"""`fit`: a head from features and labels in memory, with a strength for each tag as far as its
+labels go.
+"""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -29,7 +31,7 @@ Validation = str | tuple[ArrayLike, ArrayLike, ArrayLike | None]
 
 class TagFits(NamedTuple):
     """head: on the features as they were given. l2: `[tag]`, the strength used. gap: `[tag]`, a
-    bound on what the objective lies above its minimum, as a share of it; NaN for a tag without a
+    bound on how far the objective lies above its minimum, as a share of it; NaN for a tag without a
     positive or a negative clip, which has no minimum. scale: `[tag]`, of the prior.
     """
 
@@ -93,9 +95,9 @@ def fit_tags(
     standardize: str = "none",
     groups: np.ndarray | None = None,
 ) -> TagFits:
-    """As `fit` with the solver lbfgs, and what became of each tag. groups: int `[clip]`: clips of
-    one group are in one fold. scales: of the prior, chosen with the strength; 1 where nothing
-    chooses.
+    """`fit` with the solver lbfgs, which also returns each tag's strength and gap. groups: int
+    `[clip]`: clips of one group are in one fold. scales: of the prior, chosen with the strength; 1
+    where nothing chooses.
     """
     _require_strength(l2)
     clips, scaling = _standardized(features, standardize)

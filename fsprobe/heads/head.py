@@ -1,8 +1,8 @@
 """A head: a fitted value that gives logits for the features of any clip.
 
 A head is any NamedTuple of arrays with a method `score`; the linear `Head` is the usual one. Heads
-that a sweep tests have two more: `block`, the head of some of their tags, and `padded`, with tags
-that mean nothing up to a number of them.
+that a sweep tests have two more methods: `block` gives the head of some of the tags, and `padded`
+appends tags that mean nothing, up to a given number.
 """
 
 from typing import Any, NamedTuple
@@ -58,8 +58,8 @@ class HiddenHead(NamedTuple):
 
 
 class StandardizedHead(NamedTuple):
-    """A head that is not linear, for features that are not standardised. scale: `[dim]`, 1 over
-    the deviation, 0 where there is none.
+    """A head that is not linear and was fitted to standardised features, for features as they are.
+    scale: `[dim]`, 1 over the deviation, 0 where there is none.
     """
 
     head: Any
@@ -95,8 +95,8 @@ def _score(head: Any, features: Array) -> Array:
 
 
 def on_raw_features(head: Any, mean: np.ndarray, deviation: np.ndarray) -> Any:
-    """The same head for features that are not standardised: x for (x − mean) / deviation. A linear
-    one stays a `Head`.
+    """A head for features x as they are, from a head for (x − mean) / deviation. A linear one stays
+    a `Head`.
 
     mean, deviation: `[dim]`; a deviation of 0 says that the dimension was set to 0 (divided by 1).
     Summed in float64.

@@ -31,7 +31,13 @@ def tag_losses(logits: Array, labels: Labelled, real: Array) -> Array:
 
 
 def held_out_losses(
-    problem: Problem, labels: Labelled, real: Array, tag_mask: Array, folds: Array, l2s: Array
+    problem: Problem,
+    labels: Labelled,
+    real: Array,
+    tag_mask: Array,
+    folds: Array,
+    l2s: Array,
+    n_tags: Array | None = None,
 ) -> Array:
     """`[strength, tag]`: the mean loss of each support clip under fits that have not seen its fold.
 
@@ -52,7 +58,7 @@ def held_out_losses(
             problem.dual,
             problem.offset,
         )
-        theta = minimise.path(part, l2s).theta
+        theta = minimise.path(part, l2s, n_tags).theta
         return jnp.where(seen, logits, jax.vmap(part.logits)(theta))
 
     nothing = jnp.zeros((l2s.size, *positive.shape))
@@ -86,7 +92,7 @@ def cell(task: Task, products: Products | None, data: Data, settings: Settings) 
     def fit(prior: Head | None) -> Fitted:
         offset = None if prior is None else prior.score(labels.features)
         problem = Problem(features, curvature, centre, weights, dual, offset)
-        fits = minimise.path(problem, l2s)
+        fits = minimise.path(problem, l2s, task.n_way)
         coefs = fits.theta[:, :-1]
         if dual:  # coefficients of clips that are not centred
             spare = jnp.sum(coefs, axis=1, keepdims=True)
@@ -98,7 +104,9 @@ def cell(task: Task, products: Products | None, data: Data, settings: Settings) 
             held_out = data.valid.of_tags(task.tags)
             by_tag = tag_losses(logits, held_out, jnp.ones(logits.shape[1], bool))
         elif settings.validation == "support":
-            by_tag = held_out_losses(problem, labels, real, task.tag_mask, task.folds, l2s)
+            by_tag = held_out_losses(
+                problem, labels, real, task.tag_mask, task.folds, l2s, task.n_way
+            )
         else:
             by_tag = jnp.full(bias.shape, jnp.nan)
         losses = jnp.sum(by_tag * task.tag_mask, axis=1) / jnp.maximum(task.n_way, 1)

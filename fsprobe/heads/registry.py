@@ -11,5 +11,5 @@ SOLVERS: dict[str, Solver] = {
 
 
 def validation_of(solver: str, validation: str) -> str:
-    """What a solver makes of a validation: `none` where there is nothing that it chooses."""
+    """The validation that a solver really uses: `none` where it chooses nothing."""
     return validation if "validation" in SOLVERS[solver].settings else "none"

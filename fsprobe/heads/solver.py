@@ -34,9 +34,9 @@ class Steps(NamedTuple):
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Settings:
-    """What solvers without epochs are told. l2: float32 `[]`, a strength, or None to choose one.
-    validation: by what it is chosen, as in SolverConfig. path: the relative strengths to choose
-    from; empty: the solver's own. scales: of a prior, to choose from.
+    """Settings of a solver that does not train in epochs. l2: float32 `[]`, a strength, or None to
+    choose one. validation: how it is chosen, as in SolverConfig. path: the relative strengths to
+    choose from; empty: the solver's own. scales: of a prior, to choose from.
     """
 
     l2: Array | None
@@ -56,9 +56,10 @@ class Products(NamedTuple):
 
 
 class Fitted(NamedTuple):
-    """One probe. head: of the task's tags. The others `[]`: val_loss, of what chose the strength;
-    l2, the strength; gradient_norm and gap, the largest over its tags, see
-    `fsprobe.heads.logistic.Fit`; iterations; scale, of a prior.
+    """One probe. head: of the task's tags. All others are `[]`. val_loss: the loss that chose the
+    strength; l2: the strength; gradient_norm, gap: the largest over its tags, see
+    `fsprobe.heads.descent.minimise.Fit`; iterations; clips_cut: support clips that had to be
+    simplified, as `Solver.cut` says; scale: of a prior.
     """
 
     head: Any
@@ -67,7 +68,8 @@ class Fitted(NamedTuple):
     gradient_norm: Array
     gap: Array
     iterations: Array
-    scale: Array | float = float("nan")
+    clips_cut: Any = 0
+    scale: Any = float("nan")
 
 
 class Path(NamedTuple):
@@ -85,21 +87,29 @@ class Path(NamedTuple):
     iterations: Array
 
 
+def linear_size(n_tags: int, dim: int) -> int:
+    """Numbers in a linear head."""
+    return n_tags * (dim + 1)
+
+
 @dataclass(frozen=True)
 class Solver:
     """name: of --solver. about: a line of its help. settings: the fields of SolverConfig that it
-    heeds.
+    uses.
 
-    steps(config, validate_every) → Steps. cell(task, products, data, settings) → Fitted; products
-    is None unless `needs_products`, task.support are positions in them then. path(support, real,
-    folds, valid, settings) → Path, of all tags in the labels; real: bool `[clip]`, False for
-    padding. It is used where a support set is too large for `cell`, or where probes share one.
+    steps(config, validate_every) → Steps. cell(task, products, data, settings) → Fitted; with
+    `needs_products` task.support are positions in products, otherwise products is None.
+    path(support, real, folds, valid, settings) → Path, of all tags in the labels; real: bool
+    `[clip]`, False for padding. It is used where a support set is too large for `cell`, or where
+    probes share one.
 
-    own_strengths: path has a last argument `prior`, None or a Head that the penalty pulls to, and
-    `fsprobe.fit` chooses each tag's strength by itself.
-    takes_priors: cell heeds Data.priors.
-    shifts: the features may be centred, for an unpenalised bias makes up for it. linear: the head
-    is a `Head`, if it has no hidden layer.
+    own_strengths: `fsprobe.fit` chooses a strength for each tag, and path has a last argument
+    `prior`: None, or a Head that the penalty pulls to. takes_priors: cell uses Data.priors. shifts:
+    the features may be centred, because an unpenalised bias makes up for it. linear: the head is a
+    `Head`, if it has no hidden layer. head_size: numbers in a head, of n_tags and dim.
+
+    baseline: a report compares it with the others. cut: what is said of probes with clips_cut > 0,
+    after "12 of 60 probes".
     """
 
     name: str
@@ -113,3 +123,6 @@ class Solver:
     takes_priors: bool = False
     shifts: bool = False
     linear: bool = True
+    head_size: Callable[[int, int], int] = linear_size
+    baseline: bool = False
+    cut: str = ""

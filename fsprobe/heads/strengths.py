@@ -37,8 +37,8 @@ def least(losses: Array) -> Array:
 
 
 def choose(path: Path, columns: Array, tag_mask: Array) -> Fitted:
-    """The probe of the tags at `columns`, int32 `[tag]`, of a path, at its own strength. tag_mask:
-    bool `[tag]`, False for padding.
+    """From a path, the probe of the tags at `columns`, int32 `[tag]`, at the strength that suits
+    them best. tag_mask: bool `[tag]`, False for padding.
     """
     losses = jnp.sum(path.loss[:, columns] * tag_mask, axis=1) / jnp.maximum(jnp.sum(tag_mask), 1)
     best = least(losses)
@@ -64,11 +64,13 @@ def cell_of(path: Callable[..., Path]) -> Callable[..., Fitted]:
 
 
 def largest(values: Array, tag_mask: Array) -> Array:
-    """Over the probe's tags `[tag]`; a tag without a minimum has none, NaN."""
+    """The largest of values `[tag]` over the probe's tags; those without a minimum, NaN, do not
+    count.
+    """
     return jnp.nanmax(jnp.where(tag_mask, values, jnp.nan), initial=0.0)
 
 
 def num_strengths(settings: Any, path: tuple[float, ...]) -> int:
-    """How many `strengths` gives."""
+    """How many strengths `strengths` gives."""
     fixed = settings.l2 is not None or settings.validation == "none"
     return 1 if fixed else len(settings.path or path)

@@ -1,8 +1,9 @@
-"""How every figure of the report looks, and how it becomes bytes: the same figure gives the same.
+"""How every figure of the report looks, and how it becomes bytes: the same figure gives the same
+bytes.
 
-Sequential colours are cividis, categorical ones Okabe & Ito's (2008): both are told apart by every
-kind of colour vision. Categories differ in marker and line as well. Widths suit a column of text
-and a phone.
+Sequential colours are cividis, categorical ones Okabe & Ito's (2008): both can be distinguished
+with every kind of colour vision. Categories differ in marker and line as well. Widths suit a column
+of text and a phone.
 """
 
 import io
@@ -46,7 +47,7 @@ _RC: Any = {
 
 
 class Look(NamedTuple):
-    """What tells a category from the others."""
+    """What distinguishes a category from the others."""
 
     color: str
     marker: str

@@ -49,15 +49,34 @@ def compare_embeddings(sweep: SweepResults, metric: str = "mAP") -> list[Compari
 def compare_sweeps(
     first: SweepResults, other: SweepResults, metric: str = "mAP"
 ) -> list[Comparison]:
-    """`other` less `first`, per embedding and cell that both have, over the seeds whose episodes
+    """`other` less `first` as in `sweep_differences`; a and b name embedding and sweep."""
+    return adjusted(
+        [
+            Comparison(
+                named(embedding, other),
+                named(embedding, first),
+                n_way,
+                k_shot,
+                difference,
+            )
+            for (embedding, n_way, k_shot), difference in sweep_differences(
+                first, other, metric
+            ).items()
+        ]
+    )
+
+
+def sweep_differences(
+    first: SweepResults, other: SweepResults, metric: str = "mAP"
+) -> dict[tuple[str, int, KShot], Difference]:
+    """`other` less `first`, per embedding, N and K that both have, over the seeds whose episodes
     are the same.
 
-    a and b name embedding and sweep. Empty where manifests or test sets differ: such values do not
-    compare.
+    Empty where manifests or test sets differ: such values cannot be compared.
     """
     if mismatch(first, other):
-        return []
-    found = []
+        return {}
+    found = {}
     for embedding in (name for name in first.embeddings if name in other.embeddings):
         for n_way, k_shot in first.cells(embedding):
             ours = first.values(embedding, n_way, k_shot, metric)
@@ -69,9 +88,13 @@ def compare_sweeps(
             }
             difference = paired_difference(same, ours)
             if difference.n:
-                a, b = f"{embedding} ({other.label})", f"{embedding} ({first.label})"
-                found.append(Comparison(a, b, n_way, k_shot, difference))
-    return adjusted(found)
+                found[embedding, n_way, k_shot] = difference
+    return found
+
+
+def named(embedding: str, sweep: SweepResults) -> str:
+    """What a comparison of sweeps calls a side."""
+    return f"{embedding} ({sweep.label})"
 
 
 def _same_episodes(
@@ -100,7 +123,7 @@ def adjusted(comparisons: Sequence[Comparison]) -> list[Comparison]:
     """The same comparisons with Holm's p over those of each cell.
 
     Not over all cells together: with few seeds no p is small enough for hundreds of tests, however
-    clear the matter.
+    large the difference.
     """
     cells: dict[tuple[int, KShot], list[int]] = {}
     for i, comparison in enumerate(comparisons):

@@ -23,7 +23,7 @@ Cell = tuple[int, KShot]
 
 @dataclass(frozen=True)
 class Finding:
-    """A claim of the paper and what these rows say to it."""
+    """A claim of the paper, and what these rows say about it."""
 
     claim: str
     verdict: str

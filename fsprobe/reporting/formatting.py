@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from fsprobe.config import KShot
 from fsprobe.reporting.comparisons import Comparison
-from fsprobe.reporting.statistics import Summary
+from fsprobe.reporting.statistics import Difference, Summary
 from fsprobe.reporting.sweep_results import SweepResults
 
 INTERVAL = "95% bootstrap-t interval of the mean over seeds"
@@ -15,8 +15,8 @@ METRICS = {"mAP": "mAP", "roc_auc": "ROC-AUC"}
 
 @dataclass(frozen=True)
 class Style:
-    """level of the sections' headings; prefix of figure names; half_width of mAP that seeds are
-    counted for.
+    """level: of the sections' headings. prefix: of figure names. half_width: of mAP, for which the
+    report counts the seeds needed.
     """
 
     level: int = 2
@@ -46,8 +46,8 @@ def caption(
 
 
 def seed_count(counts: Sequence[int], planned: int) -> str:
-    """`20 seeds`, `3–5 of 20 seeds`: from the least to the most of the points that have any; then
-    how many points have none.
+    """`20 seeds`, or `3–5 of 20 seeds`: the fewest and the most behind any point that has some;
+    then how many points have none.
     """
     found = [count for count in counts if count]
     low, high = min(found, default=0), max(found, default=0)
@@ -74,13 +74,20 @@ def interval(summary: Summary) -> str:
     return f"{summary.mean:.4f}{bounds}"
 
 
+def signed_interval(difference: Difference) -> str:
+    """`+0.0120 [+0.0080, +0.0161]`, the mean alone for one pair, a dash for none."""
+    if not difference.n:
+        return "–"
+    bounds = f" [{difference.low:+.4f}, {difference.high:+.4f}]" if difference.n > 1 else ""
+    return f"{difference.mean:+.4f}{bounds}"
+
+
 def difference_row(pair: Comparison) -> list[str]:
     """Both sides, N, K, seeds, difference with interval, std, p and Holm's p."""
     d = pair.difference
-    bounds = f" [{d.low:+.4f}, {d.high:+.4f}]" if d.n > 1 else ""
     names = [pair.a, pair.b, str(pair.n_way), str(pair.k_shot)]
     tests = [number(d.std), p_value(d.p), p_value(pair.holm)]
-    return [*names, str(d.n), f"{d.mean:+.4f}{bounds}", *tests]
+    return [*names, str(d.n), signed_interval(d), *tests]
 
 
 DIFFERENCE_HEADER = ("a", "b", "N", "K", "seeds", "difference", "std", "p", "Holm p")

@@ -7,28 +7,44 @@ from fsprobe.reporting.comparisons import compare_embeddings
 from fsprobe.reporting.formatting import INTERVAL, Style, slug
 from fsprobe.reporting.sections import (
     data_efficiency,
+    embeddings_by_tag,
     full_probes,
     grid,
     long_tail,
     overview,
+    several_splits,
     several_sweeps,
     significance,
+    solvers,
     tags,
+    validation,
     words,
 )
 from fsprobe.reporting.sweep_results import SweepResults
 
 
-def report(sweeps: Sequence[SweepResults], half_width: float = Style.half_width) -> list[Block]:
-    """The whole report as blocks: of one sweep, or of several side by side and then one by one."""
-    blocks = _introduction(sweeps)
+def report(
+    sweeps: Sequence[SweepResults], half_width: float = Style.half_width, each: bool = True
+) -> list[Block]:
+    """The whole report as blocks: of one sweep, or of several side by side and then one by one;
+    without `each` only side by side. Splits of one catalogue are shown together only.
+    """
+    blocks = _introduction(sweeps, each)
+    if splits := several_splits.groups(sweeps):
+        blocks += several_splits.splits_together(splits, Style(2))
+        pooled = [sweep for group in splits for sweep in group]
+        sweeps = [sweep for sweep in sweeps if sweep not in pooled]
+        if not sweeps:
+            return blocks
     if len(sweeps) == 1:
         style = Style(2, "", half_width)
         return [*blocks, *_one_sweep(sweeps[0], style), *long_tail.long_tail(sweeps, style)]
+    blocks += solvers.solvers(sweeps, Style(2))
     blocks += several_sweeps.side_by_side(sweeps, Style(2))
+    blocks += validation.validation_costs(sweeps, Style(2))
     if together := long_tail.complement(sweeps):
         blocks += long_tail.long_tail(sweeps, Style(2))
-    for i, sweep in enumerate(sweeps):
+    for i, sweep in enumerate(sweeps if each else ()):
         style = Style(3, f"{i + 1}_{slug(sweep.label)}_", half_width)
         blocks += [Heading(2, sweep.label), *_one_sweep(sweep, style)]
         if not together:
@@ -36,8 +52,9 @@ def report(sweeps: Sequence[SweepResults], half_width: float = Style.half_width)
     return blocks
 
 
-def _introduction(sweeps: Sequence[SweepResults]) -> list[Block]:
+def _introduction(sweeps: Sequence[SweepResults], each: bool) -> list[Block]:
     folders = [f"--results=results/{sweep.label}" for sweep in sweeps]
+    folders += [] if each else ["--noeach"]
     return [
         Heading(1, f"Few-shot probes: {', '.join(sweep.label for sweep in sweeps)}"),
         Paragraph(
@@ -70,4 +87,5 @@ def _one_sweep(sweep: SweepResults, style: Style) -> list[Block]:
         *overview.convergence(sweep, style),
         *tags.tag_counts(sweep, style),
         *tags.per_tag(sweep, style),
+        *embeddings_by_tag.embeddings_by_tag(sweep, style),
     ]

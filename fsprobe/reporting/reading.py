@@ -67,9 +67,7 @@ def read_sweep(path: str | Path, label: str) -> SweepResults:
 
 
 def labels(paths: Sequence[str]) -> list[str]:
-    """A name per results directory: its last part, with as many parents as tell it from the
-    others.
-    """
+    """A name per results directory: its last part, with as many parents as make it unique."""
     parts = [Path(path).resolve().parts for path in paths]
     for i, mine in enumerate(parts):
         if mine in parts[:i]:

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from fsprobe.config import FULL, GridConfig, KShot, from_json, shot_order
+from fsprobe.heads.registry import SOLVERS, validation_of
 from fsprobe.reporting.statistics import Summary, summarise
 from fsprobe.study.grid import probe_keys
 from fsprobe.study.tables import (
@@ -71,6 +72,19 @@ class SweepResults:
     def words(self) -> WordsConfig:
         """What the sweep was told of words; of no directory without."""
         return from_json(WordsConfig, self.configuration.get("words") or {})
+
+    @property
+    def trained_in_epochs(self) -> bool:
+        """Did its solver start at random and see the clips in random order?"""
+        return self.solver in SOLVERS and SOLVERS[self.solver].steps is not None
+
+    @property
+    def validation(self) -> str:
+        """What chose strengths and epochs: `valid`, `support` or `none`; `none` for a solver that
+        chooses nothing.
+        """
+        asked = str(self.configuration["solver"].get("validation", "valid"))  # older: always valid
+        return validation_of(self.solver, asked) if self.solver in SOLVERS else asked
 
     @property
     def test_clips(self) -> str:

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 
 from fsprobe.pages.plot_style import (
     BLACK,
@@ -19,6 +20,7 @@ from fsprobe.pages.plot_style import (
     style,
 )
 
+BOX = OKABE_ITO[1]
 HEAD = 50  # the tail begins below this rank, as --tags=tail has it
 
 
@@ -106,6 +108,55 @@ def cooccurrence(names: Sequence[str], share: np.ndarray) -> Figure:
         axes.grid(visible=False)
         figure.colorbar(image, ax=axes, pad=0.02, shrink=0.6)
         return figure
+
+
+def ap_by_embedding(
+    tags: Sequence[str],
+    embeddings: Sequence[str],
+    means: np.ndarray,
+    best: Sequence[int],
+    num_singles: int,
+) -> Figure:
+    """Average precision `[tag, embedding]`, NaN blank, coloured by what it lies above the mean of
+    its row over the first num_singles embeddings. best: per tag the column to be boxed.
+    """
+    with np.errstate(invalid="ignore"):
+        above = means - np.nanmean(means[:, :num_singles], axis=1, keepdims=True)
+    most = max(float(np.nanmax(np.abs(above))), 1e-3)
+    with style():
+        figure = Figure(figsize=(max(WIDTH, 2.6 + 0.36 * len(embeddings)), 2.2 + 0.19 * len(tags)))
+        axes = figure.add_subplot()
+        image = axes.imshow(above, cmap="cividis", vmin=-most, vmax=most, aspect="auto")
+        for (row, column), value in np.ndenumerate(means):
+            if not np.isnan(value):
+                colour = "white" if above[row, column] < 0 else "black"
+                text = f"{value:.2f}".removeprefix("0")
+                axes.text(column, row, text, ha="center", va="center", fontsize=7.5, color=colour)
+        for row, column in enumerate(best):
+            corner = (column - 0.46, row - 0.44)
+            axes.add_patch(Rectangle(corner, 0.92, 0.88, fill=False, edgecolor=BOX, linewidth=1.8))
+        if num_singles < len(embeddings):
+            axes.axvline(num_singles - 0.5, color="white", linewidth=3)
+        axes.set_xticks(
+            range(len(embeddings)),
+            [_abridged(name) for name in embeddings],
+            rotation=90,
+            fontsize=8,
+        )
+        axes.set_yticks(range(len(tags)), [short(tag) for tag in tags], fontsize=8)
+        axes.grid(visible=False)
+        axes.spines[:].set_visible(False)
+        bar = figure.colorbar(image, ax=axes, location="top", pad=0.02, shrink=0.6, aspect=40)
+        bar.set_label("AP less the tag's mean over the single embeddings", fontsize=8)
+        bar.ax.tick_params(labelsize=8)
+        return figure
+
+
+def _abridged(embedding: str) -> str:
+    """`A+B`, or `A + 5 more` where the name is long."""
+    first, *others = embedding.split("+")
+    many = len(embedding) > 24 and others
+    return f"{short(first)} + {len(others)} more" if many else short(embedding)
 
 
 def tag_scatter(panels: Mapping[str, Sequence[TagPoint]], chance: Mapping[int, float]) -> Figure:

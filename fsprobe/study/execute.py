@@ -22,14 +22,14 @@ from fsprobe import features
 from fsprobe.batch import dispatch, memory, processes
 from fsprobe.batch.lanes import device_mesh
 from fsprobe.batch.spec import Outcome, ProbeSpec, Wanted
-from fsprobe.config import SweepConfig
+from fsprobe.config import SolverConfig, SweepConfig
 from fsprobe.features import Standardized
 from fsprobe.heads.data import Data
 from fsprobe.heads.head import on_raw_features
 from fsprobe.heads.registry import SOLVERS, validation_of
 from fsprobe.study import grid, provenance, records, word_probes
 from fsprobe.study.corpora import words_of
-from fsprobe.study.notes import note, note_failures, note_gaps
+from fsprobe.study.notes import note, note_gaps, note_shortcomings
 from fsprobe.study.results import RUN, FinishedProbe, Planned, read_probes
 from fsprobe.study.seen_tags import SeenTags
 from fsprobe.study.shared_results import Follower, open_together
@@ -42,7 +42,7 @@ _BAR = "{desc}: {percentage:3.0f}%|{bar}| {n:.0f}/{total} probes [{elapsed}<{rem
 
 
 class OutOfTime(Exception):
-    """The time given is over."""
+    """The time of --timeout_minutes is over."""
 
     exit_code = OUT_OF_TIME
 
@@ -96,8 +96,8 @@ def sweep(config: SweepConfig, about: dict[str, Any] | None = None) -> list[Prob
     """Train every probe of the configuration that its `out` does not hold yet; return all rows.
 
     about: flags for run.json. Raises OutOfTime, and InputError on bad input: before anything is
-    written, but for values of the second embedding and further ones, which are read when their turn
-    comes.
+    written, except for the features of the second and later embeddings, which are read when their
+    turn comes.
     """
     ready, identity = _prepare(config)
     # the other embeddings are loaded when their turn comes: one at a time is held
@@ -131,13 +131,14 @@ def sweep(config: SweepConfig, about: dict[str, Any] | None = None) -> list[Prob
             raise
         results.finish(time.monotonic() - ready.start, complete=True)
     rows = read_probes(config.out) if processes.leads() else []
-    note_failures(rows, config)
+    note_shortcomings(rows, config)
     return rows
 
 
 def _prepare(config: SweepConfig) -> tuple[_Sweep, dict[str, Any]]:
     """(the sweep, what determines its rows). Nothing is written, no features are read."""
     start = time.monotonic()
+    _require_served(config)
     manifest = read_manifest(config.manifest)
     names = [name for name, _ in config.stores]
     used = {name for part in config.embeddings for name in features.stores_of(names, part)}
@@ -179,6 +180,23 @@ def _prepare(config: SweepConfig) -> tuple[_Sweep, dict[str, Any]]:
         shots = [spec for spec in specs[embedding] if not word_probes.by_words(spec)]
         dispatch.plan(shots, sizes, solver, mesh, device_bytes, wanted=ready.wanted)
     return ready, identity
+
+
+def _require_served(config: SweepConfig) -> None:
+    """Raise InputError on settings that the solver would ignore, or that its heads cannot serve."""
+    settings = config.solver
+    if settings.name not in SOLVERS:
+        raise InputError(f"`solver={settings.name}`: use one of {', '.join(SOLVERS)}")
+    solver = SOLVERS[settings.name]
+    for name in ("hidden", "l2"):
+        value = getattr(settings, name)
+        if value != getattr(SolverConfig, name) and name not in solver.settings:
+            heeding = [other.name for other in SOLVERS.values() if name in other.settings]
+            raise InputError(f"`{name}={value}`: only `solver={'|'.join(heeding)}` heeds it")
+    what = f"hidden={settings.hidden}" if solver.linear else f"solver={solver.name}"
+    for name in ("weight_norms", "save_heads"):
+        if getattr(config, name) and (settings.hidden or not solver.linear):
+            raise InputError(f"`{name}`: with `{what}` a head has no weight per feature and tag")
 
 
 def _train_all(ready: _Sweep, loaded: dict[str, Standardized], results: Follower) -> None:

@@ -1,7 +1,6 @@
-"""The probes of a sweep, as pure functions: from tags to episodes to what is asked of a batch.
+"""The probes of a sweep, as pure functions: from tags to episodes to the specs of a batch.
 
-Clips are put into the order of split and id first, so that nothing depends on the order of the
-manifest's rows.
+Clips are sorted by split and id first, so that nothing depends on the order of the manifest's rows.
 """
 
 from collections.abc import Sequence
@@ -208,7 +207,7 @@ def probe_keys(
 
 
 def probe_specs(grid: Grid, keys: Sequence[ProbeKey], validation: str) -> list[ProbeSpec]:
-    """What is asked of a batch for the given probes. validation: as in SolverConfig."""
+    """The specs of the given probes, for a batch. validation: as in SolverConfig."""
     episodes = {episode.seed: episode for episode in grid.episodes}
     everything = np.arange(grid.train.stop)
     fold_of: dict[KShot | int, np.ndarray] = {}
@@ -241,7 +240,7 @@ def _episode_folds(grid: Grid, episode: Episode) -> np.ndarray:
 
 
 def sizes(grid: Grid, dim: int) -> Sizes:
-    """Those of probe_data, for features of `dim` dimensions."""
+    """The sizes of `probe_data`, for features of `dim` dimensions."""
     train, valid, test = (rows.stop - rows.start for rows in (grid.train, grid.valid, grid.test))
     return Sizes(train, valid, test, dim, len(grid.pool))
 

@@ -8,6 +8,7 @@ from tqdm import tqdm
 from extract.shell import as_flags
 from fsprobe.batch import processes
 from fsprobe.config import SweepConfig
+from fsprobe.study import records
 from fsprobe.study.grid import Grid
 from fsprobe.study.results import SOLVER
 from fsprobe.study.seen_tags import SeenTags
@@ -40,8 +41,8 @@ def note_gaps(drawn: Grid, words: SeenTags | None) -> None:
         )
 
 
-def note_failures(rows: list[ProbeRow], config: SweepConfig) -> None:
-    """Say how many probes diverged or did not converge."""
+def note_shortcomings(rows: list[ProbeRow], config: SweepConfig) -> None:
+    """Say how many probes diverged, did not converge, or were simplified."""
     if not rows:
         return
     if diverged := sum(row.best_epoch == 0 and row.epochs > 0 for row in rows):
@@ -55,3 +56,5 @@ def note_failures(rows: list[ProbeRow], config: SweepConfig) -> None:
             f"{open_ended} of {len(solved)} probes did not converge (column `converged` of "
             f"{SOLVER}): a stronger `l2`, or `standardize=train`, helps"
         )
+    if cut := records.cut_note(config.solver.name, solved, len(rows)):
+        note(cut)

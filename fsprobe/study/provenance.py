@@ -1,4 +1,4 @@
-"""What run.json says of a sweep: what determines its rows, and what it ran on."""
+"""What run.json records of a sweep: what determines its rows, and what it ran on."""
 
 import hashlib
 import subprocess
@@ -76,10 +76,10 @@ def about(
 
 
 def check_unchanged(stores: Mapping[str, Store]) -> None:
-    """Raise InputError where a store's arrays are not what they were when it was completed.
+    """Raise InputError where a store's arrays have changed since it was completed.
 
-    For resuming: rows of before and after must not mix. It reads the stores whole, so a first run
-    goes without.
+    For resumed sweeps, whose rows from before and after a change must not mix. It reads the stores
+    whole, so a first run does without it.
     """
     for store in stores.values():
         for name, recorded in (store.meta.get("checksums") or {}).items():

@@ -1,4 +1,4 @@
-"""From what a sweep knows and finds to the rows of its results."""
+"""The rows of a sweep's results, from its grid and its outcomes."""
 
 from collections.abc import Sequence
 
@@ -8,9 +8,10 @@ import scipy.sparse
 from extract.manifest import SPLITS, Manifest, rank_tags
 from fsprobe.batch.spec import Outcome
 from fsprobe.heads.evaluate import TagMetrics
+from fsprobe.heads.registry import SOLVERS
 from fsprobe.labels import tag_labels
 from fsprobe.study.grid import Grid
-from fsprobe.study.results import FinishedProbe
+from fsprobe.study.results import SOLVER, FinishedProbe
 from fsprobe.study.tables import (
     EpisodeRow,
     PairRow,
@@ -87,9 +88,23 @@ def _num_test(grid: Grid, outcome: Outcome) -> np.ndarray:
     return known.sum(axis=0)
 
 
+def cut_note(solver: str, rows: Sequence[SolverRow], num_probes: int) -> str:
+    """Of how many probes, and of how many of their clips, the solver left something out; empty for
+    none.
+    """
+    cut = [row.clips_cut for row in rows if row.clips_cut]
+    if not cut:
+        return ""
+    return (
+        f"{len(cut):,} of {num_probes:,} probes {SOLVERS[solver].cut}; this concerns up to "
+        f"{max(cut):,} support clips of a probe (column `clips_cut` of {SOLVER})"
+    )
+
+
 def _solver_row(outcome: Outcome) -> SolverRow | None:
-    """None for a probe without a penalty of its own."""
-    if np.isnan(outcome.l2):
+    """None for a probe of which there is nothing to say."""
+    penalised = not np.isnan(outcome.l2)
+    if not penalised and not outcome.clips_cut:
         return None
     return SolverRow(
         **outcome.spec.key._asdict(),
@@ -97,7 +112,8 @@ def _solver_row(outcome: Outcome) -> SolverRow | None:
         gradient_norm=outcome.gradient_norm,
         iterations=outcome.epochs,
         gap=outcome.gap,
-        converged=int(outcome.gap <= CONVERGED),
+        converged=int(not penalised or outcome.gap <= CONVERGED),
+        clips_cut=outcome.clips_cut,
         prior_scale=outcome.scale,
     )
 
@@ -140,8 +156,9 @@ def tag_count_rows(manifest: Manifest, pool: Sequence[str]) -> list[TagCountRow]
 
 
 def pair_rows(manifest: Manifest, pool: Sequence[str], most: int = MOST_PAIRS) -> list[PairRow]:
-    """Pairs of the pool's tags that stand together on some clip with a split; of more than `most`
-    pairs only those with more clips than a count, the least that leaves no more than `most`.
+    """Pairs of the pool's tags that some clip with a split carries together. Where there are more
+    than `most`, only the pairs with more clips than a threshold, the least that leaves at most
+    `most`.
     """
     labels = scipy.sparse.csr_array(tag_labels(manifest.used(), pool)[0]).astype(np.int32)
     together = scipy.sparse.triu(labels.T @ labels, 1, format="coo")

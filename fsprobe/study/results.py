@@ -16,8 +16,8 @@
                       for
     run.json          all flags, versions, device, hashes; whether the grid is complete
 
-Rows are appended as probes finish: a probe's row in probes.csv comes last, and alone says that the
-probe is done. Whatever a crash leaves behind beyond that (a torn line, tag rows without their
+Rows are appended as probes finish. A probe's row in probes.csv is written last, and only that row
+marks the probe as done. Whatever else a crash leaves behind (a torn line, tag rows without their
 probe) is removed when the directory is next opened, so a rerun finishes what is missing and repeats
 nothing. An empty field is a metric without a value: a class was absent from the test set.
 """
@@ -264,8 +264,10 @@ def _repair(path: Path, keys: Collection[ProbeKey]) -> set[ProbeKey]:
     done = {row.key for row in rows[PROBES] if tags[row.key] == row.n_way}
     for name, kind in appended.items():
         kept = [row for row in rows[name] if row.key in done]
-        if len(kept) < len(read_rows(path / name, kind)):
-            write_rows(path / name, kind, kept, header(path / name))
+        columns = columns_of(kind, (path / UNSEEN).exists())
+        older = not set(columns) <= set(header(path / name))
+        if len(kept) < len(read_rows(path / name, kind)) or older:
+            write_rows(path / name, kind, kept, columns)
     return done
 
 

@@ -28,7 +28,7 @@ def tensor_name(key: ProbeKey, part: str) -> str:
 
 
 def create(path: Path, keys: Sequence[ProbeKey], dim: int, metadata: Mapping[str, str]) -> None:
-    """Write the file of NaN, in full, so that a full disk says so now. metadata: strings."""
+    """Write the file of NaN, in full, so that a full disk is noticed now. metadata: strings."""
     header, offset = {}, 0
     for key in keys:
         for part, shape in (("kernel", [key.n_way, dim]), ("bias", [key.n_way])):

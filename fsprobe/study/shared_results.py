@@ -1,5 +1,5 @@
-"""A results directory among several processes: the first one writes, the others know what is
-done.
+"""A results directory among several processes: the first one writes, the others learn which probes
+are done.
 """
 
 import contextlib
@@ -14,7 +14,7 @@ from fsprobe.study.tables import ProbeKey
 
 
 class Follower:
-    """Stands where ResultsWriter stands on the first process."""
+    """Takes the place of ResultsWriter on the processes that do not write."""
 
     def __init__(self, done: set[ProbeKey]):
         self.done = done
@@ -44,7 +44,7 @@ class Leader(Follower):
 def open_together(
     path: str, configuration: Mapping[str, Any], about: Mapping[str, Any], planned: Planned
 ) -> Iterator[Follower]:
-    """open_results on the first process; the others are told which probes are done."""
+    """open_results on the first process; the others get the keys of the probes that are done."""
     with contextlib.ExitStack() as stack:
         results = Follower(set())
         with in_step():

@@ -31,7 +31,7 @@ class ProbeKey(NamedTuple):
 
 class ProbeRow(NamedTuple):
     """A row of probes.csv. mAP, roc_auc: means over the tags that have a value. chance_mAP: their
-    mean prevalence. best_epoch, epochs: of a solver without either 0, in the file empty. macro_f1,
+    mean prevalence. best_epoch, epochs: 0 for a solver without epochs, empty in the file. macro_f1,
     micro_f1: at the thresholds that are best on the support set. Columns with a default are missing
     in files of older versions.
     """
@@ -97,7 +97,10 @@ class EpisodeRow(NamedTuple):
 class SolverRow(NamedTuple):
     """A row of solver.csv, of a probe with a penalty: the strength used, and how flat the objective
     is at the end. gap: a bound on how far it lies above its minimum, as a share of it, the largest
-    over the tags. converged: 1, or 0 where the bound says too little. prior_scale: chosen with l2.
+    over the tags. converged: 1, or 0 where that bound is too large. prior_scale: chosen with l2.
+
+    clips_cut: the support clips that the solver had to simplify (`Solver.cut`). A probe without a
+    penalty has a row where there are any.
     """
 
     embedding: str
@@ -110,6 +113,7 @@ class SolverRow(NamedTuple):
     iterations: int
     gap: float = math.nan
     converged: int = 1
+    clips_cut: int = 0
     zero_shot: str = ""
     prior: str = ""
     prior_scale: float = math.nan

@@ -1,31 +1,18 @@
 """What the texts of flags mean, for the commands around a tagger."""
 
-import math
-import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from extract.errors import InputError
-from extract.store import Store, open_store
+from extract.store import Store
+from fsprobe import features, flags
 from fsprobe.tagger.labelled import read_prevalence
 from fsprobe.tagger.training import LABELS
 
 
 def open_stores(texts: Sequence[str]) -> dict[str, Store]:
     """The stores of --store=NAME=DIR, by name, in order. Raises InputError."""
-    paths: dict[str, str] = {}
-    for text in texts:
-        name, separator, directory = text.partition("=")
-        if not (name and separator and directory):
-            raise InputError(f"--store={text}: write it as --store=NAME=DIR")
-        if not re.fullmatch(r"\w[\w.-]*", name) or name == "combined":
-            raise InputError(
-                f"--store={text}: a name is letters, digits, '_', '.' and '-', and not 'combined'"
-            )
-        if name in paths:
-            raise InputError(f"--store: the name {name!r} is given twice")
-        paths[name] = directory
-    return {name: open_store(path) for name, path in paths.items()}
+    return features.open_stores(flags.parse_stores(texts))
 
 
 def parse_prevalence(text: str) -> str | float | dict[str, float]:
@@ -47,15 +34,8 @@ def parse_prevalence(text: str) -> str | float | dict[str, float]:
 
 def parse_l2(text: str) -> float | None:
     """A positive number, or None for `auto`."""
-    if text == "auto":
-        return None
-    try:
-        number = float(text)
-    except ValueError:
-        number = math.nan
-    if not 0 < number < math.inf:
-        raise InputError(f"--l2={text}: use a positive number or `auto`")
-    return number
+    l2 = flags.parse_l2(text)
+    return None if isinstance(l2, str) else l2
 
 
 def parse_renames(texts: Iterable[str], tags: Sequence[str]) -> dict[str, str]:

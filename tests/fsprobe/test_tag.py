@@ -161,6 +161,7 @@ def test_a_killed_run_goes_on(tmp_path):
     assert (tmp_path / "a.csv").read_bytes() == (tmp_path / "b.csv").read_bytes()
 
 
+@pytest.mark.slow
 def test_audio_straight_to_tags_and_into_the_files(tmp_path):
     soundfile = pytest.importorskip("soundfile")
     pytest.importorskip("mutagen")
@@ -200,6 +201,7 @@ def test_audio_straight_to_tags_and_into_the_files(tmp_path):
     assert "2 files are as they were" in said and read_field(music / "one.flac", "genre") == []
 
 
+@pytest.mark.slow
 def test_whole_tracks_are_cut_as_the_tagger_learnt_and_pooled(tmp_path):
     soundfile = pytest.importorskip("soundfile")
     pytest.importorskip("librosa")

@@ -208,6 +208,8 @@ def test_unknown_labels_come_from_not_tags(data, tmp_path):
         (["--embedding=store+x"], "unknown"),
         (["--remove=x"], "--update"),
         (["--l2=-1"], "--l2=-1"),
+        (["--store=combined={root}/store"], "the name 'combined' is taken"),
+        (["--store=x"], "--store=x: write it as --store=NAME=DIR"),
     ],
 )
 def test_refusals_are_one_line(data, more, words):

@@ -26,6 +26,7 @@ def write(
     tags: str = "top50",
     test_clips: str = "all",
     solver: str = "adam",
+    validation: str = "valid",
     noise: float = 0.02,
     clips: Mapping[str, int] | None = None,
     extras: bool = True,
@@ -98,6 +99,9 @@ def write(
                             val_loss=0.2,
                             best_epoch=9,
                             epochs=19,
+                            validation=validation,
+                            macro_f1=mean([0.9 * row.average_precision for row in scored]),
+                            micro_f1=mean([0.8 * row.average_precision for row in scored]),
                         )
                     )
                     per_tag += rows
@@ -137,7 +141,12 @@ def write(
                 "on_scarce": "fewer",
                 "test_clips": test_clips,
             },
-            "solver": {"name": solver, "learning_rate": 1e-4, "max_epochs": 400},
+            "solver": {
+                "name": solver,
+                "learning_rate": 1e-4,
+                "max_epochs": 400,
+                "validation": validation,
+            },
         },
     }
     if extras:

@@ -7,13 +7,10 @@ from fsprobe.reporting.page import report
 from fsprobe.reporting.reading import labels, read_sweep
 
 
-def blocks_of(*paths: Path) -> list[Block]:
-    return report(
-        [
-            read_sweep(path, label)
-            for path, label in zip(paths, labels([*map(str, paths)]), strict=True)
-        ]
-    )
+def blocks_of(*paths: Path, each: bool = True) -> list[Block]:
+    names = labels([*map(str, paths)])
+    sweeps = [read_sweep(path, label) for path, label in zip(paths, names, strict=True)]
+    return report(sweeps, each=each)
 
 
 def text_of(*paths: Path) -> str:

@@ -39,7 +39,9 @@ class _Codec:
 
 @dataclass
 class _Track:
-    """One stream of a link. samples: of all its packets; None where packets do not tell."""
+    """One stream of a link. samples: of all its packets; None where packets do not say how many
+    they hold.
+    """
 
     codec: _Codec
     headers: int = 1  # packets that are still to come before the first of audio

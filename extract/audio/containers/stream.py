@@ -8,7 +8,7 @@ Data = bytes | mmap.mmap
 
 @dataclass(frozen=True)
 class Stream:
-    """One stream of audio in a file, as its bytes tell, before anything is decoded.
+    """One stream of audio in a file, as counted from its bytes, before anything is decoded.
 
     start, stop: its bytes in the file, which a decoder can read alone. seconds: what the bytes
     hold. slack: seconds by which a correct decoder may differ (encoder delay, a frame or two).

@@ -11,10 +11,10 @@ import numpy as np
 from jax import Array, lax
 
 
-def closed_sets(carries: Array, real: Array, most: int) -> tuple[Array, Array]:
-    """(every non-empty closed set that some clip carries, bool `[most, tag]`; how many there are,
-    int32 `[]`, the first ones). Where there are more than `most`, those of single tags and of the
-    commonest pairs of tags instead, which may repeat.
+def closed_sets(carries: Array, real: Array, most: int) -> tuple[Array, Array, Array]:
+    """(all non-empty closed sets that some clip carries, bool `[most, tag]`; their number, int32
+    `[]`: that many first rows are real; whether there are more than `most`, bool `[]`). Where there
+    are, the closed sets of single tags and of the commonest pairs of tags instead; some repeat.
 
     carries: bool `[clip, tag]`; real: bool `[clip]`, False for padding.
     """
@@ -59,7 +59,7 @@ def closed_sets(carries: Array, real: Array, most: int) -> tuple[Array, Array]:
         table = jnp.zeros((most, n_tags), bool).at[: pairs.size].set(closure(pair))
         return table, jnp.sum(clips > 0)
 
-    return lax.cond(count > most, commonest, lambda: (found, count))
+    return *lax.cond(count > most, commonest, lambda: (found, count)), count > most
 
 
 def _bits(values: Array) -> Array:

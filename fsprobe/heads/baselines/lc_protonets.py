@@ -11,8 +11,10 @@ one prototype, and only the larger one of them matters to the scores. So it is e
 the closed combinations: those to which no tag can be added without losing a clip. Their number is
 small (`fsprobe.heads.baselines.closed_sets`), and nothing is left out.
 
-The cap: where there are more than MOST of them, as on thousands of clips, it is the single tags and
-the commonest pairs of tags instead, MOST in all, each with what all its clips carry besides.
+The cap: where there are more than MOST of them, as on thousands of clips, the single tags and the
+commonest pairs of tags are taken instead, MOST in all, each extended by the tags that all of its
+clips carry. A sweep and its report say so, with the number of clips of three tags or more, which it
+concerns.
 """
 
 from typing import NamedTuple
@@ -69,8 +71,8 @@ def cell(task: Task, products: Products | None, data: Data, settings: Settings) 
     support = task.labelled_support(data.train)
     positive, negative = support.weights
     carries = (positive > negative) & task.tag_mask & task.clip_mask[:, None]
-    most = -(-min(MOST, 2 ** min(task.tags.size, 20)) // _BLOCK) * _BLOCK
-    members, count = closed_sets(carries, task.clip_mask, most)
+    most = _most(task.tags.size)
+    members, count, capped = closed_sets(carries, task.clip_mask, most)
 
     def mean(i: Array, means: Array) -> Array:
         block = lax.dynamic_slice_in_dim(members, i * _BLOCK, _BLOCK).astype(jnp.float32)
@@ -81,7 +83,14 @@ def cell(task: Task, products: Products | None, data: Data, settings: Settings) 
     sums = lax.fori_loop(0, -(-count // _BLOCK), mean, sums)  # of one direction with the means
     nothing = jnp.float32(jnp.nan)
     head = CombinationHead(unit(sums), members & (jnp.arange(most) < count)[:, None], count)
-    return Fitted(head, nothing, nothing, nothing, nothing, jnp.int32(0))
+    concerned = jnp.sum(jnp.sum(carries, axis=1) > 2)
+    clips_cut = jnp.where(capped, concerned, 0)
+    return Fitted(head, nothing, nothing, nothing, nothing, jnp.int32(0), clips_cut)
+
+
+def _most(n_tags: int) -> int:
+    """Combinations that there is room for, in whole blocks."""
+    return -(-min(MOST, 2 ** min(n_tags, 20)) // _BLOCK) * _BLOCK
 
 
 SOLVER = Solver(
@@ -90,4 +99,8 @@ SOLVER = Solver(
     settings=frozenset(("matmul_precision", "standardize")),
     cell=cell,
     linear=False,
+    head_size=lambda n_tags, dim: _most(n_tags) * (dim + n_tags),
+    baseline=True,
+    cut=f"have more than {MOST:,} label combinations: single tags and the commonest pairs of tags "
+    "stand for all",
 )

@@ -2,8 +2,8 @@
 positives less the mean of the others.
 
 Clips are set to unit length first, support and query alike, so that a loud or long clip counts no
-more than another. Labels weigh in as they are: a mean is Σ weight·x / Σ weight, of no clips 0.
-Because of the query's length the score is not linear in the features: the head is of its own type.
+more than another. Labels are weights: a mean is Σ weight·x / Σ weight, and 0 without clips. Because
+of the query's length the score is not linear in the features: the head is of its own type.
 """
 
 from typing import NamedTuple
@@ -59,4 +59,5 @@ SOLVER = Solver(
     settings=frozenset(("matmul_precision", "standardize")),
     cell=cell,
     linear=False,
+    baseline=True,
 )

@@ -7,9 +7,9 @@ sum, add up to 1. The bias is not penalised: scikit-learn's Ridge with alpha = c
 eigendecomposition, of the clips' products or of the dimensions', whichever are fewer, serves every
 strength, and every tag where all know the same clips; else there is one for each tag.
 
-Unless told otherwise the strength is the one of least leave-one-out error over all tags of a probe:
-without a clip its residual is the residual with it, divided by 1 − leverage (scikit-learn's
-RidgeCV). --validation=support is that too: near copies of a clip are not left out with it.
+With --validation=support the strength is the one of least leave-one-out error over all tags of a
+probe: the residual of a clip that is left out is its residual in the fit to all clips, divided by
+1 − leverage (scikit-learn's RidgeCV). Near copies of a clip are not left out with it.
 """
 
 import jax.numpy as jnp
@@ -92,4 +92,5 @@ SOLVER = Solver(
     cell=cell_of(path),
     path=path,
     shifts=True,
+    baseline=True,
 )

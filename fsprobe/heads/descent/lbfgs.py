@@ -55,7 +55,7 @@ def descend(
     precondition: Callable[[Array], Array],
     gap: float,
 ) -> Descent:
-    """Until every tag is done or stalls.
+    """Descend until every tag is done or stalls.
 
     precondition: the first guess of the inverse Hessian, applied to coefficients.
     """

@@ -18,13 +18,14 @@ from fsprobe.heads.descent.objective import Problem, place, total
 
 WEAKEST_DUAL = 1e-4  # in units of the clips' mean squared distance from their mean
 _GAP = 1e-6  # stop once f is known to be within this share of its minimum
+_TAGS = 16  # fitted at a time
 _CLOSE = 1e-5  # within that share f is left to what float32 can do
 
 
 class Fit(NamedTuple):
     """A minimum. theta: `[coef + 1, tag]`; value, gradient_norm: `[tag]`; gap: `[tag]`, a bound on
-    what f lies above its minimum, as a share of f; iterations: int32 `[]`. NaN for a tag without a
-    minimum.
+    how far f lies above its minimum, as a share of f; iterations: int32 `[]`. NaN for a tag without
+    a minimum.
     """
 
     theta: Array
@@ -34,14 +35,49 @@ class Fit(NamedTuple):
     iterations: Array
 
 
-def path(problem: Problem, l2s: Array) -> Fit:
-    """A minimum for each of l2s `[strength]`, strongest first, each starting at the one before."""
+def path(problem: Problem, l2s: Array, n_tags: Array | None = None) -> Fit:
+    """A minimum for each of l2s `[strength]`, strongest first, each starting at the one before.
+
+    n_tags: how many tags are not padding. Given, a few tags are fitted at a time, as many as that:
+    padding costs little, and no tag waits for all others. Without, all are fitted together, which
+    is faster where reading the features takes the time.
+    """
 
     def one(theta: Array, l2: Array) -> tuple[Array, Fit]:
-        fit = minimise(problem, l2, theta)
+        if n_tags is None:
+            fit = minimise(problem, l2, theta)
+        else:
+            fit = _minimise_blocks(problem, l2, theta, n_tags)
         return fit.theta, fit
 
     return lax.scan(one, origin(problem), l2s)[1]
+
+
+def _minimise_blocks(problem: Problem, l2: Array, theta: Array, n_tags: Array) -> Fit:
+    """`minimise`, `_TAGS` tags at a time; padding stays where it is. iterations: of all blocks."""
+    count = theta.shape[1]
+    size = min(_TAGS, count)
+    precondition = _inverse_bound(problem.curvature, l2)
+
+    def block(i: Array, fits: Fit) -> Fit:
+        start = jnp.minimum(i * size, count - size)  # the last one may repeat some of the others
+        mine = lax.dynamic_slice_in_dim(theta, start, size, 1)
+        fit = minimise(problem.of_tags(start, size), l2, mine, precondition)
+
+        def put(old: Array, new: Array) -> Array:
+            return lax.dynamic_update_slice_in_dim(old, new, start, old.ndim - 1)
+
+        return Fit(
+            put(fits.theta, fit.theta),
+            put(fits.value, fit.value),
+            put(fits.gradient_norm, fit.gradient_norm),
+            put(fits.gap, fit.gap),
+            fits.iterations + fit.iterations,
+        )
+
+    nothing = jnp.zeros(count)
+    begin = Fit(theta, nothing, nothing, nothing, jnp.int32(0))
+    return lax.fori_loop(0, (n_tags + size - 1) // size, block, begin)
 
 
 def origin(problem: Problem) -> Array:
@@ -59,11 +95,16 @@ def origin(problem: Problem) -> Array:
     return jnp.append(zeros, jnp.log((1 + balance) / (1 - balance))[None], axis=0)
 
 
-def minimise(problem: Problem, l2: Array, theta: Array) -> Fit:
+def minimise(
+    problem: Problem,
+    l2: Array,
+    theta: Array,
+    precondition: Callable[[Array], Array] | None = None,
+) -> Fit:
     """Minimise f from theta. A tag without a positive or a negative clip has no minimum and stays
-    where it is.
+    where it is. precondition: the inverse of the Hessian's bound, if it is at hand.
     """
-    precondition = _inverse_bound(problem.curvature, l2)
+    precondition = precondition or _inverse_bound(problem.curvature, l2)
     absent = problem.hopeless()
     begin = place(problem, l2, theta, problem.logits(theta))
     calm = jnp.zeros(theta.shape[1], jnp.int32)

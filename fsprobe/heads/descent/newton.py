@@ -1,10 +1,9 @@
 """Newton's method with conjugate gradients, for the tags that L-BFGS has not brought to their
 minimum.
 
-Where a tag's clips can be told apart, nearly all of them are right by a wide margin, and the
-Hessian XᵀDX + l2, D = weight·σ(z)·σ(−z), is far below Böhning's bound XᵀX/4 + l2, of which L-BFGS
-takes its first guess. Then l2 alone is the better guess: the Hessian lies between l2 and
-l2 + trace(XᵀDX).
+Where a tag's clips are separable, nearly all of them are classified right by a wide margin, and the
+Hessian XᵀDX + l2, D = weight·σ(z)·σ(−z), is far below Böhning's bound XᵀX/4 + l2, which is L-BFGS's
+first guess. Then l2 alone is the better guess: the Hessian lies between l2 and l2 + trace(XᵀDX).
 """
 
 from collections.abc import Callable
@@ -42,7 +41,7 @@ def finish(
     precondition: Callable[[Array], Array],
     gap: float,
 ) -> Descent:
-    """Until every tag is done or stalls; none is left worse than it was.
+    """Descend until every tag is done or stalls; no tag ends worse than it began.
 
     precondition: the inverse of Böhning's bound, applied to coefficients.
     """

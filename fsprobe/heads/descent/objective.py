@@ -10,7 +10,7 @@ clips than dimensions everything is done on coefficients a and the Gram matrix G
 and w·v is a·G·c. That is the dual problem; the primal one works on w itself.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import jax
@@ -82,6 +82,19 @@ class Problem:
     dual: bool = field(metadata={"static": True})
     offset: Array | None = None
 
+    def of_tags(self, start: Array, count: int) -> "Problem":
+        """Of `count` tags, from `start` on."""
+
+        n_tags = self.labels.sign.shape[1]
+
+        def part(array: Any) -> Any:
+            if array is None or array.shape[1] < n_tags:  # one for all tags
+                return array
+            return lax.dynamic_slice_in_dim(array, start, count, 1)
+
+        labels = TagWeights(*map(part, self.labels))
+        return replace(self, labels=labels, offset=part(self.offset))
+
     def metric(self, theta: Array) -> Array:
         """What makes an inner product of weights a plain one: ⟨u, v⟩ = Σ u·metric(v)."""
         return jnp.concatenate([self.features @ theta[:-1], theta[-1:]]) if self.dual else theta
@@ -124,8 +137,8 @@ class Problem:
 
 
 class Place(NamedTuple):
-    """Where a descent stands. theta, gradient, gradient_metric: `[coef + 1, tag]`; logits:
-    `[clip, tag]`; value, gap: `[tag]`, f and a bound on what it lies above its minimum, from strong
+    """Where a descent stands. theta, gradient, gradient_metric: `[coef + 1, tag]`; logits: `[clip,
+    tag]`; value, gap: `[tag]`, f and a bound on how far it lies above its minimum, from strong
     convexity: f − min f ≤ ‖∇f‖² / (2·l2).
     """
 
@@ -158,21 +171,24 @@ def place(problem: Problem, l2: Array, theta: Array, logits: Array) -> Place:
 def moved(
     problem: Problem, l2: Array, at: Place, direction: Array, frozen: Array
 ) -> tuple[Place, Array]:
-    """(the least place along `direction`, the step taken `[tag]`); tags that are frozen stay, and
-    so do those where rounding made the step a bad one.
+    """The least place along `direction`, and the step taken, `[tag]`. Frozen tags stay, and so do
+    tags that rounding would leave worse off.
     """
     metric = problem.metric(direction)
     along = problem.change(direction, metric)
     growth = l2 * jnp.stack([dot(at.theta[:-1], metric[:-1]), dot(direction[:-1], metric[:-1])])
-    size = jnp.where(frozen, 0.0, _line_search(problem.labels, at.logits, along, growth))
+    size = _line_search(problem.labels, at.logits, along, growth, frozen)
     new = place(problem, l2, at.theta + size * direction, at.logits + size * along)
     better = (new.value <= at.value) | (new.gap < at.gap)
     kept = Place(*(jnp.where(better, *pair) for pair in zip(new, at, strict=True)))
     return kept, jnp.where(better, size, 0.0)
 
 
-def _line_search(labels: TagWeights, logits: Array, along: Array, growth: Array) -> Array:
+def _line_search(
+    labels: TagWeights, logits: Array, along: Array, growth: Array, frozen: Array
+) -> Array:
     """The step `[tag]` where the slope has fallen to a tenth: Newton's method, kept in a bracket.
+    None for tags that are frozen.
 
     f is convex along the line, so the sign of its slope says on which side the minimum is. growth
     `[2, tag]`: the penalty's slope at the start, and how it grows.
@@ -186,7 +202,7 @@ def _line_search(labels: TagWeights, logits: Array, along: Array, growth: Array)
         return first, labels.total(miss * (1 - miss) * gain**2) + growth[1]
 
     one = jnp.ones(along.shape[1])
-    downhill, _ = slopes(0 * one)
+    downhill = jnp.where(frozen, 0.0, slopes(0 * one)[0])
 
     def open_(slope: Array) -> Array:
         return (jnp.abs(slope) > -0.1 * downhill) & (downhill < 0)
@@ -208,8 +224,8 @@ def _line_search(labels: TagWeights, logits: Array, along: Array, growth: Array)
 def over_clips(left: Array, right: Array) -> Array:
     """leftᵀ @ right, of `[clip, …]` both.
 
-    On a CPU by blocks of clips: XLA's threads share a longer sum among them, so that bits depend on
-    how many they are, and under weak strengths a fit depends on bits.
+    On a CPU by blocks of clips: XLA divides a longer sum among its threads, so that its last bits
+    depend on their number, and with a weak penalty a fit depends on those bits.
     """
     return lax.platform_dependent(
         left, right, cpu=_over_blocks, default=lambda left, right: left.T @ right
@@ -230,7 +246,7 @@ def _over_blocks(left: Array, right: Array) -> Array:
 
 
 def dot(left: Array, right: Array) -> Array:
-    """Over the first axis."""
+    """The sum of products over the first axis."""
     return total(left * right)
 
 

@@ -76,7 +76,7 @@ def _how_to_read(sweep: SweepResults, beside: Sequence[Published]) -> Paragraph:
             "tags of MagnaTagATune on its clean (15,247 / 1,529 / 4,332 clips) or unfiltered "
             "split, and this sweep has other data, another pool, another N or another test set."
         )
-    if sweep.solver == "adam":
+    if sweep.trained_in_epochs:
         varies = "only the initialisation and the order of the clips vary"
     else:
         varies = "nothing varies once converged"

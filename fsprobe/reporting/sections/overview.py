@@ -8,6 +8,7 @@ from fsprobe.heads.registry import SOLVERS
 from fsprobe.pages.blocks import Block, Bullets, Heading, Paragraph, Table
 from fsprobe.reporting.formatting import Style, listed, some, test_set
 from fsprobe.reporting.sweep_results import SweepResults
+from fsprobe.study.records import cut_note
 from fsprobe.study.tables import SolverRow
 
 # What a report without the file lacks.
@@ -51,6 +52,8 @@ def _run_items(sweep: SweepResults) -> list[str]:
             f"{len(stalled):,} of {len(sweep.probes):,} probes were still improving or within "
             f"their patience at the last epoch allowed ({solver['max_epochs']})."
         )
+    if cut := cut_note(sweep.solver, list(sweep.solver_rows.values()), len(sweep.probes)):
+        items.append(f"{cut}.")
     return items
 
 
@@ -108,7 +111,7 @@ def convergence(sweep: SweepResults, style: Style) -> list[Block]:
             mine = [
                 row
                 for key, row in sweep.solver_rows.items()
-                if (key.embedding, key.k_shot) == (name, k_shot)
+                if (key.embedding, key.k_shot) == (name, k_shot) and not math.isnan(row.l2)
             ]
             if mine:
                 rows.append([name, str(k_shot), *_convergence_cells(mine)])

@@ -28,6 +28,7 @@ def data(tmp_path_factory) -> Path:
     return root
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("solver", SOLVERS)
 def test_any_devices_and_cores_and_twice_byte_for_byte(data, solver):
     one, two, eight = (

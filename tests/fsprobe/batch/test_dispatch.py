@@ -85,6 +85,22 @@ def test_done_probes_change_no_bit_of_the_others(data, config):
         )
 
 
+@pytest.mark.parametrize("name", [name for name, solver in SOLVERS.items() if solver.baseline])
+def test_baselines_do_not_depend_on_how_many_devices_there_are(data, name):
+    found = [
+        {
+            outcome.spec.key: outcome.metrics
+            for part in dispatch.train(specs(), data, SolverConfig(name), probes.mesh_of(devices))
+            for outcome in part
+        }
+        for devices in (1, 2)
+    ]
+    assert found[0].keys() == found[1].keys() == {spec.key for spec in specs()}
+    for key, metrics in found[0].items():
+        for one, two in zip(metrics, found[1][key], strict=True):
+            np.testing.assert_allclose(one, two, atol=1e-5)
+
+
 def test_the_least_memory_gives_the_same_rows(data):
     whole, small = train(data, ADAM), train(data, ADAM, device_bytes=least_bytes(data, ADAM))
     assert whole.keys() == small.keys()
@@ -203,9 +219,45 @@ def test_the_estimate_of_a_gram_matrix_is_too(shape, validation):
             one_seed, ONE, side_by_side, (tasks, products), (data,)
         )
     )
-    need = memory.by_seed(sizes, n_clips, {n_clips: n_tags}, 11, Wanted())
+    head = SOLVERS["lbfgs"].head_size(n_tags, dim)
+    need = memory.by_seed(sizes, n_clips, {n_clips: n_tags}, 11, Wanted(), head, 1)
     taken = asked_for(program, (), tasks, products, data)
     assert taken <= side_by_side * sum(need) <= 4 * taken
+
+
+@pytest.mark.parametrize("cells", [1, 6])
+@pytest.mark.parametrize(
+    ("name", "shape"),
+    [
+        ("lc_protonets", (256, 9, 128)),
+        ("lc_protonets", (1024, 20, 256)),
+        ("prototypes", (1024, 50, 256)),
+    ],
+)
+def test_the_estimate_of_heads_of_other_types_is_too(name, shape, cells):
+    """Those of lc_protonets hold up to 8192 prototypes each, and a seed's heads of one size are
+    all kept.
+    """
+    dim, n_tags, n_clips = shape
+    sizes, solver = Sizes(1500, 500, 2000, dim, 50), SOLVERS[name]
+    data, tasks = zeros(sizes), stacked(cells, n_clips, n_tags)
+    fit = solver.cell
+    assert fit is not None
+
+    def one_by_one(tasks: Any, data: Any) -> list[Any]:
+        heads = jax.lax.map(lambda task: fit(task, None, data, Settings(None)).head, tasks)
+        return [jax.tree.map(lambda leaf, i=i: leaf[i : i + 1], heads) for i in range(cells)]
+
+    program = jax.jit(one_by_one)
+    taken = asked_for(program, (), tasks, data)
+    heads = jax.eval_shape(program, tasks, data)
+    one = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), heads[0])
+    first = jax.tree.map(lambda leaf: leaf[:1], tasks)
+    kept = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(heads))
+    taken = max(taken, kept + asked_for(test_tasks, (ONE, 1, Wanted()), one, first, data))
+    head = solver.head_size(n_tags, dim)
+    need = memory.by_seed(sizes, 0, {n_clips: n_tags}, 0, Wanted(), head, cells)
+    assert taken <= sum(need) <= 4 * taken
 
 
 @pytest.mark.parametrize(

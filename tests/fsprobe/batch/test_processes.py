@@ -115,6 +115,7 @@ def wait_for_training(out: Path) -> None:
     time.sleep(2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("solver", SOLVERS)
 def test_the_rows_of_one_process(data, solver):
     one = sweep(data, f"{solver[0]}-one", *solver)
@@ -169,6 +170,7 @@ def test_a_signal_to_either_stops_both(data, told):
     assert "run the same command to go on" in results[0][2] and "Traceback" not in results[0][2]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("where", ["init", "advance"])
 def test_out_of_memory_on_the_second_halves_both(data, where):
     """The second process runs out of memory once: `where` begins with its first chunk."""
@@ -196,6 +198,7 @@ def test_out_of_memory_on_the_second_halves_both(data, where):
     assert_same_rows(data / f"memory{where}", sweep(data, f"memory{where}-one", "--solver=adam"))
 
 
+@pytest.mark.slow
 def test_bad_values_of_a_later_embedding_end_both_in_a_line(data):
     """The second process is slower to find them; started again, it sees no folder of results."""
     tiny.write_store(
@@ -224,6 +227,7 @@ def test_bad_values_of_a_later_embedding_end_both_in_a_line(data):
     assert {row.embedding for row in read_probes(data / "spoilt")} == {"poor"}
 
 
+@pytest.mark.slow
 def test_a_full_disk_on_the_first_stops_both(data):
     results = end(start(data, "full", "--num_seeds=40", size_limit=5000))
     assert [code for code, _, _ in results] == [2, 2], results

@@ -13,7 +13,8 @@ from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
 import fsprobe
 from fsprobe import metrics
 from fsprobe.heads.data import Data, Labelled
-from fsprobe.heads.evaluate import TagMetrics, best_threshold, evaluate_task
+from fsprobe.heads.evaluate import TagMetrics, evaluate_task
+from fsprobe.metrics import best_threshold
 from fsprobe.study.records import f1_scores
 from tests.support import probes
 

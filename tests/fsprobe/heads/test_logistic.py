@@ -315,6 +315,7 @@ def test_a_fixed_strength_where_nothing_validates(data):
     assert 0 < chosen.l2 < np.inf and np.isnan(chosen.val_loss)
 
 
+@pytest.mark.slow
 def test_together_as_alone_on_any_devices(data):
     specs = [
         spec(data, n_way, k_shot, seed)

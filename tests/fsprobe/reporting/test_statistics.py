@@ -38,6 +38,13 @@ def test_values_that_do_not_vary_have_an_interval_of_no_width():
     assert statistics.bootstrap_interval([0.3] * 6) == (0.3, 0.3)
 
 
+def test_one_value_apart_from_equal_ones_has_a_finite_interval():
+    """Over a third of resamples leave the one value out, so that their deviation is 0."""
+    x = [0.0] * 19 + [1.0]
+    expected = scipy.stats.ttest_1samp(x, 0).confidence_interval(0.95)
+    assert statistics.bootstrap_interval(x) == pytest.approx((expected.low, expected.high))
+
+
 @given(st.lists(values, min_size=5, max_size=12), st.floats(-5, 5), st.floats(0.01, 100))
 def test_intervals_hold_the_mean_and_move_with_the_values(x, shift, scale):
     x = np.array(x)

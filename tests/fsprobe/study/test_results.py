@@ -37,7 +37,7 @@ def probe(seed: int, k_shot: int | str = 1) -> FinishedProbe:
     return FinishedProbe(
         ProbeRow(*key, 2, 0.1 + seed / 3, math.nan, 0.25, 0.5, 3, 4, "valid", 0.375, math.nan),
         [TagRow(*key, tag, 0.5, math.nan, 7) for tag in ('odd, "tag"', "t")],
-        SolverRow(*key, 0.01, 1e-6, 40, 2e-7, 1),
+        SolverRow(*key, 0.01, 1e-6, 40, 2e-7, 1, 3),
         np.full(3, seed, np.float32),
     )
 
@@ -78,9 +78,9 @@ def test_rows_come_back(tmp_path):
         "0,1,t,0,c2",
     ]
     assert (tmp_path / "out" / "solver.csv").read_text().splitlines() == [
-        "embedding,solver,n_way,k_shot,seed,l2,gradient_norm,iterations,gap,converged",
-        "a,adam,2,1,0,0.01,1e-06,40,2e-07,1",
-        "a,adam,2,full,1,0.01,1e-06,40,2e-07,1",
+        "embedding,solver,n_way,k_shot,seed,l2,gradient_norm,iterations,gap,converged,clips_cut",
+        "a,adam,2,1,0,0.01,1e-06,40,2e-07,1,3",
+        "a,adam,2,full,1,0.01,1e-06,40,2e-07,1,3",
     ]
     assert (tmp_path / "out" / "tags.csv").read_text().splitlines() == [
         "tag,rank,train,valid,test",
@@ -120,6 +120,16 @@ def test_every_truncation_of_the_files_resumes_to_the_same_rows(tmp_path):
             assert writer.done == {KEYS[0]}
             append(writer, 1)
         assert {name: (path / name).read_bytes() for name in whole} == after
+
+
+def test_files_of_an_older_version_get_the_columns_that_they_lack(tmp_path):
+    with fresh(tmp_path / "out") as writer:
+        append(writer, 0)
+    file = tmp_path / "out" / "solver.csv"
+    file.write_text("".join(f"{line.rpartition(',')[0]}\n" for line in file.open()))
+    with fresh(tmp_path / "out") as writer:
+        append(writer, 1)
+    assert [row.clips_cut for row in read_rows(file, SolverRow)] == [0, 3]
 
 
 def test_a_crash_between_the_first_files(tmp_path):

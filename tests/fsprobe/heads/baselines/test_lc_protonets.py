@@ -15,6 +15,7 @@ from fsprobe.heads.baselines.closed_sets import closed_sets
 from fsprobe.heads.baselines.lc_protonets import SOLVER
 from fsprobe.heads.data import Data, Labelled
 from fsprobe.heads.solver import Settings
+from tests.support import real_features
 from tests.support.baselines import clips, task_of
 
 SETS = jax.jit(closed_sets, static_argnums=2)
@@ -52,14 +53,14 @@ def test_nothing_is_left_out_of_a_clip_of_many_labels():
     labels = rng.random((12, 40)) < 0.1
     labels[0, :30] = True  # 2^30 subsets
     x = rng.standard_normal((12, 6)).astype(np.float32)
-    found, count = SETS(jnp.asarray(labels), jnp.ones(12, bool), 8192)
+    found, count, capped = SETS(jnp.asarray(labels), jnp.ones(12, bool), 8192)
     intersections = {
         tuple(np.logical_and.reduce(labels[list(some)]).tolist())
         for size in range(1, 13)
         for some in itertools.combinations(range(12), size)
     } - {(False,) * 40}
     assert {tuple(row) for row in np.asarray(found[: int(count)]).tolist()} == intersections
-    assert int(count) == len(intersections), "each once"
+    assert int(count) == len(intersections) and not capped, "each once"
     head = fsprobe.fit(x, labels, solver="lc_protonets")
     scores = np.asarray(fsprobe.score(head, x))
     expected = np.full(scores.shape, -1.0)
@@ -73,14 +74,15 @@ def test_nothing_is_left_out_of_a_clip_of_many_labels():
 def test_beyond_the_cap_it_is_single_tags_and_their_pairs():
     rng = np.random.default_rng(1)
     labels = rng.random((60, 8)) < 0.5
-    found, count = SETS(jnp.asarray(labels), jnp.ones(60, bool), 36)
+    found, count, capped = SETS(jnp.asarray(labels), jnp.ones(60, bool), 36)
+    assert capped
     expected = {
         tuple(labels[labels[:, pair].all(axis=1)].all(axis=0).tolist())
         for pair in ([a, b] for a in range(8) for b in range(a, 8))
         if labels[:, pair].all(axis=1).any()
     }
     assert {tuple(row) for row in np.asarray(found[: int(count)]).tolist()} == expected
-    found, count = SETS(jnp.asarray(labels), jnp.ones(60, bool), 8)
+    found, count, _ = SETS(jnp.asarray(labels), jnp.ones(60, bool), 8)
     assert int(count) == 8 and np.asarray(found).any(axis=0).all(), "every tag stays"
 
 
@@ -119,9 +121,12 @@ def test_padding_is_inert_and_vmapped_is_looped():
 
 
 def test_real_posteriors(real_data: Path):
-    features = np.load(real_data / "mtat_posteriors" / "jamendo_musicnn.npy")
-    labels = np.load(real_data / "mtat_posteriors" / "mtat_musicnn.npy")[:, :12] > 0.3
-    rows = np.random.default_rng(0).permutation(len(features))[:150]
-    x, y = features[rows], labels[rows]
+    x, y = real_features.posteriors(real_data, "jamendo_musicnn", 12, 150)
     head = fsprobe.fit(x[:100], y[:100], solver="lc_protonets")
     np.testing.assert_allclose(fsprobe.score(head, x), looped(x[:100], y[:100], x), atol=1e-5)
+
+
+def test_real_log_mel_statistics(real_data: Path):
+    x, y = real_features.catalogue(real_data)
+    head = fsprobe.fit(x[::2], y[::2], solver="lc_protonets")
+    np.testing.assert_allclose(fsprobe.score(head, x), looped(x[::2], y[::2], x), atol=1e-5)

@@ -11,6 +11,7 @@ import fsprobe
 from fsprobe.heads.baselines.prototypes import SOLVER
 from fsprobe.heads.data import Data, Labelled
 from fsprobe.heads.solver import Settings
+from tests.support import real_features
 from tests.support.baselines import clips, task_of
 
 SETTINGS = Settings(None, "none")
@@ -85,10 +86,14 @@ def test_a_tag_without_positives_and_a_clip_of_zeros_are_finite():
 
 @pytest.mark.parametrize("name", ["msd_musicnn", "jamendo_musicnn"])
 def test_real_posteriors(real_data: Path, name):
-    features = np.load(real_data / "mtat_posteriors" / f"{name}.npy")
-    labels = np.load(real_data / "mtat_posteriors" / "mtat_musicnn.npy")[:, :10] > 0.3
-    rows = np.random.default_rng(0).permutation(len(features))[:300]
-    x, y = features[rows], labels[rows]
+    x, y = real_features.posteriors(real_data, name, 10, 300)
     head = fsprobe.fit(x[:100], y[:100], solver="prototypes")
     expected = looped(x[:100], y[:100].astype(float), 1.0 - y[:100], x)
+    np.testing.assert_allclose(fsprobe.score(head, x), expected, atol=1e-5)
+
+
+def test_real_log_mel_statistics(real_data: Path):
+    x, y = real_features.catalogue(real_data)
+    head = fsprobe.fit(x[::2], y[::2], solver="prototypes")
+    expected = looped(x[::2], y[::2].astype(float), 1.0 - y[::2], x)
     np.testing.assert_allclose(fsprobe.score(head, x), expected, atol=1e-5)

@@ -15,7 +15,7 @@ import fsprobe
 from fsprobe.heads.baselines import ridge
 from fsprobe.heads.data import Data, Labelled
 from fsprobe.heads.solver import Settings
-from tests.support import tiny
+from tests.support import real_features, tiny
 from tests.support.baselines import clips, task_of
 
 SETTINGS = Settings(None, "support")
@@ -119,14 +119,22 @@ def test_padding_is_inert_and_vmapped_is_looped(unknown, dim):
 
 
 def test_real_posteriors(real_data: Path):
-    features = np.load(real_data / "mtat_posteriors" / "msd_musicnn.npy")
-    labels = np.load(real_data / "mtat_posteriors" / "mtat_musicnn.npy")[:, :20] > 0.3
-    rows = np.random.default_rng(0).permutation(len(features))[:1500]
-    x, y = features[rows], labels[rows]
+    x, y = real_features.posteriors(real_data, "msd_musicnn", 20, 1500)
+    assert_as_ridgecv(x, y, x)
+
+
+@pytest.mark.parametrize("clips", [slice(0, 60, 2), slice(None)])
+def test_real_log_mel_statistics(real_data: Path, clips: slice):
+    """Of a real catalogue, with fewer clips than dimensions."""
+    x, y = real_features.catalogue(real_data)
+    assert_as_ridgecv(x[clips], y[clips], x)
+
+
+def assert_as_ridgecv(x: np.ndarray, y: np.ndarray, query: np.ndarray) -> None:
     alphas = [len(x) * spread_of(x) * strength for strength in ridge.STRENGTHS]
     theirs = RidgeCV(alphas=alphas).fit(x.astype(np.float64), 2.0 * y - 1)
-    ours = fsprobe.score(fsprobe.fit(x, y, solver="ridge"), x)
-    np.testing.assert_allclose(ours, theirs.predict(x), atol=1e-3)
+    ours = fsprobe.score(fsprobe.fit(x, y, solver="ridge"), query)
+    np.testing.assert_allclose(ours, theirs.predict(query.astype(np.float64)), atol=1e-3)
 
 
 def test_a_tag_without_positives_scores_every_clip_alike():

@@ -1,0 +1,139 @@
+"""What it costs in mAP to choose strengths and epochs without validation clips: sweeps that differ
+in --validation alone, side by side.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from functools import partial
+
+from fsprobe.config import KShot, shot_order
+from fsprobe.pages.blocks import Block, Figure, Heading, Paragraph, Table
+from fsprobe.reporting.comparisons import Comparison, adjusted, compare_sweeps, named
+from fsprobe.reporting.formatting import (
+    INTERVAL,
+    Style,
+    caption,
+    interval,
+    p_value,
+    signed_interval,
+    slug,
+)
+from fsprobe.reporting.plots import curves
+from fsprobe.reporting.statistics import Summary, summarise
+from fsprobe.reporting.sweep_results import SweepResults
+
+_VALID = "valid"  # what the others are compared with
+_OTHERS = ("support", "none")
+
+Ways = Mapping[str, SweepResults]  # a value of --validation → the sweep that used it
+Pairs = Mapping[tuple[str, int, KShot], Comparison]  # (Comparison.a, N, K) → it
+
+
+def validation_costs(sweeps: Sequence[SweepResults], style: Style) -> list[Block]:
+    """A table and a figure for each solver that swept with --validation=valid and another."""
+    found = [ways for ways in _groups(sweeps) if _VALID in ways and len(ways) > 1]
+    blocks = [block for i, ways in enumerate(found) for block in _costs(ways, i + 1, style)]
+    if not blocks:
+        return []
+    clips = found[0][_VALID].clips.get("valid")
+    labelled = f"{clips:,} labelled validation clips" if clips else "the labelled validation clips"
+    return [
+        Heading(style.level, "What each --validation costs"),
+        Paragraph(
+            f"valid chooses strengths and epochs on {labelled}, which one with K clips per tag "
+            "does not have; support chooses them by cross-validation inside the support set; none "
+            "takes a fixed strength, or every epoch. Everything else is the same, the episodes "
+            "too."
+        ),
+        *blocks,
+    ]
+
+
+def _groups(sweeps: Sequence[SweepResults]) -> list[Ways]:
+    """Sweeps of the same clips, features and solver, by their --validation; of two that agree in it
+    the first.
+    """
+    groups: dict[str, dict[str, SweepResults]] = {}
+    for sweep in sweeps:
+        settings = {k: v for k, v in sweep.configuration["solver"].items() if k != "validation"}
+        rest = [sweep.manifest, sweep.test_clips, sweep.stores, settings]
+        groups.setdefault(json.dumps(rest, sort_keys=True), {}).setdefault(sweep.validation, sweep)
+    return list(groups.values())
+
+
+def _costs(ways: Ways, number: int, style: Style) -> list[Block]:
+    """The table and the figure of one solver; nothing where no episode is shared."""
+    valid = ways[_VALID]
+    others = {way: ways[way] for way in _OTHERS if way in ways}
+    compared = adjusted([c for sweep in others.values() for c in compare_sweeps(valid, sweep)])
+    if not compared:
+        return []
+    pairs = {(pair.a, pair.n_way, pair.k_shot): pair for pair in compared}
+    folders = "; ".join(f"{way}: {sweep.label}" for way, sweep in ways.items())
+    n_way = max(pair.n_way for pair in compared)
+    k_shots = sorted({p.k_shot for p in compared if p.n_way == n_way}, key=shot_order)
+    series = _series(valid, others, pairs, n_way, k_shots)
+    where = caption(valid, [n_way], k_shots, [s.n for points in series.values() for s in points])
+    return [
+        _table(ways, others, pairs, folders),
+        Figure(
+            f"{style.prefix}validation_{number}_{slug(valid.solver)}",
+            "Line chart over K of mAP less that of --validation=valid: "
+            + "; ".join(
+                f"{name} {points[0].mean:+.4f} at K = {k_shots[0]}, {points[-1].mean:+.4f} at "
+                f"K = {k_shots[-1]}"
+                for name, points in series.items()
+            )
+            + ".",
+            f"mAP less that of --validation=valid, over K; lines: mean, bars: {INTERVAL}. {where}",
+            partial(curves, series, k_shots, "mAP less that of valid"),
+        ),
+    ]
+
+
+def _table(ways: Ways, others: Ways, pairs: Pairs, folders: str) -> Table:
+    """Per embedding, N and K the mAP of each way, then the differences to `valid`."""
+    valid, rows = ways[_VALID], []
+    shown = [way for way in (_VALID, *_OTHERS) if way in ways]
+    for name in valid.embeddings:
+        for n_way, k_shot in valid.cells(name):
+            mine = [pairs.get((named(name, s), n_way, k_shot)) for s in others.values()]
+            if not any(mine):
+                continue
+            values = [interval(ways[way].summary(name, n_way, k_shot)) for way in shown]
+            costs = [cell for pair in mine for cell in _cost_cells(pair)]
+            rows.append([name, str(n_way), str(k_shot), *values, *costs])
+    compared = list(pairs.values())
+    where = caption(
+        valid,
+        sorted({pair.n_way for pair in compared}),
+        sorted({pair.k_shot for pair in compared}, key=shot_order),
+        [pair.difference.n for pair in compared],
+    )
+    differences = [title for way in others for title in (f"{way} − {_VALID}", "Holm p")]
+    return Table(
+        f"mAP by --validation, solver {valid.solver}: mean [{INTERVAL}]; then the differences to "
+        "valid over the seeds whose episodes are the same, with p of a paired permutation test "
+        "(sign flips, two-sided) after Holm's correction over the differences of each N and K. "
+        f"Folders: {folders}. {where}",
+        ["embedding", "N", "K", *shown, *differences],
+        rows,
+    )
+
+
+def _cost_cells(pair: Comparison | None) -> list[str]:
+    return [signed_interval(pair.difference), p_value(pair.holm)] if pair else ["–", "–"]
+
+
+def _series(
+    valid: SweepResults, others: Ways, pairs: Pairs, n_way: int, k_shots: Sequence[KShot]
+) -> dict[str, list[Summary]]:
+    """Embedding and way → the difference to `valid` at each K."""
+    found = {}
+    for name in valid.embeddings:
+        for way, sweep in others.items():
+            mine = [pairs.get((named(name, sweep), n_way, k_shot)) for k_shot in k_shots]
+            if any(mine):
+                points = [Summary(*pair.difference[:5]) if pair else summarise([]) for pair in mine]
+                found[f"{name}: {way}"] = points
+    return found

@@ -1,0 +1,62 @@
+"""fsprobe.reporting.sections.several_splits: sweeps that differ in their split alone."""
+
+import numpy as np
+import pytest
+from scipy.stats import t
+
+from fsprobe.reporting.reading import read_sweep
+from tests.support import fake_results
+from tests.support.report_blocks import blocks_of, draw, headings, names, tables
+
+
+def folders(tmp_path, count=3, **options):
+    return [
+        fake_results.write(tmp_path / f"split{i}", manifest=str(i) * 64, seed=i, **options)
+        for i in range(count)
+    ]
+
+
+def test_means_and_intervals_are_those_of_the_splits_means(tmp_path):
+    paths = [
+        fake_results.write(tmp_path / f"split{i}", manifest=str(i) * 64, quality={"good": level})
+        for i, level in enumerate((1.0, 1.2, 0.8))
+    ]
+    blocks = blocks_of(*paths)
+    draw(blocks)
+    (table,) = tables(blocks, "Mean [95% interval")
+    row = next(row for row in table.rows if row[:3] == ["good", "10", "5"])
+    means = [np.mean(list(read_sweep(path, "x").values("good", 10, 5).values())) for path in paths]
+    reach = t.ppf(0.975, 2) * np.std(means, ddof=1) / np.sqrt(3)
+    low, high = (float(part) for part in row[3].split("[")[1].rstrip("]").split(","))
+    assert float(row[3].split()[0]) == pytest.approx(np.mean(means), abs=1e-4)
+    assert (low, high) == pytest.approx((np.mean(means) - reach, np.mean(means) + reach), abs=1e-4)
+    assert {"splits_adam_n5", "splits_adam_n10"} <= names(blocks)
+
+
+def test_differences_are_paired_by_split(tmp_path):
+    paths = [
+        fake_results.write(tmp_path / f"split{i}", manifest=str(i) * 64, noise=1e-6)
+        for i in range(3)
+    ]
+    (table,) = tables(blocks_of(*paths), "mAP of a less mAP of b, paired by split")
+    row = next(row for row in table.rows if row[:4] == ["good", "poor", "10", "20"])
+    mean, rest = row[4].split(" [")
+    low, high = map(float, rest.rstrip("]").split(","))
+    assert float(mean) > 0.05 and high - low < 1e-3
+
+
+def test_the_same_manifest_or_other_settings_are_no_splits(tmp_path):
+    same = [fake_results.write(tmp_path / name) for name in ("a", "b")]
+    other = [
+        fake_results.write(tmp_path / "c", manifest="c" * 64, k_shot=(1, 5)),
+        fake_results.write(tmp_path / "d", manifest="d" * 64, tags="all"),
+    ]
+    assert "Splits together" not in headings(blocks_of(*same, *other))
+
+
+def test_what_is_no_split_is_shown_as_ever(tmp_path):
+    alone = fake_results.write(tmp_path / "alone", tags="all")
+    blocks = blocks_of(*folders(tmp_path, 2), alone)
+    draw(blocks)
+    assert {"Splits together", "Exp. 2: data efficiency"} <= set(headings(blocks))
+    assert {"splits_adam_n10", "exp2_map_over_k"} <= names(blocks)
