@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Make the development environment, then lint, type-check and test: the fast part, everything that a change can break.
-# --all adds the slow part: kills at many moments, the browser, the fuzz test of audio. Other arguments go to pytest:
-# launch/test.sh -k metrics
+# --all adds the slow part: kills at many moments, several devices and processes, the browser, the fuzz test of audio.
+# Other arguments go to pytest: launch/test.sh -k metrics
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 make_environment .venv-dev extract,dev
