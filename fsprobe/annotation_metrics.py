@@ -58,32 +58,42 @@ def rank_row(scores: Array, labels: Array, counted: Array, k: int = K) -> Rankin
 
 def retrieval(scores: ArrayLike, labels: ArrayLike, clips: ArrayLike, k: int = K) -> Ranking:
     """Each tag's ranking of the clips, `[tag]`. scores, labels: `[clip, tag]`; clips: bool
-    `[clip]`, the clips to rank.
+    `[clip]` or `[tag, clip]`, the clips to rank.
     """
     scores, labels, clips = _arrays(scores, labels, clips)
     return _rows(scores.T, labels.T, jnp.broadcast_to(clips, scores.T.shape), k)
 
 
 def annotation(scores: ArrayLike, labels: ArrayLike, tags: ArrayLike, k: int = K) -> Ranking:
-    """Each clip's ranking of the tags, `[clip]`. scores, labels: `[clip, tag]`; tags: bool `[tag]`,
-    the tags that compete.
+    """Each clip's ranking of the tags, `[clip]`. scores, labels: `[clip, tag]`; tags: bool `[tag]`
+    or `[clip, tag]`, the tags that compete.
     """
     scores, labels, tags = _arrays(scores, labels, tags)
     return _rows(scores, labels, jnp.broadcast_to(tags, scores.shape), k)
 
 
-def clip_kinds(labels: ArrayLike, seen: ArrayLike) -> ClipKinds:
-    """labels bool `[clip, tag]`, seen bool `[tag]`. A clip without tags is of no kind."""
+def clip_kinds(labels: ArrayLike, seen: ArrayLike, unseen: ArrayLike | None = None) -> ClipKinds:
+    """labels bool `[clip, tag]`; seen, unseen bool `[tag]`, by default all others. A clip without
+    tags is of no kind.
+    """
     labels, seen = jnp.asarray(labels, bool), jnp.asarray(seen, bool)
-    has_seen, has_unseen = jnp.any(labels & seen, axis=1), jnp.any(labels & ~seen, axis=1)
+    unseen = ~seen if unseen is None else jnp.asarray(unseen, bool)
+    has_seen, has_unseen = jnp.any(labels & seen, axis=1), jnp.any(labels & unseen, axis=1)
     return ClipKinds(has_seen & ~has_unseen, has_unseen & ~has_seen, has_seen & has_unseen)
 
 
 def evaluate_zero_shot(
-    scores: ArrayLike, labels: ArrayLike, seen: ArrayLike, k: int = K
+    scores: ArrayLike,
+    labels: ArrayLike,
+    seen: ArrayLike,
+    k: int = K,
+    *,
+    unseen: ArrayLike | None = None,
+    known: ArrayLike | None = None,
 ) -> dict[str, float]:
     """Means of all of it for one seed: scores and labels `[clip, tag]` of all tags, seen bool
-    `[tag]`.
+    `[tag]`. unseen: bool `[tag]`, by default all others; what is neither takes no part. known: bool
+    `[clip, tag]`, the labels that count, by default all.
 
     Keys are TASK/TAGS/CLIPS/METRIC. retrieval/unseen/all and retrieval/seen/all: over those tags;
     retrieval/all/…: over all tags. annotation/unseen/CLIPS: only unseen tags compete, over the
@@ -91,16 +101,18 @@ def evaluate_zero_shot(
     compete, over all clips, or those that carry seen tags alone, unseen ones alone, or both.
     """
     scores, labels, seen = _arrays(scores, labels, seen)
-    kinds = clip_kinds(labels, seen)
-    every_clip, every_tag = jnp.ones(scores.shape[0], bool), jnp.ones(scores.shape[1], bool)
-    per_tag = retrieval(scores, labels, every_clip, k)
+    new = ~seen if unseen is None else jnp.asarray(unseen, bool)
+    counted = jnp.ones(labels.shape, bool) if known is None else jnp.asarray(known, bool)
+    kinds = clip_kinds(labels & counted, seen, new)
+    every_clip = jnp.ones(scores.shape[0], bool)
+    per_tag = retrieval(scores, labels, counted.T, k)
     found: dict[str, float] = {}
-    for name, tags in (("unseen", ~seen), ("seen", seen), ("all", every_tag)):
+    for name, tags in (("unseen", new), ("seen", seen), ("all", seen | new)):
         found |= _means(f"retrieval/{name}/all", per_tag, tags, k)
-    unseen = annotation(scores, labels, ~seen, k)
-    generalised = annotation(scores, labels, every_tag, k)
+    among_new = annotation(scores, labels, counted & new, k)
+    generalised = annotation(scores, labels, counted & (seen | new), k)
     for name, clips in (("all", every_clip), ("unseen", kinds.unseen), ("both", kinds.both)):
-        found |= _means(f"annotation/unseen/{name}", unseen, clips, k)
+        found |= _means(f"annotation/unseen/{name}", among_new, clips, k)
     for name, clips in (("all", every_clip), *kinds._asdict().items()):
         found |= _means(f"annotation/generalised/{name}", generalised, clips, k)
     return found

@@ -12,47 +12,19 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from extract.errors import InputError
+from fsprobe.settings import FULL, KShot, check_choices, require, setting
+from fsprobe.words_config import WordsConfig
 
 AUTO = "auto"
 COMBINED = "combined"  # the embedding that has all stores side by side
-FULL = "full"  # the K of a probe that trains on every training clip
 MOST = 2**31 - 1
 
-KShot = int | str  # a positive integer, 0 for a tag's words alone, or FULL
 Config = TypeVar("Config")
-
-
-def setting(
-    default: Any, help_text: str, flag: str | None = None, choices: tuple[str, ...] = ()
-) -> Any:
-    """A field that is a flag. flag: its name, if it is not the field's."""
-    return field(default=default, metadata={"help": help_text, "flag": flag, "choices": choices})
 
 
 def shot_order(k_shot: KShot) -> float:
     """Sorting key of K: numbers first, `full` last."""
     return math.inf if k_shot == FULL else float(k_shot)
-
-
-def require(condition: bool, name: str, value: Any, remedy: str) -> None:
-    """Raise InputError, naming the argument in backticks, unless the condition holds."""
-    if not condition:
-        raise InputError(f"`{name}={value}`: {remedy}")
-
-
-def check_choices(config: Any) -> None:
-    """Raise InputError where a field has a value that is not one of its choices, or a number that
-    is not finite.
-    """
-    for item in dataclasses.fields(config):
-        value, choices = getattr(config, item.name), item.metadata.get("choices")
-        name = item.metadata.get("flag") or item.name
-        if choices:
-            require(value in choices, name, value, f"use one of {', '.join(choices)}")
-        if isinstance(value, float):
-            require(
-                math.isfinite(value) and value >= 0, name, value, "use a finite number, 0 or more"
-            )
 
 
 @dataclass(frozen=True)
@@ -118,7 +90,9 @@ class GridConfig:
         (2, 5, 10, 15, 20, 25, 30, 35, 40, 45, 50), "Tags per episode. Repeatable."
     )
     k_shot: tuple[KShot, ...] = setting(
-        (1, 5, 10, 15, 20), "Support clips per tag, or `full`: every training clip. Repeatable."
+        (1, 5, 10, 15, 20),
+        "Support clips per tag; 0: none, by --words alone; or `full`: every training clip. "
+        "Repeatable.",
     )
     num_seeds: int = setting(5, "Seeds per cell: each draws its own episode.")
     seed: int = setting(0, "The first seed; the others follow it.")
@@ -149,8 +123,9 @@ class GridConfig:
         for n_way in self.n_way:
             require(n_way >= 1, "n_way", n_way, "use a whole number of tags, 1 or more")
         for k_shot in self.k_shot:
-            counted = isinstance(k_shot, int) and k_shot >= 1
-            require(counted or k_shot == FULL, "k_shot", k_shot, "use a positive integer or `full`")
+            counted = isinstance(k_shot, int) and k_shot >= 0
+            remedy = "use a whole number (0: by words alone) or `full`"
+            require(counted or k_shot == FULL, "k_shot", k_shot, remedy)
         require(self.num_seeds >= 1, "num_seeds", self.num_seeds, "use 1 or more")
         last = self.seed + self.num_seeds - 1
         require(self.seed >= 0 and last <= MOST, "seed", self.seed, f"seeds must be 0 to {MOST}")
@@ -206,9 +181,11 @@ class SweepConfig:
     )
     grid: GridConfig = field(default_factory=GridConfig)
     solver: SolverConfig = field(default_factory=SolverConfig)
+    words: WordsConfig = field(default_factory=WordsConfig)
 
     def __post_init__(self) -> None:
         check_choices(self)
+        self._check_words()
         for name in ("manifest", "out"):
             if not getattr(self, name):
                 raise InputError(f"`{name}` is required; see --help")
@@ -220,6 +197,16 @@ class SweepConfig:
             raise InputError(f"`store`: the name {twice!r} is given twice")
         chosen = self.embeddings or (*names, *([COMBINED] if len(names) > 1 else []))
         object.__setattr__(self, "embeddings", tuple(dict.fromkeys(chosen)))
+
+    def _check_words(self) -> None:
+        """Raise InputError where K and the words do not fit."""
+        if 0 in self.grid.k_shot and not self.words.directory:
+            raise InputError("`k_shot=0`: a tag's words alone; give `words=DIR` of extract.words")
+        if self.words.test_manifest and self.grid.k_shot != (0,):
+            raise InputError(
+                f"`test_manifest={self.words.test_manifest}`: only with `k_shot=0`; for few shots "
+                "sweep that corpus by itself"
+            )
 
 
 def to_json(config: Any) -> dict[str, Any]:

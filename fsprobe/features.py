@@ -117,6 +117,12 @@ class Standardized(NamedTuple):
         scale = np.where(self.deviation > 0, self.deviation, 1)
         return Standardized(self.features, self.mean + shift * scale, self.deviation)
 
+    def followed_by(self, features: np.ndarray) -> "Standardized":
+        """With further clips, of raw features `[clip, dim]`, standardised alike."""
+        scale = np.where(self.deviation > 0, self.deviation, np.inf)
+        more = ((features - self.mean) / scale).astype(np.float32)
+        return self._replace(features=np.concatenate([self.features, more]))
+
 
 def load_standardized(
     stores: Mapping[str, Store],

@@ -35,6 +35,8 @@ def define(kind: type, whole: Sequence[str] = (), **choices: list[str]) -> None:
             flags.DEFINE_bool(name, default, help_text)
         elif default and isinstance(default, tuple) and name in whole:
             flags.DEFINE_multi_integer(name, list(default), help_text)
+        elif allowed and isinstance(default, tuple):
+            flags.DEFINE_multi_enum(name, list(default), allowed, help_text)
         elif isinstance(default, tuple):
             flags.DEFINE_multi_string(name, [str(value) for value in default], help_text)
         elif allowed:
@@ -63,17 +65,17 @@ def read(
     return kind(**values)
 
 
-def parse_stores(texts: Sequence[str]) -> dict[str, str]:
-    """Name → directory of each --store=NAME=DIR, in order. Raises InputError."""
+def parse_stores(texts: Sequence[str], flag: str = "store") -> dict[str, str]:
+    """Name → directory of each NAME=DIR of a flag, in order. Raises InputError."""
     found: dict[str, str] = {}
     for text in texts:
         name, separator, directory = text.partition("=")
         if not (name and separator and directory):
-            raise InputError(f"--store={text}: write it as --store=NAME=DIR")
+            raise InputError(f"--{flag}={text}: write it as --{flag}=NAME=DIR")
         if not re.fullmatch(r"\w[\w.-]*", name):
-            raise InputError(f"--store={text}: a name is letters, digits, '_', '.' and '-'")
+            raise InputError(f"--{flag}={text}: a name is letters, digits, '_', '.' and '-'")
         if name in found:
-            raise InputError(f"--store: the name {name!r} is given twice")
+            raise InputError(f"--{flag}: the name {name!r} is given twice")
         found[name] = directory
     return found
 

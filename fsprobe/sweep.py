@@ -9,6 +9,16 @@ or, with the flags in a file, `python -m fsprobe.sweep --flagfile=launch/paper.c
 --embedding, --n_way and --k_shot to give several values. Writes probes.csv, per_tag.csv,
 episodes.csv, run.json and what else fsprobe.report reads to --out, and prints a table per
 embedding. Rerunning the same command finishes what is missing. The defaults are the paper's.
+
+With --words=DIR of extract.words each seed hides a fifth of the tags and draws its N among them:
+
+  python -m fsprobe.sweep --manifest=manifest.csv --store=passt=stores/passt --words=words/minilm \\
+      --tags=all --n_way=10 --k_shot=0 --k_shot=1 --k_shot=5 --solver=lbfgs \\
+      --prior=none --prior=words --prior=shuffled --out=results/words
+
+K = 0 is by a tag's words alone (--zero_shot=eszsl|conse|triplet|triplet_balanced); a prior pulls
+few-shot heads to the head that the words give, and shuffled words are the control. With
+--test_manifest and --test_store, K = 0 is learnt on one corpus and tested on another.
 """
 
 import sys
@@ -29,14 +39,17 @@ from fsprobe.config import (
 )
 from fsprobe.flags import define, parse_l2, parse_stores, read
 from fsprobe.heads.registry import SOLVERS
+from fsprobe.heads.words.registry import ZERO_SHOT
 from fsprobe.reporting.grid_table import print_tables
 from fsprobe.study.execute import OUT_OF_TIME, OutOfTime, sweep
+from fsprobe.words_config import WordsConfig
 
 FLAGS = flags.FLAGS
 
 define(SweepConfig)
 define(GridConfig, whole=["n_way"])
 define(SolverConfig, name=list(SOLVERS))
+define(WordsConfig, zero_shot=list(ZERO_SHOT))
 flags.DEFINE_string(
     "coordinator",
     "",
@@ -67,7 +80,12 @@ def config_from_flags() -> SweepConfig:
         {"stores": lambda texts: tuple(parse_stores(texts).items()), "embeddings": _known},
         grid=grid,
         solver=solver,
+        words=read(WordsConfig, {"test_stores": _test_stores}),
     )
+
+
+def _test_stores(texts: list[str]) -> tuple[tuple[str, str], ...]:
+    return tuple(parse_stores(texts, "test_store").items())
 
 
 def _known(embeddings: list[str]) -> tuple[str, ...]:
@@ -85,8 +103,8 @@ def _own_flags() -> dict[str, flags.Flag]:
 def _parse_shot(text: str) -> KShot:
     if text == FULL:
         return FULL
-    if not (text.isascii() and text.isdecimal()) or int(text) < 1:
-        raise InputError(f"--k_shot={text}: use a positive integer or `full`")
+    if not (text.isascii() and text.isdecimal()):
+        raise InputError(f"--k_shot={text}: use a whole number (0: by --words alone) or `full`")
     return int(text)
 
 

@@ -8,6 +8,12 @@ adds a tag or refits one, every other row byte for byte the same:
   python -m fsprobe.train --manifest=manifest.csv --store=musicnn=stores/musicnn \\
       --update=tagger.safetensors --tags=file:new_tags.txt --out=tagger.safetensors
 
+lets a new tag start from its name and the tags there are:
+
+  python -m extract.words --vectors=minilm --manifest=manifest.csv --out=words
+  python -m fsprobe.train --manifest=manifest.csv --store=musicnn=stores/musicnn --prior=words \\
+      --words=words --update=tagger.safetensors --tags=file:new_tags.txt --out=tagger.safetensors
+
 edits, and compares:
 
   python -m fsprobe.train --update=tagger.safetensors --remove=noise --rename=folk=fok \\
@@ -39,12 +45,14 @@ from fsprobe.features import COMBINED
 from fsprobe.labels import tag_pool
 from fsprobe.tagger import changes, labelled, options, summary
 from fsprobe.tagger.file import read_tagger, write_tagger
-from fsprobe.tagger.fitting import fit_heads
+from fsprobe.tagger.fitting import FitFromWords, fit_heads
 from fsprobe.tagger.judging.thresholds import parse_rule
 from fsprobe.tagger.matching import Part, match, parts_of, source_of
 from fsprobe.tagger.outputs import clip_places
 from fsprobe.tagger.tagger import Tagger
-from fsprobe.tagger.training import Rows, TrainConfig, train
+from fsprobe.tagger.training import FitHeads, Rows, TrainConfig, train
+from fsprobe.words import load_words
+from fsprobe.words_config import NONE, WORDS
 
 FLAGS = flags.FLAGS
 
@@ -90,6 +98,14 @@ flags.DEFINE_string(
     "A tagger that the result (or --update, if nothing changes) is compared with: which tags "
     "changed and, with --store, by how much.",
 )
+flags.DEFINE_enum(
+    "prior",
+    NONE,
+    [NONE, WORDS],
+    "What heads are pulled to: none, 0; words, the head that a tag's name gives out of the heads "
+    "of the other tags there are, those of --update if it is given.",
+)
+flags.DEFINE_string("words", None, "With --prior=words: DIR of extract.words.")
 flags.DEFINE_bool("dry_run", False, "Only say what would be trained: counts, memory, time.")
 flags.DEFINE_string("report", None, "Directory for a page on every tag.")
 flags.DEFINE_string(
@@ -129,6 +145,8 @@ def _check_flags(old: Tagger | None) -> None:
     changing = FLAGS.manifest or FLAGS.remove or FLAGS.rename
     if not FLAGS.out and not FLAGS.dry_run and (changing or not FLAGS.diff):
         raise InputError("--out is required; see --help")
+    if (FLAGS.prior == WORDS) != bool(FLAGS.words):
+        raise InputError("--prior=words and --words=DIR (of extract.words) belong together")
     if FLAGS.report and not FLAGS.manifest:
         raise InputError("--report tells of training: give --manifest and --store")
 
@@ -153,6 +171,7 @@ def _train(tagger: Tagger | None, stores: dict[str, Store]) -> Tagger | None:
     tags, left_out = labelled.trainable(manifest, tag_pool(manifest, FLAGS.tags or "all"))
     for tag, why in left_out.items():
         print(f"left out: {tag!r}, {why}")
+    fit = _fit(tags, tagger)
     if FLAGS.dry_run:
         positive, negative = labelled.labels(manifest, tags)
         counts = labelled.count(positive, negative, labelled.units_of(manifest))
@@ -163,13 +182,24 @@ def _train(tagger: Tagger | None, stores: dict[str, Store]) -> Tagger | None:
     slope = tagger.shared.get("pooled_slope") if tagger else None
     with shell.computing():
         shell.require_devices()
-        rows = train(data, fit_heads, config, slope)
+        rows = train(data, fit, config, slope)
     print(summary.verdicts(tags, rows.training))
     print(summary.statement(config))
     if FLAGS.report:
         _write_report(rows, data, config, embedding, manifest)
     grown = changes.update(tagger, rows) if tagger else _new(rows, parts, embedding, manifest)
     return _signed(grown)
+
+
+def _fit(tags: tuple[str, ...], tagger: Tagger | None) -> FitHeads:
+    """How heads are fitted: from 0, or from what the words say."""
+    if not FLAGS.words:
+        return fit_heads
+    fit = FitFromWords(load_words(FLAGS.words), tags, tagger)
+    without = [tag for tag, vector in zip(tags, fit.vectors, strict=True) if not vector.any()]
+    if without:
+        print(f"{FLAGS.words}: no vector of {', '.join(map(repr, without))}: no prior for them")
+    return fit
 
 
 def _write_report(

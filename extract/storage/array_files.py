@@ -28,7 +28,7 @@ class Columns:
 
     values: `[clip, column]` numbers. places: where each of these columns stands in the file, from
     1. names: theirs in the header; empty if there is no header. texts: by place, the columns that
-    hold no numbers. text_names: theirs.
+    hold no numbers. text_names: theirs. id_name: of the column that names the rows.
     """
 
     values: np.ndarray
@@ -36,19 +36,19 @@ class Columns:
     names: tuple[str, ...] = ()
     texts: dict[int, tuple[str, ...]] = field(default_factory=dict)
     text_names: dict[int, str] = field(default_factory=dict)
+    id_name: str = CLIP_ID
 
     @property
     def clip_ids(self) -> tuple[str, ...] | None:
-        """The column headed clip_id, if there is one."""
-        return next(
-            (self.texts[place] for place, name in self.text_names.items() if name == CLIP_ID), None
-        )
+        """The column headed clip_id (or id_name), if there is one."""
+        places = (place for place, name in self.text_names.items() if name == self.id_name)
+        return next((self.texts[place] for place in places), None)
 
 
-def read_array_file(path: Path, key: str | None) -> Columns:
+def read_array_file(path: Path, key: str | None, id_name: str = CLIP_ID) -> Columns:
     """Read a .npy, .npz or .csv. Raises InputError on anything that is no table of numbers."""
     if path.suffix.lower() == ".csv":
-        return _read_csv(path)
+        return _read_csv(path, id_name)
     if path.suffix not in (".npy", ".npz"):
         raise InputError(f"{path}: is it .npy, .npz or .csv? its name must end in that")
     try:
@@ -112,7 +112,7 @@ def _text_column(columns: Columns, place: int, clip_ids: Sequence[str], path: Pa
     it holds the ids.
     """
     name, texts = columns.text_names.get(place, ""), columns.texts[place]
-    if name == CLIP_ID:
+    if name == columns.id_name:
         return ""
     title = _title(place, name)
     if texts == tuple(clip_ids):
@@ -125,7 +125,7 @@ def _text_column(columns: Columns, place: int, clip_ids: Sequence[str], path: Pa
     example = texts[0] if len(texts[0]) <= 40 else f"{texts[0][:40]}…"
     raise InputError(
         f"{path}: {title} holds text ({example!r}); only numbers are expected. If it names the "
-        "clips, head it clip_id; else take it out"
+        f"rows, head it {columns.id_name}; else take it out"
     )
 
 
@@ -173,7 +173,7 @@ def _as_numbers(texts: Sequence[str]) -> np.ndarray | None:
         return None
 
 
-def _read_csv(path: Path) -> Columns:
+def _read_csv(path: Path, id_name: str) -> Columns:
     """Numbers separated by comma, semicolon or tab, with a header or without."""
     lines = _lines(path)
     first = list(itertools.islice(lines, 2))
@@ -195,7 +195,7 @@ def _read_csv(path: Path) -> Columns:
     texts: dict[int, list[str]] = {
         place: []
         for place, cell in enumerate(first[0][1] if first else header, 1)
-        if header[place - 1 : place] == [CLIP_ID] or not _is_number(cell)
+        if header[place - 1 : place] == [id_name] or not _is_number(cell)
     }
     numeric = [place for place in range(1, width + 1) if place not in texts]
     rows = []
@@ -211,6 +211,7 @@ def _read_csv(path: Path) -> Columns:
         tuple(header[place - 1] for place in numeric) if header else (),
         {place: tuple(cells) for place, cells in texts.items()},
         {place: header[place - 1] for place in texts} if header else {},
+        id_name,
     )
 
 

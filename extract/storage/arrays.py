@@ -16,9 +16,10 @@ from extract.files import make_directory, naming, sha256_of, text_encoding
 from extract.manifest import check_clip_id
 from extract.pipeline.aggregate import standardise
 from extract.storage import files as store_files
-from extract.storage.array_files import Columns, read_array_file, without_id_columns
+from extract.storage.array_files import CLIP_ID, Columns, read_array_file, without_id_columns
 from extract.storage.files import StoreSpec
 from extract.storage.reading import read_clip_ids
+from extract.storage.spread import Spread
 from extract.store import DONE, read_meta
 
 
@@ -38,33 +39,37 @@ def import_arrays(
     key: str | None = None,
     id_columns: str = "auto",
     note: Callable[[str], None] = lambda text: None,
+    spread: Spread | None = None,
 ) -> Imported:
     """Make the store, unless it is there already. Raises InputError, leaving nothing behind.
 
     id_columns: `auto`, `keep` or `drop`, see `without_id_columns`. note(sentence) is called for
-    each thing that was left out.
+    each thing that was left out. spread: the rows are of tracks or groups, and each goes to all
+    their clips.
     """
     path, source = Path(features), str(clip_ids or features)
-    columns = read_array_file(path, key)
+    what = spread.by if spread else CLIP_ID
+    columns = read_array_file(path, key, what)
     ids = own = columns.clip_ids
     if clip_ids is not None:
         encoding = text_encoding(clip_ids) if Path(clip_ids).is_file() else "utf-8"
-        ids = read_clip_ids(Path(clip_ids), "give one clip_id per line", encoding)
+        ids = read_clip_ids(Path(clip_ids), f"give one {what} per line", encoding)
         if own not in (None, ids):
             raise InputError(
-                f"{features}: its clip_id column is not what {clip_ids} says; give only one of them"
+                f"{features}: its {what} column is not what {clip_ids} says; give only one of them"
             )
     if ids is None:
         raise InputError(
-            f"{features}: which clips are its rows? give --clip_ids, or a .csv with a clip_id "
-            f"column"
+            f"{features}: what are its rows? give --clip_ids, or a .csv with a {what} column"
         )
     if own is not None and len(set(own)) < len(own):
         twice = collections.Counter(own).most_common(1)[0][0]
-        raise InputError(f"{features}: clip_id {twice!r} stands twice; a clip_id must be unique")
+        raise InputError(f"{features}: {what} {twice!r} stands twice; a {what} must be unique")
     columns = _without_column_numbers(columns, ids, path, note)
     array, left_out = without_id_columns(columns, ids, path, id_columns, note)
     array = _check(array, ids, path, source)
+    if spread:
+        array, ids = spread.over_clips(array, ids, note)
     spec = StoreSpec(
         embedding=name,
         dim=array.shape[1],
@@ -74,6 +79,7 @@ def import_arrays(
             "sha256": sha256_of(path),
             "key": key,
             **({"left_out": list(left_out)} if left_out else {}),
+            **({"by": spread.by} if spread else {}),
         },
     )
     new = write_store(

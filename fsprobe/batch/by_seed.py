@@ -149,12 +149,14 @@ def outcome(spec: ProbeSpec, fitted: Fitted, tested: Tested) -> Outcome:
         tested.weight_norms,
         tested.head,
         int(fitted.clips_cut),
+        float(fitted.scale),
     )
 
 
 def at(fitted: Fitted, place: Any) -> Fitted:
     """Of many, the probe at an index of their leading axes."""
-    return Fitted(None, *(leaf[place] for leaf in fitted[1:]))
+    numbers: Any = fitted[1:]
+    return Fitted(None, *(leaf[place] for leaf in numbers))
 
 
 def _unions(specs: Sequence[ProbeSpec]) -> dict[int, np.ndarray]:

@@ -194,7 +194,7 @@ def _suits_cell(
     spec: ProbeSpec, solver: Solver, settings: Settings, squares: np.ndarray | None
 ) -> bool:
     """Is the probe fitted by itself, and not with all that share its support set?"""
-    if solver.path is None or solver.cell is None:
+    if solver.path is None or solver.cell is None or spec.prior is not None:
         return solver.cell is not None
     if spec.full or len(spec.support) > _LARGEST_CELL:
         return False

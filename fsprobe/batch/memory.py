@@ -39,7 +39,7 @@ class Sizes(NamedTuple):
 
     @classmethod
     def of(cls, data: Data) -> "Sizes":
-        train, valid, test = (part.features.shape[0] for part in data)
+        train, valid, test = (part.features.shape[0] for part in data[:3])
         return cls(train, valid, test, data.train.features.shape[1], data.train.positive.shape[1])
 
     @property

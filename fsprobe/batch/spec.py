@@ -17,7 +17,7 @@ class ProbeSpec:
 
     key: the caller's name for it, handed back with the result. support: rows of Data.train; tags:
     columns of the labels. folds: int `[clip]`, of the support in cross-validation; None: all 0.
-    full: support is every training clip there is.
+    full: support is every training clip there is. prior: of Data.priors, or None.
     """
 
     key: Any
@@ -26,6 +26,7 @@ class ProbeSpec:
     tags: np.ndarray
     full: bool = False
     folds: np.ndarray | None = field(default=None)
+    prior: int | None = None
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,8 @@ class Outcome(NamedTuple):
     """The result of one probe. metrics: of arrays `[n_way]`. val_loss: NaN where nothing is
     validated. best_epoch, epochs: of a probe trained in epochs; else the iterations of its fits.
 
-    l2, gradient_norm, gap: of a converged probe; clips_cut: see `fsprobe.heads.solver.Fitted`.
+    l2, gradient_norm, gap: of a converged probe; clips_cut, scale: see
+    `fsprobe.heads.solver.Fitted`.
     weight_norms: float32 `[dim]`; head: of arrays `[tag, …]`; None if not asked for.
     """
 
@@ -60,6 +62,7 @@ class Outcome(NamedTuple):
     weight_norms: np.ndarray | None = None
     head: Head | None = None
     clips_cut: int = 0
+    scale: float = float("nan")
 
 
 def padded_tasks(
@@ -77,7 +80,7 @@ def padded_tasks(
     count, n_clips, n_tags = shape
     support, folds = np.zeros((2, count, n_clips), np.int32)
     tags = np.zeros((count, n_tags), np.int32)
-    seed, num_support, n_way = np.zeros((3, count), np.int32)
+    seed, num_support, n_way, prior = np.zeros((4, count), np.int32)
     for i, spec in zip(places, specs, strict=True):
         if spec is None:
             continue
@@ -88,4 +91,5 @@ def padded_tasks(
             folds[i, :size] = spec.folds
         tags[i, : len(spec.tags)] = spec.tags
         seed[i], num_support[i], n_way[i] = spec.seed, size, len(spec.tags)
-    return Task(seed, support, num_support, folds, tags, n_way)  # type: ignore[arg-type]
+        prior[i] = spec.prior or 0
+    return Task(seed, support, num_support, folds, tags, n_way, prior)  # type: ignore[arg-type]

@@ -10,6 +10,8 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jax import Array
 
+from fsprobe.heads.head import Head
+
 
 class Labelled(NamedTuple):
     """Clips with labels. features: float32 `[clip, dim]`. positive, negative: `[clip, tag]`,
@@ -42,11 +44,15 @@ class Labels(NamedTuple):
 
 
 class Data(NamedTuple):
-    """What all probes of one embedding share."""
+    """What all probes of one embedding share. priors: kernel `[prior, position, dim]`, bias
+    `[prior, position]`: of the tags of an episode in order, what their weights are pulled to; None
+    where that is zero.
+    """
 
     train: Labelled
     valid: Labelled
     test: Labelled
+    priors: Head | None = None
 
 
 class Task(NamedTuple):
@@ -54,7 +60,7 @@ class Task(NamedTuple):
 
     seed: int32 `[]`. support: int32 `[clip]`, rows of Data.train. num_support: int32 `[]`. folds:
     int32 `[clip]`, the fold of each support clip in cross-validation. tags: int32 `[tag]`, columns
-    of the labels, in episode order. n_way: int32 `[]`.
+    of the labels, in episode order. n_way: int32 `[]`. prior: int32 `[]`, of Data.priors.
     """
 
     seed: Array
@@ -63,6 +69,7 @@ class Task(NamedTuple):
     folds: Array
     tags: Array
     n_way: Array
+    prior: Array | int = 0
 
     @property
     def tag_mask(self) -> Array:
@@ -77,6 +84,13 @@ class Task(NamedTuple):
     def labelled_support(self, train: Labelled) -> Labelled:
         """The support clips, `[clip, dim]`, with the labels of the task's tags, `[clip, tag]`."""
         return Labelled(train.features[self.support], *self.labels(train))
+
+    def starts(self, priors: Head) -> Head:
+        """What the weights of the task's tags are pulled to; zeros for padding."""
+        n_tags = self.tags.shape[0]
+        kernel, bias = (part[self.prior][:n_tags] for part in priors)
+        head = Head(kernel, bias).padded(n_tags)
+        return Head(head.kernel * self.tag_mask[:, None], head.bias * self.tag_mask)
 
     def labels(self, train: Labelled) -> Labels:
         """Of the support clips and the task's tags, `[clip, tag]`."""

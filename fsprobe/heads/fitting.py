@@ -2,6 +2,7 @@
 labels go.
 """
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -18,6 +19,7 @@ from fsprobe.heads.evaluate import label_weights
 from fsprobe.heads.head import Head, on_raw_features
 from fsprobe.heads.registry import SOLVERS
 from fsprobe.heads.solver import Path, Products, Settings, Solver
+from fsprobe.heads.words.prior import over_scales
 
 STRENGTHS = tuple(np.logspace(1, -7, 17).tolist())  # to choose from, as `fsprobe.heads.strengths`
 OWN_STRENGTH = 3  # positives from which on a tag can be held out, and has a strength of its own
@@ -30,12 +32,13 @@ Validation = str | tuple[ArrayLike, ArrayLike, ArrayLike | None]
 class TagFits(NamedTuple):
     """head: on the features as they were given. l2: `[tag]`, the strength used. gap: `[tag]`, a
     bound on how far the objective lies above its minimum, as a share of it; NaN for a tag without a
-    positive or a negative clip, which has no minimum.
+    positive or a negative clip, which has no minimum. scale: `[tag]`, of the prior.
     """
 
     head: Head
     l2: np.ndarray
     gap: np.ndarray
+    scale: np.ndarray
 
 
 def fit(
@@ -88,11 +91,13 @@ def fit_tags(
     l2: float | str = AUTO,
     validation: Validation = "support",
     prior: Head | None = None,
+    scales: Sequence[float] = (1.0,),
     standardize: str = "none",
     groups: np.ndarray | None = None,
 ) -> TagFits:
     """`fit` with the solver lbfgs, which also returns each tag's strength and gap. groups: int
-    `[clip]`: clips of one group are in one fold.
+    `[clip]`: clips of one group are in one fold. scales: of the prior, chosen with the strength; 1
+    where nothing chooses.
     """
     _require_strength(l2)
     clips, scaling = _standardized(features, standardize)
@@ -103,23 +108,25 @@ def fit_tags(
         folds = assign_folds(np.asarray(labels.positive), groups)
     strength = None if l2 == AUTO else np.float32(float(l2) / scaling.scale**2)
     settings = Settings(strength, name, STRENGTHS)  # type: ignore[arg-type]
+    tried = np.array((1.0,) if prior is None or name == "none" else scales, np.float32)
     n_tags = labels.positive.shape[1]
     started = None if prior is None else scaling.inside(prior, n_tags)
     parts = []
     for start in range(0, n_tags, _TAGS):
         tags: Any = np.arange(start, min(start + _TAGS, n_tags))
         mine = None if started is None else Head(started.kernel[tags], started.bias[tags])
-        path = jax.tree.map(
-            np.asarray, _path(labels.of_tags(tags), folds, held_out.of_tags(tags), settings, mine)
-        )
+        path = _path(labels.of_tags(tags), folds, held_out.of_tags(tags), settings, mine, tried)
+        # a scale and a strength are one choice
+        path = jax.tree.map(lambda leaf: np.asarray(leaf).reshape(-1, *leaf.shape[2:]), path)
         chosen = _choose(path.loss, _positives(labels, held_out, name, tags))
         rows = np.arange(len(tags))
         kernel, bias, gap = (part[chosen, rows] for part in (path.kernel, path.bias, path.gap))
-        parts.append((kernel, bias, path.l2s[chosen], gap))
+        scale = tried[chosen // (len(path.l2s) // len(tried))]
+        parts.append((kernel, bias, path.l2s[chosen], gap, scale))
     columns: Any = (np.concatenate(part) for part in zip(*parts, strict=True))
-    kernel, bias, l2s, gap = columns
+    kernel, bias, l2s, gap, scale = columns
     head = on_raw_features(Head(kernel, bias), scaling.mean, scaling.deviation)
-    return TagFits(head, l2s * scaling.scale**2, gap)
+    return TagFits(head, l2s * scaling.scale**2, gap, scale)
 
 
 def _require_strength(l2: float | str) -> None:
@@ -207,10 +214,23 @@ def _choose(losses: np.ndarray, positives: np.ndarray) -> np.ndarray:
 
 @jax.jit
 def _path(
-    labels: Labelled, folds: Array, held_out: Labelled, settings: Settings, prior: Head | None
+    labels: Labelled,
+    folds: Array,
+    held_out: Labelled,
+    settings: Settings,
+    prior: Head | None,
+    scales: Array,
 ) -> Path:
+    """Every array has a leading axis `[scale]`, of length 1 without a prior."""
     real = jnp.ones(labels.features.shape[0], bool)
-    return logistic.path(labels, real, folds, held_out, settings, prior)
+
+    def fit(prior: Head | None) -> Path:
+        return logistic.path(labels, real, folds, held_out, settings, prior)
+
+    if prior is None:
+        return jax.tree.map(lambda leaf: leaf[None], fit(None))
+    fits: Path = over_scales(fit, prior, scales)
+    return fits
 
 
 def _fit_any(

@@ -16,6 +16,7 @@ from fsprobe.heads.descent.objective import Problem, over_clips, tag_weights
 from fsprobe.heads.head import Head
 from fsprobe.heads.solver import Fitted, Path, Products, Settings, Solver
 from fsprobe.heads.strengths import DUAL_PATH, PRIMAL_PATH, largest, least, strengths
+from fsprobe.heads.words.prior import best_scale
 
 
 def tag_losses(logits: Array, labels: Labelled, real: Array) -> Array:
@@ -86,33 +87,44 @@ def cell(task: Task, products: Products | None, data: Data, settings: Settings) 
         curvature = over_clips(features, features * centre[:, None])
         valid = data.valid.features
     weights = tag_weights(labels.positive, labels.negative, real, task.tag_mask)
-    problem = Problem(features, curvature, centre, weights, dual)
     l2s = strengths(settings, DUAL_PATH, jnp.sum(jnp.diagonal(curvature)))
-    fits = minimise.path(problem, l2s, task.n_way)
-    coefs = fits.theta[:, :-1]
-    if dual:  # coefficients of clips that are not centred
-        spare = jnp.sum(coefs, axis=1, keepdims=True)
-        coefs = (coefs - spare * centre[:, None]) * real[:, None]
-    bias = fits.theta[:, -1] - jnp.einsum("c,lct->lt", mean, coefs)
-    if settings.validation == "valid":
-        logits = jnp.einsum("vc,lct->lvt", valid, coefs) + bias[:, None]
-        held_out = data.valid.of_tags(task.tags)
-        by_tag = tag_losses(logits, held_out, jnp.ones(logits.shape[1], bool))
-    elif settings.validation == "support":
-        by_tag = held_out_losses(problem, labels, real, task.tag_mask, task.folds, l2s, task.n_way)
-    else:
-        by_tag = jnp.full(bias.shape, jnp.nan)
-    losses = jnp.sum(by_tag * task.tag_mask, axis=1) / jnp.maximum(task.n_way, 1)
-    best = least(losses)
-    kernel = labels.features.T @ (coefs[best] * real[:, None]) if dual else coefs[best]
-    return Fitted(
-        Head(kernel.T, bias[best]),
-        losses[best],
-        l2s[best],
-        largest(fits.gradient_norm[best], task.tag_mask),
-        largest(fits.gap[best], task.tag_mask),
-        jnp.sum(fits.iterations),
-    )
+
+    def fit(prior: Head | None) -> Fitted:
+        offset = None if prior is None else prior.score(labels.features)
+        problem = Problem(features, curvature, centre, weights, dual, offset)
+        fits = minimise.path(problem, l2s, task.n_way)
+        coefs = fits.theta[:, :-1]
+        if dual:  # coefficients of clips that are not centred
+            spare = jnp.sum(coefs, axis=1, keepdims=True)
+            coefs = (coefs - spare * centre[:, None]) * real[:, None]
+        bias = fits.theta[:, -1] - jnp.einsum("c,lct->lt", mean, coefs)
+        if settings.validation == "valid":
+            logits = jnp.einsum("vc,lct->lvt", valid, coefs) + bias[:, None]
+            logits += 0.0 if prior is None else prior.score(data.valid.features)
+            held_out = data.valid.of_tags(task.tags)
+            by_tag = tag_losses(logits, held_out, jnp.ones(logits.shape[1], bool))
+        elif settings.validation == "support":
+            by_tag = held_out_losses(
+                problem, labels, real, task.tag_mask, task.folds, l2s, task.n_way
+            )
+        else:
+            by_tag = jnp.full(bias.shape, jnp.nan)
+        losses = jnp.sum(by_tag * task.tag_mask, axis=1) / jnp.maximum(task.n_way, 1)
+        best = least(losses)
+        kernel = labels.features.T @ (coefs[best] * real[:, None]) if dual else coefs[best]
+        head = Head(kernel.T, bias[best])
+        return Fitted(
+            head if prior is None else Head(head.kernel + prior.kernel, head.bias + prior.bias),
+            losses[best],
+            l2s[best],
+            largest(fits.gradient_norm[best], task.tag_mask),
+            largest(fits.gap[best], task.tag_mask),
+            jnp.sum(fits.iterations),
+        )
+
+    if data.priors is None:
+        return fit(None)
+    return best_scale(fit, task.starts(data.priors), settings)
 
 
 def path(
@@ -163,5 +175,6 @@ SOLVER = Solver(
     settings=frozenset(("l2", "matmul_precision", "standardize", "validation")),
     needs_products=True,
     own_strengths=True,
+    takes_priors=True,
     shifts=True,
 )

@@ -15,6 +15,8 @@ from jax import Array
 
 from fsprobe.heads.data import Data, Task
 
+SCALES = (0.0, 0.25, 0.5, 1.0, 2.0, 4.0)  # of a prior; 0, so that words that mislead can be left
+
 
 class Steps(NamedTuple):
     """A fit in epochs, as three pure functions of one probe. A state has a field `progress`, a
@@ -34,12 +36,13 @@ class Steps(NamedTuple):
 class Settings:
     """Settings of a solver that does not train in epochs. l2: float32 `[]`, a strength, or None to
     choose one. validation: how it is chosen, as in SolverConfig. path: the relative strengths to
-    choose from; empty: the solver's own.
+    choose from; empty: the solver's own. scales: of a prior, to choose from.
     """
 
     l2: Array | None
     validation: str = field(default="valid", metadata={"static": True})
     path: tuple[float, ...] = field(default=(), metadata={"static": True})
+    scales: tuple[float, ...] = field(default=SCALES, metadata={"static": True})
 
 
 class Products(NamedTuple):
@@ -56,7 +59,7 @@ class Fitted(NamedTuple):
     """One probe. head: of the task's tags. All others are `[]`. val_loss: the loss that chose the
     strength; l2: the strength; gradient_norm, gap: the largest over its tags, see
     `fsprobe.heads.descent.minimise.Fit`; iterations; clips_cut: support clips that had to be
-    simplified, as `Solver.cut` says.
+    simplified, as `Solver.cut` says; scale: of a prior.
     """
 
     head: Any
@@ -66,6 +69,7 @@ class Fitted(NamedTuple):
     gap: Array
     iterations: Array
     clips_cut: Any = 0
+    scale: Any = float("nan")
 
 
 class Path(NamedTuple):
@@ -100,9 +104,9 @@ class Solver:
     probes share one.
 
     own_strengths: `fsprobe.fit` chooses a strength for each tag, and path has a last argument
-    `prior`: None, or a Head that the penalty pulls to. shifts: the features may be centred, because
-    an unpenalised bias makes up for it. linear: the head is a `Head`, if it has no hidden layer.
-    head_size: numbers in a head, of n_tags and dim.
+    `prior`: None, or a Head that the penalty pulls to. takes_priors: cell uses Data.priors. shifts:
+    the features may be centred, because an unpenalised bias makes up for it. linear: the head is a
+    `Head`, if it has no hidden layer. head_size: numbers in a head, of n_tags and dim.
 
     baseline: a report compares it with the others. cut: what is said of probes with clips_cut > 0,
     after "12 of 60 probes".
@@ -116,6 +120,7 @@ class Solver:
     path: Callable[..., Path] | None = None
     needs_products: bool = False
     own_strengths: bool = False
+    takes_priors: bool = False
     shifts: bool = False
     linear: bool = True
     head_size: Callable[[int, int], int] = linear_size

@@ -74,7 +74,7 @@ def _favour(comparison: Comparison) -> int:
 def gains_flatten(sweep: SweepResults) -> Finding:
     """Whether mAP gains less per doubling of the training clips beyond K = 10 than up to it."""
     claim = "Gains flatten beyond K = 10"
-    before = [k_shot for k_shot in sweep.grid.k_shot if shot_order(k_shot) < 10]
+    before = [k_shot for k_shot in sweep.grid.k_shot if 0 < shot_order(k_shot) < 10]
     beyond = [k_shot for k_shot in sweep.grid.k_shot if shot_order(k_shot) > 10]
     if 10 not in sweep.grid.k_shot or not before or not beyond:
         return Finding(
@@ -118,7 +118,7 @@ def flat_over_n(sweep: SweepResults) -> Finding:
     """
     claim = "Flat over N at fixed K, on the whole test set"
     least, most = min(sweep.grid.n_way), max(sweep.grid.n_way)
-    shots = [k_shot for k_shot in sweep.grid.k_shot if k_shot != FULL]
+    shots = [k_shot for k_shot in sweep.grid.k_shot if k_shot not in (0, FULL)]
     if sweep.test_clips != "all" or least == most or not shots:
         return Finding(
             claim, UNCHECKED, "it takes two values of N, a K in shots, and --test_clips=all."

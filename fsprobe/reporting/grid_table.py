@@ -22,16 +22,20 @@ def print_tables(rows: Sequence[ProbeRow], embeddings: Sequence[str], num_seeds:
 
 def grid_table(rows: Iterable[ProbeRow], metric: str) -> str:
     """One table of `metric` (`mAP`, `roc_auc` or `chance_mAP`) over the rows of one embedding and
-    solver.
+    solver; with words a line for each way and prior.
     """
-    cells: dict[tuple[int, KShot], list[float]] = {}
+    cells: dict[tuple[int, tuple[KShot, str, str]], list[float]] = {}
     for row in rows:
-        cells.setdefault((row.n_way, row.k_shot), []).append(getattr(row, metric))
+        line = (row.k_shot, row.zero_shot, row.prior)
+        cells.setdefault((row.n_way, line), []).append(getattr(row, metric))
     n_ways = sorted({n_way for n_way, _ in cells})
-    k_shots = sorted({k_shot for _, k_shot in cells}, key=shot_order)
+    lines = sorted({line for _, line in cells}, key=lambda line: (shot_order(line[0]), *line[1:]))
     body = [
-        [f"K={k_shot}", *(mean_std(cells.get((n_way, k_shot), ())) for n_way in n_ways)]
-        for k_shot in k_shots
+        [
+            " ".join([f"K={line[0]}", *filter(None, line[1:])]),
+            *(mean_std(cells.get((n_way, line), ())) for n_way in n_ways),
+        ]
+        for line in lines
     ]
     return align([[metric, *(f"N={n_way}" for n_way in n_ways)], *body])
 

@@ -18,6 +18,7 @@ from fsprobe.reporting.sections import (
     solvers,
     tags,
     validation,
+    words,
 )
 from fsprobe.reporting.sweep_results import SweepResults
 
@@ -77,6 +78,7 @@ def _one_sweep(sweep: SweepResults, style: Style) -> list[Block]:
         *significance.findings_checked(sweep, pairs, style),
         *full_probes.full_probes(sweep, style),
         *full_probes.weight_shares(sweep, style),
+        *words.words(sweep, style),
         *data_efficiency.data_efficiency(sweep, style),
         *data_efficiency.norm_correlation(sweep, style),
         *grid.grid(sweep, style),

@@ -20,15 +20,15 @@ def curves(
     ylabel: str,
     chance: Sequence[float] = (),
 ) -> Figure:
-    """A line per name over K with intervals; K in shots on a logarithmic axis, `full` apart at its
-    right end.
+    """A line per name over K with intervals; K in shots on a logarithmic axis, 0 where a half would
+    be, `full` apart at its right end.
 
     series: name → a Summary per K, n = 0 where there is none. chance: a value per K, drawn dotted.
     """
     with style():
         figure = Figure(figsize=(WIDTH, 3.9))
         axes = figure.add_subplot()
-        shots = [math.log2(k_shot) for k_shot in k_shots if isinstance(k_shot, int)]
+        shots = [math.log2(k or 0.5) for k in k_shots if isinstance(k, int)]
         x = np.array([*shots, *([max(shots, default=0.0) + 1.0] if FULL in k_shots else [])])
         span = max(float(np.ptp(x)), 1.0)
         for i, (name, summaries) in enumerate(series.items()):

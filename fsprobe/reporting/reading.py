@@ -15,17 +15,21 @@ from fsprobe.features import COMBINED
 from fsprobe.reporting.sweep_results import SweepResults
 from fsprobe.study import results
 from fsprobe.study.grid import probe_keys
-from fsprobe.study.results import COOCCURRENCE, NORMS, SOLVER, TAGS
+from fsprobe.study.results import COOCCURRENCE, MAP, NORMS, SOLVER, TAGS, UNSEEN, ZERO_SHOT
 from fsprobe.study.tables import (
     EpisodeRow,
+    MapRow,
     PairRow,
     ProbeKey,
     ProbeRow,
     SolverRow,
     TagCountRow,
     TagRow,
+    UnseenRow,
+    ZeroShotRow,
     read_rows,
 )
+from fsprobe.words_config import WordsConfig
 
 _GRID = ("n_way", "k_shot", "num_seeds", "seed", "tags", "on_scarce")  # what a report needs
 
@@ -55,6 +59,9 @@ def read_sweep(path: str | Path, label: str) -> SweepResults:
         _solver_rows(path),
         {},
         tuple(absent),
+        _unseen(path),
+        _by_probe(_optional(path / ZERO_SHOT, ZeroShotRow)),
+        _by_probe(_optional(path / MAP, MapRow)),
     )
     return replace(sweep, norms=_norms(path, sweep))
 
@@ -116,10 +123,11 @@ def _probes(path: Path, run: Mapping[str, Any], grid: GridConfig) -> dict[ProbeK
             f"{where}: no rows: no probe has finished yet; run the sweep's command again"
         )
     configuration = run["configuration"]
+    words = from_json(WordsConfig, configuration.get("words") or {})
     wanted = {
         key
         for name in configuration["embeddings"]
-        for key in probe_keys(grid, name, configuration["solver"]["name"])
+        for key in probe_keys(grid, name, configuration["solver"]["name"], words)
     }
     probes = _unique(where, ((row.key, row) for row in rows), "probe")
     for row in rows:
@@ -168,10 +176,25 @@ def _episodes(path: Path) -> dict[int, dict[int, tuple[str, tuple[str, ...]]]]:
     """episodes.csv; empty where it is not there."""
     clips: defaultdict[tuple[int, int, str], dict[int, str]] = defaultdict(dict)
     for seed, position, tag, shot, clip in _optional(path / results.EPISODES, EpisodeRow):
-        clips[seed, position, tag][shot] = clip
+        clips[seed, position, tag] |= {} if shot is None else {shot: clip}
     found: defaultdict[int, dict[int, tuple[str, tuple[str, ...]]]] = defaultdict(dict)
     for (seed, position, tag), shots in clips.items():
         found[seed][position] = (tag, tuple(clip for _, clip in sorted(shots.items())))
+    return dict(found)
+
+
+def _unseen(path: Path) -> dict[int, dict[str, str]]:
+    """Seed → tag → its near synonym among the seen; empty without words."""
+    found: defaultdict[int, dict[str, str]] = defaultdict(dict)
+    for row in _optional(path / UNSEEN, UnseenRow):
+        found[row.seed][row.tag] = row.near_synonym
+    return dict(found)
+
+
+def _by_probe(rows: Iterable[Any]) -> dict[ProbeKey, list[Any]]:
+    found: defaultdict[ProbeKey, list[Any]] = defaultdict(list)
+    for row in rows:
+        found[row.key].append(row)
     return dict(found)
 
 

@@ -8,17 +8,26 @@ an error.
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
-from fsprobe.config import FULL, GridConfig, KShot, shot_order
+from fsprobe.config import FULL, GridConfig, KShot, from_json, shot_order
 from fsprobe.heads.registry import SOLVERS, validation_of
 from fsprobe.reporting.statistics import Summary, summarise
 from fsprobe.study.grid import probe_keys
-from fsprobe.study.tables import ProbeKey, ProbeRow, SolverRow, TagCountRow, TagRow
+from fsprobe.study.tables import (
+    MapRow,
+    ProbeKey,
+    ProbeRow,
+    SolverRow,
+    TagCountRow,
+    TagRow,
+    ZeroShotRow,
+)
+from fsprobe.words_config import WordsConfig
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,7 +36,8 @@ class SweepResults:
 
     tags: per finished probe, its tags' rows. episodes: per seed and position, (tag, support clips
     in order). tag_counts, cooccurrence, solver_rows, norms: empty where the sweep left no such
-    file; `absent` names those.
+    file; `absent` names those. Of a sweep with words: unseen: per seed, the tags it did not learn
+    of → a near synonym that it did, or ""; zero_shot, map: per probe without examples.
     """
 
     label: str
@@ -41,6 +51,9 @@ class SweepResults:
     solver_rows: Mapping[ProbeKey, SolverRow]
     norms: Mapping[str, np.ndarray]
     absent: tuple[str, ...]
+    unseen: Mapping[int, Mapping[str, str]] = field(default_factory=dict)
+    zero_shot: Mapping[ProbeKey, Sequence[ZeroShotRow]] = field(default_factory=dict)
+    map: Mapping[ProbeKey, Sequence[MapRow]] = field(default_factory=dict)
 
     @property
     def configuration(self) -> Mapping[str, Any]:
@@ -54,6 +67,11 @@ class SweepResults:
     @property
     def solver(self) -> str:
         return str(self.configuration["solver"]["name"])
+
+    @cached_property
+    def words(self) -> WordsConfig:
+        """What the sweep was told of words; of no directory without."""
+        return from_json(WordsConfig, self.configuration.get("words") or {})
 
     @property
     def trained_in_epochs(self) -> bool:
@@ -101,7 +119,7 @@ class SweepResults:
 
     def keys(self, embedding: str) -> list[ProbeKey]:
         """Every probe that was asked for."""
-        return probe_keys(self.grid, embedding, self.solver)
+        return probe_keys(self.grid, embedding, self.solver, self.words)
 
     @cached_property
     def missing(self) -> dict[str, list[ProbeKey]]:
@@ -136,9 +154,16 @@ class SweepResults:
         cells = (cell for name in self.embeddings for cell in self.cells(name) if cell[1] in wanted)
         return max(cells, key=lambda cell: (cell[0], shot_order(cell[1])), default=(0, FULL))
 
-    def rows(self, embedding: str, n_way: int, k_shot: KShot) -> dict[int, ProbeRow]:
-        """Seed → row of the finished probes of a cell."""
-        keys = (ProbeKey(embedding, self.solver, n_way, k_shot, seed) for seed in self.grid.seeds)
+    def rows(
+        self, embedding: str, n_way: int, k_shot: KShot, variant: tuple[str, str] | None = None
+    ) -> dict[int, ProbeRow]:
+        """Seed → row of the finished probes of a cell. variant: (zero_shot, prior); None: the first
+        that the sweep was asked for.
+        """
+        mine = variant or self.words.variants(k_shot)[0]
+        keys = (
+            ProbeKey(embedding, self.solver, n_way, k_shot, seed, *mine) for seed in self.grid.seeds
+        )
         return {key.seed: self.probes[key] for key in keys if key in self.probes}
 
     def rows_by_tag(
@@ -188,6 +213,7 @@ class SweepResults:
         for row, key in enumerate(self.keys(embedding)):
             if (
                 key[2:4] == (n_way, k_shot)
+                and key[5:] == self.words.variants(k_shot)[0]
                 and key in self.probes
                 and not np.isnan(self.norms[embedding][row]).any()
             ):
@@ -210,7 +236,10 @@ class SweepResults:
                 if position < n_way
             )
         probes = (
-            self.tags.get(ProbeKey(name, self.solver, n_way, k_shot, seed), ())
+            self.tags.get(
+                ProbeKey(name, self.solver, n_way, k_shot, seed, *self.words.variants(k_shot)[0]),
+                (),
+            )
             for name in self.embeddings
         )
         return tuple((row.tag, ()) for row in next(filter(None, probes), ()))

@@ -43,18 +43,19 @@ def draw_episode(
     on_scarce: str = "error",
     names: Sequence[str] | None = None,
     tracks: np.ndarray | None = None,
+    pool: np.ndarray | None = None,
 ) -> Episode:
     """Draw the largest episode: n_way tags, up to k_shot support clips each.
 
     labels: bool `[clip, tag]`, known positives; train: rows that may be support. tracks: int
     `[clip]`: a tag's clips come from different tracks as long as there are any, for near copies are
-    no further shots. k_shot 0 draws tags only (full
-    probes). A tag with fewer than k_shot positives left is an InputError (`on_scarce="error"`),
+    no further shots. pool: int `[tag]`, the columns to draw from; None: all. k_shot 0 draws tags
+    only. A tag with fewer than k_shot positives left is an InputError (`on_scarce="error"`),
     keeps what it has (`"fewer"`) or gives its place to the next tag of the order (`"drop_tag"`).
     Raises InputError where n_way exceeds the tags there are.
     """
     rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(_EPISODE,)))
-    order = rng.permutation(labels.shape[1])
+    order = rng.permutation(labels.shape[1] if pool is None else pool)
     taken = np.zeros(labels.shape[0], bool)
     tags: list[int] = []
     support: list[np.ndarray] = []
@@ -80,13 +81,15 @@ def draw_episode(
         support.append(clips)
     if len(tags) < n_way:
         dropped = (
-            f", {labels.shape[1] - len(tags)} of them dropped as scarce"
+            f", {len(order) - len(tags)} of them dropped as scarce"
             if on_scarce == "drop_tag"
             else ""
         )
+        what = f"tags{dropped}" if pool is None else f"unseen tags{dropped}"
+        remedy = "widen `tags`" if pool is None else "lower `seen`, or widen `tags`"
         raise InputError(
-            f"`n_way={n_way}` is above the pool of {labels.shape[1]} tags{dropped} (seed {seed}); "
-            "lower `n_way` or widen `tags`"
+            f"`n_way={n_way}` is above the pool of {len(order)} {what} (seed {seed}); "
+            f"lower `n_way` or {remedy}"
         )
     return Episode(seed, np.array(tags), tuple(support))
 

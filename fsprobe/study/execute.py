@@ -2,7 +2,6 @@
 
 import contextlib
 import gc
-import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -17,7 +16,7 @@ from tqdm import tqdm
 
 from extract.errors import InputError
 from extract.manifest import Manifest, read_manifest
-from extract.shell import as_flags, signals_deferred
+from extract.shell import signals_deferred
 from extract.store import Store
 from fsprobe import features
 from fsprobe.batch import dispatch, memory, processes
@@ -25,12 +24,16 @@ from fsprobe.batch.lanes import device_mesh
 from fsprobe.batch.spec import Outcome, ProbeSpec, Wanted
 from fsprobe.config import SolverConfig, SweepConfig
 from fsprobe.features import Standardized
+from fsprobe.heads.data import Data
 from fsprobe.heads.head import on_raw_features
 from fsprobe.heads.registry import SOLVERS, validation_of
-from fsprobe.study import grid, provenance, records
-from fsprobe.study.results import RUN, SOLVER, FinishedProbe, Planned, read_probes
+from fsprobe.study import grid, provenance, records, word_probes
+from fsprobe.study.corpora import words_of
+from fsprobe.study.notes import note, note_gaps, note_shortcomings
+from fsprobe.study.results import RUN, FinishedProbe, Planned, read_probes
+from fsprobe.study.seen_tags import SeenTags
 from fsprobe.study.shared_results import Follower, open_together
-from fsprobe.study.tables import ProbeKey, ProbeRow, SolverRow, read_rows
+from fsprobe.study.tables import ProbeKey, ProbeRow
 
 OUT_OF_TIME = (
     75  # exit code where timeout_minutes are over: EX_TEMPFAIL of sysexits.h, "try again later"
@@ -46,12 +49,16 @@ class OutOfTime(Exception):
 
 @dataclass(frozen=True, eq=False)
 class _Sweep:
-    """A sweep that is ready to train. keys, specs: by embedding."""
+    """A sweep that is ready to train. keys, specs: by embedding. words: None without. test_stores:
+    of another corpus, if the test clips are of one.
+    """
 
     config: SweepConfig
     manifest: Manifest
     stores: dict[str, Store]
     grid: grid.Grid
+    words: SeenTags | None
+    test_stores: dict[str, Store]
     keys: dict[str, list[ProbeKey]]
     specs: dict[str, list[ProbeSpec]]
     mesh: Mesh
@@ -66,9 +73,21 @@ class _Sweep:
     def load(self, embedding: str) -> Standardized:
         """Features of the grid's clips."""
         solver = self.config.solver
+        clips, others = self.grid.clips, None
+        if self.test_stores:
+            rows = range(len(clips))
+            clips, others = (
+                clips.take(list(part))
+                for part in (rows[: self.grid.test.start], rows[self.grid.test])
+            )
         loaded = features.load_standardized(
-            self.stores, self.manifest, self.grid.clips, embedding, solver.standardize
+            self.stores, self.manifest, clips, embedding, solver.standardize
         )
+        if others:
+            framenorm = solver.standardize == "frame"
+            loaded = loaded.followed_by(
+                features.load_features(self.test_stores, others, embedding, framenorm)
+            )
         # float32 resolves more of features that are centred
         return loaded.centred(self.grid.train) if SOLVERS[solver.name].shifts else loaded
 
@@ -91,6 +110,7 @@ def sweep(config: SweepConfig, about: dict[str, Any] | None = None) -> list[Prob
         records.episode_rows(ready.grid),
         records.tag_count_rows(ready.manifest, ready.grid.pool),
         records.pair_rows(ready.manifest, ready.grid.pool),
+        records.unseen_rows(ready.grid),
     )
     said = provenance.about(config, ready.stores, ready.manifest, about or {})
     with (
@@ -104,14 +124,14 @@ def sweep(config: SweepConfig, about: dict[str, Any] | None = None) -> list[Prob
             with contextlib.suppress(OSError, InputError):
                 results.finish(time.monotonic() - ready.start, complete=False)
             if isinstance(error, (KeyboardInterrupt, OutOfTime, SystemExit)):
-                _note(
+                note(
                     f"{len(results.done)} of {len(planned.keys)} probes are in {config.out}; run "
                     "the same command to go on"
                 )
             raise
         results.finish(time.monotonic() - ready.start, complete=True)
     rows = read_probes(config.out) if processes.leads() else []
-    _note_shortcomings(rows, config)
+    note_shortcomings(rows, config)
     return rows
 
 
@@ -132,19 +152,33 @@ def _prepare(config: SweepConfig) -> tuple[_Sweep, dict[str, Any]]:
     features.require_clips(stores, manifest)
     solver = config.solver
     validation = validation_of(solver.name, solver.validation)
-    drawn = grid.build_grid(manifest, config.grid, config.manifest, validation)
-    _note_gaps(drawn)
+    words, manifest, test_stores = words_of(config, manifest, stores)
+    drawn = grid.build_grid(manifest, config.grid, config.manifest, validation, words)
+    note_gaps(drawn, words)
     keys = {
-        embedding: grid.probe_keys(config.grid, embedding, solver.name)
+        embedding: grid.probe_keys(config.grid, embedding, solver.name, config.words)
         for embedding in config.embeddings
     }
     specs = {name: grid.probe_specs(drawn, part, validation) for name, part in keys.items()}
     mesh = device_mesh()
     device_bytes = int(processes.agreed(np.float32(memory.device_bytes(config.device_memory_gb))))
-    ready = _Sweep(config, manifest, stores, drawn, keys, specs, mesh, device_bytes, start)
+    ready = _Sweep(
+        config,
+        manifest,
+        stores,
+        drawn,
+        words,
+        test_stores,
+        keys,
+        specs,
+        mesh,
+        device_bytes,
+        start,
+    )
     for embedding in config.embeddings:  # whether all will fit
         sizes = grid.sizes(drawn, features.width(stores, embedding))
-        dispatch.plan(specs[embedding], sizes, solver, mesh, device_bytes, wanted=ready.wanted)
+        shots = [spec for spec in specs[embedding] if not word_probes.by_words(spec)]
+        dispatch.plan(shots, sizes, solver, mesh, device_bytes, wanted=ready.wanted)
     return ready, identity
 
 
@@ -169,7 +203,7 @@ def _train_all(ready: _Sweep, loaded: dict[str, Standardized], results: Follower
     """Every embedding in turn. loaded: those at hand."""
     config, total = ready.config, sum(map(len, ready.keys.values()))
     if results.done:
-        _note(f"{config.out} holds {len(results.done)} of {total} probes already")
+        note(f"{config.out} holds {len(results.done)} of {total} probes already")
     bar = tqdm(
         total=total,
         initial=len(results.done),
@@ -206,8 +240,13 @@ def _train(
     tick: Callable[[float], None],
 ) -> None:
     """One embedding."""
-    config = ready.config
+    config, specs = ready.config, ready.specs[embedding]
     parts = grid.probe_data(ready.grid, loaded.features)
+    if ready.words is not None:
+        mine = [spec for spec in specs if word_probes.by_words(spec)]
+        for found in word_probes.zero_shot(mine, ready.grid, ready.words, parts, results.done):
+            results.append(found)
+            tick(len(found))
     with processes.in_step():
         try:
             data = jax.block_until_ready(processes.place(parts, NamedSharding(ready.mesh, P())))
@@ -218,7 +257,6 @@ def _train(
                 f"the {loaded.features.nbytes / 1e6:,.1f} MB of features of {embedding} do not fit "
                 "on a device; free its memory, or drop the embedding"
             ) from None
-    del parts
 
     heeded = "validation" in SOLVERS[config.solver.name].settings
     validation = config.solver.validation if heeded else ""
@@ -229,25 +267,35 @@ def _train(
             outcome = outcome._replace(head=head)
         return records.finished_probe(ready.grid, outcome, validation)
 
-    for outcomes in dispatch.train(
-        ready.specs[embedding],
-        data,
-        config.solver,
-        ready.mesh,
-        tick,
-        wanted=ready.wanted,
-        done=results.done,
-        device_bytes=ready.device_bytes,
-        note=lambda text: _note(f"{embedding}: {text}"),
-    ):
-        results.append([finished(outcome) for outcome in outcomes])
+    def train(specs: list[ProbeSpec], data: Data) -> None:
+        for outcomes in dispatch.train(
+            specs,
+            data,
+            config.solver,
+            ready.mesh,
+            tick,
+            wanted=ready.wanted,
+            done=results.done,
+            device_bytes=ready.device_bytes,
+            note=lambda text: note(f"{embedding}: {text}"),
+        ):
+            results.append([finished(outcome) for outcome in outcomes])
+
+    plain, pulled = word_probes.few_shots(specs)
+    if plain:
+        train(plain, data)
+    if pulled and not results.done.issuperset(spec.key for spec in pulled):
+        assert ready.words is not None
+        starts, pulled = word_probes.priors(pulled, ready.grid, ready.words, parts)
+        placed = processes.place(starts, NamedSharding(ready.mesh, P()))
+        train(pulled, data._replace(priors=placed))
 
 
 def _drop_missing(manifest: Manifest, stores: Mapping[str, Store]) -> Manifest:
     absent = features.missing_clips(stores, manifest)
     if absent:
         first, name = next(iter(absent.items()))
-        _note(
+        note(
             f"{len(absent)} clips dropped: they are not in every store (first: {first!r}, not in "
             f"{name!r})"
         )
@@ -258,43 +306,3 @@ def _drop_missing(manifest: Manifest, stores: Mapping[str, Store]) -> Manifest:
             for clip, split in zip(manifest.clip_ids, manifest.splits, strict=True)
         ),
     )
-
-
-def _note_gaps(drawn: grid.Grid) -> None:
-    """Say which supports are short, and which tags have no metric."""
-    if drawn.scarce:
-        tag, fewest = min(drawn.scarce, key=lambda pair: pair[1])
-        supports = len(drawn.episodes) * max(drawn.config.n_way)
-        _note(
-            f"`on_scarce=fewer`: {len(drawn.scarce)} of {supports} supports have fewer than K = "
-            f"{drawn.max_shot} clips; the smallest is of {tag!r}, with {fewest}"
-        )
-    if drawn.unscored:
-        _note(
-            f"{len(drawn.unscored)} of {len(drawn.pool)} tags have no positive or no negative test "
-            f"clip: their metrics stay empty and out of the means ({', '.join(drawn.unscored)})"
-        )
-
-
-def _note_shortcomings(rows: list[ProbeRow], config: SweepConfig) -> None:
-    """Say how many probes diverged, did not converge, or were simplified."""
-    if not rows:
-        return
-    if diverged := sum(row.best_epoch == 0 and row.epochs > 0 for row in rows):
-        _note(
-            f"{diverged} probes never had a finite validation loss: their metrics are empty; lower "
-            "`learning_rate`"
-        )
-    solved = read_rows(Path(config.out) / SOLVER, SolverRow)
-    if open_ended := sum(not row.converged for row in solved):
-        _note(
-            f"{open_ended} of {len(solved)} probes did not converge (column `converged` of "
-            f"{SOLVER}): a stronger `l2`, or `standardize=train`, helps"
-        )
-    if cut := records.cut_note(config.solver.name, solved, len(rows)):
-        _note(cut)
-
-
-def _note(text: str) -> None:
-    if processes.leads():
-        tqdm.write(f"fsprobe.sweep: {as_flags(text)}", file=sys.stderr)

@@ -17,7 +17,9 @@ from fsprobe.heads.cross_validation import assign_folds
 from fsprobe.heads.data import Data, Labelled
 from fsprobe.labels import tag_labels, tag_pool, track_codes
 from fsprobe.study.episodes import Episode, draw_episode
+from fsprobe.study.seen_tags import SeenTags
 from fsprobe.study.tables import ProbeKey
+from fsprobe.words_config import NO_WORDS, WordsConfig
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,7 +29,8 @@ class Grid:
     clips: the clips that some probe sees, by split (train, valid, test), then id. Of the training
     clips only those in some support set are kept. positive, negative: bool `[clip, tag]`, a column
     per tag of `pool`, as in `fsprobe.labels.tag_labels`. tracks: int `[clip]`, or None. train,
-    valid, test: rows.
+    valid, test: rows. seen: of each seed, bool `[tag]`: whose labels its map from features to
+    words may learn of; None in a sweep without words.
     """
 
     config: GridConfig
@@ -40,6 +43,7 @@ class Grid:
     negative: np.ndarray | None
     tracks: np.ndarray | None
     episodes: tuple[Episode, ...]
+    seen: dict[int, np.ndarray] | None = None
 
     @property
     def test_positives(self) -> np.ndarray:
@@ -81,15 +85,21 @@ class Grid:
 
 
 def build_grid(
-    manifest: Manifest, config: GridConfig, where: str = "the manifest", validation: str = "valid"
+    manifest: Manifest,
+    config: GridConfig,
+    where: str = "the manifest",
+    validation: str = "valid",
+    seen_tags: SeenTags | None = None,
 ) -> Grid:
     """Draw every episode. Raises InputError on an empty split, an unknown tag, a scarce tag or too
     large an N.
 
     where: what messages call the manifest. validation: as in SolverConfig; only `valid` needs
-    validation clips.
+    validation clips. seen_tags: with words, the pool and whose labels each seed sees; its tags are
+    drawn among the others, and every training clip is kept.
     """
-    pool = tag_pool(manifest, config.tags)
+    pool = seen_tags.pool if seen_tags else tag_pool(manifest, config.tags)
+    seen = seen_tags.draw(config.seeds) if seen_tags else None
     clips = manifest.used()
     order = [
         (SPLITS.index(split), clip)
@@ -101,14 +111,8 @@ def build_grid(
     positive, negative = tag_labels(clips, pool)
     tracks = track_codes(clips)
     train = np.flatnonzero(split == "train")
-    shots = [k_shot for k_shot in config.k_shot if isinstance(k_shot, int)]
-    most = max(shots, default=0)
-    episodes = [
-        draw_episode(seed, positive, train, max(config.n_way), most, config.on_scarce, pool, tracks)
-        for seed in config.seeds
-    ]
-    _require_support(episodes, config.n_way, shots)
-    if FULL not in config.k_shot:
+    episodes = _draw_all(config, positive, train, pool, tracks, seen)
+    if FULL not in config.k_shot and seen is None:
         train = np.unique(np.concatenate([rows for drawn in episodes for rows in drawn.support]))
     # the other splits stay whole, and stay behind the training clips
     keep = np.concatenate([train, np.flatnonzero(split != "train")])
@@ -129,7 +133,36 @@ def build_grid(
             )
             for drawn in episodes
         ),
+        seen,
     )
+
+
+def _draw_all(
+    config: GridConfig,
+    positive: np.ndarray,
+    train: np.ndarray,
+    pool: Sequence[str],
+    tracks: np.ndarray | None,
+    seen: dict[int, np.ndarray] | None,
+) -> list[Episode]:
+    """The largest episode of every seed, of unseen tags where some are seen."""
+    shots = [k_shot for k_shot in config.k_shot if isinstance(k_shot, int)]
+    episodes = [
+        draw_episode(
+            seed,
+            positive,
+            train,
+            max(config.n_way),
+            max(shots, default=0),
+            config.on_scarce,
+            pool,
+            tracks,
+            None if seen is None else np.flatnonzero(~seen[seed]),
+        )
+        for seed in config.seeds
+    ]
+    _require_support(episodes, config.n_way, [k_shot for k_shot in shots if k_shot])
+    return episodes
 
 
 def _require_splits(split: np.ndarray, where: str, validation: str) -> None:
@@ -160,12 +193,15 @@ def _require_support(
                 )
 
 
-def probe_keys(config: GridConfig, embedding: str, solver: str) -> list[ProbeKey]:
+def probe_keys(
+    config: GridConfig, embedding: str, solver: str, words: WordsConfig = NO_WORDS
+) -> list[ProbeKey]:
     """Every probe of one embedding, in the order of the results files."""
     return [
-        ProbeKey(embedding, solver, n_way, k_shot, seed)
+        ProbeKey(embedding, solver, n_way, k_shot, seed, *variant)
         for n_way in config.n_way
         for k_shot in config.k_shot
+        for variant in words.variants(k_shot)
         for seed in config.seeds
     ]
 
@@ -216,4 +252,4 @@ def probe_data(grid: Grid, features: np.ndarray) -> Data:
         negative = None if grid.negative is None else grid.negative[rows]
         return Labelled(features[rows], grid.positive[rows], negative)  # type: ignore[arg-type]
 
-    return Data(*map(part, (grid.train, grid.valid, grid.test)))
+    return Data(part(grid.train), part(grid.valid), part(grid.test))

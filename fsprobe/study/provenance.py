@@ -14,7 +14,7 @@ import fsprobe
 from extract.errors import InputError
 from extract.files import sha256_of
 from extract.manifest import SPLITS, Manifest
-from extract.store import Store
+from extract.store import Store, open_store
 from fsprobe.config import SweepConfig, to_json
 
 _READ = ("features.npy", "features_framenorm.npy", "clip_ids.txt", "status.npy")
@@ -22,7 +22,7 @@ _READ = ("features.npy", "features_framenorm.npy", "clip_ids.txt", "status.npy")
 
 def identity(config: SweepConfig, stores: Mapping[str, Store]) -> dict[str, Any]:
     """What determines the rows: files by content, not by place."""
-    return {
+    return _of_words(config) | {
         "manifest_sha256": sha256_of(config.manifest),
         "stores": [[name, _store_sha256(store)] for name, store in stores.items()],
         "embeddings": list(config.embeddings),
@@ -32,6 +32,22 @@ def identity(config: SweepConfig, stores: Mapping[str, Store]) -> dict[str, Any]
         "grid": to_json(config.grid),
         "solver": to_json(config.solver),
     }
+
+
+def _of_words(config: SweepConfig) -> dict[str, Any]:
+    """What words add; nothing where there are none, as in sweeps of older versions."""
+    words = config.words
+    if not words.directory:
+        return {}
+    settings = to_json(words)
+    files = [Path(words.directory) / name for name in ("vectors.npy", "tags.txt")]
+    settings["directory"] = [sha256_of(file) for file in files]
+    if words.test_manifest:
+        settings["test_manifest"] = sha256_of(words.test_manifest)
+        settings["test_stores"] = [
+            [name, _store_sha256(open_store(path))] for name, path in words.test_stores
+        ]
+    return {"words": settings}
 
 
 def about(

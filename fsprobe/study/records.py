@@ -12,7 +12,16 @@ from fsprobe.heads.registry import SOLVERS
 from fsprobe.labels import tag_labels
 from fsprobe.study.grid import Grid
 from fsprobe.study.results import SOLVER, FinishedProbe
-from fsprobe.study.tables import EpisodeRow, PairRow, ProbeRow, SolverRow, TagCountRow, TagRow
+from fsprobe.study.tables import (
+    EpisodeRow,
+    PairRow,
+    ProbeRow,
+    SolverRow,
+    TagCountRow,
+    TagRow,
+    UnseenRow,
+)
+from fsprobe.words import near_synonyms
 
 MOST_PAIRS = 100_000  # rows of cooccurrence.csv: every pair of 447 tags
 CONVERGED = 1e-3  # a gap up to this counts: it is a bound, and float32 proves no smaller one
@@ -28,7 +37,7 @@ def finished_probe(grid: Grid, outcome: Outcome, validation: str) -> FinishedPro
     def mean(values: np.ndarray) -> float:
         return float(np.mean(values[scored], dtype=np.float64)) if scored.any() else float("nan")
 
-    macro, micro = f1_scores(metrics)
+    macro, micro = f1_scores(metrics) if len(outcome.spec.support) else (float("nan"),) * 2
     row = ProbeRow(
         **key._asdict(),
         num_train=len(outcome.spec.support),
@@ -105,17 +114,37 @@ def _solver_row(outcome: Outcome) -> SolverRow | None:
         gap=outcome.gap,
         converged=int(not penalised or outcome.gap <= CONVERGED),
         clips_cut=outcome.clips_cut,
+        prior_scale=outcome.scale,
     )
 
 
 def episode_rows(grid: Grid) -> list[EpisodeRow]:
-    """The largest episode of every seed, as rows."""
+    """The largest episode of every seed, as rows; tags alone where K is 0 and nothing else."""
+    if set(grid.config.k_shot) == {0}:
+        return [
+            EpisodeRow(episode.seed, position, grid.pool[tag], None, "")
+            for episode in grid.episodes
+            for position, tag in enumerate(episode.tags)
+        ]
     return [
         EpisodeRow(episode.seed, position, grid.pool[tag], shot, grid.clips.clip_ids[clip])
         for episode in grid.episodes
         for position, (tag, clips) in enumerate(zip(episode.tags, episode.support, strict=True))
         for shot, clip in enumerate(clips)
     ]
+
+
+def unseen_rows(grid: Grid) -> list[UnseenRow] | None:
+    """Of every seed, the tags whose labels are not seen; None without words."""
+    if grid.seen is None:
+        return None
+    near = near_synonyms(grid.pool)
+    rows = []
+    for seed, seen in grid.seen.items():
+        for tag in np.flatnonzero(~seen):
+            twins = np.flatnonzero(near[tag] & seen)
+            rows.append(UnseenRow(seed, grid.pool[tag], grid.pool[twins[0]] if twins.size else ""))
+    return rows
 
 
 def tag_count_rows(manifest: Manifest, pool: Sequence[str]) -> list[TagCountRow]:

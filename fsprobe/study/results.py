@@ -7,6 +7,9 @@
                       where not trained yet: the L1 norm over the N tags of each feature's weights;
                       only if asked for
     episodes.csv      the support set of the largest episode of each seed
+    unseen.csv        with words: the tags whose labels a seed may not learn of
+    zero_shot.csv, zero_shot_tags.csv
+                      with words and K = 0: retrieval and annotation, and what the map does
     tags.csv          clips per tag of the pool, by split
     cooccurrence.csv  clips per pair of tags of the pool; of very many pairs, the commonest
     heads/            EMBEDDING.safetensors, every head on the store's own features; only if asked
@@ -20,9 +23,7 @@ nothing. An empty field is a metric without a value: a class was absent from the
 """
 
 import contextlib
-import errno
 import json
-import os
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -35,8 +36,10 @@ from extract.errors import InputError
 from extract.files import atomic_write
 from fsprobe.heads.head import Head
 from fsprobe.study import saved_heads
+from fsprobe.study.appending import append, disk_full_explained, drop_torn_line, header
 from fsprobe.study.tables import (
     EpisodeRow,
+    MapRow,
     PairRow,
     ProbeKey,
     ProbeRow,
@@ -44,19 +47,25 @@ from fsprobe.study.tables import (
     SolverRow,
     TagCountRow,
     TagRow,
+    UnseenRow,
+    ZeroShotRow,
+    columns_of,
     read_rows,
-    to_csv,
     write_rows,
 )
 
 RUN = "run.json"
 PROBES, PER_TAG, SOLVER, EPISODES = "probes.csv", "per_tag.csv", "solver.csv", "episodes.csv"
 TAGS, COOCCURRENCE, NORMS = "tags.csv", "cooccurrence.csv", "weight_norms"
+UNSEEN, ZERO_SHOT, MAP = "unseen.csv", "zero_shot.csv", "zero_shot_tags.csv"
 _APPENDED: dict[str, Any] = {
     PER_TAG: TagRow,
     SOLVER: SolverRow,
+    ZERO_SHOT: ZeroShotRow,
+    MAP: MapRow,
     PROBES: ProbeRow,
 }  # in the order of writing
+_OF_WORDS = (UNSEEN, ZERO_SHOT, MAP)  # in a sweep with words alone
 
 
 class FinishedProbe(NamedTuple):
@@ -67,15 +76,20 @@ class FinishedProbe(NamedTuple):
     solver: SolverRow | None = None
     weight_norms: np.ndarray | None = None
     head: Head | None = None
+    zero_shot: Sequence[ZeroShotRow] = ()
+    map: Sequence[MapRow] = ()
 
 
 class Planned(NamedTuple):
-    """What is known before the first probe. keys: every probe, in the order of the grid."""
+    """What is known before the first probe. keys: every probe, in the order of the grid. unseen:
+    None in a sweep without words.
+    """
 
     keys: Sequence[ProbeKey]
     episodes: Iterable[EpisodeRow] = ()
     tags: Iterable[TagCountRow] = ()
     pairs: Iterable[PairRow] = ()
+    unseen: Iterable[UnseenRow] | None = None
 
 
 class ResultsWriter:
@@ -98,9 +112,15 @@ class ResultsWriter:
             ]
         )
         self._write_heads({item.probe.key: item.head for item in finished if item.head})
-        _append(self.path / PER_TAG, [tag for item in finished for tag in item.tags])
-        _append(self.path / SOLVER, [item.solver for item in finished if item.solver])
-        _append(self.path / PROBES, [item.probe for item in finished])
+        append(self.path / PER_TAG, [tag for item in finished for tag in item.tags])
+        append(self.path / SOLVER, [item.solver for item in finished if item.solver])
+        for name, rows in (
+            (ZERO_SHOT, [row for item in finished for row in item.zero_shot]),
+            (MAP, [row for item in finished for row in item.map]),
+        ):
+            if rows:
+                append(self.path / name, rows)
+        append(self.path / PROBES, [item.probe for item in finished])
         self.done |= {item.probe.key for item in finished}
 
     def finish(self, wall_time: float, complete: bool) -> None:
@@ -109,24 +129,21 @@ class ResultsWriter:
         """
         if complete:
             rank = {key: i for i, key in enumerate(self.keys)}
-            for name, kind in _APPENDED.items():
+            for name, kind in _appended(self.path).items():
                 rows = read_rows(self.path / name, kind)
-                with _disk_full_explained(self.path / name):
-                    write_rows(
-                        self.path / name,
-                        kind,
-                        sorted(rows, key=lambda row: rank[ProbeKey(*row[:5])]),
-                    )
+                with disk_full_explained(self.path / name):
+                    ordered = sorted(rows, key=lambda row: rank[row.key])
+                    write_rows(self.path / name, kind, ordered, header(self.path / name))
         self.run["wall_time_s"] = round(self.run.get("wall_time_s", 0.0) + wall_time, 3)
         self.run["complete"] = complete
         _write_json(self.path / RUN, self.run)
 
     def _write_heads(self, heads: Mapping[ProbeKey, Head]) -> None:
         for embedding in {key.embedding for key in heads}:
-            keys = [key for key in self.keys if key.embedding == embedding]
+            keys = [key for key in self.keys if key.embedding == embedding and key.k_shot != 0]
             mine = {key: head for key, head in heads.items() if key.embedding == embedding}
             file = self.path / saved_heads.FOLDER / f"{embedding}.safetensors"
-            with _disk_full_explained(file):
+            with disk_full_explained(file):
                 if not file.exists():
                     dim = next(iter(mine.values())).kernel.shape[1]
                     about = {"embedding": embedding, "configuration": self._configuration()}
@@ -142,7 +159,7 @@ class ResultsWriter:
             row = {key: i for i, key in enumerate(keys)}
             mine = [(row[key], norms) for key, norms in found if key.embedding == embedding]
             file = self.path / NORMS / f"{embedding}.npy"
-            with _disk_full_explained(file):
+            with disk_full_explained(file):
                 if not file.exists():  # written out, so that a full disk says so now
                     with atomic_write(file, binary=True) as stream:
                         np.save(stream, np.full((len(keys), mine[0][1].size), np.nan, np.float32))
@@ -189,14 +206,18 @@ def open_results(
             EPISODES: (EpisodeRow, planned.episodes),
             TAGS: (TagCountRow, planned.tags),
             COOCCURRENCE: (PairRow, planned.pairs),
+            UNSEEN: (UnseenRow, planned.unseen or ()),
             **{name: (kind, ()) for name, kind in _APPENDED.items()},
         }
         for name, (kind, rows) in files.items():
+            if name in _OF_WORDS and planned.unseen is None:
+                continue
             if not (path / name).exists() or (
                 name not in _APPENDED and read_rows(path / name, kind) != list(rows)
             ):
-                with _disk_full_explained(path / name):
-                    write_rows(path / name, kind, rows)
+                with disk_full_explained(path / name):
+                    columns = columns_of(kind, planned.unseen is not None)
+                    write_rows(path / name, kind, rows, columns)
         yield ResultsWriter(path, run, planned.keys, _repair(path, planned.keys))
     finally:
         lock.release()
@@ -225,10 +246,11 @@ def _repair(path: Path, keys: Collection[ProbeKey]) -> set[ProbeKey]:
 
     Raises InputError on a probe that is none of `keys`.
     """
-    for name in _APPENDED:
-        _drop_torn_line(path / name)
+    appended = _appended(path)
+    for name in appended:
+        drop_torn_line(path / name)
     rows = {
-        name: list(dict.fromkeys(read_rows(path / name, kind))) for name, kind in _APPENDED.items()
+        name: list(dict.fromkeys(read_rows(path / name, kind))) for name, kind in appended.items()
     }
     known = set(keys)
     for row in rows[PROBES]:
@@ -240,50 +262,22 @@ def _repair(path: Path, keys: Collection[ProbeKey]) -> set[ProbeKey]:
             )
     tags = Counter(row.key for row in rows[PER_TAG])
     done = {row.key for row in rows[PROBES] if tags[row.key] == row.n_way}
-    for name, kind in _APPENDED.items():
+    for name, kind in appended.items():
         kept = [row for row in rows[name] if row.key in done]
-        if len(kept) < len(read_rows(path / name, kind)) or _is_older(path / name, kind):
-            write_rows(path / name, kind, kept)
+        columns = columns_of(kind, (path / UNSEEN).exists())
+        older = not set(columns) <= set(header(path / name))
+        if len(kept) < len(read_rows(path / name, kind)) or older:
+            write_rows(path / name, kind, kept, columns)
     return done
 
 
-def _is_older(path: Path, kind: Any) -> bool:
-    """Does the file lack a column that rows have by now?"""
-    with open(path, encoding="utf-8") as file:
-        return file.readline().rstrip("\n").split(",") != list(kind._fields)
-
-
-def _drop_torn_line(path: Path) -> None:
-    with open(path, "r+b") as file:
-        content = file.read()
-        file.truncate(content.rfind(b"\n") + 1)
-
-
-def _append(path: Path, rows: Sequence[Row]) -> None:
-    """Append whole lines; on a failed write, take back what got through."""
-    with _disk_full_explained(path), open(path, "ab", buffering=0) as file:
-        start = file.tell()
-        try:
-            data = to_csv(rows)
-            while data:
-                data = data[file.write(data) :]
-            os.fsync(file.fileno())
-        except OSError:
-            file.truncate(start)
-            raise
-
-
-@contextlib.contextmanager
-def _disk_full_explained(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        remedy = (
-            "make room" if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) else "mend that"
-        )
-        raise InputError(
-            f"{path}: {error.strerror}; {remedy} and rerun the same command to go on"
-        ) from error
+def _appended(path: Path) -> dict[str, Any]:
+    """The files that rows are appended to, those of words where there are any."""
+    return {
+        name: kind
+        for name, kind in _APPENDED.items()
+        if name not in _OF_WORDS or (path / name).exists()
+    }
 
 
 def _check_same(path: Path, old: Any, new: Mapping[str, Any]) -> None:
@@ -300,7 +294,7 @@ def _check_same(path: Path, old: Any, new: Mapping[str, Any]) -> None:
 
 
 def _write_json(path: Path, value: Mapping[str, Any]) -> None:
-    with _disk_full_explained(path), atomic_write(path) as file:
+    with disk_full_explained(path), atomic_write(path) as file:
         json.dump(value, file, indent=2, allow_nan=False)
         file.write("\n")
 

@@ -1,7 +1,8 @@
 """heads/EMBEDDING.safetensors: every head of a sweep, written as it is fitted.
 
 All tensors and their shapes are known before the first fit, so the file is made whole at once, of
-NaN, and filled in place: `N/K/SEED/kernel` float32 `[tag, dim]` and `N/K/SEED/bias` `[tag]`. A
+NaN, and filled in place: `N/K/SEED/kernel` float32 `[tag, dim]` and `N/K/SEED/bias` `[tag]`, with
+the prior that weights were pulled to before the last name, if there is one. A
 sweep that is stopped leaves a file that safetensors reads, with NaN where nothing is fitted yet.
 """
 
@@ -15,13 +16,15 @@ import numpy as np
 from extract.files import atomic_write
 from fsprobe.heads.head import Head
 from fsprobe.study.tables import ProbeKey
+from fsprobe.words_config import NONE
 
 FOLDER = "heads"
 
 
 def tensor_name(key: ProbeKey, part: str) -> str:
     """part: kernel or bias."""
-    return f"{key.n_way}/{key.k_shot}/{key.seed}/{part}"
+    prior = f"{key.prior}/" if key.prior not in ("", NONE) else ""
+    return f"{key.n_way}/{key.k_shot}/{key.seed}/{prior}{part}"
 
 
 def create(path: Path, keys: Sequence[ProbeKey], dim: int, metadata: Mapping[str, str]) -> None:

@@ -5,7 +5,7 @@ import io
 import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_type_hints
 
 import numpy as np
 
@@ -15,13 +15,18 @@ from fsprobe.config import FULL, KShot
 
 
 class ProbeKey(NamedTuple):
-    """What names a probe within a results directory."""
+    """What names a probe within a results directory. zero_shot: how words became its heads, where K
+    is 0. prior: whose words made them, or what its weights were pulled to: of
+    `fsprobe.words_config.PRIORS`. Both are empty in a sweep without words.
+    """
 
     embedding: str
     solver: str
     n_way: int
     k_shot: KShot
     seed: int
+    zero_shot: str = ""
+    prior: str = ""
 
 
 class ProbeRow(NamedTuple):
@@ -46,14 +51,18 @@ class ProbeRow(NamedTuple):
     validation: str = ""
     macro_f1: float = math.nan
     micro_f1: float = math.nan
+    zero_shot: str = ""
+    prior: str = ""
 
     @property
     def key(self) -> ProbeKey:
-        return ProbeKey(*self[:5])
+        return _key(self)
 
 
 class TagRow(NamedTuple):
-    """A row of per_tag.csv."""
+    """A row of per_tag.csv. precision_at_10: of the ten test clips that score highest, where K is
+    0.
+    """
 
     embedding: str
     solver: str
@@ -64,26 +73,31 @@ class TagRow(NamedTuple):
     average_precision: float
     roc_auc: float
     test_positives: int
+    zero_shot: str = ""
+    prior: str = ""
+    precision_at_10: float = math.nan
 
     @property
     def key(self) -> ProbeKey:
-        return ProbeKey(*self[:5])
+        return _key(self)
 
 
 class EpisodeRow(NamedTuple):
-    """A row of episodes.csv: the N-way K-shot cell is position < N and shot < K."""
+    """A row of episodes.csv: the N-way K-shot cell is position < N and shot < K. Where no K draws
+    clips, shot is None and clip_id empty.
+    """
 
     seed: int
     position: int
     tag: str
-    shot: int
+    shot: int | None
     clip_id: str
 
 
 class SolverRow(NamedTuple):
     """A row of solver.csv, of a probe with a penalty: the strength used, and how flat the objective
     is at the end. gap: a bound on how far it lies above its minimum, as a share of it, the largest
-    over the tags. converged: 1, or 0 where that bound is too large.
+    over the tags. converged: 1, or 0 where that bound is too large. prior_scale: chosen with l2.
 
     clips_cut: the support clips that the solver had to simplify (`Solver.cut`). A probe without a
     penalty has a row where there are any.
@@ -100,10 +114,76 @@ class SolverRow(NamedTuple):
     gap: float = math.nan
     converged: int = 1
     clips_cut: int = 0
+    zero_shot: str = ""
+    prior: str = ""
+    prior_scale: float = math.nan
 
     @property
     def key(self) -> ProbeKey:
-        return ProbeKey(*self[:5])
+        return _key(self)
+
+
+class UnseenRow(NamedTuple):
+    """A row of unseen.csv: a tag whose labels a seed may not learn of. near_synonym: a seen tag
+    that is the same word by its letters (`fsprobe.words.near_synonyms`), or empty.
+    """
+
+    seed: int
+    tag: str
+    near_synonym: str
+
+
+class ZeroShotRow(NamedTuple):
+    """A row of zero_shot.csv, of a probe without examples: the means that
+    `fsprobe.annotation_metrics.evaluate_zero_shot` calls TASK/TAGS/CLIPS. chosen: the settings that
+    held-out seen tags chose.
+    """
+
+    embedding: str
+    solver: str
+    n_way: int
+    k_shot: KShot
+    seed: int
+    zero_shot: str
+    prior: str
+    task: str
+    tags: str
+    clip_kind: str
+    mAP: float
+    roc_auc: float
+    precision_at_10: float
+    hit_at_10: float
+    chosen: str
+
+    @property
+    def key(self) -> ProbeKey:
+        return _key(self)
+
+
+class MapRow(NamedTuple):
+    """A row of zero_shot_tags.csv: of an unseen tag, the tags whose words are nearest to where the
+    map puts its test clips, and the seen tags whose words its own lean on, as TAG=WEIGHT|….
+    """
+
+    embedding: str
+    solver: str
+    n_way: int
+    k_shot: KShot
+    seed: int
+    zero_shot: str
+    prior: str
+    tag: str
+    nearest: str
+    leans_on: str
+
+    @property
+    def key(self) -> ProbeKey:
+        return _key(self)
+
+
+def _key(row: Any) -> ProbeKey:
+    values: Any = (getattr(row, name) for name in ProbeKey._fields)
+    return ProbeKey(*values)
 
 
 class TagCountRow(NamedTuple):
@@ -127,8 +207,19 @@ class PairRow(NamedTuple):
 
 
 _EPOCHS = ("best_epoch", "epochs")
+_OF_WORDS = ("zero_shot", "prior", "precision_at_10", "prior_scale")
 
-Row = ProbeRow | TagRow | EpisodeRow | SolverRow | TagCountRow | PairRow
+Row = (
+    ProbeRow
+    | TagRow
+    | EpisodeRow
+    | SolverRow
+    | TagCountRow
+    | PairRow
+    | UnseenRow
+    | ZeroShotRow
+    | MapRow
+)
 
 
 def read_rows(path: Path, kind: Any) -> list[Any]:
@@ -136,7 +227,8 @@ def read_rows(path: Path, kind: Any) -> list[Any]:
     value.
     """
     columns = kind._fields
-    parse = {name: _PARSERS[name] for name in columns}
+    parse = {name: _PARSERS[hint] for name, hint in get_type_hints(kind).items()}
+    parse |= dict.fromkeys(_EPOCHS, _count)
     rows = []
     if not path.exists():
         raise InputError(
@@ -153,28 +245,38 @@ def read_rows(path: Path, kind: Any) -> list[Any]:
     return rows
 
 
-def write_rows(path: Path, kind: Any, rows: Iterable[Row]) -> None:
-    """Replace a file, atomically."""
+def columns_of(kind: Any, with_words: bool) -> tuple[str, ...]:
+    """The columns of a file of such rows, those of words only in a sweep with words."""
+    return tuple(name for name in kind._fields if with_words or name not in _OF_WORDS)
+
+
+def write_rows(
+    path: Path, kind: Any, rows: Iterable[Row], columns: Sequence[str] | None = None
+) -> None:
+    """Replace a file, atomically. columns: those to write; None: all."""
+    names = columns or kind._fields
     with atomic_write(path) as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(kind._fields)
-        writer.writerows(map(_fields, rows))
+        writer.writerow(names)
+        writer.writerows(_fields(row, names) for row in rows)
 
 
-def to_csv(rows: Sequence[Row]) -> bytes:
-    """Lines to append to a file."""
+def to_csv(rows: Sequence[Row], columns: Sequence[str]) -> bytes:
+    """Lines to append to a file of these columns."""
     text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(map(_fields, rows))
+    csv.writer(text, lineterminator="\n").writerows(_fields(row, columns) for row in rows)
     return text.getvalue().encode()
 
 
-def _fields(row: Row) -> list[str]:
-    texts = [_number(value) if isinstance(value, float) else str(value) for value in row]
-    if isinstance(row, ProbeRow) and not row.epochs:
-        texts = [
-            "" if name in _EPOCHS else text for name, text in zip(row._fields, texts, strict=True)
-        ]
-    return texts
+def _fields(row: Row, columns: Sequence[str]) -> list[str]:
+    unset = _EPOCHS if isinstance(row, ProbeRow) and not row.epochs else ()
+    return ["" if name in unset else _text(getattr(row, name)) for name in columns]
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return ""
+    return _number(value) if isinstance(value, float) else str(value)
 
 
 def _number(value: float) -> str:
@@ -190,46 +292,18 @@ def _count(text: str) -> int:
     return int(text) if text else 0
 
 
+def _shot(text: str) -> int | None:
+    return int(text) if text else None
+
+
 def _float(text: str) -> float:
     return float(text) if text else math.nan
 
 
-_PARSERS: dict[str, Any] = {
-    **dict.fromkeys(("embedding", "solver", "tag", "clip_id", "tag_a", "tag_b", "validation"), str),
-    **dict.fromkeys(
-        (
-            "n_way",
-            "seed",
-            "num_train",
-            "test_positives",
-            "position",
-            "shot",
-            "iterations",
-            "rank",
-            "train",
-            "valid",
-            "test",
-            "clips",
-            "converged",
-            "clips_cut",
-        ),
-        int,
-    ),
-    **dict.fromkeys(
-        (
-            "mAP",
-            "roc_auc",
-            "chance_mAP",
-            "val_loss",
-            "average_precision",
-            "l2",
-            "gradient_norm",
-            "gap",
-            "macro_f1",
-            "micro_f1",
-        ),
-        _float,
-    ),
-    **dict.fromkeys(_EPOCHS, _count),
-    "k_shot": _k_shot,
+_PARSERS: dict[Any, Any] = {
+    str: str,
+    int: int,
+    float: _float,
+    KShot: _k_shot,
+    int | None: _shot,
 }

@@ -1,9 +1,18 @@
 """`fsprobe.fit` as training asks for it: strengths chosen by track, and told."""
 
+from collections.abc import Sequence
+
+import jax.numpy as jnp
 import numpy as np
 
-from fsprobe.heads.fitting import fit_tags
+from fsprobe.heads.fitting import TagFits, fit_tags
+from fsprobe.heads.head import Head
+from fsprobe.heads.solver import SCALES
+from fsprobe.heads.words.mixture import heads_from_words, leave_one_out
+from fsprobe.heads.words.prior import unit_prior
 from fsprobe.tagger.judging.out_of_fold import Fitted
+from fsprobe.tagger.tagger import Tagger
+from fsprobe.words import Words, vectors_of
 
 
 def fit_heads(
@@ -16,13 +25,62 @@ def fit_heads(
     """Converged heads. features float32 `[clip, dim]`; positive, negative `[clip, tag]` weights;
     units int `[clip]`, tracks; l2: the strength, None to choose one per tag.
     """
-    found = fit_tags(
+    found = _fit(features, positive, negative, units, l2)
+    return Fitted(np.asarray(found.head.kernel), np.asarray(found.head.bias), found.l2)
+
+
+class FitFromWords:
+    """fit_heads, each tag's weights pulled to the head that its name gives, mixed from the heads of
+    the other tags (`fsprobe.heads.words.mixture`): of the tagger there is, or of these tags' own
+    first fits without a prior. A tag without a vector starts from 0.
+    """
+
+    def __init__(self, words: Words, tags: Sequence[str], tagger: Tagger | None = None) -> None:
+        """tags: in the order of the labels' columns. Raises InputError if none has a vector."""
+        others = [row for row, tag in enumerate(tagger.tags) if tag not in tags] if tagger else []
+        names = [tagger.tags[row] for row in others] if tagger else []
+        vectors = vectors_of(words, [*names, *tags])[0]
+        self.vectors = vectors[len(names) :]
+        self.others = vectors[: len(names)]
+        self.head = None
+        if tagger and names:
+            self.head = Head(jnp.asarray(tagger.kernel[others]), jnp.asarray(tagger.bias[others]))
+
+    def __call__(
+        self,
+        features: np.ndarray,
+        positive: np.ndarray,
+        negative: np.ndarray,
+        units: np.ndarray,
+        l2: float | None,
+    ) -> Fitted:
+        """As fit_heads; l2 given: the prior's scale is 1."""
+        if self.head is None:
+            own = _fit(features, positive, negative, units, l2).head
+            start = leave_one_out(own, self.vectors, features)
+        else:
+            start = heads_from_words(self.head, self.others, self.vectors, features)
+        start = unit_prior(Head(*map(jnp.asarray, start)), jnp.asarray(features))
+        found = _fit(features, positive, negative, units, l2, start)
+        head = found.head
+        return Fitted(np.asarray(head.kernel), np.asarray(head.bias), found.l2, found.scale)
+
+
+def _fit(
+    features: np.ndarray,
+    positive: np.ndarray,
+    negative: np.ndarray,
+    units: np.ndarray,
+    l2: float | None,
+    prior: Head | None = None,
+) -> TagFits:
+    return fit_tags(
         features,
         positive,
         negative,
         l2="auto" if l2 is None else l2,
         validation="support" if l2 is None else "none",
+        prior=prior,
+        scales=SCALES,
         groups=units,
     )
-    head = found.head
-    return Fitted(np.asarray(head.kernel), np.asarray(head.bias), np.asarray(found.l2))

@@ -74,7 +74,7 @@ def train(
         labelled.units,
         config.folds,
     )
-    kernel, bias, strengths = fit(features, positive, negative, labelled.units, config.l2)
+    kernel, bias, strengths, scales = fit(features, positive, negative, labelled.units, config.l2)
     counts = count(positive, negative, labelled.units)
     aucs = [
         roc_auc(held_out.logits[:, tag], positive[:, tag], negative[:, tag], held_out.folds)
@@ -100,6 +100,8 @@ def train(
         training[name] = _record(row, counts[tag], interval, config) | {
             "strength": float(strengths[tag])
         }
+        if scales is not None:
+            training[name]["prior_scale"] = float(scales[tag])
     return Rows(
         labelled.tags,
         kernel.astype(np.float32),

@@ -1,13 +1,12 @@
-"""What words do for tags without examples and for few shots, on real posteriors:
+"""What words do for tags without examples, on real posteriors:
 
-    python -m tests.benchmarks.words --data=PATH/mtat_posteriors --json=PATH [--k_shot=1,3,5,10]
+    python -m tests.benchmarks.words --data=PATH/mtat_posteriors --json=PATH
 
 Features are the logits of both taggers that never heard MagnaTagATune, 100 numbers a clip; tags are
 the 105 with ten training and five test clips, four fifths of them seen, drawn anew for each seed.
 K = 0: ESZSL, ConSE and triplets, each with the words and with the words dealt out at random, and
-the tags that have a near synonym among the seen ones apart. Few shots: converged probes without a
-prior, with the word head as one, and with that of shuffled words; scale and strength by the loss on
-the validation clips. Strengths are chosen on seen tags, never on unseen ones.
+the tags that have a near synonym among the seen ones apart. Strengths are chosen on seen tags,
+never on unseen ones. launch/words.sh has the same in a sweep, with few shots.
 """
 
 import csv
@@ -21,25 +20,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from absl import flags
-from scipy.stats import ttest_rel
-from tqdm import tqdm
 
 from extract.shell import run
 from extract.word_vectors.sources import Config, obtain
 from fsprobe import evaluate, fit
-from fsprobe.heads.data import Labelled
 from fsprobe.heads.head import Head, score
-from fsprobe.heads.solver import Settings
 from fsprobe.heads.words import conse
 from fsprobe.heads.words.eszsl import zero_shot_heads
-from fsprobe.heads.words.prior import SCALES, choose, path_from_prior, unit_prior
 from fsprobe.heads.words.triplet import TripletConfig, triplet_heads
 from fsprobe.words import near_synonyms
 
 TAGGERS = ("msd_musicnn", "jamendo_musicnn")
 SHUFFLED = 9000  # added to a seed, to deal out words
 SEEN_L2 = 0.007  # of the seen tags' own heads, for ConSE; one for all, never tuned
-STRENGTHS = tuple(np.logspace(1, -3, 9).tolist())
 
 
 class Split(NamedTuple):
@@ -193,75 +186,6 @@ def zero_shot(study: Study, unseen: np.ndarray) -> dict[str, Any]:
     return found
 
 
-def support(study: Study, tags: np.ndarray, k_shot: int, seed: int) -> np.ndarray:
-    """int `[clip]`: K training clips a tag, rarest tags first, each clip once; −1 where there are
-    no more.
-    """
-    labels, rng = study.train.labels[:, tags], np.random.default_rng(500 + seed)
-    taken: set[int] = set()
-    rows = np.full((len(tags), k_shot), -1)
-    order = np.argsort(labels.sum(axis=0), kind="stable")
-    for shot in range(k_shot):
-        for tag in order:
-            left = [row for row in np.flatnonzero(labels[:, tag]) if row not in taken]
-            if left:
-                rows[tag, shot] = rng.choice(left)
-                taken.add(rows[tag, shot])
-    return rows.ravel()
-
-
-@partial(jax.jit, static_argnames="scales")
-def few_shots(
-    support: Labelled, real: Any, valid: Labelled, train: Any, prior: Head, scales: tuple
-) -> Head:
-    """The head of one support set, scale and strength chosen on `valid`."""
-    fits = path_from_prior(
-        support,
-        real,
-        jnp.zeros(real.shape, jnp.int32),
-        valid,
-        Settings(None, "valid", STRENGTHS),
-        unit_prior(prior, train),
-        jnp.asarray(scales),
-    )
-    return choose(fits, jnp.ones(support.positive.shape[1], bool))[0]
-
-
-def with_prior(study: Study, unseen: np.ndarray, k_shots: list[int]) -> list[dict[str, Any]]:
-    """mAP for each K without a prior, with the words and with shuffled words, and paired tests."""
-    words = eszsl(study, unseen)
-    dealt = [eszsl(shuffled(study, i), unseen[i : i + 1])[0] for i in range(len(unseen))]
-    rows = []
-    for k_shot in k_shots:
-        found: dict[str, list[float]] = {"none": [], "words": [], "shuffled": []}
-        for i, tags in enumerate(tqdm(unseen, desc=f"K = {k_shot}", disable=None)):
-            clips = support(study, tags, k_shot, i)
-            labelled = Labelled(
-                study.train.features[clips],  # type: ignore[arg-type]
-                study.train.labels[clips][:, tags] & (clips >= 0)[:, None],
-            )
-            valid = Labelled(study.valid.features, study.valid.labels[:, tags])  # type: ignore[arg-type]
-            for name, values in found.items():
-                prior = dealt[i] if name == "shuffled" else words[i]
-                scales = (0.0,) if name == "none" else SCALES
-                head = few_shots(labelled, clips >= 0, valid, study.train.features, prior, scales)
-                scores = score(head, study.test.features)
-                values.append(evaluate(scores, study.test.labels[:, tags])["mAP"])
-        rows.append({"k_shot": k_shot} | compared(found))
-    return rows
-
-
-def compared(found: dict[str, list[float]]) -> dict[str, Any]:
-    """Means, and the words' gain over the others with the paired t-test's p."""
-    row: dict[str, Any] = {name: float(np.mean(values)) for name, values in found.items()}
-    for other in ("none", "shuffled"):
-        gains = np.subtract(found["words"], found[other])
-        row[f"gain_over_{other}"] = float(gains.mean())
-        row[f"wins_over_{other}"] = int((gains > 0).sum())
-        row[f"p_over_{other}"] = float(ttest_rel(found["words"], found[other]).pvalue)
-    return row
-
-
 def main() -> None:
     values = flags.FLAGS
     study = load(Path(values.data), values.vectors)
@@ -272,7 +196,6 @@ def main() -> None:
         "tags": len(study.tags),
         "chance_mAP": float(study.test.labels.mean()),
         "zero_shot": zero_shot(study, unseen),
-        "prior": with_prior(study, unseen, [int(k) for k in values.k_shot]),
     }
     text = json.dumps(figures, indent=1)
     print(text)
@@ -284,6 +207,5 @@ if __name__ == "__main__":
     flags.DEFINE_string("data", None, "The folder mtat_posteriors.", required=True)
     flags.DEFINE_string("vectors", "minilm", "As --vectors of extract.words.")
     flags.DEFINE_integer("seeds", 20, "Draws of unseen tags.")
-    flags.DEFINE_list("k_shot", ["1", "3", "5", "10"], "Shots; empty: K = 0 alone.")
     flags.DEFINE_string("json", None, "Where to write the figures.")
     run(main)

@@ -13,8 +13,10 @@ from safetensors import safe_open
 from sklearn.linear_model import LogisticRegression
 
 from extract.manifest import Manifest, write_manifest
+from fsprobe.heads.solver import SCALES
 from fsprobe.tagger.file import TENSORS, read_tagger
 from tests.support.fake_tagger import write_store
+from tests.support.word_sweeps import write_words
 
 ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.slow  # every command starts JAX
@@ -139,6 +141,24 @@ def test_an_added_tag_leaves_the_others_bytes(data, tmp_path):
     )
     assert result.returncode == 0, result.stderr
     assert np.load(tmp_path / "s.npy")[:, 3].max() <= np.float32(0.9)
+
+
+def test_a_new_tag_starts_from_its_name(data, tmp_path):
+    root, flags, *_ = data
+    (tmp_path / "new.txt").write_text("rare <b>\ntag 1\n")
+    names = ["tag 0", "tag 1", "tag 2"]
+    write_words(tmp_path / "words", names, np.random.default_rng(3).standard_normal((3, 6)))
+    given = [f"--update={root / 't.safetensors'}", f"--tags=file:{tmp_path / 'new.txt'}"]
+    prior = ["--prior=words", f"--words={tmp_path / 'words'}", "--folds=3"]
+    said = trained(*flags, *given, *prior, f"--out={tmp_path / 'grown.safetensors'}")
+    assert "no vector of 'rare <b>': no prior for them" in said
+    old, new = read_tagger(root / "t.safetensors"), read_tagger(tmp_path / "grown.safetensors")
+    assert new.training["tag 1"]["prior_scale"] in SCALES
+    for tag in ("tag 0", "tag 2"):
+        i = old.tags.index(tag)
+        assert old.kernel[i].tobytes() == new.kernel[i].tobytes()
+    alone = run("fsprobe.train", *flags, "--prior=words", f"--out={tmp_path / 'x.safetensors'}")
+    assert alone.returncode == 2 and "belong together" in alone.stderr
 
 
 def test_edits(data, tmp_path):

@@ -137,9 +137,14 @@ def held_out_scores(
     ones; of no meaning where a tag is unseen.
     """
     ridge = (features - side.mean) @ side.basis @ _ridge(side, words, feature_l2)
+    return held_out(words, word_l2, ridge)
+
+
+def held_out(words: WordSide, word_l2: Array, values: Array) -> Array:
+    """values `[…, tag]`, of each tag, mixed by the words from those of the others."""
     scale = words.eigenvalues + word_l2 * _total(words.eigenvalues)
     inverse = (words.vectors / scale) @ words.vectors.T
-    return ridge - (ridge @ inverse) / jnp.diagonal(inverse)
+    return values - (values @ inverse) / jnp.diagonal(inverse)
 
 
 def held_out_precision(scores: Array, labels: Array, words_seen: Array) -> Array:
@@ -171,17 +176,50 @@ def zero_shot_heads(
     on which strengths are chosen; None for the training clips. wanted int `[seed, wanted]`: the
     tags to make heads of; None for all, the seen ones too.
     """
+    prepared = prepare(features, labels, validation)
+    return heads_of(
+        prepared, words, seen, wanted=wanted, feature_l2s=feature_l2s, word_l2s=word_l2s
+    )
+
+
+class Prepared(NamedTuple):
+    """What features alone say; features, positive `[clip, …]`: of the clips that choose."""
+
+    side: FeatureSide
+    features: np.ndarray
+    positive: np.ndarray
+
+
+def prepare(
+    features: ArrayLike, labels: ArrayLike, validation: tuple[ArrayLike, ArrayLike] | None = None
+) -> Prepared:
+    """The part of `zero_shot_heads` that all seen tags and words share."""
     clips, clip_labels = (features, labels) if validation is None else validation
-    positive = jnp.asarray(np.asarray(clip_labels) > 0.5)
     with jax.enable_x64(True):
-        side, sides = _sides(*_float64(features, labels, words), *_tags(seen, wanted))
+        side = _feature_side(*_float64(features, labels))
+    return Prepared(side, _float64(clips)[0], np.asarray(clip_labels) > 0.5)
+
+
+def heads_of(
+    prepared: Prepared,
+    words: ArrayLike,
+    seen: ArrayLike,
+    *,
+    wanted: ArrayLike | None = None,
+    feature_l2s: tuple[float, ...] = FEATURE_STRENGTHS,
+    word_l2s: tuple[float, ...] = WORD_STRENGTHS,
+) -> tuple[Head, Strengths]:
+    """The rest of `zero_shot_heads`. words: `[tag, word]`, or `[seed, tag, word]` of each seed."""
+    side = prepared.side
+    positive = jnp.asarray(prepared.positive)
+    with jax.enable_x64(True):
+        sides = _word_sides(*_float64(words), *_tags(seen, wanted))
         l2s = tuple(array.ravel() for array in np.meshgrid(*_float64(feature_l2s, word_l2s)))
-        valid = _float64(clips)[0]
     best, scores = [], []
     for row in range(len(sides.seen)):
         with jax.enable_x64(True):
             one = jax.tree.map(lambda leaf, row=row: leaf[row], sides)
-            held_out = np.asarray(_held_out_grid(side, one, *l2s, valid))
+            held_out = np.asarray(_held_out_grid(side, one, *l2s, prepared.features))
         table = np.asarray(_precisions(held_out, positive, np.asarray(one.seen)))
         best.append(int(np.argmax(table)))
         scores.append(table.max())
@@ -189,6 +227,14 @@ def zero_shot_heads(
         chosen = tuple(array[best] for array in l2s)
         head = _as_float32(_per_seed(side, sides, *chosen))
     return head, Strengths(*(jnp.asarray(array, jnp.float32) for array in (*chosen, scores)))
+
+
+def leaning(words: ArrayLike, seen: ArrayLike, word_l2: ArrayLike) -> np.ndarray:
+    """`mixing` of one seed, for every tag: float64 `[seen tag, tag]`, zeros for unseen rows."""
+    with jax.enable_x64(True):
+        sides = _word_sides(*_float64(words), *_tags(np.asarray(seen)[None], None))
+        one = jax.tree.map(lambda leaf: leaf[0], sides)
+        return np.asarray(jax.jit(mixing)(one, *_float64(word_l2)))
 
 
 def grid_of_heads(
@@ -205,16 +251,18 @@ def grid_of_heads(
     wanted, dim]`, bias `[seed, feature_l2, word_l2, wanted]`.
     """
     with jax.enable_x64(True):
-        side, sides = _sides(*_float64(features, labels, words), *_tags(seen, wanted))
+        side = _feature_side(*_float64(features, labels))
+        sides = _word_sides(*_float64(words), *_tags(seen, wanted))
         return _as_float32(_grid(side, sides, *_float64(feature_l2s, word_l2s)))
 
 
+_feature_side = jax.jit(feature_side)
+
+
 @jax.jit
-def _sides(
-    features: Array, labels: Array, words: Array, seen: Array, wanted: Array
-) -> tuple[FeatureSide, WordSide]:
-    """The features' side, and the words' of every seed."""
-    return feature_side(features, labels), jax.vmap(partial(word_side, words))(seen, wanted)
+def _word_sides(words: Array, seen: Array, wanted: Array) -> WordSide:
+    """Of every seed; words `[tag, word]` or `[seed, tag, word]`."""
+    return jax.vmap(word_side, in_axes=(None if words.ndim == 2 else 0, 0, 0))(words, seen, wanted)
 
 
 @jax.jit

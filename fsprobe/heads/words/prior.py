@@ -4,19 +4,19 @@ head's times a scale, instead of to zero.
     loss + l2/2 ‖w − scale · w₀‖²
 
 Scale and strength are chosen together, as the strength alone is without a prior. A scale of 0 is no
-prior, so that words that mislead can be left.
+prior, so that words that mislead can be left. Where nothing chooses, the scale is 1.
 """
+
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 
-from fsprobe.heads.data import Labelled
 from fsprobe.heads.head import Head
-from fsprobe.heads.logistic import path
-from fsprobe.heads.solver import Path, Settings
-
-SCALES = (0.0, 0.25, 0.5, 1.0, 2.0, 4.0)
+from fsprobe.heads.solver import Fitted, Settings
+from fsprobe.heads.strengths import least
 
 
 def unit_prior(head: Head, features: Array) -> Head:
@@ -33,31 +33,16 @@ def scaled(prior: Head, scale: Array) -> Head:
     return Head(scale * prior.kernel, scale * prior.bias)
 
 
-def path_from_prior(
-    support: Labelled,
-    real: Array,
-    folds: Array,
-    valid: Labelled,
-    settings: Settings,
-    prior: Head,
-    scales: Array,
-) -> Path:
-    """As `logistic.path`, over scales `[scale]` and strengths: every array of the Path has a
-    leading axis `[scale]`. prior: of `unit_prior`.
-    """
-
-    def one(scale: Array) -> Path:
-        return path(support, real, folds, valid, settings, scaled(prior, scale))
-
-    return jax.lax.map(one, scales)
+def over_scales(fit: Callable[[Head], Any], prior: Head, scales: Array) -> Any:
+    """fit(w₀ times a scale) for each of scales `[scale]`, with a leading axis `[scale]`."""
+    return jax.lax.map(lambda scale: fit(scaled(prior, scale)), scales)
 
 
-def choose(fits: Path, tag_mask: Array) -> tuple[Head, Array, Array]:
-    """(head, index of the scale, index of the strength) with the least loss over the tags where
-    tag_mask `[tag]`, of a Path with a leading axis `[scale]`; the first of equals, so that no prior
-    comes first.
-    """
-    counted = jnp.where(jnp.isnan(fits.loss), 0.0, fits.loss) * tag_mask
-    losses = jnp.sum(counted, axis=-1)
-    scale, strength = jnp.unravel_index(jnp.argmin(losses), losses.shape)
-    return Head(fits.kernel[scale, strength], fits.bias[scale, strength]), scale, strength
+def best_scale(fit: Callable[[Head], Fitted], prior: Head, settings: Settings) -> Fitted:
+    """The fit of least loss over the scales; the first of equals, so that no prior comes first."""
+    scales = jnp.asarray((1.0,) if settings.validation == "none" else settings.scales)
+    fits = over_scales(fit, prior, scales)
+    best = least(fits.val_loss)
+    iterations = jnp.sum(fits.iterations)
+    chosen: Fitted = jax.tree.map(lambda leaf: leaf[best], fits)
+    return chosen._replace(scale=scales[best], iterations=iterations)

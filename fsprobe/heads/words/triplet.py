@@ -168,11 +168,14 @@ def sample_key(seed: Array, step: Array) -> Array:
 def triplet_heads(
     seeds: Array, features: Array, labels: Array, words: Array, seen: Array, config: TripletConfig
 ) -> TripletHead:
-    """Many seeds at once: seeds int32 `[seed]`, seen bool `[seed, tag]` → a TripletHead whose
-    arrays have a leading axis `[seed]`.
+    """Many seeds at once: seeds int32 `[seed]`, seen bool `[seed, tag]`, words `[tag, word]` or of
+    each seed `[seed, tag, word]` → a TripletHead whose arrays have a leading axis `[seed]`.
     """
-    one = lambda seed, seen: triplet(seed, features, labels, words, seen, config)  # noqa: E731
-    return jax.vmap(one)(seeds, seen)
+
+    def one(seed: Array, words: Array, seen: Array) -> TripletHead:
+        return triplet(seed, features, labels, words, seen, config)
+
+    return jax.vmap(one, in_axes=(0, None if words.ndim == 2 else 0, 0))(seeds, words, seen)
 
 
 def _unit(vectors: Array) -> Array:

@@ -18,7 +18,9 @@ def data_efficiency(sweep: SweepResults, style: Style) -> list[Block]:
     """mAP against K at the largest N (the paper's Fig. 4, top)."""
     n_way = max(sweep.grid.n_way)
     k_shots = [
-        k for k in sweep.grid.k_shot if any(sweep.rows(name, n_way, k) for name in sweep.embeddings)
+        k
+        for k in sweep.grid.k_shot
+        if k != 0 and any(sweep.rows(name, n_way, k) for name in sweep.embeddings)
     ]
     if len(k_shots) < 2:
         return []
@@ -46,7 +48,7 @@ def norm_correlation(sweep: SweepResults, style: Style) -> list[Block]:
     by feature.
     """
     n_way = max(sweep.grid.n_way)
-    k_shots = [k for k in sweep.grid.k_shot if k != FULL]
+    k_shots = [k for k in sweep.grid.k_shot if k not in (0, FULL)]
     correlations = {}
     for name in sweep.embeddings:
         full = sweep.weight_norms(name, n_way, FULL)

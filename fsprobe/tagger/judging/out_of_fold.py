@@ -16,11 +16,14 @@ from fsprobe.heads.cross_validation import FOLDS, assign_folds
 
 
 class Fitted(NamedTuple):
-    """kernel float32 `[tag, dim]`, bias float32 `[tag]`, strengths float64 `[tag]`."""
+    """kernel float32 `[tag, dim]`, bias float32 `[tag]`, strengths float64 `[tag]`; scales `[tag]`,
+    of what the weights were pulled to, or None.
+    """
 
     kernel: np.ndarray
     bias: np.ndarray
     strengths: np.ndarray
+    scales: np.ndarray | None = None
 
 
 class OutOfFold(NamedTuple):

@@ -1,0 +1,279 @@
+"""What words do: tags without examples (K = 0), and few shots pulled to what their words say."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from fsprobe.config import FULL, KShot
+from fsprobe.pages.blocks import Block, Figure, Heading, Paragraph, Table
+from fsprobe.reporting.comparisons import Comparison, adjusted
+from fsprobe.reporting.formatting import (
+    DIFFERENCE_HEADER,
+    INTERVAL,
+    Style,
+    caption,
+    difference_row,
+    interval,
+    number,
+    slug,
+)
+from fsprobe.reporting.plots import curves
+from fsprobe.reporting.statistics import Summary, paired_difference, summarise
+from fsprobe.reporting.sweep_results import SweepResults
+from fsprobe.study.tables import ProbeKey, TagRow
+from fsprobe.words_config import NONE, SHUFFLED, WORDS
+
+_SHOWN = 8  # best tags, and worst ones
+_METRICS = ("mAP", "roc_auc")
+_RANKED = ("mAP", "roc_auc", "precision_at_10", "hit_at_10")
+
+Values = Mapping[int, float]  # by seed
+
+
+def words(sweep: SweepResults, style: Style) -> list[Block]:
+    """Empty for a sweep without words."""
+    if not sweep.words.directory:
+        return []
+    blocks: list[Block] = [
+        Heading(style.level, "Words"),
+        Paragraph(
+            f"Each seed hides {1 - sweep.words.seen:.0%} of the tags and draws its N among them. K "
+            "= 0 is by a tag's words alone, by a map learnt on the other tags; strengths are "
+            "chosen on seen tags held out as if unseen. A prior pulls few-shot heads to the head "
+            "of the words; `shuffled` is the same with the vectors dealt out among the tags, so "
+            "that what it gains is not the words'."
+            if not sweep.words.test_manifest
+            else "All tags of the first corpus are seen; those tested are of the second alone."
+        ),
+    ]
+    for name in sweep.embeddings:
+        mine = Style(style.level + 1, f"{style.prefix}{slug(name)}_", style.half_width)
+        parts = [
+            *_without_examples(sweep, name),
+            *_retrieval_and_annotation(sweep, name),
+            *_curves(sweep, name, mine),
+            *_gains(sweep, name),
+            *_near_synonyms(sweep, name),
+            *_what_the_map_does(sweep, name),
+        ]
+        blocks += [Heading(mine.level, f"Words: {name}"), *parts] if parts else []
+    return blocks
+
+
+def _n_way(sweep: SweepResults) -> int:
+    return max(sweep.grid.n_way)
+
+
+def _values(
+    sweep: SweepResults, name: str, k_shot: KShot, variant: tuple[str, str], metric: str = "mAP"
+) -> Values:
+    rows = sweep.rows(name, _n_way(sweep), k_shot, variant)
+    return {seed: getattr(row, metric) for seed, row in rows.items()}
+
+
+def _where(sweep: SweepResults, k_shots: Sequence[KShot], counts: Sequence[int]) -> str:
+    return caption(sweep, [_n_way(sweep)], k_shots, counts)
+
+
+def _without_examples(sweep: SweepResults, name: str) -> list[Block]:
+    """Every way at K = 0, with words and with shuffled ones."""
+    rows, tests, counts = [], [], []
+    for way, kind in sweep.words.variants(0):
+        both = [summarise(list(_values(sweep, name, 0, (way, kind), m).values())) for m in _METRICS]
+        if both[0].n:
+            rows.append([way, kind, *map(interval, both)])
+            counts.append(both[0].n)
+        if kind == SHUFFLED:
+            pair = (_values(sweep, name, 0, (way, other)) for other in (WORDS, SHUFFLED))
+            tests.append(_comparison(sweep, f"{way} {WORDS}", f"{way} {SHUFFLED}", 0, *pair))
+    if not rows:
+        return []
+    chance = [row.chance_mAP for row in sweep.rows(name, _n_way(sweep), 0).values()]
+    text = f"Tags without examples: mean [{INTERVAL}]; chance mAP {number(float(np.mean(chance)))}."
+    where = _where(sweep, [0], counts)
+    table = Table(f"{text} {where}", ["zero_shot", "words", "mAP", "ROC-AUC"], rows, left=2)
+    return [table, *_differences("mAP of the words less that of shuffled ones", tests, where)]
+
+
+def _retrieval_and_annotation(sweep: SweepResults, name: str) -> list[Block]:
+    """Per tag and per clip, unseen tags alone and among the seen ones; means over seeds."""
+    found: dict[tuple[str, str, str, str], list[tuple[float, ...]]] = {}
+    for key, rows in sweep.zero_shot.items():
+        if (key.embedding, key.n_way, key.prior) == (name, _n_way(sweep), WORDS):
+            for row in rows:
+                group = (row.zero_shot, row.task, row.tags, row.clip_kind)
+                values = tuple(getattr(row, metric) for metric in _RANKED)
+                found.setdefault(group, []).append(values)
+    if not found:
+        return []
+    order = {way: i for i, way in enumerate(sweep.words.zero_shot)}
+    rows_ = [
+        [*group, *(number(summarise(list(column)).mean) for column in zip(*values, strict=True))]
+        for group, values in sorted(found.items(), key=lambda item: order[item[0][0]])
+    ]
+    text = (
+        "Retrieval ranks clips for a tag, annotation ranks tags for a clip. Unseen: the N unseen "
+        "tags alone compete; generalised: seen tags too. Clips: all, or those that carry seen tags "
+        "alone, unseen ones alone, or both. Means over seeds."
+    )
+    header = ["zero_shot", "task", "tags", "clips", "mAP", "ROC-AUC", "P@10", "hit@10"]
+    counts = [len(values) for values in found.values()]
+    return [Table(f"{text} {_where(sweep, [0], counts)}", header, rows_, left=4)]
+
+
+def _series(sweep: SweepResults, name: str, metric: str) -> dict[str, list[Summary]]:
+    """Prior → a Summary per K; at K = 0 by the first way of --zero_shot."""
+    found = {}
+    for prior in sweep.words.prior:
+        points = []
+        for k_shot in _k_shots(sweep):
+            variant = (sweep.words.zero_shot[0], prior) if k_shot == 0 else ("", prior)
+            points.append(summarise(list(_values(sweep, name, k_shot, variant, metric).values())))
+        if any(point.n for point in points):
+            found[prior] = points
+    return found
+
+
+def _k_shots(sweep: SweepResults) -> list[int]:
+    return [k_shot for k_shot in sweep.grid.k_shot if isinstance(k_shot, int)]
+
+
+def _curves(sweep: SweepResults, name: str, style: Style) -> list[Block]:
+    """mAP over K, a line for each prior."""
+    series = _series(sweep, name, "mAP")
+    k_shots = _k_shots(sweep)
+    if len(k_shots) < 2 or len(series) < 2:
+        return []
+    chance = [sweep.chance([name], [_n_way(sweep)], [k_shot]) for k_shot in k_shots]
+    counts = [point.n for points in series.values() for point in points]
+    where = _where(sweep, k_shots, counts)
+    ends = "; ".join(
+        f"{prior} {number(points[-1].mean)} at K = {k_shots[-1]}"
+        for prior, points in series.items()
+    )
+    rows = [
+        [prior, metric, *map(interval, points)]
+        for metric in _METRICS
+        for prior, points in _series(sweep, name, metric).items()
+    ]
+    return [
+        Figure(
+            f"{style.prefix}words_over_k",
+            f"Line chart of mAP over K for each prior: {ends}.",
+            f"mAP against K by what few-shot heads are pulled to; K = 0 by "
+            f"{sweep.words.zero_shot[0]}. Lines: mean, bars: {INTERVAL}. {where}",
+            lambda: curves(series, list(k_shots), "mAP", chance),
+        ),
+        Table(
+            f"The same: mean [{INTERVAL}]. {where}",
+            ["prior", "metric", *(f"K = {k_shot}" for k_shot in k_shots)],
+            rows,
+            left=2,
+        ),
+    ]
+
+
+def _gains(sweep: SweepResults, name: str) -> list[Block]:
+    """The prior's gain at each K, over none and over shuffled words."""
+    if WORDS not in sweep.words.prior:
+        return []
+    pairs = []
+    for k_shot in (k for k in sweep.grid.k_shot if k not in (0, FULL)):
+        ours = _values(sweep, name, k_shot, ("", WORDS))
+        for other in (NONE, SHUFFLED):
+            theirs = _values(sweep, name, k_shot, ("", other))
+            pairs.append(_comparison(sweep, WORDS, other, k_shot, ours, theirs))
+    where = _where(sweep, _k_shots(sweep), [pair.difference.n for pair in pairs])
+    return _differences("mAP with the words as a prior less that with another", pairs, where)
+
+
+def _comparison(
+    sweep: SweepResults, a: str, b: str, k_shot: KShot, ours: Values, theirs: Values
+) -> Comparison:
+    return Comparison(a, b, _n_way(sweep), k_shot, paired_difference(ours, theirs))
+
+
+def _differences(what: str, pairs: Sequence[Comparison], where: str) -> list[Block]:
+    found = adjusted([pair for pair in pairs if pair.difference.n])
+    if not found:
+        return []
+    text = (
+        f"{what}, on the same episodes: mean [{INTERVAL}], p of a paired permutation test, and "
+        f"after Holm's correction over the rows of each K. {where}"
+    )
+    return [Table(text, DIFFERENCE_HEADER, list(map(difference_row, found)), left=2)]
+
+
+def _near_synonyms(sweep: SweepResults, name: str) -> list[Block]:
+    """Average precision of unseen tags with a near synonym among the seen ones, and of others."""
+    rows = []
+    for k_shot in _k_shots(sweep):
+        for variant in sweep.words.variants(k_shot):
+            mine = _tag_rows(sweep, name, k_shot, variant)
+            apart: dict[bool, list[float]] = {True: [], False: []}
+            for row in mine:
+                twin = sweep.unseen.get(row.seed, {}).get(row.tag, "")
+                apart[bool(twin)].append(row.average_precision)
+            if mine and apart[True]:
+                means = [number(summarise(apart[has]).mean) for has in (True, False)]
+                rows.append([str(k_shot), " ".join(filter(None, variant)), *means])
+    if not rows:
+        return []
+    twins = {(twin, tag) for tags in sweep.unseen.values() for tag, twin in tags.items() if twin}
+    shown = ", ".join(f"{tag} for {twin}" for twin, tag in sorted(twins)[:4])
+    text = (
+        "Near synonyms apart: mean average precision of the unseen tags that a seen one nearly "
+        "spells (but for case, blanks and signs they differ by a plural s, or by one edit where "
+        f"both have five letters; {shown}), and of all others, over tags and seeds."
+    )
+    header = ["K", "prior", "with a near synonym seen", "others"]
+    return [Table(text, header, rows, left=2)]
+
+
+def _tag_rows(
+    sweep: SweepResults, name: str, k_shot: KShot, variant: tuple[str, str]
+) -> list[TagRow]:
+    probes = sweep.rows(name, _n_way(sweep), k_shot, variant).values()
+    return [row for probe in probes for row in sweep.tags[probe.key]]
+
+
+def _what_the_map_does(sweep: SweepResults, name: str) -> list[Block]:
+    """Of the best and the worst tags at K = 0, the nearest words and the seen tags leant on."""
+    variant = sweep.words.variants(0)[0]
+    scores: dict[str, list[float]] = {}
+    for row in _tag_rows(sweep, name, 0, variant):
+        scores.setdefault(row.tag, []).append(row.average_precision)
+    means = {tag: summarise(values).mean for tag, values in scores.items()}
+    ranked = sorted((tag for tag in means if not np.isnan(means[tag])), key=lambda t: -means[t])
+    if not ranked:
+        return []
+    shown = ranked if len(ranked) <= 2 * _SHOWN else ranked[:_SHOWN] + ranked[-_SHOWN:]
+    texts = {
+        (key.seed, row.tag): row
+        for key, rows in sweep.map.items()
+        if _is_of(key, name, _n_way(sweep), variant)
+        for row in rows
+    }
+    rows_ = []
+    for tag in shown:
+        seed, mine = next((seed, row) for (seed, other), row in texts.items() if other == tag)
+        cells = [_listed(text) for text in (mine.nearest, mine.leans_on)]
+        rows_.append([tag, *cells, number(means[tag]), str(len(scores[tag])), str(seed)])
+    text = (
+        f"The map of {variant[0]}: the best and the worst unseen tags, by mean average precision "
+        "over the seeds that drew them. Nearest words: the tags (of all) whose words are nearest "
+        "to where the map puts the tag's test clips. Leans on: the seen tags whose words its own "
+        "is made of. Both are of the first seed that drew it."
+    )
+    header = ["tag", "nearest words", "leans on", "AP", "drawn", "seed"]
+    return [Table(text, header, rows_, left=3)]
+
+
+def _is_of(key: ProbeKey, name: str, n_way: int, variant: tuple[str, str]) -> bool:
+    return (key.embedding, key.n_way, key[5:]) == (name, n_way, variant)
+
+
+def _listed(text: str) -> str:
+    """`a=0.5|b=0.2` → `a 0.5, b 0.2`."""
+    items = [item.rpartition("=") for item in text.split("|") if item]
+    return ", ".join(f"{tag} {weight}" for tag, _, weight in items)

@@ -1,0 +1,125 @@
+"""Whose labels a seed may learn of, where words stand for the others.
+
+A tag without a vector is in no pool: no word says what it is. With another corpus to test on, all
+tags of the first are seen, and the second's others are not.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from extract.errors import InputError
+from extract.manifest import Manifest
+from fsprobe.labels import tag_labels, tag_pool
+from fsprobe.words import Words, vectors_of
+
+_SEEN, _SHUFFLED = 2, 3  # what these generators are for: spawn keys beside the seed
+
+
+@dataclass(frozen=True, eq=False)
+class SeenTags:
+    """pool: tags with a vector. vectors: float32 `[tag, word]`, of length 1. share: of the pool,
+    drawn anew for each seed. given: bool `[tag]`, the same for all seeds, instead of a share.
+    without: tags that have no vector.
+    """
+
+    pool: tuple[str, ...]
+    vectors: np.ndarray
+    share: float
+    given: np.ndarray | None = None
+    without: tuple[str, ...] = ()
+
+    def draw(self, seeds: Iterable[int]) -> dict[int, np.ndarray]:
+        """Of each seed, bool `[tag]`: round(share · tags) of them, but not all, and two or more."""
+        if self.given is not None:
+            return dict.fromkeys(seeds, self.given)
+        count = min(max(round(self.share * len(self.pool)), 2), len(self.pool) - 1)
+        if len(self.pool) < 3:
+            raise InputError(
+                f"`tags`: {len(self.pool)} tags have a vector: too few to see two and hide one; "
+                "widen `tags`, or make vectors of more"
+            )
+        masks = {}
+        for seed in seeds:
+            order = _generator(seed, _SEEN).permutation(len(self.pool))
+            masks[seed] = np.isin(np.arange(len(order)), order[:count])
+        return masks
+
+    def shuffled(self, seed: int) -> np.ndarray:
+        """The vectors dealt out among the tags, none to its own."""
+        rng = _generator(seed, _SHUFFLED)
+        cycle = rng.permutation(len(self.pool))  # each takes the next one's: no tag keeps its own
+        vectors = np.empty_like(self.vectors)
+        vectors[cycle] = self.vectors[np.roll(cycle, 1)]
+        return vectors
+
+
+def seen_tags(manifest: Manifest, tags: str, words: Words, share: float) -> SeenTags:
+    """For one corpus. tags: as in `fsprobe.labels.tag_pool`."""
+    return _with_vectors(tag_pool(manifest, tags), words, share)
+
+
+def seen_of_two(
+    first: Manifest, second: Manifest, tags: str, words: Words
+) -> tuple[SeenTags, Manifest]:
+    """(the tags, those of the first corpus seen, the second's others not; one manifest: the first's
+    training and validation clips, the second's test clips). A tag of one corpus is unknown for the
+    other's clips, where that does not have it.
+
+    Raises InputError where the second has no test clip, or no tag that the first lacks.
+    """
+    taught = _of_splits(first, ("train", "valid"))
+    tested = _of_splits(second, ("test",))
+    if not len(tested):
+        raise InputError("`test_manifest`: no test clip; give some clips that split")
+    learnt = {tag for tags in _of_splits(first, ("train",)).tags for tag in tags}
+    ours = [tag for tag in tag_pool(first, tags) if tag in learnt]
+    present = {tag for tags in tested.tags for tag in tags}
+    theirs = [tag for tag in tag_pool(second, "all") if tag in present]
+    both = _with_vectors((*ours, *(tag for tag in theirs if tag not in ours)), words, 1.0)
+    given = np.isin(both.pool, ours)
+    if given.all() or not given.any():
+        raise InputError(
+            "`test_manifest`: of the tags with vectors, it has none that `manifest` lacks, or "
+            "`manifest` has none to learn of; make vectors for both with extract.words"
+        )
+    seen = SeenTags(both.pool, both.vectors, both.share, given, both.without)
+    known = [(taught, set(ours)), (tested, {tag for tags in second.tags for tag in tags})]
+    manifest = Manifest(
+        (*taught.clip_ids, *tested.clip_ids),
+        (*taught.paths, *tested.paths),
+        (*taught.splits, *tested.splits),
+        (*taught.tags, *tested.tags),
+        not_tags=tuple(absent for clips, tags in known for absent in _absent(clips, seen, tags)),
+    )
+    return seen, manifest
+
+
+def _with_vectors(pool: tuple[str, ...], words: Words, share: float) -> SeenTags:
+    vectors, known = vectors_of(words, pool)
+    kept = np.flatnonzero(known)
+    return SeenTags(
+        tuple(pool[tag] for tag in kept),
+        vectors[kept],
+        share,
+        without=tuple(tag for tag, has in zip(pool, known, strict=True) if not has),
+    )
+
+
+def _of_splits(manifest: Manifest, splits: tuple[str, ...]) -> Manifest:
+    return manifest.take([row for row, split in enumerate(manifest.splits) if split in splits])
+
+
+def _absent(clips: Manifest, seen: SeenTags, tags: set[str]) -> list[tuple[str, ...]]:
+    """Of each clip, the tags of the pool that it is known not to carry, as far as they are its
+    corpus's.
+    """
+    positive, negative = tag_labels(clips, seen.pool)
+    mine = np.isin(seen.pool, sorted(tags))
+    absent = (~positive if negative is None else negative) & mine
+    return [tuple(seen.pool[tag] for tag in np.flatnonzero(row)) for row in absent]
+
+
+def _generator(seed: int, purpose: int) -> np.random.Generator:
+    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(purpose,)))

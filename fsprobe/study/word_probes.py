@@ -1,0 +1,201 @@
+"""What words do in a sweep: probes without examples (K = 0), and the priors of few-shot ones.
+
+A row is a seed with its own words, or with words dealt out anew (`shuffled`), as a control. All of
+a row's tags get heads, so that unseen tags are judged beside the seen ones.
+"""
+
+from collections.abc import Collection, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from fsprobe import annotation_metrics
+from fsprobe.batch.spec import Outcome, ProbeSpec
+from fsprobe.heads.data import Data, Labelled
+from fsprobe.heads.evaluate import TagMetrics
+from fsprobe.heads.head import Head, score
+from fsprobe.heads.words.prior import unit_prior
+from fsprobe.heads.words.registry import ZERO_SHOT, Rows, ZeroShot, way_of_priors
+from fsprobe.study import records
+from fsprobe.study.grid import Grid
+from fsprobe.study.results import FinishedProbe
+from fsprobe.study.seen_tags import SeenTags
+from fsprobe.study.tables import MapRow, ProbeKey, ZeroShotRow
+from fsprobe.words_config import NONE, WORDS
+
+_BLOCK = 16  # rows at a time
+_SHOWN = 5  # tags that a row of zero_shot_tags.csv names
+
+
+class _Row(NamedTuple):
+    """One seed with one kind of words. leaning: float `[seen tag, tag]`."""
+
+    seed: int
+    kind: str
+    head: Any
+    chosen: str
+    leaning: np.ndarray
+
+
+def _rows(
+    way: ZeroShot, pairs: Sequence[tuple[int, str]], grid: Grid, words: SeenTags, data: Data
+) -> Iterator[_Row]:
+    """Heads for (seed, kind of words) pairs, made in blocks as they are asked for."""
+    assert grid.seen is not None
+    if not pairs:
+        return
+    prepared = way.prepare(*map(_known, (data.train, data.valid)))
+    for start in range(0, len(pairs), _BLOCK):
+        block = pairs[start : start + _BLOCK]
+        vectors = [words.vectors if kind == WORDS else words.shuffled(seed) for seed, kind in block]
+        seen = np.array([grid.seen[seed] for seed, _ in block])
+        seeds = np.array([seed for seed, _ in block], np.int32)
+        made = way.heads(prepared, Rows(seeds, np.array(vectors), seen))
+        for (seed, kind), *parts in zip(block, *made, strict=True):
+            yield _Row(seed, kind, *parts)
+
+
+def _known(clips: Labelled) -> Labelled:
+    """With what is not known to be there for absent."""
+    return Labelled(clips.features, clips.positive)
+
+
+def priors(
+    specs: Sequence[ProbeSpec], grid: Grid, words: SeenTags, data: Data
+) -> tuple[Head, list[ProbeSpec]]:
+    """(w₀ of each seed and kind of words, float32 `[prior, position, dim]`; the specs with theirs).
+
+    Scaled so that logits have a deviation of 1 over the training clips.
+    """
+    pairs = list(dict.fromkeys((spec.seed, spec.key.prior) for spec in specs))
+    tags = {episode.seed: episode.tags for episode in grid.episodes}
+    train = jnp.asarray(data.train.features)
+    found = []
+    for row in _rows(way_of_priors(), pairs, grid, words, data):
+        mine = Head(*(jnp.asarray(leaf[tags[row.seed]]) for leaf in row.head))
+        found.append(jax.tree.map(np.asarray, _unit_prior(mine, train)))
+    place = {pair: i for i, pair in enumerate(pairs)}
+    return (
+        Head(*(np.stack(leaf) for leaf in zip(*found, strict=True))),  # type: ignore[arg-type]
+        [_replace(spec, place[spec.seed, spec.key.prior]) for spec in specs],
+    )
+
+
+_unit_prior = jax.jit(unit_prior)
+
+
+def _replace(spec: ProbeSpec, prior: int) -> ProbeSpec:
+    return ProbeSpec(spec.key, spec.seed, spec.support, spec.tags, spec.full, spec.folds, prior)
+
+
+def by_words(spec: ProbeSpec) -> bool:
+    """Has the probe no example?"""
+    return spec.key.k_shot == 0
+
+
+def few_shots(specs: Sequence[ProbeSpec]) -> tuple[list[ProbeSpec], list[ProbeSpec]]:
+    """(those without a prior, those with one)."""
+    shots = [spec for spec in specs if not by_words(spec)]
+    plain, pulled = (
+        [spec for spec in shots if (spec.key.prior in ("", NONE)) == is_plain]
+        for is_plain in (True, False)
+    )
+    return plain, pulled
+
+
+def zero_shot(
+    specs: Sequence[ProbeSpec], grid: Grid, words: SeenTags, data: Data, done: Collection[ProbeKey]
+) -> Iterator[list[FinishedProbe]]:
+    """Probes without examples; a list for each row. done: keys to leave out."""
+    open_ = [spec for spec in specs if spec.key not in done]
+    for name in dict.fromkeys(spec.key.zero_shot for spec in open_):
+        mine = [spec for spec in open_ if spec.key.zero_shot == name]
+        pairs = list(dict.fromkeys((spec.seed, spec.key.prior) for spec in mine))
+        for row in _rows(ZERO_SHOT[name], pairs, grid, words, data):
+            scores = np.asarray(score(row.head, data.test.features))
+            yield [
+                _finished(spec, row, scores, grid, data.test)
+                for spec in mine
+                if (spec.seed, spec.key.prior) == row[:2]
+            ]
+
+
+def _finished(
+    spec: ProbeSpec, row: _Row, scores: np.ndarray, grid: Grid, test: Labelled
+) -> FinishedProbe:
+    """scores float32 `[clip, tag]`, of all tags of the pool."""
+    assert grid.seen is not None
+    positive = np.asarray(test.positive)
+    known = np.ones_like(positive) if test.negative is None else positive | test.negative
+    unseen = np.isin(np.arange(len(grid.pool)), spec.tags)
+    if grid.config.test_clips == "tagged":
+        known = known & positive[:, unseen].any(axis=1, keepdims=True)
+    seen = grid.seen[spec.seed]
+    found = annotation_metrics.evaluate_zero_shot(
+        scores, positive & known, seen, unseen=unseen, known=known
+    )
+    per_tag = annotation_metrics.retrieval(
+        scores[:, spec.tags], (positive & known)[:, spec.tags], known[:, spec.tags].T
+    )
+    numbers = [np.asarray(part) for part in per_tag]
+    zeros = np.zeros(len(spec.tags), np.int32)
+    true = (positive & known)[:, spec.tags].sum(axis=0)
+    outcome = Outcome(
+        spec, TagMetrics(numbers[1], numbers[0], zeros, zeros, true), float("nan"), 0, 0
+    )
+    finished = records.finished_probe(grid, outcome, "")
+    tags = [
+        tag._replace(precision_at_10=float(value))
+        for tag, value in zip(finished.tags, numbers[2], strict=True)
+    ]
+    return finished._replace(
+        tags=tags,
+        zero_shot=_zero_shot_rows(spec.key, found, row.chosen),
+        map=_map_rows(spec, row, scores, positive & known, grid.pool, seen),
+    )
+
+
+def _zero_shot_rows(key: ProbeKey, found: dict[str, float], chosen: str) -> list[ZeroShotRow]:
+    """A row for each TASK/TAGS/CLIPS of evaluate_zero_shot."""
+    groups = dict.fromkeys(name.rpartition("/")[0] for name in found)
+    k = annotation_metrics.K
+    columns = ("mAP", "roc_auc", f"precision_at_{k}", f"hit_at_{k}")
+    rows: list[Any] = [
+        [*group.split("/"), *(found[f"{group}/{column}"] for column in columns), chosen]
+        for group in groups
+    ]
+    return [ZeroShotRow(*key, *row) for row in rows]
+
+
+def _map_rows(
+    spec: ProbeSpec,
+    row: _Row,
+    scores: np.ndarray,
+    positive: np.ndarray,
+    pool: Sequence[str],
+    seen: np.ndarray,
+) -> list[MapRow]:
+    """nearest: of the tags' mean scores on the tag's test clips, above those on all, the highest:
+    where the map puts these clips among the words.
+    """
+    counts = np.maximum(positive[:, spec.tags].sum(axis=0), 1)
+    at = positive[:, spec.tags].T.astype(np.float64) @ (scores - scores.mean(axis=0))
+    at /= counts[:, None]
+    every = np.ones(len(pool), bool)
+    rows: list[Any] = [
+        (
+            pool[tag],
+            _named(at[i], pool, every) if positive[:, tag].any() else "",
+            _named(row.leaning[:, tag], pool, seen),
+        )
+        for i, tag in enumerate(spec.tags)
+    ]
+    return [MapRow(*spec.key, *texts) for texts in rows]
+
+
+def _named(weights: np.ndarray, pool: Sequence[str], counted: np.ndarray) -> str:
+    """The tags of greatest weight, as TAG=WEIGHT|…."""
+    order = np.argsort(np.where(counted, -weights, np.inf), kind="stable")[:_SHOWN]
+    return "|".join(f"{pool[tag]}={weights[tag]:.3g}" for tag in order if counted[tag])

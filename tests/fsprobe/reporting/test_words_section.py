@@ -1,0 +1,91 @@
+"""The report's section on words, of a sweep with them."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fsprobe.pages.blocks import Block, Figure, Heading, Table
+from fsprobe.pages.plot_style import render
+from fsprobe.reporting.page import report
+from fsprobe.reporting.reading import read_sweep
+from fsprobe.study.execute import sweep
+from fsprobe.study.results import read_probes
+from tests.support.word_sweeps import config, write_corpus
+
+PRIORS = ("none", "words", "shuffled")
+
+
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory) -> Path:
+    root = write_corpus(tmp_path_factory.mktemp("words"))
+    grid = {"num_seeds": 4, "n_way": (4,)}
+    sweep(config(root, "out", (0, 1, 3), grid, zero_shot=("eszsl", "conse"), prior=PRIORS))
+    return root / "out"
+
+
+@pytest.fixture(scope="module")
+def blocks(swept) -> list[Block]:
+    return report([read_sweep(swept, "out")])
+
+
+def table(blocks: list[Block], caption: str) -> list[dict[str, str]]:
+    (found,) = (b for b in blocks if isinstance(b, Table) and b.caption.startswith(caption))
+    return [dict(zip(found.header, row, strict=True)) for row in found.rows]
+
+
+def mean(swept: Path, **wanted: object) -> float:
+    rows = [
+        row.mAP
+        for row in read_probes(swept)
+        if all(getattr(row, name) == value for name, value in wanted.items())
+    ]
+    assert len(rows) == 4
+    return float(np.mean(rows))
+
+
+def test_every_way_without_examples(swept, blocks):
+    rows = table(blocks, "Tags without examples")
+    assert [(row["zero_shot"], row["words"]) for row in rows] == [
+        (way, kind) for way in ("eszsl", "conse") for kind in ("words", "shuffled")
+    ]
+    for row in rows:
+        expected = mean(swept, k_shot=0, zero_shot=row["zero_shot"], prior=row["words"])
+        assert float(row["mAP"].split()[0]) == pytest.approx(expected, abs=6e-5)
+
+
+def test_gains_of_the_prior(swept, blocks):
+    rows = table(blocks, "mAP with the words as a prior")
+    assert [(row["K"], row["b"]) for row in rows] == [
+        (k_shot, other) for k_shot in "13" for other in ("none", "shuffled")
+    ]
+    for row in rows:
+        cell = {"k_shot": int(row["K"])}
+        gain = mean(swept, prior="words", **cell) - mean(swept, prior=row["b"], **cell)
+        assert float(row["difference"].split()[0]) == pytest.approx(gain, abs=6e-5)
+
+
+def test_curves_from_no_shot_to_many(blocks):
+    (figure,) = (b for b in blocks if isinstance(b, Figure) and b.name.endswith("words_over_k"))
+    _, svg = render(figure.draw())
+    assert svg.startswith("<?xml")
+    rows = table(blocks, "The same")
+    cell = {(row["prior"], row["metric"]): row["K = 0"] for row in rows}
+    assert cell["none", "mAP"] == "–" and float(cell["words", "mAP"].split()[0]) > 0
+
+
+def test_near_synonyms_and_the_map(blocks):
+    rows = table(blocks, "Near synonyms apart")
+    assert len(rows) == 4 + 2 * 3
+    assert all(0 <= float(row["others"]) <= 1 for row in rows)
+    tags = table(blocks, "The map of eszsl")
+    assert len(tags) > 4 and all(row["leans on"].count(",") == 4 for row in tags)
+    values = [float(row["AP"]) for row in tags]
+    assert values == sorted(values, reverse=True)
+    clips = {row["clips"] for row in table(blocks, "Retrieval ranks clips")}
+    assert clips == {"all", "seen", "unseen", "both"}
+
+
+def test_the_other_sections_stand(blocks):
+    headings = {b.text for b in blocks if isinstance(b, Heading)}
+    assert {"Words", "Words: store", "Exp. 2: data efficiency", "Convergence"} <= headings
