@@ -22,7 +22,6 @@ tagger.
 """
 
 import dataclasses
-import statistics
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -41,10 +40,10 @@ from fsprobe.tagger import changes, labelled, options, summary
 from fsprobe.tagger.file import read_tagger, write_tagger
 from fsprobe.tagger.fitting import fit_heads
 from fsprobe.tagger.judging.thresholds import parse_rule
-from fsprobe.tagger.matching import Part, match, parts_of, source_of
+from fsprobe.tagger.matching import match, parts_of
 from fsprobe.tagger.outputs import clip_places
 from fsprobe.tagger.tagger import Tagger
-from fsprobe.tagger.training import Rows, TrainConfig, train
+from fsprobe.tagger.training import Rows, TrainConfig, tagger_of, train
 
 FLAGS = flags.FLAGS
 
@@ -168,7 +167,7 @@ def _train(tagger: Tagger | None, stores: dict[str, Store]) -> Tagger | None:
     print(summary.statement(config))
     if FLAGS.report:
         _write_report(rows, data, config, embedding, manifest)
-    grown = changes.update(tagger, rows) if tagger else _new(rows, parts, embedding, manifest)
+    grown = changes.update(tagger, rows) if tagger else tagger_of(rows, parts, embedding, manifest)
     return _signed(grown)
 
 
@@ -201,24 +200,6 @@ def _clips(stores: dict[str, Store]) -> Manifest:
     if dropped:
         print(f"{dropped} clips are missing from a store and were dropped")
     return manifest
-
-
-def _new(rows: Rows, parts: list[Part], embedding: str, manifest: Manifest) -> Tagger:
-    shared = {"pooled_slope": rows.pooled_slope}
-    lengths = [length for length in manifest.durations if length]
-    if lengths:
-        shared["clip_seconds"] = statistics.median(lengths)
-    return Tagger(
-        tags=rows.tags,
-        kernel=rows.kernel,
-        bias=rows.bias,
-        calibration=rows.calibration,
-        threshold=rows.threshold,
-        embedding=embedding,
-        sources=tuple(source_of(part) for part in parts),
-        training=rows.training,
-        shared=shared,
-    )
 
 
 def _signed(tagger: Tagger) -> Tagger:
