@@ -61,16 +61,6 @@ def probabilities(pool: Pool, tagger: Tagger) -> np.ndarray:
     return out
 
 
-def of_tags(scores: np.ndarray, tagger_tags: Sequence[str], tags: Sequence[str]) -> np.ndarray:
-    """float32 `[clip, tag]`: the columns of `tags`; NaN for a tag that has no head."""
-    column = {tag: number for number, tag in enumerate(tagger_tags)}
-    out = np.full((len(scores), len(tags)), np.nan, np.float32)
-    for number, tag in enumerate(tags):
-        if tag in column:
-            out[:, number] = scores[:, column[tag]]
-    return out
-
-
 def known_labels(
     pool: Pool, manifest: Manifest, current: Current, tags: Sequence[str]
 ) -> np.ndarray:
