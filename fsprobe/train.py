@@ -22,6 +22,7 @@ tagger.
 """
 
 import dataclasses
+from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -40,10 +41,17 @@ from fsprobe.tagger import changes, labelled, options, summary
 from fsprobe.tagger.file import read_tagger, write_tagger
 from fsprobe.tagger.fitting import fit_heads
 from fsprobe.tagger.judging.thresholds import parse_rule
-from fsprobe.tagger.matching import match, parts_of
+from fsprobe.tagger.matching import Part, match, parts_of
 from fsprobe.tagger.outputs import clip_places
 from fsprobe.tagger.tagger import Tagger
-from fsprobe.tagger.training import Rows, TrainConfig, tagger_of, train
+from fsprobe.tagger.training import FitHeads, Rows, TrainConfig, tagger_of, train
+from fsprobe.tagger.unlabelled import (
+    SELF_TRAINING,
+    WAYS,
+    features_of,
+    load_rest,
+    with_unlabelled,
+)
 
 FLAGS = flags.FLAGS
 
@@ -89,6 +97,24 @@ flags.DEFINE_string(
     "A tagger that the result (or --update, if nothing changes) is compared with: which tags "
     "changed and, with --store, by how much.",
 )
+flags.DEFINE_enum(
+    "unlabelled",
+    "none",
+    ["none", *WAYS],
+    "What to make of clips without a split: nothing; negatives of a small weight; or a teacher's "
+    "confident answers as labels.",
+)
+flags.DEFINE_float(
+    "unlabelled_weight",
+    0.1,
+    "What the unlabelled clips count together, as a share of the labelled ones.",
+    lower_bound=0,
+)
+flags.DEFINE_string(
+    "teacher",
+    None,
+    "With --unlabelled=self_training: the embedding that the teacher learns on; default: the same.",
+)
 flags.DEFINE_bool("dry_run", False, "Only say what would be trained: counts, memory, time.")
 flags.DEFINE_string("report", None, "Directory for a page on every tag.")
 flags.DEFINE_string(
@@ -128,6 +154,8 @@ def _check_flags(old: Tagger | None) -> None:
     changing = FLAGS.manifest or FLAGS.remove or FLAGS.rename
     if not FLAGS.out and not FLAGS.dry_run and (changing or not FLAGS.diff):
         raise InputError("--out is required; see --help")
+    if FLAGS.teacher and FLAGS.unlabelled != SELF_TRAINING:
+        raise InputError(f"--teacher={FLAGS.teacher}: goes with --unlabelled={SELF_TRAINING}")
     if FLAGS.report and not FLAGS.manifest:
         raise InputError("--report tells of training: give --manifest and --store")
 
@@ -162,13 +190,32 @@ def _train(tagger: Tagger | None, stores: dict[str, Store]) -> Tagger | None:
     slope = tagger.shared.get("pooled_slope") if tagger else None
     with shell.computing():
         shell.require_devices()
-        rows = train(data, fit_heads, config, slope)
+        rows = train(data, _fit(data, parts, stores), config, slope)
     print(summary.verdicts(tags, rows.training))
     print(summary.statement(config))
     if FLAGS.report:
         _write_report(rows, data, config, embedding, manifest)
     grown = changes.update(tagger, rows) if tagger else tagger_of(rows, parts, embedding, manifest)
     return _signed(grown)
+
+
+def _fit(data: labelled.Labelled, parts: list[Part], stores: Mapping[str, Store]) -> FitHeads:
+    """How heads are fitted: to the labelled clips, or to the unlabelled ones too."""
+    if FLAGS.unlabelled == "none":
+        return fit_heads
+    manifest = read_manifest(FLAGS.manifest)
+    rest = load_rest(manifest, FLAGS.split, data, parts)
+    if not rest.clip_ids:
+        raise InputError(
+            f"--unlabelled={FLAGS.unlabelled}: every clip of {FLAGS.manifest} with features has a "
+            "split, and counts as labelled; leave the split of unlabelled clips empty"
+        )
+    print(f"{len(rest.clip_ids)} unlabelled clips: {FLAGS.unlabelled}")
+    teacher = None
+    if FLAGS.teacher:
+        others = parts_of(stores, FLAGS.teacher)
+        teacher = features_of(others, data.clip_ids, rest.clip_ids)
+    return with_unlabelled(fit_heads, rest, FLAGS.unlabelled, FLAGS.unlabelled_weight, teacher)
 
 
 def _write_report(

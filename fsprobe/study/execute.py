@@ -132,7 +132,8 @@ def _prepare(config: SweepConfig) -> tuple[_Sweep, dict[str, Any]]:
     features.require_clips(stores, manifest)
     solver = config.solver
     validation = validation_of(solver.name, solver.validation)
-    drawn = grid.build_grid(manifest, config.grid, config.manifest, validation)
+    unlabelled = solver.unlabelled != "none"
+    drawn = grid.build_grid(manifest, config.grid, config.manifest, validation, unlabelled)
     _note_gaps(drawn)
     keys = {
         embedding: grid.probe_keys(config.grid, embedding, solver.name)

@@ -25,9 +25,9 @@ class Grid:
     """What the probes of every embedding share.
 
     clips: the clips that some probe sees, by split (train, valid, test), then id. Of the training
-    clips only those in some support set are kept. positive, negative: bool `[clip, tag]`, a column
-    per tag of `pool`, as in `fsprobe.labels.tag_labels`. tracks: int `[clip]`, or None. train,
-    valid, test: rows.
+    clips only those in some support set, unless unlabelled ones count too. positive, negative: bool
+    `[clip, tag]`, a column per tag of `pool`, as in `fsprobe.labels.tag_labels`. tracks: int
+    `[clip]`, or None. train, valid, test: rows.
     """
 
     config: GridConfig
@@ -81,13 +81,17 @@ class Grid:
 
 
 def build_grid(
-    manifest: Manifest, config: GridConfig, where: str = "the manifest", validation: str = "valid"
+    manifest: Manifest,
+    config: GridConfig,
+    where: str = "the manifest",
+    validation: str = "valid",
+    unlabelled: bool = False,
 ) -> Grid:
     """Draw every episode. Raises InputError on an empty split, an unknown tag, a scarce tag or too
     large an N.
 
     where: what messages call the manifest. validation: as in SolverConfig; only `valid` needs
-    validation clips.
+    validation clips. unlabelled: keep the training clips of no support set too.
     """
     pool = tag_pool(manifest, config.tags)
     clips = manifest.used()
@@ -108,7 +112,7 @@ def build_grid(
         for seed in config.seeds
     ]
     _require_support(episodes, config.n_way, shots)
-    if FULL not in config.k_shot:
+    if FULL not in config.k_shot and not unlabelled:
         train = np.unique(np.concatenate([rows for drawn in episodes for rows in drawn.support]))
     # the other splits stay whole, and stay behind the training clips
     keep = np.concatenate([train, np.flatnonzero(split != "train")])
