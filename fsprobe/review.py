@@ -17,6 +17,7 @@ after its audio file).
 import getpass
 import os
 import secrets
+import socket
 import stat
 from pathlib import Path
 
@@ -49,6 +50,7 @@ flags.DEFINE_string("host", "127.0.0.1", "The address to listen at. Others than 
                     "let whoever knows the token in.")  # fmt: skip
 flags.DEFINE_multi_string("allow_host", [], "NAME:PORT by which browsers may also call us.")
 flags.DEFINE_integer("port", 8765, "0: any that is free.", lower_bound=0, upper_bound=65535)
+flags.DEFINE_integer("seed", 0, "Of what is drawn at random.")
 flags.DEFINE_bool("follow_links", False, "Also play files that a link below --audio_root leads to.")
 
 
@@ -102,21 +104,39 @@ def _serve(manifest: Manifest) -> None:
     ]
     tags = list(dict.fromkeys([*FLAGS.tag, *(tagger.tags if tagger else ()), *named]))
     by = FLAGS.by or _user()
-    desk = Desk(manifest, pool_of(manifest, parts), Judgements(FLAGS.labels), tags, by)
+    desk = Desk(manifest, pool_of(manifest, parts), Judgements(FLAGS.labels), tags, by, FLAGS.seed)
     if tagger:
         desk.use(tagger)
     token = _token(Path(f"{FLAGS.labels}.token"))
-    socket = uvicorn.Config(None, FLAGS.host, FLAGS.port, log_level="error").bind_socket()
-    port = socket.getsockname()[1]
+    listener = _listener(FLAGS.host, FLAGS.port)
+    port = listener.getsockname()[1]
     name = f"[{FLAGS.host}]" if ":" in FLAGS.host else FLAGS.host
     hosts = {f"{host}:{port}" for host in ("127.0.0.1", "localhost", "[::1]", name)}
     root = Path(FLAGS.audio_root)
     app = build(desk, root, token, hosts | set(FLAGS.allow_host), FLAGS.follow_links)
-    config = uvicorn.Config(app, log_level="warning", access_log=False, server_header=False)
+    config = uvicorn.Config(
+        app,
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=3,
+    )
     print(f"{len(desk.pool.clip_ids)} clips, {len(tags)} tags; Ctrl-C ends it. Open this address:")
     print(f"http://{name}:{port}/{token}/", flush=True)
     with shell.computing():
-        uvicorn.Server(config).run(sockets=[socket])
+        uvicorn.Server(config).run(sockets=[listener])
+
+
+def _listener(host: str, port: int) -> socket.socket:
+    """Raises InputError where nobody can listen."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family)
+    except OSError as error:
+        raise InputError(
+            f"--host={host} --port={port}: {error.strerror or error}; is another review running? "
+            "--port=0 takes any that is free"
+        ) from None
 
 
 def _user() -> str:

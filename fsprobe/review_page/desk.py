@@ -3,6 +3,7 @@
 import math
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -13,7 +14,7 @@ from extract.errors import InputError
 from extract.manifest import Manifest
 from fsprobe.listening import pool as pools
 from fsprobe.listening import ranking
-from fsprobe.listening.exchange import merged
+from fsprobe.listening.exchange import explicit
 from fsprobe.listening.judgements import VALUES, Current, Judgements, New, check_tag
 from fsprobe.listening.pool import Pool
 from fsprobe.listening.refit import refit
@@ -57,6 +58,12 @@ class Desk:
         self.places: dict[str, Place] = clip_places(self.manifest)
         self.directions = pools.directions_of(self.pool)
         self.standard = ranking.standard_of(self.pool.parts, self.pool.rows)
+        self.full = explicit(self.manifest)
+        self.listed = {clip: row for row, clip in enumerate(self.manifest.clip_ids)}
+        self.counts: dict[str, dict[str, int]] = {}
+        for value, column in (("yes", self.full.tags), ("no", self.full.not_tags or ())):
+            for tag, count in Counter(tag for tags in column for tag in tags).items():
+                self.counts.setdefault(tag, dict.fromkeys(VALUES, 0))[value] = count
 
     def use(self, tagger: Tagger) -> None:
         """Score the clips with a tagger; the scores so far become those before."""
@@ -76,7 +83,7 @@ class Desk:
     def state(self) -> dict[str, Any]:
         """Tags with their counts, and how far the work is."""
         current = self.judgements.current()
-        known = merged_counts(self.manifest, current)
+        counts = self._counts(current)
         with self.lock:
             self._add_tags(tag for _, tag in current)
             tags, scores = list(self.tags), self.scores
@@ -84,7 +91,7 @@ class Desk:
             "tags": [
                 {
                     "tag": tag,
-                    **known.get(tag, dict.fromkeys(VALUES, 0)),
+                    **counts.get(tag, dict.fromkeys(VALUES, 0)),
                     "verdict": scores.verdicts.get(tag, "no head yet: needs a yes and a no"),
                 }
                 for tag in tags
@@ -95,6 +102,23 @@ class Desk:
             "fits": self.fits,
             "by": self.by,
         }
+
+    def _counts(self, current: Current) -> dict[str, dict[str, int]]:
+        """tag → how many clips have it, have not, and could not be told."""
+        counts = {tag: dict(mine) for tag, mine in self.counts.items()}
+        for (clip, tag), value in current.items():
+            mine = counts.setdefault(tag, dict.fromkeys(VALUES, 0))
+            if before := self._said(clip).get(tag):
+                mine[before] -= 1
+            mine[value] += 1
+        return counts
+
+    def _said(self, clip: str) -> dict[str, str]:
+        """tag → yes or no, as the manifest says of a clip."""
+        if clip not in self.listed:
+            return {}
+        row, absent = self.listed[clip], self.full.not_tags or ()
+        return dict.fromkeys(absent[row], "no") | dict.fromkeys(self.full.tags[row], "yes")
 
     def next(self, tag: str, strategy: str, count: int, window: str) -> list[dict[str, Any]]:
         """Questions: of one tag, or of all where it is empty. window: who asks; what another
@@ -110,11 +134,16 @@ class Desk:
         for column, name in enumerate(wanted):
             if name in scores.tags:
                 p[:, column] = scores.now[:, scores.tags.index(name)]
-        known = pools.known_labels(self.pool, self.manifest, current, wanted)
+        known = pools.known_labels(self.pool, self.full, current, wanted)
         now = time.monotonic()
         with self.lock:
-            for (clip, name), (holder, since) in self.shown.items():
-                if name in wanted and holder != window and now - since < _SHOWN_TO_ANOTHER:
+            self.shown = {
+                question: (holder, since)
+                for question, (holder, since) in self.shown.items()
+                if now - since < _SHOWN_TO_ANOTHER
+            }
+            for (clip, name), (holder, _) in self.shown.items():
+                if name in wanted and holder != window:
                     known[self.place[clip], wanted.index(name)] = True
         rng = np.random.default_rng((self.seed, len(current)))
         found = suggest(
@@ -141,7 +170,7 @@ class Desk:
         with self.lock:
             tags, scores = list(self.tags), self.scores
         column = {tag: number for number, tag in enumerate(scores.tags)}
-        said = merged_labels(self.manifest, clip)
+        said = self._said(clip)
         rows = [
             {
                 "tag": tag,
@@ -217,24 +246,3 @@ class Desk:
             return dict(self.scores.verdicts)
         finally:
             self.fitting.release()
-
-
-def merged_counts(manifest: Manifest, current: Current) -> dict[str, dict[str, int]]:
-    """tag → how many clips have it, have not, and could not be told."""
-    full = merged(manifest, current)
-    counts: dict[str, dict[str, int]] = {}
-    for value, column in (("yes", full.tags), ("no", full.not_tags or ())):
-        for tags in column:
-            for tag in tags:
-                counts.setdefault(tag, dict.fromkeys(VALUES, 0))[value] += 1
-    for (_, tag), value in current.items():
-        if value == "unknown":
-            counts.setdefault(tag, dict.fromkeys(VALUES, 0))[value] += 1
-    return counts
-
-
-def merged_labels(manifest: Manifest, clip: str) -> dict[str, str]:
-    """tag → yes or no, as the manifest lists them."""
-    row = manifest.clip_ids.index(clip)
-    absent = manifest.not_tags[row] if manifest.not_tags else ()
-    return dict.fromkeys(absent, "no") | dict.fromkeys(manifest.tags[row], "yes")

@@ -25,7 +25,7 @@ from tqdm import tqdm
 
 import fsprobe
 from extract.files import atomic_write
-from extract.manifest import read_manifest
+from extract.manifest import rank_tags, read_manifest
 from fsprobe import shell
 from fsprobe.features import COMBINED
 from fsprobe.listening.strategies import DEFAULT, RANDOM, STRATEGIES, choose
@@ -51,11 +51,11 @@ class Data(NamedTuple):
     test: np.ndarray | None
 
 
-def load(manifest_path: Path, stores: Sequence[str], use_splits: bool) -> Data:
+def load(manifest_path: Path, stores: Sequence[str], use_splits: bool, top: int | None) -> Data:
     manifest = labelled.clips_to_train_on(read_manifest(manifest_path), "all")
     opened = options.open_stores(stores)
     manifest, _ = labelled.without_missing(manifest, opened, drop=True)
-    tags, _ = labelled.trainable(manifest, sorted({tag for row in manifest.tags for tag in row}))
+    tags, _ = labelled.trainable(manifest, [tag for tag, _ in rank_tags(manifest)][:top])
     embedding = COMBINED if len(opened) > 1 else next(iter(opened))
     everything = labelled.load(manifest, parts_of(opened, embedding), tags)
     x = everything.features - everything.features.mean(axis=0)
@@ -204,10 +204,11 @@ def main() -> None:
     parser.add_argument("--manifest", type=Path, required=True)
     parser.add_argument("--store", action="append", required=True, help="NAME=DIR")
     parser.add_argument("--use_splits", action="store_true")
+    parser.add_argument("--top", type=int, default=None, help="the most frequent tags")
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
-    data = load(args.manifest, args.store, args.use_splits)
+    data = load(args.manifest, args.store, args.use_splits, args.top)
     curves: dict[str, list[list[tuple[int, float]]]] = {name: [] for name in STRATEGIES}
     bests, pools = [], []
     with shell.computing():

@@ -114,7 +114,7 @@ def visit(browser: Browser, page: Path | str, width: int):
             expression=expression,
             returnByValue=True,
             awaitPromise=True,
-        )["result"]["value"]
+        )["result"].get("value")
 
     if isinstance(page, Path):
         picture(browser, session, f"{page.parent.name}_{width}")

@@ -16,6 +16,7 @@ let current = null;
 let seen = null; // what the server says of the current clip
 let sending = false;
 let drawing = 0;
+const skipped = new Set(); // not asked again before the page is opened anew
 
 function randomKey() {
   const bytes = crypto.getRandomValues(new Uint8Array(16));
@@ -84,7 +85,8 @@ async function answer(value) {
 
 async function undo() {
   let back = null;
-  if (pending.length && !sending) {
+  while (sending) await new Promise((done) => setTimeout(done, 20));
+  if (pending.length) {
     back = pending.pop();
     keep();
   } else {
@@ -103,11 +105,19 @@ async function undo() {
 
 async function fill() {
   const query = new URLSearchParams({
-    tag: $("tag").value, strategy: $("strategy").value, count: BATCH + pending.length, window: windowName,
+    tag: $("tag").value, strategy: $("strategy").value, window: windowName,
+    count: Math.min(200, BATCH + pending.length + skipped.size),
   });
-  const name = (one) => JSON.stringify([one.clip, one.tag]);
-  const taken = new Set([...queue, ...pending, ...(current ? [current] : [])].map(name));
-  queue.push(...(await ask(`questions?${query}`)).filter((one) => !taken.has(name(one))));
+  const taken = new Set([...queue, ...pending, ...(current ? [current] : [])].map(nameOf));
+  const found = await ask(`questions?${query}`);
+  queue.push(...found.filter((one) => !taken.has(nameOf(one)) && !skipped.has(nameOf(one))));
+}
+
+function nameOf(one) { return JSON.stringify([one.clip, one.tag]); }
+
+async function skip() {
+  if (current) skipped.add(nameOf(current));
+  await advance();
 }
 
 async function advance() {
@@ -293,7 +303,7 @@ async function open(clip) {
 function toggle() { const player = $("player"); if (player.paused) player.play(); else player.pause(); }
 
 const KEYS = {
-  y: () => answer("yes"), n: () => answer("no"), d: () => answer("unknown"), u: undo, s: advance, p: toggle, f: fit,
+  y: () => answer("yes"), n: () => answer("no"), d: () => answer("unknown"), u: undo, s: skip, p: toggle, f: fit,
 };
 document.addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.altKey || event.metaKey || event.repeat) return;
@@ -302,7 +312,7 @@ document.addEventListener("keydown", (event) => {
   if (work) { event.preventDefault(); attempt(async () => work()); }
 });
 for (const value of ["yes", "no", "unknown"]) $(value).addEventListener("click", () => attempt(() => answer(value)));
-for (const [id, work] of [["undo", undo], ["skip", advance], ["play", toggle], ["fit", fit]])
+for (const [id, work] of [["undo", undo], ["skip", skip], ["play", toggle], ["fit", fit]])
   $(id).addEventListener("click", () => attempt(async () => work()));
 $("tag").addEventListener("change", () => attempt(restart));
 $("strategy").addEventListener("change", () => attempt(restart));
