@@ -63,7 +63,7 @@ def main() -> None:
     found = suggest(
         FLAGS.strategy,
         pools.probabilities(pool, chosen),
-        pools.known_labels(pool, manifest, current, tags),
+        pools.with_judged(pools.listed_labels(pool, manifest, tags), pool, current, tags),
         range(len(tags)),
         FLAGS.count,
         np.random.default_rng(FLAGS.seed),

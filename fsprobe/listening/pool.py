@@ -61,20 +61,21 @@ def probabilities(pool: Pool, tagger: Tagger) -> np.ndarray:
     return out
 
 
-def known_labels(
-    pool: Pool, manifest: Manifest, current: Current, tags: Sequence[str]
-) -> np.ndarray:
-    """bool `[clip, tag]`: was the tag judged there (also as `unknown`), or is it in the manifest?
-
-    What a manifest without `not_tags` says of a clip without any tag: nothing.
+def listed_labels(pool: Pool, manifest: Manifest, tags: Sequence[str]) -> np.ndarray:
+    """bool `[clip, tag]`: does the manifest say whether the clip has the tag? One without
+    `not_tags` says nothing of a clip without any tag.
     """
-    rows = {clip: row for row, clip in enumerate(pool.clip_ids)}
-    column = {tag: number for number, tag in enumerate(tags)}
-    full = explicit(manifest)
-    positive, negative = tag_labels(full, tags)
+    positive, negative = tag_labels(explicit(manifest), tags)
     said = positive if negative is None else positive | negative
     places = {clip: place for place, clip in enumerate(manifest.clip_ids)}
-    known = said[[places[clip] for clip in pool.clip_ids]]
+    return said[[places[clip] for clip in pool.clip_ids]]
+
+
+def with_judged(known: np.ndarray, pool: Pool, current: Current, tags: Sequence[str]) -> np.ndarray:
+    """`known` `[clip, tag]` and what was judged, as `unknown` too."""
+    rows = {clip: row for row, clip in enumerate(pool.clip_ids)}
+    column = {tag: number for number, tag in enumerate(tags)}
+    known = known.copy()
     for clip, tag in current:
         if clip in rows and tag in column:
             known[rows[clip], column[tag]] = True

@@ -47,7 +47,9 @@ def build(
             raise InputError(f"strategy {strategy!r:.60}: use one of {', '.join(STRATEGIES)}")
         count = _whole(asked.get("count", "20"), MOST)
         window = asked.get("window", "")[:100]
-        return await run_in_threadpool(desk.next, asked.get("tag", ""), strategy, count, window)
+        return await run_in_threadpool(
+            desk.questions, asked.get("tag", ""), strategy, count, window
+        )
 
     async def clip(request: Request) -> Any:
         return await run_in_threadpool(desk.clip, request.query_params.get("id", ""))

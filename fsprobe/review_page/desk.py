@@ -60,6 +60,7 @@ class Desk:
         self.standard = ranking.standard_of(self.pool.parts, self.pool.rows)
         self.full = explicit(self.manifest)
         self.listed = {clip: row for row, clip in enumerate(self.manifest.clip_ids)}
+        self.known: tuple[list[str], np.ndarray] = ([], np.empty((0, 0), bool))
         self.counts: dict[str, dict[str, int]] = {}
         for value, column in (("yes", self.full.tags), ("no", self.full.not_tags or ())):
             for tag, count in Counter(tag for tags in column for tag in tags).items():
@@ -120,7 +121,7 @@ class Desk:
         row, absent = self.listed[clip], self.full.not_tags or ()
         return dict.fromkeys(absent[row], "no") | dict.fromkeys(self.full.tags[row], "yes")
 
-    def next(self, tag: str, strategy: str, count: int, window: str) -> list[dict[str, Any]]:
+    def questions(self, tag: str, strategy: str, count: int, window: str) -> list[dict[str, Any]]:
         """Questions: of one tag, or of all where it is empty. window: who asks; what another
         window was given lately is left out.
         """
@@ -134,17 +135,13 @@ class Desk:
         for column, name in enumerate(wanted):
             if name in scores.tags:
                 p[:, column] = scores.now[:, scores.tags.index(name)]
-        known = pools.known_labels(self.pool, self.full, current, wanted)
-        now = time.monotonic()
-        with self.lock:
-            self.shown = {
-                question: (holder, since)
-                for question, (holder, since) in self.shown.items()
-                if now - since < _SHOWN_TO_ANOTHER
-            }
-            for (clip, name), (holder, _) in self.shown.items():
-                if name in wanted and holder != window:
-                    known[self.place[clip], wanted.index(name)] = True
+        listed = self.known
+        if listed[0] != wanted:
+            listed = self.known = (wanted, pools.listed_labels(self.pool, self.full, wanted))
+        known = pools.with_judged(listed[1], self.pool, current, wanted)
+        for clip, name in self._asked_elsewhere(window):
+            if name in wanted:
+                known[self.place[clip], wanted.index(name)] = True
         rng = np.random.default_rng((self.seed, len(current)))
         found = suggest(
             strategy, p, known, range(len(wanted)), min(count, MOST), rng, self.directions
@@ -158,9 +155,21 @@ class Desk:
             }
             for one in found
         ]
+        shown = (window, time.monotonic())
         with self.lock:
-            self.shown |= {(str(one["clip"]), str(one["tag"])): (window, now) for one in asked}
+            self.shown |= {(str(one["clip"]), str(one["tag"])): shown for one in asked}
         return asked
+
+    def _asked_elsewhere(self, window: str) -> list[tuple[str, str]]:
+        """(clip, tag) that other windows were given lately."""
+        now = time.monotonic()
+        with self.lock:
+            self.shown = {
+                question: (holder, since)
+                for question, (holder, since) in self.shown.items()
+                if now - since < _SHOWN_TO_ANOTHER
+            }
+            return [question for question, (holder, _) in self.shown.items() if holder != window]
 
     def clip(self, clip: str) -> dict[str, Any]:
         """A clip's sound, its scores and what was said of it."""
