@@ -151,7 +151,7 @@ def _token(path: Path) -> str:
     alone.
     """
     try:
-        with path.open("x", opener=lambda name, mode: os.open(name, mode, 0o600)) as file:
+        with open(path, "x", opener=lambda name, mode: os.open(name, mode, 0o600)) as file:
             file.write(secrets.token_urlsafe(24))
     except FileExistsError:
         pass
