@@ -72,7 +72,7 @@ def main() -> None:
 
 def _exchange(manifest: Manifest) -> None:
     judgements = Judgements(FLAGS.labels)
-    for path in FLAGS["import"].value:
+    for path in FLAGS["import"].value or ():
         entries, unknown = exchange.read_labels(Path(path), manifest)
         judgements.add(entries, f"import of {Path(path).name}"[:100])
         print(f"{path}: {len(entries)} judgements; {unknown} of clips that the manifest lacks")

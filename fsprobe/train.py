@@ -214,7 +214,7 @@ def _fit(data: labelled.Labelled, parts: list[Part], stores: Mapping[str, Store]
     teacher = None
     if FLAGS.teacher:
         others = parts_of(stores, FLAGS.teacher)
-        teacher = features_of(others, data.clip_ids, rest.clip_ids)
+        teacher = features_of(others, data.clip_ids), features_of(others, rest.clip_ids)
     return with_unlabelled(fit_heads, rest, FLAGS.unlabelled, FLAGS.unlabelled_weight, teacher)
 
 

@@ -154,10 +154,10 @@ async def _body(request: Request) -> Mapping[str, Any]:
 
 
 def _entry(one: Any) -> New:
-    if not isinstance(one, dict) or not {*one} <= {"clip", "tag", "value", "key"}:
+    if not isinstance(one, dict) or not {*one} <= {*New._fields}:
         raise InputError("a judgement is {clip, tag, value, key}")
-    texts = [one.get(name) for name in ("clip", "tag", "value", "key")]
-    if not all(isinstance(text, str) for text in texts):
+    texts = [text for name in New._fields if isinstance(text := one.get(name), str)]
+    if len(texts) < len(New._fields):
         raise InputError("a judgement is {clip, tag, value, key}, all of them texts")
     return New(*texts)
 

@@ -5,7 +5,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -189,8 +189,7 @@ class Desk:
             }
             for tag in tags
         ]
-        sound = {"path": place.path, "start": place.start, "duration": place.duration}
-        return {"clip": clip, "sound": sound if place else None, "scores": rows}
+        return {"clip": clip, "sound": asdict(place) if place else None, "scores": rows}
 
     def find(self, text: str, like: str, count: int = 30) -> list[dict[str, Any]]:
         """Clips whose id or path holds the text, or those that sound most like a clip."""

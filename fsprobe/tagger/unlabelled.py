@@ -56,26 +56,19 @@ def load_rest(manifest: Manifest, split: str, labelled: Labelled, parts: Sequenc
     absent = missing_clips(stores, clips)
     kept = tuple(clip for clip in clips.clip_ids if clip not in absent)
     units = dict(zip(manifest.clip_ids, units_of(manifest).tolist(), strict=True))
-    (features,) = features_of(parts, kept) if kept else (labelled.features[:0],)
+    features = features_of(parts, kept) if kept else labelled.features[:0]
     mine, theirs = (
         np.array([units[clip] for clip in ids], np.int64) for ids in (kept, labelled.clip_ids)
     )
     return Rest(kept, features, mine, theirs)
 
 
-def features_of(parts: Sequence[Part], *clip_ids: Sequence[str]) -> tuple[np.ndarray, ...]:
-    """float32 `[clip, dim]` of each list of clips. Raises InputError on a clip that a store
-    lacks.
-    """
-    stores = {part.name: part.store for part in parts}
-    name, framenorm = "+".join(stores), parts[0].array == "features_framenorm"
-
-    def of(ids: Sequence[str]) -> np.ndarray:
-        count = len(ids)
-        clips = Manifest(tuple(ids), ("",) * count, ("train",) * count, ((),) * count)
-        return load_features(stores, clips, name, framenorm)
-
-    return tuple(of(ids) for ids in clip_ids)
+def features_of(parts: Sequence[Part], clip_ids: Sequence[str]) -> np.ndarray:
+    """float32 `[clip, dim]`. Raises InputError on a clip that a store lacks."""
+    stores, count = {part.name: part.store for part in parts}, len(clip_ids)
+    clips = Manifest(tuple(clip_ids), ("",) * count, ("train",) * count, ((),) * count)
+    framenorm = parts[0].array == "features_framenorm"
+    return load_features(stores, clips, "+".join(stores), framenorm)
 
 
 def with_unlabelled(

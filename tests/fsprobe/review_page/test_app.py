@@ -140,6 +140,16 @@ def test_no_file_outside_the_audio_root(desk, tmp_path, path):
     assert answer.status_code == 404 and "root:" not in answer.text
 
 
+def test_a_clip_without_a_file_is_judged_all_the_same(desk):
+    desk.manifest = replace(desk.manifest, paths=("", *desk.manifest.paths[1:]))
+    desk.__post_init__()
+    client = client_of(desk)
+    assert client.get("clip?id=c000").json()["sound"] is None
+    there = client.get("clip?id=c001").json()["sound"]
+    assert there == {"path": "c001.wav", "start": None, "duration": None}
+    assert judge(client, ("c000", "calm", "no", "k")).status_code == 200
+
+
 def test_links_may_lead_out_when_asked_for(desk, tmp_path):
     (tmp_path / "elsewhere.wav").write_bytes(b"sound")
     (tmp_path / "audio" / "c000.wav").unlink()
