@@ -3,6 +3,7 @@
 import json
 import tempfile
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -36,84 +37,86 @@ def build(
     desk: Desk, audio_root: Path, token: str, hosts: Iterable[str], follow_links: bool = False
 ) -> Guard:
     """The server as an ASGI app. hosts: `name:port` that it answers to."""
+    answers = _Answers(desk, audio_root, follow_links)
+    asked = (answers.state, answers.questions, answers.clip, answers.find)
+    told = (answers.judge, answers.withdraw, answers.tag, answers.fit)
+    routes = [
+        *(Route(f"/{path}", _asset(*asset)) for path, asset in _ASSETS.items()),
+        Route("/audio", answers.sound),
+        Route("/export", answers.export),
+        *(Route(f"/{ask.__name__}", _answer(ask)) for ask in asked),
+        *(Route(f"/{ask.__name__}", _answer(ask), methods=["POST"]) for ask in told),
+    ]
+    return Guard(Starlette(routes=routes), token, hosts)
 
-    async def state(request: Request) -> Any:
-        return await run_in_threadpool(desk.state) | {"strategies": STRATEGIES}
 
-    async def questions(request: Request) -> Any:
+@dataclass(frozen=True, eq=False)
+class _Answers:
+    """What is asked at each address, by the method's name; the desk works in threads."""
+
+    desk: Desk
+    audio_root: Path
+    follow_links: bool
+
+    async def state(self, request: Request) -> Any:
+        return await run_in_threadpool(self.desk.state) | {"strategies": STRATEGIES}
+
+    async def questions(self, request: Request) -> Any:
         asked = request.query_params
         strategy = asked.get("strategy", "")
         if strategy not in STRATEGIES:
             raise InputError(f"strategy {strategy!r:.60}: use one of {', '.join(STRATEGIES)}")
         count = _whole(asked.get("count", "20"), MOST)
-        window = asked.get("window", "")[:100]
-        return await run_in_threadpool(
-            desk.questions, asked.get("tag", ""), strategy, count, window
-        )
+        tag, window = asked.get("tag", ""), asked.get("window", "")[:100]
+        return await run_in_threadpool(self.desk.questions, tag, strategy, count, window)
 
-    async def clip(request: Request) -> Any:
-        return await run_in_threadpool(desk.clip, request.query_params.get("id", ""))
+    async def clip(self, request: Request) -> Any:
+        return await run_in_threadpool(self.desk.clip, request.query_params.get("id", ""))
 
-    async def find(request: Request) -> Any:
+    async def find(self, request: Request) -> Any:
         asked = request.query_params
-        return await run_in_threadpool(desk.find, asked.get("text", ""), asked.get("like", ""))
+        return await run_in_threadpool(self.desk.find, asked.get("text", ""), asked.get("like", ""))
 
-    async def judge(request: Request) -> Any:
-        body = await _body(request)
-        entries = body.get("entries")
+    async def judge(self, request: Request) -> Any:
+        entries = (await _body(request)).get("entries")
         if not isinstance(entries, list) or len(entries) > ENTRIES:
             raise InputError(f"entries: a list of at most {ENTRIES} judgements")
-        return {"ids": await run_in_threadpool(desk.judge, [_entry(one) for one in entries])}
+        return {"ids": await run_in_threadpool(self.desk.judge, [_entry(one) for one in entries])}
 
-    async def withdraw(request: Request) -> Any:
+    async def withdraw(self, request: Request) -> Any:
         number = (await _body(request)).get("id")
         if number is not None and (type(number) is not int or not 0 < number < 2**62):
             raise InputError("id: a judgement's number")
-        return await run_in_threadpool(desk.withdraw, number)
+        return await run_in_threadpool(self.desk.withdraw, number)
 
-    async def tag(request: Request) -> Any:
+    async def tag(self, request: Request) -> Any:
         name = (await _body(request)).get("tag")
         if not isinstance(name, str):
             raise InputError("tag: a name")
-        await run_in_threadpool(desk.add_tag, name)
+        await run_in_threadpool(self.desk.add_tag, name)
         return {}
 
-    async def fit(request: Request) -> Any:
+    async def fit(self, request: Request) -> Any:
         await _body(request)
-        return await run_in_threadpool(desk.fit_again)
+        return await run_in_threadpool(self.desk.fit_again)
 
-    async def export(request: Request) -> Response:
-        current = await run_in_threadpool(desk.judgements.current)
+    async def export(self, request: Request) -> Response:
+        current = await run_in_threadpool(self.desk.judgements.current)
         return Response(
-            await run_in_threadpool(_as_csv, merged(desk.manifest, current)),
+            await run_in_threadpool(_as_csv, merged(self.desk.manifest, current)),
             media_type="text/csv; charset=utf-8",
             headers={"Content-Disposition": 'attachment; filename="manifest.csv"'},
         )
 
-    async def sound(request: Request) -> Response:
-        place = desk.places.get(request.query_params.get("id", ""))
+    async def sound(self, request: Request) -> Response:
+        place = self.desk.places.get(request.query_params.get("id", ""))
         try:
             if place is None:
                 raise InputError("no such clip, or it has no file")
-            file, kind = find_sound(audio_root, place.path, follow_links)
+            file, kind = find_sound(self.audio_root, place.path, self.follow_links)
         except InputError as error:
             return JSONResponse({"error": str(error)}, 404)
         return FileResponse(file, media_type=kind)
-
-    routes = [
-        *(Route(f"/{path}", _asset(*asset)) for path, asset in _ASSETS.items()),
-        Route("/audio", sound),
-        Route("/export", export),
-        *(
-            Route(f"/{function.__name__}", _answer(function))
-            for function in (state, questions, clip, find)
-        ),
-        *(
-            Route(f"/{function.__name__}", _answer(function), methods=["POST"])
-            for function in (judge, withdraw, tag, fit)
-        ),
-    ]
-    return Guard(Starlette(routes=routes), token, hosts)
 
 
 def _asset(name: str, kind: str) -> Callable[[Request], Awaitable[Response]]:
