@@ -155,7 +155,7 @@ def _require_served(config: SweepConfig) -> None:
     if settings.name not in SOLVERS:
         raise InputError(f"`solver={settings.name}`: use one of {', '.join(SOLVERS)}")
     solver = SOLVERS[settings.name]
-    for name in ("hidden", "l2"):
+    for name in ("hidden", "l2", "unlabelled"):
         value = getattr(settings, name)
         if value != getattr(SolverConfig, name) and name not in solver.settings:
             heeding = [other.name for other in SOLVERS.values() if name in other.settings]
