@@ -237,7 +237,7 @@ function scoreRow(one) {
 async function refresh() {
   const state = await ask("state");
   $("progress").textContent = `${state.judged} judgements on ${state.clips_judged} of ${state.clips} clips, ` +
-    `${state.tags.length} tags; heads fitted ${state.fits} times`;
+    `tags: ${state.tags.length}, fits: ${state.fits}`;
   const rows = state.tags.map((one) => {
     const row = document.createElement("tr");
     cell(row, one.tag, "th");
@@ -271,7 +271,7 @@ async function fit() {
     await refresh();
     if (current) await show(current);
     queue = [];
-    say(`${Object.keys(verdicts).length} heads fitted in ${((performance.now() - begun) / 1000).toFixed(1)} s`);
+    say(`tags with a head: ${Object.keys(verdicts).length}; fitted in ${((performance.now() - begun) / 1000).toFixed(1)} s`);
   } finally {
     $("fit").disabled = false;
   }
