@@ -33,10 +33,13 @@ from fsprobe.pages.plot_style import OKABE_ITO, WIDTH, render, style
 from fsprobe.tagger import labelled, options
 from fsprobe.tagger.matching import parts_of
 
-TOTALS = (2, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384)  # judgements per tag
+TOTALS = (2, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768)
+TOTALS += (1024, 1536, 2048, 3072)  # judgements per tag, as far as there are clips
 SHARE = 0.95  # of the mAP with all labels: enough
 HELD_BACK = 1 / 3  # of the tracks
-PENALTY = 3.0  # 1/C: with n judgements l2 = PENALTY / n, on features of mean squared length 1
+# 1/C, good for few and for all labels: with n judgements l2 = PENALTY / n, on features of mean
+# squared length 1
+PENALTY = 0.1
 
 
 class Data(NamedTuple):
