@@ -15,6 +15,7 @@ let queue = [];
 let current = null;
 let seen = null; // what the server says of the current clip
 let sending = false;
+let together = 100; // answers sent at a time; 1 after one of them was refused
 let drawing = 0;
 const skipped = new Set(); // not asked again before the page is opened anew
 
@@ -29,7 +30,7 @@ async function ask(path, body) {
   };
   const response = await fetch(path, options);
   const answer = await response.json();
-  if (!response.ok) throw new Error(answer.error || response.statusText);
+  if (!response.ok) throw Object.assign(new Error(answer.error || response.statusText), { status: response.status });
   return answer;
 }
 
@@ -53,8 +54,9 @@ async function flush() {
   sending = true;
   try {
     while (pending.length) {
-      const sent = pending.slice(0, 100);
+      const sent = pending.slice(0, together);
       const answer = await ask("judge", { entries: sent });
+      together = 100;
       const keys = new Set(sent.map((entry) => entry.key));
       pending = pending.filter((entry) => !keys.has(entry.key));
       sent.forEach((entry, i) => given.push({ id: answer.ids[i], clip: entry.clip, tag: entry.tag }));
@@ -62,6 +64,11 @@ async function flush() {
       await refresh();
     }
   } catch (error) {
+    if (error.status === 422 && together === 1) { // it would block those after it
+      const refused = pending.shift();
+      say(`not kept: ${refused.clip}, ${refused.tag}, ${refused.value}: ${error.message}`);
+    }
+    together = error.status === 422 ? 1 : 100;
     keep();
     setTimeout(flush, 1000);
   } finally {
@@ -314,8 +321,15 @@ document.addEventListener("keydown", (event) => {
 for (const value of ["yes", "no", "unknown"]) $(value).addEventListener("click", () => attempt(() => answer(value)));
 for (const [id, work] of [["undo", undo], ["skip", skip], ["play", toggle], ["fit", fit]])
   $(id).addEventListener("click", () => attempt(async () => work()));
-$("tag").addEventListener("change", () => attempt(restart));
-$("strategy").addEventListener("change", () => attempt(restart));
+for (const select of [$("tag"), $("strategy")]) {
+  let pointed = false; // chosen by mouse: the next key is an answer again, not a choice
+  select.addEventListener("pointerdown", () => { pointed = true; });
+  select.addEventListener("keydown", () => { pointed = false; });
+  select.addEventListener("change", () => {
+    if (pointed) select.blur();
+    attempt(restart);
+  });
+}
 $("new_tag").addEventListener("submit", (event) => {
   event.preventDefault();
   attempt(async () => {
