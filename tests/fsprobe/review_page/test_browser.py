@@ -190,3 +190,16 @@ def test_a_tag_of_html_is_shown_as_a_text(browser, server):
     wait(evaluate, "document.querySelector('#question').innerText.includes('onerror')")
     assert evaluate("document.title") == "Listen and label"
     assert evaluate("document.images.length") == 0
+
+
+def test_an_answer_that_is_refused_does_not_block_others(browser, server, catalogue):
+    evaluate, *_ = visit(browser, server.address, 1400)
+    wait(evaluate, ASKED)
+    evaluate(
+        "pending.push({clip: 'nowhere', tag: 'calm', value: 'yes', key: 'bad'},"
+        " {clip: 'c001', tag: 'calm', value: 'no', key: 'good'}); keep(); flush(); 0"
+    )
+    wait(evaluate, "pending.length === 0")
+    assert "not kept: nowhere" in evaluate("document.querySelector('#message').innerText")
+    current = Judgements(catalogue.root / "labels.sqlite").current()
+    assert current == {("c001", "calm"): "no"}
