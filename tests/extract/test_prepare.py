@@ -454,13 +454,13 @@ def test_folder_command(tmp_path):
 
 def test_a_folder_without_any_label(tmp_path):
     """Every file gets a split, and the manifest says that nothing is known of any."""
-    tagged_folder(tmp_path, [("a.wav", "x"), ("b/c.mp3", "y"), ("d.ogg", "")])
+    tagged_folder(tmp_path, [("a.wav", "x")])
     done = prepare("--dataset=folder", "--audio_root=music", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     manifest = read_manifest(tmp_path / "manifest.csv")
-    assert set(manifest.clip_ids) == {"a.wav", "b/c.mp3", "d.ogg"}
-    assert sorted(manifest.splits) == ["test", "train", "valid"]
-    assert manifest.tags == manifest.not_tags == ((), (), ())
+    assert sorted(manifest.clip_ids) == ["a.wav", "b/c.mp3", "b/c.wav", "d.flac"]
+    assert set(manifest.splits) == {"test", "train", "valid"}
+    assert manifest.tags == manifest.not_tags == ((),) * 4
 
 
 def test_bad_flags_write_nothing(tmp_path):
