@@ -20,6 +20,10 @@ Tags that stand in the files, beside the CSV's or without one; whole tracks cut 
     python -m extract.prepare --dataset=folder --audio_root=music --tags=tags.csv \\
         --segment_seconds=30 --segments=3
 
+No tags yet: every audio file of the folder, of which nothing is known (fsprobe.review asks):
+
+    python -m extract.prepare --dataset=folder --audio_root=music
+
 The demo corpus, synthesised on the spot:
 
     python -m extract.prepare --dataset=demo --audio_root=demo --out=manifest.csv
@@ -207,8 +211,7 @@ def _folder() -> Manifest:
     config = FolderConfig(
         _SEED.value, _VALID.value, _TEST.value, _GROUP_BY.value, style, _TAGS_FROM.value
     )
-    tags = _TAGS.value if _TAGS_FROM.value else _needed("tags")
-    return folder_manifest(tags or None, _needed("audio_root"), config, _warn, _arrange)
+    return folder_manifest(_TAGS.value or None, _needed("audio_root"), config, _warn, _arrange)
 
 
 def _demo() -> Manifest:

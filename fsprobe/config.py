@@ -72,6 +72,16 @@ class SolverConfig:
         choices=("none", "train", "frame"),
     )
 
+    unlabelled: str = setting(
+        "none",
+        "What a probe makes of the training clips beside its support: nothing; negatives of a "
+        "small weight; or a teacher's confident answers (the probe without them) as labels.",
+        choices=("none", "weak_negatives", "self_training"),
+    )
+    unlabelled_weight: float = setting(
+        0.1, "What the unlabelled clips count together, as a share of the labelled ones."
+    )
+
     def __post_init__(self) -> None:
         check_choices(self)
         for name in ("batch_size", "max_epochs", "patience"):

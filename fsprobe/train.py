@@ -28,7 +28,7 @@ tagger.
 """
 
 import dataclasses
-import statistics
+from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -47,10 +47,17 @@ from fsprobe.tagger import changes, labelled, options, summary
 from fsprobe.tagger.file import read_tagger, write_tagger
 from fsprobe.tagger.fitting import FitFromWords, fit_heads
 from fsprobe.tagger.judging.thresholds import parse_rule
-from fsprobe.tagger.matching import Part, match, parts_of, source_of
+from fsprobe.tagger.matching import Part, match, parts_of
 from fsprobe.tagger.outputs import clip_places
 from fsprobe.tagger.tagger import Tagger
-from fsprobe.tagger.training import FitHeads, Rows, TrainConfig, train
+from fsprobe.tagger.training import FitHeads, Rows, TrainConfig, tagger_of, train
+from fsprobe.tagger.unlabelled import (
+    SELF_TRAINING,
+    WAYS,
+    features_of,
+    load_rest,
+    with_unlabelled,
+)
 from fsprobe.words import load_words
 from fsprobe.words_config import NONE, WORDS
 
@@ -106,6 +113,24 @@ flags.DEFINE_enum(
     "of the other tags there are, those of --update if it is given.",
 )
 flags.DEFINE_string("words", None, "With --prior=words: DIR of extract.words.")
+flags.DEFINE_enum(
+    "unlabelled",
+    "none",
+    ["none", *WAYS],
+    "What to make of clips without a split: nothing; negatives of a small weight; or a teacher's "
+    "confident answers as labels.",
+)
+flags.DEFINE_float(
+    "unlabelled_weight",
+    0.1,
+    "What the unlabelled clips count together, as a share of the labelled ones.",
+    lower_bound=0,
+)
+flags.DEFINE_string(
+    "teacher",
+    None,
+    "With --unlabelled=self_training: the embedding that the teacher learns on; default: the same.",
+)
 flags.DEFINE_bool("dry_run", False, "Only say what would be trained: counts, memory, time.")
 flags.DEFINE_string("report", None, "Directory for a page on every tag.")
 flags.DEFINE_string(
@@ -147,6 +172,8 @@ def _check_flags(old: Tagger | None) -> None:
         raise InputError("--out is required; see --help")
     if (FLAGS.prior == WORDS) != bool(FLAGS.words):
         raise InputError("--prior=words and --words=DIR (of extract.words) belong together")
+    if FLAGS.teacher and FLAGS.unlabelled != SELF_TRAINING:
+        raise InputError(f"--teacher={FLAGS.teacher}: goes with --unlabelled={SELF_TRAINING}")
     if FLAGS.report and not FLAGS.manifest:
         raise InputError("--report tells of training: give --manifest and --store")
 
@@ -182,12 +209,14 @@ def _train(tagger: Tagger | None, stores: dict[str, Store]) -> Tagger | None:
     slope = tagger.shared.get("pooled_slope") if tagger else None
     with shell.computing():
         shell.require_devices()
+        if FLAGS.unlabelled != "none":
+            fit = _to_unlabelled(fit, data, parts, stores)
         rows = train(data, fit, config, slope)
     print(summary.verdicts(tags, rows.training))
     print(summary.statement(config))
     if FLAGS.report:
         _write_report(rows, data, config, embedding, manifest)
-    grown = changes.update(tagger, rows) if tagger else _new(rows, parts, embedding, manifest)
+    grown = changes.update(tagger, rows) if tagger else tagger_of(rows, parts, embedding, manifest)
     return _signed(grown)
 
 
@@ -200,6 +229,25 @@ def _fit(tags: tuple[str, ...], tagger: Tagger | None) -> FitHeads:
     if without:
         print(f"{FLAGS.words}: no vector of {', '.join(map(repr, without))}: no prior for them")
     return fit
+
+
+def _to_unlabelled(
+    fit: FitHeads, data: labelled.Labelled, parts: list[Part], stores: Mapping[str, Store]
+) -> FitHeads:
+    """`fit`, to the unlabelled clips too."""
+    manifest = read_manifest(FLAGS.manifest)
+    rest = load_rest(manifest, FLAGS.split, data, parts)
+    if not rest.clip_ids:
+        raise InputError(
+            f"--unlabelled={FLAGS.unlabelled}: every clip of {FLAGS.manifest} with features has a "
+            "split, and counts as labelled; leave the split of unlabelled clips empty"
+        )
+    print(f"{len(rest.clip_ids)} unlabelled clips: {FLAGS.unlabelled}")
+    teacher = None
+    if FLAGS.teacher:
+        others = parts_of(stores, FLAGS.teacher)
+        teacher = features_of(others, data.clip_ids), features_of(others, rest.clip_ids)
+    return with_unlabelled(fit, rest, FLAGS.unlabelled, FLAGS.unlabelled_weight, teacher)
 
 
 def _write_report(
@@ -231,24 +279,6 @@ def _clips(stores: dict[str, Store]) -> Manifest:
     if dropped:
         print(f"{dropped} clips are missing from a store and were dropped")
     return manifest
-
-
-def _new(rows: Rows, parts: list[Part], embedding: str, manifest: Manifest) -> Tagger:
-    shared = {"pooled_slope": rows.pooled_slope}
-    lengths = [length for length in manifest.durations if length]
-    if lengths:
-        shared["clip_seconds"] = statistics.median(lengths)
-    return Tagger(
-        tags=rows.tags,
-        kernel=rows.kernel,
-        bias=rows.bias,
-        calibration=rows.calibration,
-        threshold=rows.threshold,
-        embedding=embedding,
-        sources=tuple(source_of(part) for part in parts),
-        training=rows.training,
-        shared=shared,
-    )
 
 
 def _signed(tagger: Tagger) -> Tagger:

@@ -1,7 +1,7 @@
 """The layout, asserted from the syntax tree: what may import what, and how large anything gets.
 
-DESIGN.md: features, labels, metrics, config ← heads ← batch ← study ← reporting, heads ← tagger,
-pages ← tagger and reporting;
+DESIGN.md: features, labels, metrics, config ← heads ← batch ← study ← reporting, heads ← tagger
+← listening ← review_page, pages ← tagger and reporting;
 entry modules on top. extract never imports fsprobe, and fsprobe of extract only the contract.
 """
 
@@ -23,9 +23,21 @@ MAY_IMPORT = {
     "batch": {"base", "heads"},
     "pages": {"base"},
     "tagger": {"base", "heads", "pages"},
+    "listening": {"base", "heads", "tagger"},
+    "review_page": {"base", "heads", "tagger", "listening"},
     "study": {"base", "heads", "batch"},
     "reporting": {"base", "heads", "batch", "study", "pages"},
-    "entry": {"base", "heads", "batch", "tagger", "study", "reporting", "pages"},
+    "entry": {
+        "base",
+        "heads",
+        "batch",
+        "tagger",
+        "listening",
+        "review_page",
+        "study",
+        "reporting",
+        "pages",
+    },
 }
 MODELS = {
     "essentia",

@@ -74,7 +74,8 @@ def folder_manifest(
     outside the root.
 
     With `tags_from` every other audio file below the root follows, and without a CSV (None) there
-    are only these. Those that have no tag get an empty split: nothing is known of them.
+    are only these. Those that have no tag get an empty split: nothing is known of them. With
+    neither, nothing is known of any: all get a split, and an empty `not_tags` says so.
     note(sentence) is called for each thing that was probably not meant as written. arrange: changes
     clips or groups before splits are drawn or checked.
     """
@@ -138,8 +139,8 @@ def _manifest_of(
     get one is `train`, for now.
     """
     paths = locate(rows.table[rows.column], audio_root, rows.where, tell)
-    given = len(paths)
-    if config.tags_from:
+    given, bare = len(paths), not rows.table["tags"] and not config.tags_from
+    if config.tags_from or bare:
         rows, paths = _with_other_files(rows, paths, audio_root)
     table, where, column = rows
     if not paths:
@@ -151,11 +152,12 @@ def _manifest_of(
     tracks = map(clean, table["track"]) if "track" in table else files if "start" in table else ()
     parse = partial(read_tags, style=config.style)
     not_tags = _parse(parse, table["not_tags"], where) if "not_tags" in table else None
+    not_tags = ((),) * len(ids) if bare else not_tags
     tags = _parse(parse, table["tags"], where)
     if config.tags_from:
         tags = _with_file_tags(tags, not_tags, files, audio_root, config, tell)
     _check_tags(tags, not_tags, where, config, tell)
-    splits = ["train" if row < given or tags[row] else "" for row in range(len(ids))]
+    splits = ["train" if bare or row < given or tags[row] else "" for row in range(len(ids))]
     if unknown := splits.count(""):
         tell(f"{unknown} of {len(ids)} files have no tag and no row of a CSV: their split is empty")
     return Manifest(

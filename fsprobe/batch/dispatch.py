@@ -18,7 +18,7 @@ from fsprobe.batch.spec import Outcome, ProbeSpec, Wanted
 from fsprobe.config import SolverConfig
 from fsprobe.heads.data import Data
 from fsprobe.heads.descent.minimise import WEAKEST_DUAL
-from fsprobe.heads.registry import SOLVERS
+from fsprobe.heads.registry import solver_of
 from fsprobe.heads.solver import Settings, Solver
 
 _LARGEST_CELL = 4096  # support clips: a Gram matrix of 64 MiB
@@ -56,7 +56,7 @@ def plan(
     many times smaller. Raises InputError if one probe does not fit.
     """
     platform = mesh.devices.flat[0].platform
-    solver = SOLVERS[config.name]
+    solver = solver_of(config)
     if solver.steps is None:
         return _plan_fits(specs, sizes, config, mesh, device_bytes, squares, wanted, divisor)
     buckets = pack_probes(specs, sizes, platform, mesh.size, config, device_bytes, divisor)
@@ -89,7 +89,7 @@ def train(
     says so; InputError where they cannot be halved.
     """
     finished, divisor, told = set(done), 1, 0.0
-    strength_given = SOLVERS[config.name].needs_products and not isinstance(config.l2, str)
+    strength_given = solver_of(config).needs_products and not isinstance(config.l2, str)
     train_features = data.train.features
     planned = partial(
         plan,
@@ -140,7 +140,7 @@ def _train(
     wanted: Wanted,
     done: Collection[Any],
 ) -> Iterator[list[Outcome]]:
-    solver = SOLVERS[config.name]
+    solver = solver_of(config)
     widest = max((bucket.n_tags for bucket in portions.buckets), default=0)
     longest = max((b.n_clips for b in portions.buckets if b.n_clips <= CPU_CLIPS), default=0)
     for bucket in portions.buckets:
@@ -172,7 +172,7 @@ def _plan_fits(
     wanted: Wanted,
     divisor: int,
 ) -> Plan:
-    solver, settings = SOLVERS[config.name], settings_of(config)
+    solver, settings = solver_of(config), settings_of(config)
     apart = {spec.key: _suits_cell(spec, solver, settings, squares) for spec in specs}
     cells = tuple(spec for spec in specs if apart[spec.key])
     shared = tuple(spec for spec in specs if not apart[spec.key])
@@ -209,4 +209,5 @@ def _suits_cell(
 def settings_of(config: SolverConfig) -> Settings:
     """The settings of a solver that does not train in epochs."""
     l2 = None if isinstance(config.l2, str) else np.float32(config.l2)
-    return Settings(l2, config.validation)  # type: ignore[arg-type]
+    weight = np.float32(config.unlabelled_weight)
+    return Settings(l2, config.validation, (), config.unlabelled, weight)  # type: ignore[arg-type]

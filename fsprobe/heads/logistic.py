@@ -172,7 +172,16 @@ SOLVER = Solver(
     "L2-regularised logistic regression, to convergence",
     cell=cell,
     path=path,
-    settings=frozenset(("l2", "matmul_precision", "standardize", "validation")),
+    settings=frozenset(
+        (
+            "l2",
+            "matmul_precision",
+            "standardize",
+            "unlabelled",
+            "unlabelled_weight",
+            "validation",
+        )
+    ),
     needs_products=True,
     own_strengths=True,
     takes_priors=True,

@@ -1,6 +1,7 @@
 """The solvers there are. Add one: a module with a `SOLVER`, and its line here."""
 
-from fsprobe.heads import adam, logistic
+from fsprobe.config import SolverConfig
+from fsprobe.heads import adam, logistic, unlabelled
 from fsprobe.heads.baselines import lc_protonets, prototypes, ridge
 from fsprobe.heads.solver import Solver
 
@@ -8,6 +9,11 @@ SOLVERS: dict[str, Solver] = {
     module.SOLVER.name: module.SOLVER
     for module in (adam, logistic, ridge, prototypes, lc_protonets)
 }
+
+
+def solver_of(config: SolverConfig) -> Solver:
+    """The solver of a configuration."""
+    return SOLVERS[config.name] if config.unlabelled == "none" else unlabelled.SOLVER
 
 
 def validation_of(solver: str, validation: str) -> str:

@@ -36,13 +36,16 @@ class Steps(NamedTuple):
 class Settings:
     """Settings of a solver that does not train in epochs. l2: float32 `[]`, a strength, or None to
     choose one. validation: how it is chosen, as in SolverConfig. path: the relative strengths to
-    choose from; empty: the solver's own. scales: of a prior, to choose from.
+    choose from; empty: the solver's own. scales: of a prior, to choose from. unlabelled,
+    unlabelled_weight (float32 `[]`): as in SolverConfig.
     """
 
     l2: Array | None
     validation: str = field(default="valid", metadata={"static": True})
     path: tuple[float, ...] = field(default=(), metadata={"static": True})
     scales: tuple[float, ...] = field(default=SCALES, metadata={"static": True})
+    unlabelled: str = field(default="none", metadata={"static": True})
+    unlabelled_weight: Array | None = None
 
 
 class Products(NamedTuple):

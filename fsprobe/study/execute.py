@@ -153,7 +153,10 @@ def _prepare(config: SweepConfig) -> tuple[_Sweep, dict[str, Any]]:
     solver = config.solver
     validation = validation_of(solver.name, solver.validation)
     words, manifest, test_stores = words_of(config, manifest, stores)
-    drawn = grid.build_grid(manifest, config.grid, config.manifest, validation, words)
+    unlabelled = solver.unlabelled != "none"
+    drawn = grid.build_grid(
+        manifest, config.grid, config.manifest, validation, words, unlabelled=unlabelled
+    )
     note_gaps(drawn, words)
     keys = {
         embedding: grid.probe_keys(config.grid, embedding, solver.name, config.words)
@@ -188,7 +191,7 @@ def _require_served(config: SweepConfig) -> None:
     if settings.name not in SOLVERS:
         raise InputError(f"`solver={settings.name}`: use one of {', '.join(SOLVERS)}")
     solver = SOLVERS[settings.name]
-    for name in ("hidden", "l2"):
+    for name in ("hidden", "l2", "unlabelled"):
         value = getattr(settings, name)
         if value != getattr(SolverConfig, name) and name not in solver.settings:
             heeding = [other.name for other in SOLVERS.values() if name in other.settings]

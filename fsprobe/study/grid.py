@@ -27,10 +27,10 @@ class Grid:
     """What the probes of every embedding share.
 
     clips: the clips that some probe sees, by split (train, valid, test), then id. Of the training
-    clips only those in some support set are kept. positive, negative: bool `[clip, tag]`, a column
-    per tag of `pool`, as in `fsprobe.labels.tag_labels`. tracks: int `[clip]`, or None. train,
-    valid, test: rows. seen: of each seed, bool `[tag]`: whose labels its map from features to
-    words may learn of; None in a sweep without words.
+    clips only those in some support set are kept, unless unlabelled ones count too. positive,
+    negative: bool `[clip, tag]`, a column per tag of `pool`, as in `fsprobe.labels.tag_labels`.
+    tracks: int `[clip]`, or None. train, valid, test: rows. seen: of each seed, bool `[tag]`: whose
+    labels its map from features to words may learn of; None in a sweep without words.
     """
 
     config: GridConfig
@@ -90,13 +90,15 @@ def build_grid(
     where: str = "the manifest",
     validation: str = "valid",
     seen_tags: SeenTags | None = None,
+    unlabelled: bool = False,
 ) -> Grid:
     """Draw every episode. Raises InputError on an empty split, an unknown tag, a scarce tag or too
     large an N.
 
     where: what messages call the manifest. validation: as in SolverConfig; only `valid` needs
     validation clips. seen_tags: with words, the pool and whose labels each seed sees; its tags are
-    drawn among the others, and every training clip is kept.
+    drawn among the others, and every training clip is kept. unlabelled: keep the training clips of
+    no support set too.
     """
     pool = seen_tags.pool if seen_tags else tag_pool(manifest, config.tags)
     seen = seen_tags.draw(config.seeds) if seen_tags else None
@@ -112,7 +114,7 @@ def build_grid(
     tracks = track_codes(clips)
     train = np.flatnonzero(split == "train")
     episodes = _draw_all(config, positive, train, pool, tracks, seen)
-    if FULL not in config.k_shot and seen is None:
+    if FULL not in config.k_shot and seen is None and not unlabelled:
         train = np.unique(np.concatenate([rows for drawn in episodes for rows in drawn.support]))
     # the other splits stay whole, and stay behind the training clips
     keep = np.concatenate([train, np.flatnonzero(split != "train")])

@@ -129,21 +129,31 @@ def write_playlists(
             by_tag[tag].append((-probability, item))
     written = []
     for tag, entries in by_tag.items():
-        lines = ["#EXTM3U", f"#PLAYLIST:{one_line(tagged.tags[tag])}"]
-        seen = set()
-        for _, item in sorted(entries):
-            if (place := places[item]) and place.path not in seen:
-                seen.add(place.path)
-                name = place.path
-                if audio_root:
-                    name = os.path.relpath(audio_root.absolute() / name, folder.absolute())
-                # a name that begins with '#' would be a comment
-                name = f"./{name}" if name.startswith("#") else name
-                lines += [f"#EXTINF:-1,{one_line(tagged.names[item])}", name]
+        listed = [(tagged.names[item], places[item]) for _, item in sorted(entries)]
         written.append(folder / file_name(tagged.tags[tag], ".m3u8"))
-        with atomic_write(written[-1]) as file:
-            file.write("\n".join(lines) + "\n")
+        write_playlist(written[-1], tagged.tags[tag], listed, audio_root)
     return written
+
+
+def write_playlist(
+    path: Path, title: str, entries: Sequence[tuple[str, Place | None]], audio_root: Path | None
+) -> None:
+    """An M3U8 of (name, where its sound is), in order; a file stands once, what has no sound is
+    left out. Paths as in `write_playlists`.
+    """
+    lines = ["#EXTM3U", f"#PLAYLIST:{one_line(title)}"]
+    seen = set()
+    for name, place in entries:
+        if place and place.path not in seen:
+            seen.add(place.path)
+            where = place.path
+            if audio_root:
+                where = os.path.relpath(audio_root.absolute() / where, path.parent.absolute())
+            # a name that begins with '#' would be a comment
+            where = f"./{where}" if where.startswith("#") else where
+            lines += [f"#EXTINF:-1,{one_line(name)}", where]
+    with atomic_write(path) as file:
+        file.write("\n".join(lines) + "\n")
 
 
 def write_labels(folder: Path, tagged: Tagged, places: Sequence[Sequence[Place]]) -> list[Path]:

@@ -33,7 +33,7 @@ def plan(
     size = 4 * (2 * clips * dim + clips * len(tags) * (strengths + 8))
     work = 4.0 * fits * _ITERATIONS * clips * dim * len(tags)
     return (
-        f"{_table(rows)}\n\n{clips} clips × {dim} dimensions, {len(tags)} tags: {fits} fits, "
+        f"{table(rows)}\n\n{clips} clips × {dim} dimensions, {len(tags)} tags: {fits} fits, "
         f"about {size / 1e9:.2f} GB and {duration(work / _rate() + 10)}"
     )
 
@@ -68,7 +68,7 @@ def verdicts(tags: Sequence[str], training: Mapping[str, Mapping[str, Any]]) -> 
                 one_line(record["verdict"]),
             )
         )
-    return _table(rows, left=(0, 5))
+    return table(rows, left=(0, 5))
 
 
 def statement(config: TrainConfig) -> str:
@@ -97,12 +97,13 @@ def differences(found: Sequence[Difference]) -> str:
             shown = ["–" if math.isnan(number) else f"{number:.4f}" for number in numbers]
             rows.append((one_line(difference.tag), difference.state, *shown))
     same = sum(difference.state == "same" for difference in found)
-    return (_table(rows, left=(0, 1)) + "\n" if len(rows) > 1 else "") + f"{same} tags are the same"
+    return (table(rows, left=(0, 1)) + "\n" if len(rows) > 1 else "") + f"{same} tags are the same"
 
 
-def _table(rows: Sequence[Sequence[str]], left: Sequence[int] = (0,)) -> str:
+def table(rows: Sequence[Sequence[str]], left: Sequence[int] = (0,), widest: int = _WIDTH) -> str:
+    """Columns side by side; those in `left` aligned left. The first is cut at `widest`."""
     cut = [
-        [cell if len(cell) <= _WIDTH or i else f"{cell[:_WIDTH]}…" for i, cell in enumerate(row)]
+        [cell if len(cell) <= widest or i else f"{cell[:widest]}…" for i, cell in enumerate(row)]
         for row in rows
     ]
     widths = [max(map(len, column)) for column in zip(*cut, strict=True)]

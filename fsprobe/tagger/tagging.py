@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, NoReturn, TypeVar
 
 import numpy as np
 import threadpoolctl
@@ -29,7 +29,7 @@ from fsprobe.tagger.tagger import Tagger
 
 _Result = TypeVar("_Result")
 _LARGEST = np.float32(np.nextafter(np.float32(1), np.float32(0)))  # probabilities are below 1
-_BLOCK = 4096  # clips
+BLOCK = 4096  # clips
 
 
 class Items(NamedTuple):
@@ -120,22 +120,8 @@ class Scorer:
         if self.capped:
             np.minimum(z, self.ceiling, out=z)
         if not np.isfinite(z @ np.zeros(z.shape[1], np.float32)).all():
-            self._complain(rows)
+            refuse_features(self.parts, rows)
         return z
-
-    def _complain(self, rows: Sequence[np.ndarray | slice]) -> None:
-        for part, wanted in zip(self.parts, rows, strict=True):
-            bad = np.flatnonzero(~np.isfinite(part.rows(wanted)).all(axis=1))
-            if bad.size:
-                here = bad[0] + wanted.start if isinstance(wanted, slice) else wanted[bad[0]]
-                raise InputError(
-                    f"{part.store.path}: NaN or Inf in the features of clip "
-                    f"{part.store.clip_ids[here]!r}; extract or import it anew"
-                )
-        raise InputError(
-            f"{self.parts[0].store.path}: features so large that scores overflow; check the store "
-            "with extract.verify"
-        )
 
     def probabilities(self, z: np.ndarray) -> np.ndarray:
         """Of logits, in place."""
@@ -144,6 +130,22 @@ class Scorer:
         z += 1
         np.reciprocal(z, out=z)
         return np.minimum(z, self.highest, out=z)
+
+
+def refuse_features(parts: Sequence[Part], rows: Sequence[np.ndarray | slice]) -> NoReturn:
+    """Raise InputError on the first clip of these rows whose features are NaN or Inf."""
+    for part, wanted in zip(parts, rows, strict=True):
+        bad = np.flatnonzero(~np.isfinite(part.rows(wanted)).all(axis=1))
+        if bad.size:
+            here = bad[0] + wanted.start if isinstance(wanted, slice) else wanted[bad[0]]
+            raise InputError(
+                f"{part.store.path}: NaN or Inf in the features of clip "
+                f"{part.store.clip_ids[here]!r}; extract or import it anew"
+            )
+    raise InputError(
+        f"{parts[0].store.path}: features so large that scores overflow; check the store "
+        "with extract.verify"
+    )
 
 
 def tag_items(
@@ -164,10 +166,10 @@ def tag_items(
     scorer = Scorer(tagger, parts)
     wanted = {**fingerprint, "items": len(items.names), "scores": str(all_scores or "")}
     with PartialFiles(work, wanted, all_scores, (len(items.names), len(tagger.tags))) as progress:
-        blocks = range(progress.next_item, len(items.names), _BLOCK)
+        blocks = range(progress.next_item, len(items.names), BLOCK)
 
         def work_on(first: int) -> tuple[int, np.ndarray]:
-            last = min(first + _BLOCK, len(items.names))
+            last = min(first + BLOCK, len(items.names))
             return last, _block(scorer, tagger, items, first, last, selection, progress.scores)
 
         with tqdm(
@@ -199,7 +201,7 @@ def _block(
         return np.empty(0, RECORD)
     counts = np.diff(items.ends[first:last], prepend=begin)
     present = first + np.flatnonzero(counts)
-    z = scorer.logits([_as_slice(rows[begin:end]) for rows in items.rows])
+    z = scorer.logits([as_slice(rows[begin:end]) for rows in items.rows])
     pooled = counts.max() > 1
     if pooled:
         z = np.add.reduceat(
@@ -242,7 +244,7 @@ def _best(z: np.ndarray, top: int) -> tuple[np.ndarray, np.ndarray]:
     return np.repeat(rows, top), columns.ravel()
 
 
-def _as_slice(rows: np.ndarray) -> np.ndarray | slice:
+def as_slice(rows: np.ndarray) -> np.ndarray | slice:
     """Consecutive rows as a slice, which is read without a copy."""
     first, last = int(rows[0]), int(rows[-1])
     if last - first + 1 == len(rows) and (np.diff(rows) == 1).all():

@@ -5,13 +5,15 @@ pooled one; so a tag is added or refitted without the others.
 """
 
 import math
-from collections.abc import Callable, Mapping
+import statistics
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from extract.errors import InputError
+from extract.manifest import Manifest
 from fsprobe.heads.cross_validation import FOLDS
 from fsprobe.tagger.judging import calibration, promises, thresholds
 from fsprobe.tagger.judging.calibration import Judged, Line
@@ -19,6 +21,8 @@ from fsprobe.tagger.judging.out_of_fold import Fitted, OutOfFold, out_of_fold
 from fsprobe.tagger.judging.thresholds import Promise, Rule
 from fsprobe.tagger.judging.verdicts import Interval, auc_interval, roc_auc, verdict
 from fsprobe.tagger.labelled import Counts, Labelled, count
+from fsprobe.tagger.matching import Part, source_of
+from fsprobe.tagger.tagger import Tagger
 
 LABELS = "labels"
 UNJUDGED_HIGHEST = 0.9  # no higher probability where nothing could be judged
@@ -111,6 +115,27 @@ def train(
         training,
         slope,
         held_out,
+    )
+
+
+def tagger_of(rows: Rows, parts: Sequence[Part], embedding: str, manifest: Manifest) -> Tagger:
+    """A new tagger of these rows. manifest: of the clips that it learnt from, whose usual length
+    it records.
+    """
+    shared: dict[str, Any] = {"pooled_slope": rows.pooled_slope}
+    lengths = [length for length in manifest.durations if length]
+    if lengths:
+        shared["clip_seconds"] = statistics.median(lengths)
+    return Tagger(
+        tags=rows.tags,
+        kernel=rows.kernel,
+        bias=rows.bias,
+        calibration=rows.calibration,
+        threshold=rows.threshold,
+        embedding=embedding,
+        sources=tuple(source_of(part) for part in parts),
+        training=rows.training,
+        shared=shared,
     )
 
 

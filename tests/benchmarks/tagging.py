@@ -56,7 +56,7 @@ def make_tagger(part: Part, tags: int) -> Tagger:
     kernel = rng.standard_normal((tags, part.width)).astype(np.float32) / np.sqrt(part.width)
     return Tagger(
         tags=tuple(f"tag {number}" for number in range(tags)),
-        kernel=3 * kernel,
+        kernel=(3 * kernel).astype(np.float32),
         bias=np.full(tags, -3, np.float32),
         calibration=np.tile(np.float32([0.8, 0.1]), (tags, 1)),
         threshold=np.full(tags, 0.5, np.float32),

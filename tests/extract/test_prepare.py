@@ -452,6 +452,17 @@ def test_folder_command(tmp_path):
     assert sorted(read_manifest(tmp_path / "manifest.csv").splits) == ["test", "train", "valid"]
 
 
+def test_a_folder_without_any_label(tmp_path):
+    """Every file gets a split, and the manifest says that nothing is known of any."""
+    tagged_folder(tmp_path, [("a.wav", "x")])
+    done = prepare("--dataset=folder", "--audio_root=music", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    manifest = read_manifest(tmp_path / "manifest.csv")
+    assert sorted(manifest.clip_ids) == ["a.wav", "b/c.mp3", "b/c.wav", "d.flac"]
+    assert set(manifest.splits) == {"test", "train", "valid"}
+    assert manifest.tags == manifest.not_tags == ((),) * 4
+
+
 def test_bad_flags_write_nothing(tmp_path):
     annotations(tmp_path / "a.csv")
     assert "--dataset" in refused(cwd=tmp_path)
@@ -460,7 +471,7 @@ def test_bad_flags_write_nothing(tmp_path):
     assert "s.csv" in refused(
         "--dataset=magnatagatune", "--annotations=a.csv", "--split_file=s.csv", cwd=tmp_path
     )
-    assert "--tags" in refused("--dataset=folder", "--audio_root=.", cwd=tmp_path)
+    assert "no audio at all" in refused("--dataset=folder", "--audio_root=.", cwd=tmp_path)
     assert "--annotations is for" in refused("--dataset=demo", "--annotations=a.csv", cwd=tmp_path)
     assert "--num_clips=3" in refused("--dataset=demo", "--num_clips=3", cwd=tmp_path)
     for out in ("", ".", "a.csv/m.csv"):  # before anything is synthesised

@@ -86,8 +86,8 @@ class Browser:
         self.process.wait(30)
 
 
-def visit(browser: Browser, page: Path, width: int):
-    """Open a page; return (a function that evaluates JavaScript on it, requests beyond data:,
+def visit(browser: Browser, page: Path | str, width: int):
+    """Open a page, a file or an address; return (a function that evaluates JavaScript on it, requests beyond data:,
     complaints).
     """
     target = browser.call("Target.createTarget", url="about:blank")["targetId"]
@@ -103,7 +103,8 @@ def visit(browser: Browser, page: Path, width: int):
         mobile=width < 600,
     )
     browser.events.clear()
-    browser.call("Page.navigate", session, url=page.as_uri())
+    url = page.as_uri() if isinstance(page, Path) else page
+    browser.call("Page.navigate", session, url=url)
     browser.wait_for("Page.loadEventFired")
 
     def evaluate(expression):
@@ -113,13 +114,11 @@ def visit(browser: Browser, page: Path, width: int):
             expression=expression,
             returnByValue=True,
             awaitPromise=True,
-        )["result"]["value"]
+        )["result"].get("value")
 
-    if folder := os.environ.get("FSPROBE_SCREENSHOTS"):
-        shot = browser.call("Page.captureScreenshot", session, captureBeyondViewport=True)
-        (Path(folder) / f"{page.parent.name}_{width}.png").write_bytes(
-            base64.b64decode(shot["data"])
-        )
+    if isinstance(page, Path):
+        picture(browser, session, f"{page.parent.name}_{width}")
+    evaluate.session = session
     evaluate("document.readyState")  # a round trip: what the page did before is in the events now
     requests = [
         event["params"]["request"]["url"]
@@ -133,3 +132,19 @@ def visit(browser: Browser, page: Path, width: int):
         in ("Log.entryAdded", "Runtime.consoleAPICalled", "Runtime.exceptionThrown")
     ]
     return evaluate, [url for url in requests if not url.startswith("data:")], complaints
+
+
+def picture(browser: Browser, session: str, name: str) -> None:
+    """The page as name.png in FSPROBE_SCREENSHOTS, if that is set."""
+    if folder := os.environ.get("FSPROBE_SCREENSHOTS"):
+        shot = browser.call("Page.captureScreenshot", session, captureBeyondViewport=True)
+        (Path(folder) / f"{name}.png").write_bytes(base64.b64decode(shot["data"]))
+
+
+def press(browser: Browser, session: str, key: str) -> None:
+    """A key of the keyboard, as the page gets it: a letter, or Tab or Enter."""
+    text = {"text": key} if len(key) == 1 else {"text": "\r"} if key == "Enter" else {}
+    code = {"Tab": 9, "Enter": 13}.get(key, ord(key.upper()[0]))
+    shared = {"key": key, "windowsVirtualKeyCode": code}
+    browser.call("Input.dispatchKeyEvent", session, type="keyDown", **shared, **text)
+    browser.call("Input.dispatchKeyEvent", session, type="keyUp", **shared)

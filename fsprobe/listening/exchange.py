@@ -1,0 +1,201 @@
+"""Judgements to and from a manifest's `tags` and `not_tags`; from exports of Label Studio and
+Audacity.
+
+A manifest without `not_tags` says that what is not listed is absent. Where such a manifest lists no
+tag of a clip at all, nobody has said anything of it yet: all its tags are unknown.
+"""
+
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
+from typing import Any
+from urllib.parse import unquote
+
+from extract.errors import InputError
+from extract.files import read_text
+from extract.manifest import Manifest, parse_seconds, read_manifest
+from fsprobe.listening.judgements import Current, New, check
+from fsprobe.tagger.outputs import Place, clip_places, file_name
+
+_PROBABILITY = re.compile(r" [01]\.\d\d$")  # that fsprobe.tag --audacity writes behind a tag
+_OVERLAP = 0.5  # of a clip, or of the labelled time, that makes a label the clip's
+
+
+def explicit(manifest: Manifest) -> Manifest:
+    """With `not_tags`, whether the manifest had them or not."""
+    if manifest.not_tags is not None:
+        return manifest
+    names = dict.fromkeys(tag for tags in manifest.tags for tag in tags)
+    absent = [
+        tuple(tag for tag in names if tag not in tags) if tags else () for tags in manifest.tags
+    ]
+    return replace(manifest, not_tags=tuple(absent))
+
+
+def merged(manifest: Manifest, current: Current) -> Manifest:
+    """The manifest with what was judged; a judgement counts more than what stood there."""
+    manifest = explicit(manifest)
+    assert manifest.not_tags is not None
+    by_clip: dict[str, dict[str, str]] = {}
+    for (clip, tag), value in current.items():
+        by_clip.setdefault(clip, {})[tag] = value
+    tags, not_tags = [], []
+    for clip, yes, no in zip(manifest.clip_ids, manifest.tags, manifest.not_tags, strict=True):
+        said = by_clip.get(clip, {})
+        tags.append(_with(yes, said, "yes"))
+        not_tags.append(_with(no, said, "no"))
+    return replace(manifest, tags=tuple(tags), not_tags=tuple(not_tags))
+
+
+def _with(tags: tuple[str, ...], said: Mapping[str, str], value: str) -> tuple[str, ...]:
+    """The tags that nobody judged, then those judged so."""
+    if not said:
+        return tags
+    return (*(t for t in tags if t not in said), *(t for t, v in said.items() if v == value))
+
+
+def read_labels(path: Path, manifest: Manifest) -> tuple[list[New], int]:
+    """(judgements of a file, how many of its labels are of clips that the manifest lacks).
+
+    A manifest (.csv), an export of Label Studio (.json) or an Audacity label track (.txt), told
+    apart by the name's end. Raises InputError on anything else.
+    """
+    readers = {".csv": _of_manifest, ".json": _of_label_studio, ".txt": _of_audacity}
+    if path.suffix.lower() not in readers:
+        raise InputError(
+            f"{path}: name a manifest (.csv), a Label Studio .json or an Audacity .txt"
+        )
+    known = set(manifest.clip_ids)
+    kept: dict[New, None] = {}
+    unknown = 0
+    for entry in readers[path.suffix.lower()](path, manifest):
+        try:
+            check(entry)
+        except InputError as error:
+            raise InputError(f"{path}: {error}") from None
+        if entry.clip in known:
+            kept[entry] = None
+        else:
+            unknown += 1
+    return list(kept), unknown
+
+
+def _of_manifest(path: Path, manifest: Manifest) -> Iterator[New]:
+    other = read_manifest(path)
+    for clip, tags in zip(other.clip_ids, other.tags, strict=True):
+        yield from (New(clip, tag, "yes") for tag in tags)
+    for clip, tags in zip(other.clip_ids, other.not_tags or (), strict=False):
+        yield from (New(clip, tag, "no") for tag in tags)
+
+
+def _of_label_studio(path: Path, manifest: Manifest) -> Iterator[New]:
+    """Choices of the whole file, and labels of regions; of JSON and JSON-MIN exports. What was not
+    chosen is not known: Label Studio does not say that it was asked.
+    """
+    try:
+        tasks = json.loads(read_text(path))
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path}: not JSON ({error}); export from Label Studio as JSON") from None
+    if not isinstance(tasks, list) or not all(isinstance(task, dict) for task in tasks):
+        raise InputError(f"{path}: not a list of tasks; export from Label Studio as JSON")
+    places = _by_file(manifest)
+    for task in tasks:
+        data = task.get("data", task)
+        texts = [text for text in data.values() if isinstance(text, str)]
+        clips = next((found for text in texts if (found := _clips_of(text, places))), None)
+        for tag, start, end in _label_studio_tags(task):
+            if clips is None:
+                yield New(texts[0][:400] or "?" if texts else "?", tag, "yes")
+                continue
+            for clip, place in clips:
+                if start is None or end is None or _inside(place, start, end):
+                    yield New(clip, tag, "yes")
+
+
+def _label_studio_tags(task: Mapping[str, Any]) -> Iterator[tuple[str, float | None, float | None]]:
+    """(tag, start, end of its region in seconds, None for the whole file)."""
+    annotations = task.get("annotations", task.get("completions"))
+    if annotations is None:  # JSON-MIN: a column per control
+        for value in task.values():
+            if isinstance(value, dict) and isinstance(value.get("choices"), list):
+                yield from ((str(tag), None, None) for tag in value["choices"])
+        return
+    for annotation in annotations if isinstance(annotations, list) else ():
+        if not isinstance(annotation, dict) or annotation.get("was_cancelled"):
+            continue
+        for result in annotation.get("result") or ():
+            value = result.get("value") if isinstance(result, dict) else None
+            if isinstance(value, dict):
+                for tag in (*_texts(value, "choices"), *_texts(value, "labels")):
+                    yield tag, _number(value.get("start")), _number(value.get("end"))
+
+
+def _texts(value: Mapping[str, Any], key: str) -> list[str]:
+    found = value.get(key)
+    return [text for text in found if isinstance(text, str)] if isinstance(found, list) else []
+
+
+def _number(value: Any) -> float | None:
+    return float(value) if isinstance(value, int | float) else None
+
+
+def _of_audacity(path: Path, manifest: Manifest) -> Iterator[New]:
+    """`start⇥end⇥tag` in seconds, of the audio file that the track is named after; a tag that
+    begins with `-` is a no. Lines of frequencies, which begin with a backslash, are passed over.
+    """
+    places = _by_file(manifest)
+    named = {file_name(file, ".txt"): file for file in places}
+    file = named.get(path.name) or next(
+        (file for file in places if PurePosixPath(file).stem == path.stem), None
+    )
+    if file is None:
+        raise InputError(
+            f"{path}: no audio file of the manifest has its name; name the track after the file"
+        )
+    for line, text in enumerate(read_text(path).splitlines(), 1):
+        fields = text.split("\t")
+        if not text.strip() or text.startswith("\\"):
+            continue
+        if len(fields) != 3:
+            raise InputError(f"{path}, line {line}: not start, end and label, separated by tabs")
+        where = f"{path}, line {line}"
+        start, end = (parse_seconds("start", field, where) or 0.0 for field in fields[:2])
+        tag = _PROBABILITY.sub("", fields[2]).strip()
+        value = "no" if tag.startswith("-") else "yes"
+        for clip, place in places[file]:
+            if _inside(place, start, end):
+                yield New(clip, tag.removeprefix("-").strip(), value)
+
+
+def _by_file(manifest: Manifest) -> dict[str, list[tuple[str, Place]]]:
+    """Path → the clips of that file."""
+    files: dict[str, list[tuple[str, Place]]] = {}
+    for clip, place in clip_places(manifest).items():
+        files.setdefault(os.path.normpath(place.path), []).append((clip, place))
+    return files
+
+
+def _clips_of(
+    text: str, places: Mapping[str, list[tuple[str, Place]]]
+) -> list[tuple[str, Place]] | None:
+    """The clips of a task's file, whose URL ends with their path: the longest end that fits."""
+    parts = PurePosixPath(unquote(re.sub(r"^\w+://|[?#].*$", "", text.replace("?d=", "/")))).parts
+    for first in range(len(parts)):
+        if found := places.get("/".join(parts[first:])):
+            return found
+    return None
+
+
+def _inside(place: Place, start: float, end: float) -> bool:
+    """Does the labelled time cover half of the clip, or lie in it by half? A point lies in it."""
+    if place.start is None and place.duration is None:
+        return True
+    first = place.start or 0.0
+    last = first + place.duration if place.duration else float("inf")
+    if end <= start:
+        return first <= start < last
+    shared = min(end, last) - max(start, first)
+    return shared >= _OVERLAP * min(end - start, last - first)

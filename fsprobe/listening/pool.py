@@ -1,0 +1,95 @@
+"""The clips that may be asked about: where their features are, what heads say of them, what is
+known.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from tqdm import tqdm
+
+from extract.errors import InputError
+from extract.manifest import Manifest
+from fsprobe.labels import tag_labels
+from fsprobe.listening.exchange import explicit
+from fsprobe.listening.judgements import Current
+from fsprobe.listening.ranking import standard_of, standardized
+from fsprobe.listening.strategies import Directions
+from fsprobe.tagger.matching import Part
+from fsprobe.tagger.tagger import Tagger
+from fsprobe.tagger.tagging import BLOCK, Scorer, as_slice, in_order, items_by_clip
+
+
+class Pool(NamedTuple):
+    """clip_ids: of the manifest's clips that every store has, in the manifest's order. rows: per
+    part int64 `[clip]`, where their features are.
+    """
+
+    clip_ids: tuple[str, ...]
+    parts: tuple[Part, ...]
+    rows: tuple[np.ndarray, ...]
+
+
+def pool_of(manifest: Manifest, parts: Sequence[Part]) -> Pool:
+    """Raises InputError if no clip of the manifest has a finished row in every store."""
+    items = items_by_clip(parts)
+    first = parts[0].store.clip_ids
+    place = {first[row]: number for number, row in enumerate(items.rows[0].tolist())}
+    clip_ids = tuple(clip for clip in manifest.clip_ids if clip in place)
+    if not clip_ids:
+        raise InputError(
+            f"{parts[0].store.path}: no finished row of any clip of the manifest; extract them"
+        )
+    order = np.array([place[clip] for clip in clip_ids], np.int64)
+    return Pool(clip_ids, tuple(parts), tuple(rows[order] for rows in items.rows))
+
+
+def probabilities(pool: Pool, tagger: Tagger) -> np.ndarray:
+    """float32 `[clip, tag]`. Raises InputError on NaN or Inf in the features."""
+    scorer = Scorer(tagger, pool.parts)
+    out = np.empty((len(pool.clip_ids), len(tagger.tags)), np.float32)
+
+    def fill(start: int) -> int:
+        block = [as_slice(rows[start : start + BLOCK]) for rows in pool.rows]
+        scores = scorer.probabilities(scorer.logits(block))
+        out[start : start + BLOCK] = scores
+        return len(scores)
+
+    with tqdm(total=len(out), desc="scoring", unit=" clips", dynamic_ncols=True, delay=2) as bar:
+        for size in in_order(fill, range(0, len(out), BLOCK)):
+            bar.update(size)
+    return out
+
+
+def listed_labels(pool: Pool, manifest: Manifest, tags: Sequence[str]) -> np.ndarray:
+    """bool `[clip, tag]`: does the manifest say whether the clip has the tag? One without
+    `not_tags` says nothing of a clip without any tag.
+    """
+    positive, negative = tag_labels(explicit(manifest), tags)
+    said = positive if negative is None else positive | negative
+    places = {clip: place for place, clip in enumerate(manifest.clip_ids)}
+    return said[[places[clip] for clip in pool.clip_ids]]
+
+
+def with_judged(known: np.ndarray, pool: Pool, current: Current, tags: Sequence[str]) -> np.ndarray:
+    """`known` `[clip, tag]` and what was judged, as `unknown` too."""
+    rows = {clip: row for row, clip in enumerate(pool.clip_ids)}
+    column = {tag: number for number, tag in enumerate(tags)}
+    known = known.copy()
+    for clip, tag in current:
+        if clip in rows and tag in column:
+            known[rows[clip], column[tag]] = True
+    return known
+
+
+def directions_of(pool: Pool) -> Directions:
+    """Features of clips of the pool: standardised over it, then scaled to length 1."""
+    standard = standard_of(pool.parts, pool.rows)
+
+    def directions(places: np.ndarray) -> np.ndarray:
+        parts = standardized(pool.parts, standard, [rows[places] for rows in pool.rows])
+        x = np.concatenate(parts, axis=1)
+        length = np.linalg.norm(x, axis=1, keepdims=True)
+        return np.asarray(x / np.where(length > 0, length, 1))
+
+    return directions

@@ -1,0 +1,111 @@
+"""Unlabelled clips: weights by hand, a probe beside a plain fit, and the sweep's flags."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import fsprobe
+from fsprobe.config import SolverConfig
+from fsprobe.heads.data import Data, Labelled, Task
+from fsprobe.heads.registry import SOLVERS, solver_of
+from fsprobe.heads.solver import Settings
+from fsprobe.heads.unlabelled import cell, self_training, weak_negatives
+
+REST = jnp.array([False, False, True, True, True])
+
+
+def labels(dim=2):
+    positive = jnp.array([[1, 0], [0, 1], [0, 0], [0, 0], [0, 0]], jnp.float32)
+    negative = jnp.array([[0, 1], [1, 0], [0, 0], [0, 0], [0, 0]], jnp.float32)
+    return Labelled(jnp.zeros((5, dim)), positive, negative)
+
+
+def test_weak_negatives_share_the_weight():
+    found = weak_negatives(labels(), REST, jnp.float32(0.3))
+    np.testing.assert_array_equal(found.positive, labels().positive)
+    np.testing.assert_allclose(found.negative[2:], 0.3 * 2 / 3)  # 2 labelled clips, 3 not
+    np.testing.assert_array_equal(found.negative[:2], labels().negative[:2])
+
+
+def test_only_confident_answers_become_labels():
+    logits = jnp.array([[9, 9], [9, 9], [3, 0], [0, -3], [-3, -9]], jnp.float32)
+    found = self_training(labels(), REST, jnp.float32(0.5), logits)
+    np.testing.assert_allclose(found.positive[2:], [[0.5, 0], [0, 0], [0, 0]])
+    np.testing.assert_allclose(found.negative[2:], [[0, 0], [0, 0.5], [0.5, 0.5]])
+    np.testing.assert_array_equal(found.positive[:2], labels().positive[:2])
+
+
+def test_a_weight_of_zero_is_no_unlabelled_clip():
+    for found in (
+        weak_negatives(labels(), REST, jnp.float32(0)),
+        self_training(labels(), REST, jnp.float32(0), jnp.full((5, 2), 9.0)),
+    ):
+        np.testing.assert_array_equal(found.positive, labels().positive)
+        np.testing.assert_array_equal(found.negative, labels().negative)
+
+
+@pytest.fixture(scope="module")
+def data():
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((60, 5)).astype(np.float32)
+    y = x @ rng.standard_normal((5, 3)) > 0.5
+    part = lambda rows: Labelled(jnp.array(x[rows]), jnp.array(y[rows]))  # noqa: E731
+    return Data(part(slice(0, 40)), part(slice(40, 50)), part(slice(50, 60)))
+
+
+TASK = Task(
+    jnp.int32(0),
+    jnp.array([3, 8, 11, 20, 33, 0, 0, 0]),  # three of them are padding
+    jnp.int32(5),
+    jnp.array([0, 1, 2, 3, 4, 0, 0, 0]),
+    jnp.array([2, 0]),
+    jnp.int32(2),
+)
+
+
+@pytest.mark.parametrize("way", ["weak_negatives", "self_training"])
+def test_a_probe_is_the_fit_with_those_weights(data, way):
+    settings = Settings(jnp.float32(0.05), "none", (), way, jnp.float32(0.4))
+    found = jax.jit(cell)(TASK, None, data, settings).head
+    rows, tags = np.array([3, 8, 11, 20, 33]), np.array([2, 0])
+    x, y = np.array(data.train.features), np.array(data.train.positive)[:, tags]
+    positive, negative = np.zeros((2, 40, 2), np.float32)
+    positive[rows], negative[rows] = y[rows], ~y[rows]
+    rest = np.setdiff1d(np.arange(40), rows)
+    if way == "weak_negatives":
+        negative[rest] = 0.4 * 5 / 35
+    else:
+        teacher = fsprobe.fit(x[rows], y[rows], l2=0.05, validation="none")
+        p = np.asarray(jax.nn.sigmoid(fsprobe.score(teacher, x)))
+        for tag in range(2):
+            sure = [i for i in rest if not 0.1 < p[i, tag] < 0.9]
+            for i in sure:
+                (positive if p[i, tag] > 0.5 else negative)[i, tag] = 0.4 * 5 / len(sure)
+    expected = fsprobe.fit(x, positive, negative, l2=0.05, validation="none")
+    # both lie within 1e-6 of the minimum, whose curvature is 0.05: √(2e-6 / 0.05) = 6e-3 apart
+    np.testing.assert_allclose(found.kernel, expected.kernel, atol=1e-2)
+    np.testing.assert_allclose(found.bias, expected.bias, atol=1e-2)
+
+
+def test_weights_are_an_array_to_map_over(data):
+    def at(weight):
+        settings = Settings(jnp.float32(0.05), "none", (), "weak_negatives", weight)
+        return cell(TASK, None, data, settings).head.bias
+
+    mapped = jax.jit(jax.vmap(at))(jnp.array([0.0, 0.1, 1.0]))
+    assert np.all(np.diff(mapped, axis=0) < 0)  # more negatives, lower bias
+    plain = SOLVERS["lbfgs"].path(
+        TASK.labelled_support(data.train),
+        TASK.clip_mask,
+        TASK.folds,
+        data.valid,
+        Settings(jnp.float32(0.05), "none"),
+    )
+    np.testing.assert_allclose(mapped[0], plain.bias[0], atol=1e-2)
+
+
+def test_the_solver_of_a_configuration():
+    assert solver_of(SolverConfig("lbfgs")) is SOLVERS["lbfgs"]
+    chosen = solver_of(SolverConfig("lbfgs", unlabelled="self_training"))
+    assert chosen.name == "lbfgs" and chosen.cell is cell and not chosen.needs_products

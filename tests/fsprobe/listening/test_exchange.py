@@ -1,0 +1,114 @@
+"""Judgements to and from manifests, Label Studio and Audacity."""
+
+import json
+
+import pytest
+
+from extract.errors import InputError
+from extract.manifest import Manifest, read_manifest, write_manifest
+from fsprobe.listening.exchange import explicit, merged, read_labels
+from fsprobe.listening.judgements import New
+
+CLIPS = Manifest(
+    ("a", "b", "c", "d"),
+    ("music/a.ogg", "music/b.ogg", "long.ogg", "long.ogg"),
+    ("train", "", "test", ""),
+    (("rock",), ("slow", "rock"), (), ()),
+    starts=(None, None, 0.0, 10.0),
+    durations=(None, None, 10.0, 10.0),
+)
+
+
+def test_a_manifest_without_not_tags_knows_nothing_of_clips_without_tags():
+    assert explicit(CLIPS).not_tags == (("slow",), (), (), ())
+    said = Manifest(*(column[:1] for column in (("a",), ("",), ("",), ((),))), not_tags=(("x",),))
+    assert explicit(said) is said
+
+
+def test_a_judgement_counts_more_than_the_manifest(tmp_path):
+    current = {
+        ("a", "rock"): "no",
+        ("a", "slow"): "unknown",
+        ("c", "calm"): "yes",
+        ("d", "rock"): "no",
+        ("elsewhere", "rock"): "yes",
+    }
+    full = merged(CLIPS, current)
+    assert full.tags == ((), ("slow", "rock"), ("calm",), ())
+    assert full.not_tags == (("rock",), (), (), ("rock",))
+    write_manifest(tmp_path / "m.csv", full)
+    assert read_manifest(tmp_path / "m.csv") == full
+    entries, unknown = read_labels(tmp_path / "m.csv", CLIPS)
+    assert unknown == 0 and set(entries) == {
+        New("b", "slow", "yes"),
+        New("b", "rock", "yes"),
+        New("c", "calm", "yes"),
+        New("a", "rock", "no"),
+        New("d", "rock", "no"),
+    }
+
+
+def test_label_studio(tmp_path):
+    def task(url, *results, **more):
+        return {"id": 1, "data": {"audio": url}, "annotations": [{"result": list(results), **more}]}
+
+    def chosen(*choices):
+        return {"type": "choices", "from_name": "t", "value": {"choices": list(choices)}}
+
+    region = {"type": "labels", "value": {"start": 9.0, "end": 19.0, "labels": ["piano"]}}
+    tasks = [
+        task("/data/local-files/?d=root/music/a.ogg", chosen("rock", "calm")),
+        task("https://host/x/music/b.ogg?token=1", chosen("slow")),
+        task("/data/upload/3/long.ogg", region, chosen("dark")),
+        task("/data/upload/3/other.ogg", chosen("rock")),
+        task("music/b.ogg", chosen("never"), was_cancelled=True),
+        {"id": 9, "audio": "music/a.ogg", "mood": {"choices": ["happy"]}},
+    ]
+    path = tmp_path / "export.json"
+    path.write_text(json.dumps(tasks))
+    entries, unknown = read_labels(path, CLIPS)
+    assert {(e.clip, e.tag) for e in entries} == {
+        ("a", "rock"),
+        ("a", "calm"),
+        ("b", "slow"),
+        ("d", "piano"),
+        ("c", "dark"),
+        ("d", "dark"),
+        ("a", "happy"),
+    }
+    assert unknown == 1 and {e.value for e in entries} == {"yes"}
+
+
+def test_audacity(tmp_path):
+    path = tmp_path / "long.txt"
+    path.write_text(
+        "1.000000\t8.000000\tguitar\n\\\t100.0\t200.0\n12.0\t13.0\trock 0.87\n10.0\t20.0\t-slow\n"
+        "15.0\t15.0\tpoint\n"
+    )
+    entries, _ = read_labels(path, CLIPS)
+    assert entries == [
+        New("c", "guitar", "yes"),
+        New("d", "rock", "yes"),
+        New("d", "slow", "no"),
+        New("d", "point", "yes"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "says"),
+    [
+        ("x.xml", "", "name a manifest"),
+        ("x.json", "{", "not JSON"),
+        ("x.json", '{"a": 1}', "not a list of tasks"),
+        ("x.json", "[1]", "not a list of tasks"),
+        ("nobody.txt", "0\t1\tx", "no audio file"),
+        ("long.txt", "0 1 x", "line 1"),
+        ("long.txt", "0\tx\ty", "line 1"),
+        ("long.txt", "0\t5\ta|b", "tag"),
+        ("x.csv", "a,b\n", "clip_id"),
+    ],
+)
+def test_what_is_no_export(tmp_path, name, content, says):
+    (tmp_path / name).write_text(content)
+    with pytest.raises(InputError, match=says):
+        read_labels(tmp_path / name, CLIPS)

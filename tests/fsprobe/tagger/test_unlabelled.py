@@ -1,0 +1,129 @@
+"""Unlabelled clips in a tagger's training: which they are, their weights, what is held out."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from extract.manifest import Manifest, write_manifest
+from extract.store import open_store
+from fsprobe.tagger.file import read_tagger
+from fsprobe.tagger.judging.out_of_fold import Fitted
+from fsprobe.tagger.labelled import clips_to_train_on, load
+from fsprobe.tagger.matching import parts_of
+from fsprobe.tagger.unlabelled import load_rest, with_unlabelled
+from tests.support.fake_tagger import write_store
+
+ROOT = Path(__file__).parents[3]
+COUNT = 40
+
+
+@pytest.fixture
+def catalogue(tmp_path):
+    """(manifest, parts): 24 clips of split train, 8 of test, 8 of none; tracks of two clips; of
+    the first two nothing is known.
+    """
+    rng = np.random.default_rng(0)
+    ids = tuple(f"c{row:04}" for row in range(COUNT))
+    yes = rng.random(COUNT) < 0.5
+    x = rng.standard_normal((COUNT, 4)) + 2 * yes[:, None]
+    status = np.ones(COUNT, np.uint8)
+    status[39] = 0  # not extracted
+    write_store(tmp_path / "a", x, ids, status)
+    write_store(tmp_path / "b", x[:, ::-1], ids, status)
+    known = [2 <= row < 32 for row in range(COUNT)]
+    manifest = Manifest(
+        ids,
+        ("",) * COUNT,
+        ("train",) * 24 + ("test",) * 8 + ("",) * 8,
+        tuple(("rock",) if y and k else () for y, k in zip(yes, known, strict=True)),
+        tracks=tuple(f"t{row // 2}" for row in range(COUNT)),
+        not_tags=tuple(("rock",) if k and not y else () for y, k in zip(yes, known, strict=True)),
+    )
+    write_manifest(tmp_path / "m.csv", manifest)
+    stores = {name: open_store(tmp_path / name) for name in "ab"}
+    return manifest, parts_of(stores, "a")
+
+
+def test_which_clips_are_unlabelled(catalogue):
+    manifest, parts = catalogue
+    for split, more in (("train", ()), ("all", ())):
+        data = load(clips_to_train_on(manifest, split), parts, ["rock"])
+        rest = load_rest(manifest, split, data, parts)
+        assert rest.clip_ids == ("c0000", "c0001", *(f"c{row:04}" for row in range(32, 39)), *more)
+        assert rest.features.shape == (9, 4) and len(rest.labelled_units) == len(data.clip_ids)
+
+
+def recording():
+    """A fit that notes what it is given."""
+    calls = []
+
+    def fit(features, positive, negative, units, l2):
+        calls.append((features, positive, negative, units))
+        kernel = np.array([[9.0, 0, 0, 0]], np.float32)
+        return Fitted(kernel, np.zeros(1, np.float32), np.ones(1))
+
+    return fit, calls
+
+
+def test_clips_of_tracks_that_are_held_out_are_left_out(catalogue):
+    manifest, parts = catalogue
+    manifest = Manifest(
+        manifest.clip_ids,
+        manifest.paths,
+        manifest.splits,
+        manifest.tags,
+        tracks=tuple("shared" if row in (5, 35) else t for row, t in enumerate(manifest.tracks)),
+        not_tags=manifest.not_tags,
+    )
+    data = load(clips_to_train_on(manifest, "train"), parts, ["rock"])
+    rest = load_rest(manifest, "train", data, parts)
+    fit, calls = recording()
+    more = with_unlabelled(fit, rest, "weak_negatives", 0.5)
+    place = data.clip_ids.index("c0005")
+    positive, negative = data.positive.copy(), data.negative.copy()
+    positive[place] = negative[place] = 0  # as out_of_fold holds it out
+    more(data.features, positive, negative, data.units, None)
+    features, _, no, units = calls[0]
+    count = len(data.clip_ids)
+    assert features.shape == (count + 9, 4) and len(units) == count + 9
+    expected = np.full(9, 0.5 * (count - 1) / 8)
+    expected[rest.clip_ids.index("c0035")] = 0
+    np.testing.assert_allclose(no[count:, 0], expected, rtol=1e-6)
+    np.testing.assert_array_equal(no[:count], negative)
+
+
+def test_a_teacher_may_learn_on_other_features(catalogue):
+    manifest, parts = catalogue
+    data = load(clips_to_train_on(manifest, "train"), parts, ["rock"])
+    rest = load_rest(manifest, "train", data, parts)
+    fit, calls = recording()
+    theirs = np.linspace(-1, 1, 9)[:, None] * np.ones((9, 4))
+    teacher = (np.zeros((len(data.clip_ids), 4)), theirs)
+    with_unlabelled(fit, rest, "self_training", 1.0, teacher)(
+        data.features, data.positive, data.negative, data.units, None
+    )
+    assert calls[0][0] is teacher[0]
+    yes, no = calls[1][1][-9:, 0], calls[1][2][-9:, 0]
+    p = 1 / (1 + np.exp(-9 * theirs[:, 0]))
+    np.testing.assert_array_equal(yes > 0, p >= 0.9)
+    np.testing.assert_array_equal(no > 0, p <= 0.1)
+
+
+@pytest.mark.parametrize(
+    "flags", [("weak_negatives",), ("self_training",), ("self_training", "--teacher=b")]
+)
+def test_by_the_command(tmp_path, catalogue, flags):
+    out = tmp_path / "t.safetensors"
+    command = [
+        *(sys.executable, "-m", "fsprobe.train", f"--manifest={tmp_path / 'm.csv'}"),
+        *(f"--store=a={tmp_path / 'a'}", f"--store=b={tmp_path / 'b'}", "--embedding=a"),
+        *(f"--out={out}", f"--unlabelled={flags[0]}", *flags[1:], "--l2=0.1"),
+    ]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert f"9 unlabelled clips: {flags[0]}" in done.stdout
+    record = read_tagger(out).training["rock"]
+    assert record["positives"] + record["negatives"] == 30

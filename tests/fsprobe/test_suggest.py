@@ -1,0 +1,115 @@
+"""fsprobe.suggest and the exchange of fsprobe.review as people run them."""
+
+import csv
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from extract.manifest import Manifest, read_manifest, write_manifest
+from fsprobe.listening.judgements import Judgements, New
+from fsprobe.tagger.file import write_tagger
+from tests.support.fake_tagger import make
+
+ROOT = Path(__file__).parents[2]
+CLIPS, TAGS = 50, ("a", "b", "c")
+
+
+def command(module: str, *flags: object) -> subprocess.CompletedProcess[str]:
+    line = [sys.executable, "-m", f"fsprobe.{module}", *map(str, flags)]
+    return subprocess.run(line, cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture
+def flags(tmp_path):
+    tagger, (part,) = make(tmp_path / "mine", TAGS, CLIPS)
+    write_tagger(tmp_path / "t.safetensors", tagger)
+    known = tuple(("a", "b") if row < 10 else () for row in range(CLIPS))
+    manifest = Manifest(part.store.clip_ids, ("",) * CLIPS, ("train",) * CLIPS, known)
+    write_manifest(tmp_path / "m.csv", manifest)
+    return [
+        f"--tagger={tmp_path / 't.safetensors'}",
+        f"--store=mine={tmp_path / 'mine'}",
+        f"--manifest={tmp_path / 'm.csv'}",
+    ]
+
+
+def suggested(tmp_path, *given):
+    out = tmp_path / "next.csv"
+    done = command("suggest", *given, f"--out={out}")
+    assert done.returncode == 0, done.stderr
+    with out.open(newline="") as file:
+        return list(csv.DictReader(file, strict=True))
+
+
+def test_a_clip_is_asked_about_once_and_nothing_that_is_known(tmp_path, flags):
+    labels = Judgements(tmp_path / "labels.sqlite")
+    labels.add([New(f"c{row:04}", "c", "unknown") for row in range(10, 20)], "me")
+    labels.close()
+    rows = suggested(tmp_path, *flags, f"--labels={tmp_path / 'labels.sqlite'}", "--count=30")
+    assert list(rows[0]) == ["clip_id", "tag", "score", "reason"]
+    assert len({row["clip_id"] for row in rows}) == 30
+    assert [row["tag"] for row in rows[:3]] == ["a", "b", "c"]
+    for row in rows:
+        known = range(10, 20) if row["tag"] == "c" else range(10)  # `c` is not in the manifest
+        assert int(row["clip_id"][1:]) not in known
+        assert 0 <= float(row["score"]) <= 1 and row["reason"] == "nearest to 0.5"
+
+
+@pytest.mark.parametrize("strategy", ["top", "diverse", "balanced", "random"])
+def test_every_strategy_each_tag(tmp_path, flags, strategy):
+    rows = suggested(tmp_path, *flags, f"--strategy={strategy}", "--each_tag", "--count=4", "--tag=b",
+                     "--tag=c")  # fmt: skip
+    assert [row["tag"] for row in rows] == ["b"] * 4 + ["c"] * 4
+    if strategy == "top":
+        scores = [float(row["score"]) for row in rows[:4]]
+        assert scores == sorted(scores, reverse=True)
+
+
+@pytest.mark.parametrize(
+    ("more", "says"),
+    [
+        (("--tag=nothing",), "--tag=nothing"),
+        (("--labels=nowhere.sqlite",), "fsprobe.review makes it"),
+        (("--count=0",), "count"),
+    ],
+)
+def test_refusals(flags, more, says):
+    done = command("suggest", *flags, *more)
+    assert done.returncode == 2 and says in done.stderr and done.stderr.count("\n") == 1
+
+
+def test_judgements_go_to_a_manifest_and_come_back(tmp_path, flags):
+    labels, manifest = tmp_path / "labels.sqlite", flags[2]
+    (tmp_path / "more.csv").write_text(
+        "clip_id,path,split,tags,not_tags\nc0020,,train,new,a\nc0021,,,,new\nother,,,new,\n"
+    )
+    done = command("review", manifest, f"--labels={labels}", f"--import={tmp_path / 'more.csv'}",
+                   f"--export={tmp_path / 'out.csv'}")  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "3 judgements; 1 of clips that the manifest lacks" in done.stdout
+    exported = read_manifest(tmp_path / "out.csv")
+    assert exported.not_tags is not None
+    labels_of = zip(exported.tags, exported.not_tags, strict=True)
+    rows = dict(zip(exported.clip_ids, labels_of, strict=True))
+    assert rows["c0020"] == (("new",), ("a",)) and rows["c0021"] == ((), ("new",))
+    assert rows["c0000"] == (("a", "b"), ()) and rows["c0030"] == ((), ())
+
+
+def test_the_page_needs_a_folder_of_audio_and_keeps_its_token(tmp_path, flags):
+    labels = tmp_path / "labels.sqlite"
+    done = command("review", *flags, f"--labels={labels}", "--audio_root=/nowhere")
+    assert done.returncode == 2 and "--audio_root=/nowhere" in done.stderr
+    done = command("review", *flags[1:], f"--labels={labels}")
+    assert done.returncode == 2 and "--audio_root is required" in done.stderr
+    token = tmp_path / "labels.sqlite.token"
+    token.write_text("short")
+    done = command("review", *flags, f"--labels={labels}", f"--audio_root={tmp_path}")
+    assert done.returncode == 2 and "no token" in done.stderr
+    token.write_text("x" * 30)
+    token.chmod(0o644)
+    done = command("review", *flags, f"--labels={labels}", f"--audio_root={tmp_path}")
+    assert done.returncode == 2 and "chmod 600" in done.stderr
+    assert stat.S_IMODE(token.stat().st_mode) == 0o644
