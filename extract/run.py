@@ -22,6 +22,7 @@ from extract.datasets import magnatagatune
 from extract.embeddings import Embedding, registry
 from extract.errors import InputError
 from extract.manifest import Manifest, read_manifest
+from extract.pipeline import engines
 from extract.pipeline.extract_clips import ON_TRUNCATED, RunConfig, extract_clips
 from extract.pipeline.sources import CHECKS
 from extract.shell import run
@@ -54,6 +55,18 @@ flags.DEFINE_enum(
     "Files that changed since they were extracted are extracted again: found by size and time, or "
     "by hash, which reads them all.",
 )
+flags.DEFINE_enum(
+    "engine",
+    DEFAULTS.engine,
+    engines.NAMES,
+    "Who runs it: worker processes of this machine, or Ray (pip install 'fsprobe[ray]').",
+)
+flags.DEFINE_string(
+    "ray_address",
+    DEFAULTS.ray_address,
+    "With --engine=ray: the cluster to join, HOST:PORT, or auto for the one of this machine. "
+    "Default: what RAY_ADDRESS names, else a cluster of this command's own on this machine.",
+)
 for option, _ in registry.options().values():
     model_flags.define(option)
 flags.adopt_module_key_flags(model_flags)  # --help lists this module's
@@ -68,6 +81,7 @@ def main() -> int:
         field.name: FLAGS[field.name].value for field in dataclasses.fields(RunConfig)
     }
     config = RunConfig(**fields)
+    engines.build(config.engine, config.num_workers)  # what is missing shows before the rest
     manifest = read_manifest(FLAGS.manifest)
     embedding = embeddings.build(FLAGS.embedding, **model_flags.given(FLAGS.embedding))
     warn_of_seen_tags(embedding, manifest)

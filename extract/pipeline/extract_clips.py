@@ -4,7 +4,6 @@ run stopped.
 
 import hashlib
 import importlib.metadata
-import os
 import sys
 from collections.abc import Sequence
 from contextlib import closing
@@ -18,11 +17,13 @@ from extract.audio import decoding as audio
 from extract.embeddings import Embedding, Layer
 from extract.errors import InputError
 from extract.manifest import Manifest, resolve_audio
-from extract.pipeline.batches import clip_frames
+from extract.pipeline import engines
+from extract.pipeline.aggregate import Summariser
+from extract.pipeline.engines import Engine, Work
 from extract.pipeline.layer_stores import LayerStores
 from extract.pipeline.sources import CHECKS, Source, locate
 from extract.pipeline.workers import Job, Task
-from extract.shell import signals_deferred
+from extract.shell import num_cores, signals_deferred
 from extract.storage.files import AudioRecord, StoreSpec, disk_full_explained
 from extract.store import DONE, FAILED, PENDING, find_shards, shard_name
 
@@ -32,18 +33,16 @@ _LARGEST_BATCH = (
 ON_TRUNCATED = ("fail", "accept")
 
 
-def _num_cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 @dataclass(frozen=True)
 class RunConfig:
     """num_workers: decoding processes. batch_size: windows per batch; 0 is the embedding's own
     choice. on_truncated: a file that is damaged or ends early may `fail`, or `accept` what is left.
-    check: how files that changed are found, by size and time (`stat`) or by `hash`.
+    check: how files that changed are found, by size and time (`stat`) or by `hash`. engine: who
+    runs it. ray_address: of the cluster that engine `ray` joins; empty: the one that RAY_ADDRESS
+    names, or else one of its own on this machine.
     """
 
-    num_workers: int = field(default_factory=lambda: min(8, _num_cores()))
+    num_workers: int = field(default_factory=lambda: min(8, num_cores()))
     batch_size: int = 0
     keep_frames: bool = False
     num_shards: int = 1
@@ -51,12 +50,20 @@ class RunConfig:
     retry_failed: bool = False
     on_truncated: str = "fail"
     check: str = "stat"
+    engine: str = "local"
+    ray_address: str = ""
 
     def __post_init__(self) -> None:
         for name, least in (("num_workers", 1), ("batch_size", 0), ("num_shards", 1)):
             if getattr(self, name) < least:
                 raise InputError(f"--{name}={getattr(self, name)}: must be at least {least}")
-        for name, choices in (("on_truncated", ON_TRUNCATED), ("check", CHECKS)):
+        if self.ray_address and self.engine != "ray":
+            raise InputError(f"--ray_address={self.ray_address}: needs --engine=ray")
+        for name, choices in (
+            ("on_truncated", ON_TRUNCATED),
+            ("check", CHECKS),
+            ("engine", engines.NAMES),
+        ):
             if getattr(self, name) not in choices:
                 raise InputError(f"--{name}={getattr(self, name)}: must be {' or '.join(choices)}")
         if self.batch_size > _LARGEST_BATCH:
@@ -113,10 +120,10 @@ def extract_clips(
     layers = embedding.layers or (Layer("", embedding.dim, {}),)
     stores = _store_paths(Path(store), [layer.name for layer in layers], config)
     specs = {layer.name: _spec(clips, embedding, layer, config) for layer in layers}
-    widths = {layer.name: layer.width for layer in layers}
+    engine = engines.build(config.engine, config.num_workers, config.ray_address)
     path = Path(store) if embedding.layers else stores[""]
     with (
-        LayerStores(widths, stores, specs, shard.clip_ids, shard.paths) as writer,
+        LayerStores(stores, specs, shard.clip_ids, shard.paths) as writer,
         disk_full_explained(path),
     ):
         changed, gone = writer.reopen_changed(sources, config.check)
@@ -126,7 +133,15 @@ def extract_clips(
             if sources[row].path is None:
                 writer.fail(row, sources[row].reason, AudioRecord())
         writer.commit()
-        _run(writer, embedding, _tasks(shard, sources), config)
+        work = Work(
+            embedding,
+            _tasks(shard, sources),
+            writer.status.copy(),
+            Job(embedding.sample_rate, writer.scratch, on_truncated=config.on_truncated),
+            config.batch_size or embedding.batch_size,
+            Summariser(tuple(layer.width for layer in layers), config.keep_frames),
+        )
+        _run(writer, engine, work)
         writer.finish()
         done, failed = (int((writer.status == code).sum()) for code in (DONE, FAILED))
         return Summary(path, done, failed, changed, gone, writer.failures)
@@ -143,38 +158,28 @@ def _tasks(clips: Manifest, sources: Sequence[Source]) -> list[Task | None]:
     ]
 
 
-def _run(
-    writer: LayerStores, embedding: Embedding, tasks: Sequence[Task | None], config: RunConfig
-) -> None:
-    """Extract what is pending."""
+def _run(writer: LayerStores, engine: Engine, work: Work) -> None:
+    """Extract what is pending, under one bar: clips per second, failures so far, an estimate."""
     from tqdm import tqdm
 
-    status = writer.status.copy()
-    job = Job(embedding.sample_rate, writer.scratch, on_truncated=config.on_truncated)
+    failed = int((work.status == FAILED).sum())
     with (
         signals_deferred() as stop_if_told,
         tqdm(
-            total=len(tasks),
-            initial=int((status != PENDING).sum()),
-            desc=embedding.name,
+            total=len(work.tasks),
+            initial=int((work.status != PENDING).sum()),
+            desc=work.embedding.name,
             unit=" clips",
             dynamic_ncols=True,
             mininterval=0.5 if sys.stderr.isatty() else 30,
         ) as bar,
-        closing(
-            clip_frames(
-                embedding,
-                tasks,
-                status,
-                job,
-                config.num_workers,
-                config.batch_size or embedding.batch_size,
-                stop_if_told,
-            )
-        ) as stream,
+        closing(engine.run(work, stop_if_told)) as stream,
     ):
-        for row, result in stream:
-            writer.take(row, result)
+        bar.set_postfix_str(f"{failed} failed", refresh=False)
+        for row, clip in stream if PENDING in work.status else ():
+            if writer.take(row, clip):
+                failed += 1
+                bar.set_postfix_str(f"{failed} failed", refresh=False)
             bar.update()
 
 
