@@ -30,7 +30,12 @@ from extract.shell import run
 DEFAULTS = RunConfig()
 
 flags.DEFINE_string("manifest", None, "manifest.csv of extract.prepare.")
-flags.DEFINE_string("audio_root", None, "Directory that the manifest's paths are relative to.")
+flags.DEFINE_string(
+    "audio_root",
+    None,
+    "Directory that the manifest's paths are relative to, or an address: s3://, gs://, hf:// "
+    "(pip install 'fsprobe[remote]'; credentials by their libraries' own ways), file://.",
+)
 flags.DEFINE_string("embedding", None, f"One of {', '.join(embeddings.NAMES)}.")
 flags.DEFINE_string("store", None, "Directory of the store: made, or resumed.")
 flags.DEFINE_integer("num_workers", DEFAULTS.num_workers, "Decoding processes.")
@@ -81,12 +86,15 @@ def main() -> int:
         field.name: FLAGS[field.name].value for field in dataclasses.fields(RunConfig)
     }
     config = RunConfig(**fields)
-    engines.build(config.engine, config.num_workers)  # what is missing shows before the rest
+    engine = engines.build(config.engine, config.num_workers, config.ray_address)
     manifest = read_manifest(FLAGS.manifest)
-    embedding = embeddings.build(FLAGS.embedding, **model_flags.given(FLAGS.embedding))
-    warn_of_seen_tags(embedding, manifest)
     try:
-        summary = extract_clips(manifest, FLAGS.audio_root, embedding, FLAGS.store, config)
+        with engine:  # before the embedding, and with it JAX, starts
+            embedding = embeddings.build(FLAGS.embedding, **model_flags.given(FLAGS.embedding))
+            warn_of_seen_tags(embedding, manifest)
+            summary = extract_clips(
+                manifest, FLAGS.audio_root, embedding, FLAGS.store, config, engine
+            )
     except KeyboardInterrupt:
         print(
             f"stopped; finished clips are kept in {FLAGS.store}, the same command goes on from "

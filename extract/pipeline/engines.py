@@ -5,43 +5,33 @@ pending clip, in whatever order it likes; who asked writes them. So the stores d
 engine, and the rows pending in them are the only queue.
 """
 
-import importlib
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator
 from contextlib import closing
 from dataclasses import dataclass
-from typing import Protocol
-
-import numpy as np
+from typing import Protocol, Self
 
 from extract.embeddings import Embedding
-from extract.pipeline.aggregate import Extracted, Summariser
+from extract.pipeline.aggregate import Extracted
 from extract.pipeline.batches import clip_frames
-from extract.pipeline.workers import Job, Task
+from extract.pipeline.work import Work
 
 NAMES = ("local", "ray")
 
 
-@dataclass(frozen=True, eq=False)
-class Work:
-    """tasks: how to get each row's audio; None where there is no file, which no pending row lacks.
-    status: uint8 `[row]`. job: how clips are decoded. batch_size: windows per batch. summarise:
-    from a clip's frames to its rows.
-    """
-
-    embedding: Embedding
-    tasks: Sequence[Task | None]
-    status: np.ndarray
-    job: Job
-    batch_size: int
-    summarise: Summariser
-
-
 class Engine(Protocol):
-    """check: called while the engine waits; raises to stop. Closing the generator ends all that was
-    started.
-    """
+    """A context manager, which ends all that was started."""
 
-    def run(self, work: Work, check: Callable[[], None]) -> Generator[tuple[int, Extracted]]: ...
+    def __enter__(self) -> Self: ...
+
+    def __exit__(self, *exception: object) -> None: ...
+
+    def adapted(self, embedding: Embedding) -> Embedding:
+        """The embedding, whose provenance says what it will be computed on."""
+        ...
+
+    def run(self, work: Work, check: Callable[[], None]) -> Generator[tuple[int, Extracted]]:
+        """check: called while the engine waits; raises to stop."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -49,6 +39,15 @@ class LocalEngine:
     """num_workers: decoding processes. The model runs in this process."""
 
     num_workers: int
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        pass
+
+    def adapted(self, embedding: Embedding) -> Embedding:
+        return embedding
 
     def run(self, work: Work, check: Callable[[], None]) -> Generator[tuple[int, Extracted]]:
         frames = clip_frames(
@@ -69,5 +68,7 @@ def build(name: str, num_workers: int, ray_address: str = "") -> Engine:
     """The engine of that name. Raises InputError if the package that it needs is missing."""
     if name == "local":
         return LocalEngine(num_workers)
-    engine: Engine = importlib.import_module("extract.pipeline.ray_engine").RayEngine(ray_address)
-    return engine
+    from extract.pipeline import ray_engine
+
+    ray_engine.prepare()
+    return ray_engine.RayEngine(ray_address)

@@ -6,7 +6,7 @@ import hashlib
 import importlib.metadata
 import sys
 from collections.abc import Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,14 +14,16 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from extract.audio import decoding as audio
+from extract.audio.remote import Folder, named
 from extract.embeddings import Embedding, Layer
 from extract.errors import InputError
-from extract.manifest import Manifest, resolve_audio
+from extract.manifest import Manifest, check_inside
 from extract.pipeline import engines
 from extract.pipeline.aggregate import Summariser
-from extract.pipeline.engines import Engine, Work
+from extract.pipeline.engines import Engine
 from extract.pipeline.layer_stores import LayerStores
-from extract.pipeline.sources import CHECKS, Source, locate
+from extract.pipeline.sources import CHECKS, Source, check_root, locate
+from extract.pipeline.work import Work
 from extract.pipeline.workers import Job, Task
 from extract.shell import num_cores, signals_deferred
 from extract.storage.files import AudioRecord, StoreSpec, disk_full_explained
@@ -96,15 +98,17 @@ def extract_clips(
     embedding: Embedding,
     store: str | Path,
     config: RunConfig,
+    engine: Engine | None = None,
 ) -> Summary:
     """Extract every clip that has a split. A clip whose audio fails is marked with a reason; the
-    run goes on.
+    run goes on. audio_root: a directory, or an address (`extract.audio.remote`). engine: in the
+    place of the one that config names; its context is the caller's.
 
     Raises InputError, before anything is written, on paths that leave audio_root, on a store that
     was begun differently or is in use; and on a full disk.
     """
-    clips = manifest.used()
-    _check_audio(clips, audio_root)
+    clips, root = manifest.used(), named(audio_root)
+    _check_audio(clips, root)
     first, last = (
         len(clips) * shard // config.num_shards
         for shard in (config.shard_index, config.shard_index + 1)
@@ -116,12 +120,29 @@ def extract_clips(
             f"without "
             f"a clip: {len(clips)} have a split; use fewer shards"
         )
-    sources = locate(audio_root, shard.paths)
+    sources = locate(root, shard.paths)
+    with ExitStack() as stack:
+        if engine is None:
+            engine = engines.build(config.engine, config.num_workers, config.ray_address)
+            stack.enter_context(engine)
+        embedding = engine.adapted(embedding)
+        return _fill(clips, shard, sources, embedding, Path(store), config, engine)
+
+
+def _fill(
+    clips: Manifest,
+    shard: Manifest,
+    sources: Sequence[Source],
+    embedding: Embedding,
+    store: Path,
+    config: RunConfig,
+    engine: Engine,
+) -> Summary:
+    """Make the shard's store, or go on with it. clips: of all shards."""
     layers = embedding.layers or (Layer("", embedding.dim, {}),)
-    stores = _store_paths(Path(store), [layer.name for layer in layers], config)
+    stores = _store_paths(store, [layer.name for layer in layers], config)
     specs = {layer.name: _spec(clips, embedding, layer, config) for layer in layers}
-    engine = engines.build(config.engine, config.num_workers, config.ray_address)
-    path = Path(store) if embedding.layers else stores[""]
+    path = store if embedding.layers else stores[""]
     with (
         LayerStores(stores, specs, shard.clip_ids, shard.paths) as writer,
         disk_full_explained(path),
@@ -217,28 +238,35 @@ def _own_version() -> str:
         return "not installed"
 
 
-def _check_audio(clips: Manifest, audio_root: str | Path) -> None:
-    if not Path(audio_root).is_dir():
-        raise InputError(f"--audio_root={audio_root}: no such directory")
+def _check_audio(clips: Manifest, audio_root: Path | Folder) -> None:
+    """Raise InputError unless the manifest's paths lie below audio_root and a file is there."""
+    check_root(audio_root)
     if not len(clips):
         raise InputError("the manifest gives no clip a split; extract.prepare sets them")
-    files: list[Path] = []
+    paths: list[str] = []
     for clip, path in zip(clips.clip_ids, clips.paths, strict=True):
         try:
-            files += [resolve_audio(audio_root, path)] if path else []
+            paths += [check_inside(audio_root, path).as_posix()] if path else []
         except InputError as error:
             raise InputError(f"--manifest, clip {clip!r}: {error}") from None
-    if not files:
+    if not paths:
         raise InputError(
             "the manifest has no audio paths; features that you have already go through "
             "extract.import_arrays"
         )
     first = next(path for path in clips.paths if path)
-    if not any(file.exists() for file in files) and locate(audio_root, [first])[0].path is None:
+    here = isinstance(audio_root, Path) and any((audio_root / path).exists() for path in paths)
+    some = [first] if isinstance(audio_root, Path) else _spread(paths)
+    if not here and all(source.path is None for source in locate(audio_root, some)):
         raise InputError(
-            f"--audio_root={audio_root}: none of the {len(files)} files of the manifest is there, "
+            f"--audio_root={audio_root}: none of the {len(paths)} files of the manifest is there, "
             f"{first!r} for one; is it the right directory?"
         )
+
+
+def _spread(paths: Sequence[str]) -> Sequence[str]:
+    """A few of them, from all over."""
+    return paths[:: max(1, len(paths) // 20)]
 
 
 def _store_paths(store: Path, layers: Sequence[str], config: RunConfig) -> dict[str, Path]:
