@@ -21,6 +21,7 @@ from typing import Any, Self
 from extract.audio import decoding
 from extract.cluster import Cluster, Ref, available
 from extract.embeddings import Embedding
+from extract.errors import InputError
 from extract.pipeline import batches
 from extract.pipeline.aggregate import Extracted
 from extract.pipeline.batches import rows_to_decode
@@ -117,8 +118,15 @@ class _Run:
         work = self._work
         platform = work.embedding.provenance.get("platform")
         versions: dict[str, Any] = {"jax": jax.__version__, "platform": platform}
+        try:
+            embedding = self._cluster.put(with_numpy_weights(work.embedding))
+        except TypeError as error:
+            raise InputError(
+                f"embedding {work.embedding.name} cannot travel to other processes "
+                f"({str(error)[:80]}); backend=package needs --engine=local"
+            ) from error
         arguments = [
-            self._cluster.put(with_numpy_weights(work.embedding)),
+            embedding,
             work.batch_size,
             work.summarise,
             versions if platform else {},

@@ -111,7 +111,7 @@ class Models:
                 share = node.cpus // how_many(node, self.kind)
                 environment = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
                 if not self.kind:
-                    environment["NPROC"] = str(share)  # XLA's threads
+                    environment |= {"NPROC": str(share), "JAX_PLATFORMS": "cpu"}  # XLA's threads
                 actor = self._cluster.start(
                     Model,
                     *self._arguments,
