@@ -38,13 +38,17 @@ flags.DEFINE_string(
 )
 flags.DEFINE_string("embedding", None, f"One of {', '.join(embeddings.NAMES)}.")
 flags.DEFINE_string("store", None, "Directory of the store: made, or resumed.")
-flags.DEFINE_integer("num_workers", DEFAULTS.num_workers, "Decoding processes.")
+flags.DEFINE_integer("num_workers", DEFAULTS.num_workers, "Decoding processes of --engine=local.")
 flags.DEFINE_integer(
     "batch_size", DEFAULTS.batch_size, "Windows per batch; 0 leaves it to the embedding."
 )
 flags.DEFINE_bool("keep_frames", DEFAULTS.keep_frames, "Store the frames too, as float16.")
 flags.DEFINE_integer("num_shards", DEFAULTS.num_shards, "Jobs that share the work.")
-flags.DEFINE_integer("shard_index", DEFAULTS.shard_index, "Which of them this is, from 0.")
+flags.DEFINE_integer(
+    "shard_index",
+    DEFAULTS.shard_index,
+    "Which of them this is, from 0; -1: all, one after the other.",
+)
 flags.DEFINE_bool("retry_failed", DEFAULTS.retry_failed, "Try clips again that failed before.")
 flags.DEFINE_enum(
     "on_truncated",

@@ -4,10 +4,9 @@ run stopped.
 
 import hashlib
 import importlib.metadata
-import sys
 from collections.abc import Sequence
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,6 +21,7 @@ from extract.pipeline import engines
 from extract.pipeline.aggregate import Summariser
 from extract.pipeline.engines import Engine
 from extract.pipeline.layer_stores import LayerStores
+from extract.pipeline.progress import Progress
 from extract.pipeline.sources import CHECKS, Source, check_root, locate
 from extract.pipeline.work import Work
 from extract.pipeline.workers import Job, Task
@@ -33,15 +33,17 @@ _LARGEST_BATCH = (
     4096  # windows; a larger one is a slip, and would take gigabytes for each of its copies
 )
 ON_TRUNCATED = ("fail", "accept")
+ALL = -1  # shards, one after the other
 
 
 @dataclass(frozen=True)
 class RunConfig:
     """num_workers: decoding processes. batch_size: windows per batch; 0 is the embedding's own
-    choice. on_truncated: a file that is damaged or ends early may `fail`, or `accept` what is left.
-    check: how files that changed are found, by size and time (`stat`) or by `hash`. engine: who
-    runs it. ray_address: of the cluster that engine `ray` joins; empty: the one that RAY_ADDRESS
-    names, or else one of its own on this machine.
+    choice. shard_index: of the shard that this run makes, or ALL. on_truncated: a file that is
+    damaged or ends early may `fail`, or `accept` what is left. check: how files that changed are
+    found, by size and time (`stat`) or by `hash`. engine: who runs it. ray_address: of the cluster
+    that engine `ray` joins; empty: the one that RAY_ADDRESS names, or else one of its own on this
+    machine.
     """
 
     num_workers: int = field(default_factory=lambda: min(8, num_cores()))
@@ -70,10 +72,10 @@ class RunConfig:
                 raise InputError(f"--{name}={getattr(self, name)}: must be {' or '.join(choices)}")
         if self.batch_size > _LARGEST_BATCH:
             raise InputError(f"--batch_size={self.batch_size}: must be at most {_LARGEST_BATCH}")
-        if not 0 <= self.shard_index < self.num_shards:
+        if not ALL <= self.shard_index < self.num_shards:
             raise InputError(
                 f"--shard_index={self.shard_index}: --num_shards={self.num_shards} allows "
-                f"0 to {self.num_shards - 1}"
+                f"0 to {self.num_shards - 1}, and {ALL} for all of them"
             )
 
 
@@ -109,36 +111,66 @@ def extract_clips(
     """
     clips, root = manifest.used(), named(audio_root)
     _check_audio(clips, root)
-    first, last = (
-        len(clips) * shard // config.num_shards
-        for shard in (config.shard_index, config.shard_index + 1)
-    )
-    shard = clips.take(range(first, last))
-    if not len(shard):
-        raise InputError(
-            f"--shard_index={config.shard_index} of --num_shards={config.num_shards} is left "
-            f"without "
-            f"a clip: {len(clips)} have a split; use fewer shards"
-        )
-    sources = locate(root, shard.paths)
+    every = config.shard_index == ALL
+    configs = [
+        replace(config, shard_index=index)
+        for index in (range(config.num_shards) if every else [config.shard_index])
+    ]
+    shards = [_shard(clips, one) for one in configs]
     with ExitStack() as stack:
         if engine is None:
             engine = engines.build(config.engine, config.num_workers, config.ray_address)
             stack.enter_context(engine)
         embedding = engine.adapted(embedding)
-        return _fill(clips, shard, sources, embedding, Path(store), config, engine)
+        total = sum(len(shard) for shard in shards)
+        progress = stack.enter_context(Progress(embedding.name, total))
+        return _sum(
+            Path(store),
+            [
+                _fill(clips, shard, root, embedding, Path(store), one, engine, progress)
+                for shard, one in zip(shards, configs, strict=True)
+            ],
+        )
+
+
+def _shard(clips: Manifest, config: RunConfig) -> Manifest:
+    first, last = (
+        len(clips) * shard // config.num_shards
+        for shard in (config.shard_index, config.shard_index + 1)
+    )
+    if first == last:
+        raise InputError(
+            f"--shard_index={config.shard_index} of --num_shards={config.num_shards} is left "
+            f"without "
+            f"a clip: {len(clips)} have a split; use fewer shards"
+        )
+    return clips.take(range(first, last))
+
+
+def _sum(store: Path, summaries: Sequence[Summary]) -> Summary:
+    """Of all shards; the failures are those of the shard that has most."""
+    if len(summaries) == 1:
+        return summaries[0]
+    worst = max(summaries, key=lambda summary: summary.failed)
+    done, failed, changed, gone = (
+        sum(getattr(summary, name) for summary in summaries)
+        for name in ("done", "failed", "changed", "gone")
+    )
+    return Summary(store, done, failed, changed, gone, worst.failures)
 
 
 def _fill(
     clips: Manifest,
     shard: Manifest,
-    sources: Sequence[Source],
+    root: Path | Folder,
     embedding: Embedding,
     store: Path,
     config: RunConfig,
     engine: Engine,
+    progress: Progress,
 ) -> Summary:
     """Make the shard's store, or go on with it. clips: of all shards."""
+    sources = locate(root, shard.paths)
     layers = embedding.layers or (Layer("", embedding.dim, {}),)
     stores = _store_paths(store, [layer.name for layer in layers], config)
     specs = {layer.name: _spec(clips, embedding, layer, config) for layer in layers}
@@ -162,7 +194,7 @@ def _fill(
             config.batch_size or embedding.batch_size,
             Summariser(tuple(layer.width for layer in layers), config.keep_frames),
         )
-        _run(writer, engine, work)
+        _run(writer, engine, work, progress)
         writer.finish()
         done, failed = (int((writer.status == code).sum()) for code in (DONE, FAILED))
         return Summary(path, done, failed, changed, gone, writer.failures)
@@ -179,29 +211,14 @@ def _tasks(clips: Manifest, sources: Sequence[Source]) -> list[Task | None]:
     ]
 
 
-def _run(writer: LayerStores, engine: Engine, work: Work) -> None:
-    """Extract what is pending, under one bar: clips per second, failures so far, an estimate."""
-    from tqdm import tqdm
-
-    failed = int((work.status == FAILED).sum())
-    with (
-        signals_deferred() as stop_if_told,
-        tqdm(
-            total=len(work.tasks),
-            initial=int((work.status != PENDING).sum()),
-            desc=work.embedding.name,
-            unit=" clips",
-            dynamic_ncols=True,
-            mininterval=0.5 if sys.stderr.isatty() else 30,
-        ) as bar,
-        closing(engine.run(work, stop_if_told)) as stream,
-    ):
-        bar.set_postfix_str(f"{failed} failed", refresh=False)
-        for row, clip in stream if PENDING in work.status else ():
-            if writer.take(row, clip):
-                failed += 1
-                bar.set_postfix_str(f"{failed} failed", refresh=False)
-            bar.update()
+def _run(writer: LayerStores, engine: Engine, work: Work, progress: Progress) -> None:
+    """Extract what is pending."""
+    progress.found(*(int((work.status == code).sum()) for code in (DONE, FAILED)))
+    if PENDING not in work.status:
+        return
+    with signals_deferred() as stop_if_told, closing(engine.run(work, stop_if_told)) as stream:
+        for row, clip in stream:
+            progress.add(writer.take(row, clip))
 
 
 def _spec(clips: Manifest, embedding: Embedding, layer: Layer, config: RunConfig) -> StoreSpec:
