@@ -199,6 +199,9 @@ class Cluster:
         unplaced = kinds.TaskUnschedulableError | kinds.ActorUnschedulableError
         if isinstance(error, kinds.NodeDiedError | unplaced):
             return Lost("its node left the cluster", "node")
+        if getattr(error, "actor_init_failed", False):
+            said = str(error).strip().splitlines()[-1]
+            return Lost(f"it did not start: {said[:120]}", "process")
         if isinstance(error, kinds.RayActorError) and "node" in why and "dead" in why:
             return Lost("its node left the cluster", "node")
         if isinstance(error, kinds.WorkerCrashedError | kinds.RayActorError):

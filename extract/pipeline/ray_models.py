@@ -66,6 +66,7 @@ class _Running:
     actor: Actor
     node: str
     open: list[Group] = field(default_factory=list)
+    started: bool = False
 
 
 @dataclass(eq=False)
@@ -166,7 +167,7 @@ class Models:
         if isinstance(value, Lost):
             self._lost(call, value)
         elif group is None:
-            self._failed_starts[call.model.node] = 0
+            call.model.started, self._failed_starts[call.model.node] = True, 0
         elif call.attempt == group.attempt:
             for row, clip in value:
                 group.left.discard(row)
@@ -185,8 +186,9 @@ class Models:
             if call.attempt == call.group.attempt:
                 self._again(call.model, call.group, lost)
             return
-        if call.group is None:
+        if not call.model.started:
             self._note_failed_start(call.model.node, lost)
+            lost = lost._replace(cause="node")  # it had not come to any clip
         self._retire(call.model, lost)
 
     def _retire(self, model: _Running, lost: Lost) -> None:

@@ -69,7 +69,8 @@ def extract_rows(
 
 
 class Model:
-    """An embedding on one device. It takes the pieces of a group in their order; groups follow each
+    """An embedding on one device. versions: what must be the same here, by name; none where the
+    embedding is not JAX's. It takes the pieces of a group in their order; groups follow each
     other, and one that is begun again starts from its first piece.
     """
 
@@ -81,16 +82,19 @@ class Model:
         versions: Mapping[str, Any],
         limit: float,
     ):
-        import jax
-
-        _check(versions, {"jax": jax.__version__})
         self._embedding, self._batch_size = embedding, batch_size
-        self._summarise, self._limit = summarise, limit
+        self._summarise, self._versions, self._limit = summarise, versions, limit
         self._framer: Framer | None = None
         self._next: tuple[Any, int] = (None, 0)
 
     def ready(self) -> int:
-        """Says that this process has started: its id."""
+        """Says that this process has started: its id. Raises InputError where the numbers would be
+        others.
+        """
+        import jax
+
+        if self._versions:
+            _check(self._versions, {"jax": jax.__version__, "platform": jax.default_backend()})
         return os.getpid()
 
     def add(
