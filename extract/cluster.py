@@ -181,6 +181,8 @@ class Cluster:
                 return self._lost(cause)
             if isinstance(cause, InputError) or is_disk_full(cause):
                 raise cause from None
+            if isinstance(cause, ImportError):
+                raise InputError(f"a node: {cause}; install the same on every node") from error
             raise RuntimeError(str(error)) from None
         except (self._ray.exceptions.RayError, TimeoutError) as error:
             return self._lost(error)
