@@ -9,10 +9,10 @@ them themselves (environment, configuration files, roles); none can stand in an 
 import functools
 import hashlib
 import os
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from time import sleep
 from typing import Any, NamedTuple, TypeVar
 
 from extract.audio.finding import Found, alike, note_of
@@ -177,7 +177,7 @@ def _patiently(request: Callable[[], _Value]) -> _Value:
                 raise
             if tried == TRIES:
                 raise OSError(_why(error)) from error
-        time.sleep(PAUSE * 2 ** (tried - 1))
+        sleep(PAUSE * 2 ** (tried - 1))
     raise AssertionError
 
 

@@ -1,5 +1,6 @@
 """Audio in object storage, against a real S3 interface that is slow, fails and breaks off."""
 
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -118,14 +119,23 @@ def test_reads_by_ranges(
     "trouble", [{"fail": [503, 500]}, {"cut": [700, 10]}, {"short": [700, 0]}, {"slow": 0.3}]
 )
 def test_answers_that_fail_break_off_or_are_late(
-    corpus: tuple[Path, str, Manifest], proxy: Proxy, tmp_path: Path, trouble: dict[str, object]
+    corpus: tuple[Path, str, Manifest],
+    proxy: Proxy,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    trouble: dict[str, object],
 ) -> None:
     root, address, _ = corpus
     place = place_of(address, "c000.wav")
+    pauses: list[float] = []
+    monkeypatch.setattr(remote, "sleep", pauses.append)
     for name, value in trouble.items():
         setattr(proxy, name, value)
     assert remote.local_copy(place, tmp_path).read_bytes() == (root / "c000.wav").read_bytes()
     assert not (proxy.fail or proxy.cut or proxy.short)
+    assert pauses == [0.01 * 2**i for i in range(len(pauses))]
+    if "short" in trouble:  # the library itself asks again where an answer fails or breaks off
+        assert len(pauses) == 2
 
 
 def test_what_stays_broken_fails_with_the_reason_and_is_tried_by_the_next_run(
@@ -186,11 +196,13 @@ def test_what_cannot_be_read_is_refused(
 ) -> None:
     manifest = corpus[2]
     monkeypatch.setattr(remote, "TRIES", 1)
+    monkeypatch.setitem(sys.modules, "gcsfs", None)
     for root, named in (
         ("s3://nobucket/x", "nothing is there"),
         ("s3://music/elsewhere", "nothing is there"),
         ("ftp://host/x", "addresses begin with s3://, gs://, hf:// or file://"),
         ("s3://key:secret@music/a", "leave credentials out of the address"),
+        ("gs://bucket/x", r"needs: pip install 'fsprobe\[remote\]'"),
         ("file:///nowhere", "no such directory"),
     ):
         with pytest.raises(InputError, match=named) as refused:
