@@ -28,7 +28,7 @@ class FakeActor:
 
 class FakeCluster:
     """losses: of all tasks and calls, the share that comes to nothing. deadly: arguments of a task
-    for which its process always dies. most: the most tasks that ever were under way.
+    or a call for which its process always dies. most: the most tasks that ever were under way.
     """
 
     def __init__(
@@ -95,6 +95,8 @@ class FakeCluster:
 
     def call(self, actor: FakeActor, method: str, *arguments: Any) -> FakeRef:
         lost = self._loss("process", "node", "object") if method != "ready" else None
+        if self.deadly(arguments):
+            lost = Lost(KINDS["process"], "process")
         if lost and lost.cause != "object":
             actor.dead = True
             if lost.cause == "node":  # another joins in its place

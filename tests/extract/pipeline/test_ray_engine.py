@@ -117,8 +117,10 @@ def test_a_clip_that_costs_every_process_fails_alone_and_is_tried_by_the_next_ru
     corpus: tuple[Path, Manifest], local: Path, tmp_path: Path, kind: str
 ) -> None:
     def deadly(arguments: tuple[Any, ...]) -> bool:
-        tasks = arguments[-1]
-        return any(isinstance(task, Task) and task.path.name == "c006.wav" for task in tasks)
+        tasks = arguments[-1] if arguments else ()
+        return isinstance(tasks, list) and any(
+            isinstance(task, Task) and task.path.name == "c006.wav" for task in tasks
+        )
 
     extract_clips(
         corpus[1], corpus[0], KINDS[kind](), tmp_path / "s", ONE, on(FakeCluster(deadly=deadly))
@@ -133,8 +135,32 @@ def test_a_clip_that_costs_every_process_fails_alone_and_is_tried_by_the_next_ru
     assert failures(tmp_path / "s") == failures(local / kind)
 
 
+@pytest.mark.parametrize("piece", [0, 1, 2])
+@pytest.mark.parametrize("losses", [0.0, 0.2])
+def test_a_group_that_costs_every_model_fails_alone_and_is_tried_by_the_next_run(
+    corpus: tuple[Path, Manifest], local: Path, tmp_path: Path, piece: int, losses: float
+) -> None:
+    def deadly(arguments: tuple[Any, ...]) -> bool:
+        return len(arguments) == 5 and arguments[0][0] == 2 and arguments[1] == piece
+
+    cluster = FakeCluster(deadly=deadly, losses=losses)
+    embedding = fake_embedding.build()
+    extract_clips(corpus[1], corpus[0], embedding, tmp_path / "s", ONE, on(cluster))
+    new = failures(tmp_path / "s").keys() - failures(local / "by windows").keys()
+    assert {"c023"} <= new <= {f"c{row:03}" for row in range(16, 24)}
+    reasons = {failures(tmp_path / "s")[clip] for clip in new}
+    assert len(reasons) == 1
+    assert reasons.pop().startswith("embedding was lost ")
+    assert verify(tmp_path / "s").problems == ()
+    extract_clips(corpus[1], corpus[0], embedding, tmp_path / "s", ONE, on(FakeCluster()))
+    assert contents(tmp_path / "s") == contents(local / "by windows")
+
+
 def test_a_slow_clip_is_said_to_be_slow(corpus: tuple[Path, Manifest], tmp_path: Path) -> None:
-    cluster = FakeCluster(deadly=lambda arguments: isinstance(arguments[-1][0], Task))
+    def deadly(arguments: tuple[Any, ...]) -> bool:
+        return isinstance(arguments[-1], list) and isinstance(arguments[-1][0], Task)
+
+    cluster = FakeCluster(deadly=deadly)
     extract_clips(corpus[1].take([0]), corpus[0], toy(), tmp_path / "s", ONE, on(cluster, limit=0))
     assert failures(tmp_path / "s") == {"c000": "decoding took longer than 0 s"}
 
