@@ -84,11 +84,11 @@ class Cluster:
             self._ray.init(
                 address=self.address, log_to_driver=False, logging_level="ERROR", **options
             )
-        except (OSError, ValueError, RuntimeError) as error:
+        except (OSError, ValueError, RuntimeError, self._ray.exceptions.RayError) as error:
             why = str(error).strip().partition("\n")[0]
             raise InputError(
                 f"`ray_address={self.address}`: no Ray cluster answers ({why[:90]}); start one by "
-                "launch/ray.sh, or leave the flag out"
+                "launch/ray.sh, or leave the flag out; RAY_AUTH_MODE=token if it wants a token"
             ) from error
 
     def __exit__(self, *exception: object) -> None:

@@ -10,11 +10,14 @@ ray() { "$python" -c 'import sys; from ray.scripts.scripts import main; sys.exit
 "$python" -c 'from extract.cluster import available; available()' 2>/dev/null ||
   { echo "ray.sh: $python has no Ray: pip install 'fsprobe[ray]', or set FSPROBE_PYTHON" >&2; exit 2; }
 export RAY_USAGE_STATS_ENABLED=0 # nothing is reported to anybody
+# Nodes know each other by a token in ~/.ray/auth_token, the same on every machine: copy the first's where homes differ.
+export RAY_AUTH_MODE=${RAY_AUTH_MODE:-token}
 address=${1:-}
 [[ $# == 0 ]] || { [[ $address == -* ]] && address= || shift; }
 case $address in
   stop) ray stop ;;
-  '') ray start --head --include-dashboard=false "$@" ;;
+  '') ray get-auth-token --generate >/dev/null 2>&1 || true # Ray before 2.52 has no tokens
+      ray start --head --include-dashboard=false "$@" ;;
   *:*) ray start --address="$address" "$@" ;;
   *) echo "ray.sh: $address: name the first node as HOST:PORT, or nothing to start one" >&2; exit 2 ;;
 esac

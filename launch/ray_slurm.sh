@@ -17,6 +17,8 @@ head=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
 port=$((20000 + SLURM_JOB_ID % 20000)) # jobs that share a node do not meet
 export RAY_USAGE_STATS_ENABLED=0 RAY_SYMMETRIC_RUN_CLUSTER_WAIT_TIMEOUT=300
 export PATH=$(dirname "$python"):$PATH # symmetric-run starts `ray`
+export RAY_AUTH_MODE=${RAY_AUTH_MODE:-token} # in ~/.ray, which all nodes see
+ray get-auth-token --generate >/dev/null 2>&1 || true # Ray before 2.52 has no tokens
 [[ -z ${SLURM_CPUS_PER_TASK:-} ]] || export SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK # srun does not take it from the job
 resources=(--num-cpus="${SLURM_CPUS_PER_TASK:-1}")
 [[ -z ${SLURM_GPUS_ON_NODE:-} ]] || resources+=(--num-gpus="$SLURM_GPUS_ON_NODE")

@@ -71,7 +71,11 @@ def test_flagfiles_parse_and_say_what_they_are(name):
 
 
 def test_ray_slurm_runs_the_flags_on_all_nodes(tmp_path):
-    fake = {"srun": "exit 1", "scontrol": '[ "$1" = requeue ] || printf "host1\\nhost2\\n"'}
+    fake = {
+        "srun": "exit 1",
+        "ray": "",
+        "scontrol": '[ "$1" = requeue ] || printf "host1\\nhost2\\n"',
+    }
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SLURM_JOB_NODELIST", "host[1-2]")
         patch.setenv("SLURM_NNODES", "2")
@@ -79,15 +83,17 @@ def test_ray_slurm_runs_the_flags_on_all_nodes(tmp_path):
         found, calls = launch(tmp_path, "ray_slurm.sh", "--store=a b", fake=fake)
     assert found == 1  # some clips failed
     assert calls[0] == "scontrol show hostnames host[1-2]"
-    assert calls[1] == (
+    assert calls[1] == "ray get-auth-token --generate"
+    assert calls[2] == (
         "srun ray symmetric-run --address=host1:20007 --min-nodes=2 --num-cpus=16 --num-gpus=4 -- "
         "python3 -m extract.run --engine=ray --ray_address=host1:20007 --store=a b"
     )
-    assert len(calls) == 2
+    assert len(calls) == 3
 
 
 def test_ray_slurm_requeues_itself_before_its_limit(tmp_path):
     fake = {
+        "ray": "",
         "srun": "kill -TERM $PPID; sleep 2",
         "scontrol": '[ "$1" = requeue ] || echo host1',
     }
