@@ -190,6 +190,11 @@ def resolve_audio(audio_root: str | Path, path: str) -> Path:
 
     A symbolic link inside the root may lead anywhere: that is how caches and git-annex keep files.
     """
+    return Path(audio_root).resolve() / check_inside(audio_root, path)
+
+
+def check_inside(audio_root: object, path: str) -> Path:
+    """A manifest path without detours. Raises InputError unless it stays below audio_root."""
     normal = Path(os.path.normpath(path))
     if not path or normal == Path() or normal.parts[0] == ".." or normal.is_absolute():
         raise InputError(
@@ -197,7 +202,7 @@ def resolve_audio(audio_root: str | Path, path: str) -> Path:
             if path
             else "empty path: this clip has no audio"
         )
-    return Path(audio_root).resolve() / normal
+    return normal
 
 
 def check_clip_id(clip_id: str, where: str) -> None:

@@ -22,6 +22,7 @@ from extract.datasets import magnatagatune
 from extract.embeddings import Embedding, registry
 from extract.errors import InputError
 from extract.manifest import Manifest, read_manifest
+from extract.pipeline import engines
 from extract.pipeline.extract_clips import ON_TRUNCATED, RunConfig, extract_clips
 from extract.pipeline.sources import CHECKS
 from extract.shell import run
@@ -29,16 +30,25 @@ from extract.shell import run
 DEFAULTS = RunConfig()
 
 flags.DEFINE_string("manifest", None, "manifest.csv of extract.prepare.")
-flags.DEFINE_string("audio_root", None, "Directory that the manifest's paths are relative to.")
+flags.DEFINE_string(
+    "audio_root",
+    None,
+    "Directory that the manifest's paths are relative to, or an address: s3://, gs://, hf:// "
+    "(pip install 'fsprobe[remote]'; credentials by their libraries' own ways), file://.",
+)
 flags.DEFINE_string("embedding", None, f"One of {', '.join(embeddings.NAMES)}.")
 flags.DEFINE_string("store", None, "Directory of the store: made, or resumed.")
-flags.DEFINE_integer("num_workers", DEFAULTS.num_workers, "Decoding processes.")
+flags.DEFINE_integer("num_workers", DEFAULTS.num_workers, "Decoding processes of --engine=local.")
 flags.DEFINE_integer(
     "batch_size", DEFAULTS.batch_size, "Windows per batch; 0 leaves it to the embedding."
 )
 flags.DEFINE_bool("keep_frames", DEFAULTS.keep_frames, "Store the frames too, as float16.")
 flags.DEFINE_integer("num_shards", DEFAULTS.num_shards, "Jobs that share the work.")
-flags.DEFINE_integer("shard_index", DEFAULTS.shard_index, "Which of them this is, from 0.")
+flags.DEFINE_integer(
+    "shard_index",
+    DEFAULTS.shard_index,
+    "Which of them this is, from 0; -1: all, one after the other.",
+)
 flags.DEFINE_bool("retry_failed", DEFAULTS.retry_failed, "Try clips again that failed before.")
 flags.DEFINE_enum(
     "on_truncated",
@@ -54,6 +64,18 @@ flags.DEFINE_enum(
     "Files that changed since they were extracted are extracted again: found by size and time, or "
     "by hash, which reads them all.",
 )
+flags.DEFINE_enum(
+    "engine",
+    DEFAULTS.engine,
+    engines.NAMES,
+    "Who runs it: worker processes of this machine, or Ray (pip install 'fsprobe[ray]').",
+)
+flags.DEFINE_string(
+    "ray_address",
+    DEFAULTS.ray_address,
+    "With --engine=ray: the cluster to join, HOST:PORT, or auto for the one of this machine. "
+    "Default: what RAY_ADDRESS names, else a cluster of this command's own on this machine.",
+)
 for option, _ in registry.options().values():
     model_flags.define(option)
 flags.adopt_module_key_flags(model_flags)  # --help lists this module's
@@ -68,11 +90,15 @@ def main() -> int:
         field.name: FLAGS[field.name].value for field in dataclasses.fields(RunConfig)
     }
     config = RunConfig(**fields)
+    engine = engines.build(config.engine, config.num_workers, config.ray_address)
     manifest = read_manifest(FLAGS.manifest)
-    embedding = embeddings.build(FLAGS.embedding, **model_flags.given(FLAGS.embedding))
-    warn_of_seen_tags(embedding, manifest)
     try:
-        summary = extract_clips(manifest, FLAGS.audio_root, embedding, FLAGS.store, config)
+        with engine:  # before the embedding, and with it JAX, starts
+            embedding = embeddings.build(FLAGS.embedding, **model_flags.given(FLAGS.embedding))
+            warn_of_seen_tags(embedding, manifest)
+            summary = extract_clips(
+                manifest, FLAGS.audio_root, embedding, FLAGS.store, config, engine
+            )
     except KeyboardInterrupt:
         print(
             f"stopped; finished clips are kept in {FLAGS.store}, the same command goes on from "

@@ -261,6 +261,11 @@ def handling(
             signal.signal(signum, handler)
 
 
+def num_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 # What the linear algebra behind NumPy reads when it is loaded, whichever it is.
 ONE_THREAD = {
     f"{library}_NUM_THREADS": "1"

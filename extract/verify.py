@@ -18,13 +18,17 @@ from absl import flags
 
 from extract.errors import InputError
 from extract.manifest import read_manifest
-from extract.pipeline.sources import CHECKS, compare, locate
+from extract.pipeline.sources import CHECKS, check_root, compare, locate
 from extract.shell import run
 from extract.storage.check import Report, duplicates, verify
 from extract.store import Store, find_layers, open_store
 
 flags.DEFINE_string("store", None, "Directory of the store.")
-flags.DEFINE_string("audio_root", None, "Compare the store with the files below this directory.")
+flags.DEFINE_string(
+    "audio_root",
+    None,
+    "Compare the store with the files below this directory, or address as in extract.run.",
+)
 flags.DEFINE_string("manifest", None, "manifest.csv: name the same audio in several splits.")
 flags.DEFINE_enum(
     "check",
@@ -86,8 +90,7 @@ def _print_duplicates(store: Store) -> None:
 
 def _compare_files(store: Store) -> int:
     """Say which files have changed or are gone; the exit code."""
-    if not Path(FLAGS.audio_root).is_dir():
-        raise InputError(f"--audio_root={FLAGS.audio_root}: no such directory")
+    check_root(FLAGS.audio_root)
     if "source" not in store.audio or store.paths is None:
         raise InputError(
             f"{store.path}: was made before sizes and times of files were kept, or from no audio; "

@@ -10,15 +10,18 @@ shows what it would write into the audio files; with --yes it writes, after what
 into an undo file: python -m fsprobe.tag --undo_tags=tags.csv.undo.jsonl puts it back.
 """
 
+import contextlib
 import shutil
 import sys
 import tempfile
-from collections.abc import Sequence
+import uuid
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 from absl import flags
 
+from extract.cluster import Cluster, available
 from extract.errors import InputError
 from extract.files import make_directory, sha256_of
 from extract.manifest import Manifest, read_manifest, resolve_audio
@@ -28,9 +31,18 @@ from fsprobe.tagger import options, outputs
 from fsprobe.tagger.audio_files import extraction, file_tags
 from fsprobe.tagger.file import read_tagger
 from fsprobe.tagger.matching import Part, match
+from fsprobe.tagger.on_cluster import ScoreOnCluster
 from fsprobe.tagger.outputs import Place, Tagged
 from fsprobe.tagger.tagger import Tagger
-from fsprobe.tagger.tagging import Items, Selection, items_by_clip, items_by_track, tag_items
+from fsprobe.tagger.tagging import (
+    Items,
+    Score,
+    Selection,
+    items_by_clip,
+    items_by_track,
+    score_here,
+    tag_items,
+)
 
 FLAGS = flags.FLAGS
 
@@ -66,10 +78,18 @@ flags.DEFINE_float(
     "clips that the tagger was trained on, where the manifest said.",
     lower_bound=0,
 )
+flags.DEFINE_enum(
+    "engine",
+    "local",
+    ["local", "ray"],
+    "Who scores, and with --audio extracts: this machine, or a Ray cluster whose nodes see the "
+    "store under the same path (pip install 'fsprobe[ray]').",
+)
+flags.DEFINE_string("ray_address", "", "With --engine=ray: the cluster to join, as in extract.run.")
 flags.DEFINE_string("weights", None, "With --audio: local weights file of the embedding.")
 flags.DEFINE_string("cache_dir", None, "With --audio: where extract.weights keeps its files.")
 
-_PASSED_ON = ("num_workers", "weights", "cache_dir")
+_PASSED_ON = ("num_workers", "weights", "cache_dir", "engine", "ray_address")
 
 
 def main() -> int:
@@ -92,7 +112,7 @@ def main() -> int:
             manifest = extraction.segmented(root, paths, seconds, work)
         else:
             manifest = extraction.manifest_of(paths)
-        given = {name: FLAGS[name].value for name in _PASSED_ON if FLAGS[name].value is not None}
+        given = {name: FLAGS[name].value for name in _PASSED_ON if FLAGS[name].value}
         stores, failed = extraction.extract(tagger, manifest, root, work, given)
         return max(_tag(tagger, stores, manifest, root), int(failed > 0))
     finally:
@@ -104,6 +124,10 @@ def _check_flags() -> None:
     for name in ("tagger", "out"):
         if not FLAGS[name].value:
             raise InputError(f"--{name} is required; see --help")
+    if FLAGS.ray_address and FLAGS.engine != "ray":
+        raise InputError(f"--ray_address={FLAGS.ray_address}: needs --engine=ray")
+    if FLAGS.engine == "ray":
+        available()
     if bool(FLAGS.store) == bool(FLAGS.audio):
         raise InputError("give either --store=NAME=DIR or --audio=FILE_OR_FOLDER")
     if FLAGS.audio and (FLAGS.manifest or FLAGS.audio_root):
@@ -140,7 +164,10 @@ def _tag(
     }
     scores = Path(FLAGS.all_scores) if FLAGS.all_scores else None
     try:
-        records = tag_items(tagger, parts, items, Selection(FLAGS.top), work, fingerprint, scores)
+        with _engine() as score:
+            records = tag_items(
+                tagger, parts, items, Selection(FLAGS.top), work, fingerprint, scores, score
+            )
     except KeyboardInterrupt:
         print("stopped; the same command goes on from there", file=sys.stderr)
         raise
@@ -154,6 +181,16 @@ def _tag(
     code = _write_more(tagged, items, parts, manifest, root)
     shutil.rmtree(work)
     return code
+
+
+@contextlib.contextmanager
+def _engine() -> Iterator[Score]:
+    """Who scores the blocks."""
+    if FLAGS.engine == "local":
+        yield score_here
+        return
+    with Cluster(FLAGS.ray_address) as cluster:
+        yield ScoreOnCluster(cluster, key=str(uuid.uuid4()))
 
 
 def _items(parts: Sequence[Part], manifest: Manifest | None) -> Items:

@@ -68,3 +68,50 @@ def test_flagfiles_parse_and_say_what_they_are(name):
     assert result.returncode == 2 and "none.csv" in result.stderr, (
         "flags are known; the data is not here"
     )
+
+
+def test_ray_slurm_runs_the_flags_on_all_nodes(tmp_path):
+    fake = {
+        "srun": "exit 1",
+        "ray": "",
+        "scontrol": '[ "$1" = requeue ] || printf "host1\\nhost2\\n"',
+    }
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SLURM_JOB_NODELIST", "host[1-2]")
+        patch.setenv("SLURM_NNODES", "2")
+        patch.setenv("SLURM_CPUS_PER_TASK", "16")
+        found, calls = launch(tmp_path, "ray_slurm.sh", "--store=a b", fake=fake)
+    assert found == 1  # some clips failed
+    assert calls[0] == "scontrol show hostnames host[1-2]"
+    assert calls[1] == "ray get-auth-token --generate"
+    assert calls[2] == (
+        "srun ray symmetric-run --address=host1:20007 --min-nodes=2 --num-cpus=16 --num-gpus=4 -- "
+        "python3 -m extract.run --engine=ray --ray_address=host1:20007 --store=a b"
+    )
+    assert len(calls) == 3
+
+
+def test_ray_slurm_requeues_itself_before_its_limit(tmp_path):
+    fake = {
+        "ray": "",
+        "srun": "kill -TERM $PPID; sleep 2",
+        "scontrol": '[ "$1" = requeue ] || echo host1',
+    }
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SLURM_JOB_NODELIST", "host1")
+        patch.setenv("SLURM_NNODES", "1")
+        found, calls = launch(tmp_path, "ray_slurm.sh", fake=fake)
+    assert found == 143
+    assert calls[-1] == "scontrol requeue 7"
+
+
+def test_ray_says_what_is_missing(tmp_path):
+    fake = {"python3": "exit 1"}
+    assert launch(tmp_path, "ray.sh", fake=fake)[0] == 2
+    assert launch(tmp_path, "ray.sh", "host", fake={"python3": ""})[0] == 2
+    found, calls = launch(tmp_path, "ray.sh", "host:1", "--num-cpus=2", fake={"python3": ""})
+    assert found == 0
+    assert calls[-1].endswith("start --address=host:1 --num-cpus=2")
+    assert launch(tmp_path, "ray.sh", "--num-cpus=2", fake={})[1][-1].endswith(
+        "start --head --include-dashboard=false --num-cpus=2"
+    )

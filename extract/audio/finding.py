@@ -8,19 +8,20 @@ import difflib
 import functools
 import os
 import unicodedata
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from extract.errors import InputError
 from extract.manifest import resolve_audio
 
 
 class Found(NamedTuple):
-    """note: how the name differs from the one that was asked for, or empty. name: that of the
-    file, relative to the root.
+    """path: a Path, or a Place of `extract.audio.remote`. note: how the name differs from the one
+    that was asked for, or empty. name: that of the file, relative to the root.
     """
 
-    path: Path
+    path: Any
     name: str
     note: str = ""
 
@@ -40,26 +41,31 @@ def find_audio(audio_root: str | Path, path: str) -> Found:
     place = root
     for part in full.relative_to(root).parts:
         if not os.path.lexists(place / part):
-            part = _alike(place, part)
+            part = alike(_names(place, place.stat().st_mtime_ns) if place.is_dir() else (), part)
         place = place / part
     found = place.relative_to(root).as_posix()
-    return Found(place, found, f"its file is named {found!r}, not {path!r}")
+    return Found(place, found, note_of(found, path))
 
 
-def _alike(folder: Path, name: str) -> str:
-    names = _names(folder, folder.stat().st_mtime_ns) if folder.is_dir() else ()
-    alike = [other for other in names if _spelling(other) == _spelling(name)]
-    if len(alike) > 1:
+def note_of(found: str, path: str) -> str:
+    """What is said of a file whose name is spelt in another way."""
+    return f"its file is named {found!r}, not {path!r}"
+
+
+def alike(names: Sequence[str], name: str) -> str:
+    """The only one of a folder's names that means `name`. Raises InputError."""
+    meant = [other for other in names if _spelling(other) == _spelling(name)]
+    if len(meant) > 1:
         raise InputError(
-            f"No such file or directory: {name!r} is not there, and may be {alike[0]!r} or "
-            f"{alike[1]!r}; rename one"
+            f"No such file or directory: {name!r} is not there, and may be {meant[0]!r} or "
+            f"{meant[1]!r}; rename one"
         )
-    if not alike:
+    if not meant:
         folded = {_folded(other): other for other in names}
         nearest = difflib.get_close_matches(_folded(name), folded, n=1, cutoff=0.5)
         hint = f"; the nearest name there is {folded[nearest[0]]!r}" if nearest else ""
         raise InputError(f"No such file or directory: {name[:80]!r}{hint}")
-    return alike[0]
+    return meant[0]
 
 
 @functools.lru_cache(maxsize=256)

@@ -68,37 +68,69 @@ def _by_windows(
     batch_size: int,
     check: Callable[[], None],
 ) -> Iterator[tuple[int, Result]]:
-    assert embedding.windows is not None
-    touched = {int(row) // GROUP for row in np.flatnonzero(status == PENDING)}
-    # failed rows too: one may have failed by its frames, and then its windows had a place in the
-    # batches
-    rows = [row for row, task in enumerate(tasks) if row // GROUP in touched and task is not None]
+    rows = rows_to_decode(tasks, status)
     group = -1
-    results: dict[int, Result] = {}  # of clips whose frames are not all there yet
     with (
-        Batcher(embedding, batch_size, check) as batcher,
+        Framer(embedding, batch_size, check) as framer,
         closing(outcomes(_existing(tasks, rows), job, num_workers, check)) as stream,
     ):
         for row, result in zip(rows, stream, strict=True):
             if row // GROUP != group:
-                yield from _with_frames(batcher.flush(), results)
+                yield from framer.flush()
                 group = row // GROUP
-            pending = bool(status[row] == PENDING)
-            if result.array is not None:
-                if pending:
-                    results[row] = result._replace(array=None)
-                windows = embedding.windows(result.array)
-                yield from _with_frames(batcher.add(row, windows, pending), results)
-            elif pending:
+            yield from framer.add(row, result, pending=bool(status[row] == PENDING))
+        yield from framer.flush()
+
+
+def rows_to_decode(tasks: Sequence[Task | None], status: np.ndarray) -> list[int]:
+    """The rows of every group that has a pending one. Failed rows too: one may have failed by its
+    frames, and then its windows had a place in the batches.
+    """
+    touched = {int(row) // GROUP for row in np.flatnonzero(status == PENDING)}
+    return [row for row, task in enumerate(tasks) if row // GROUP in touched and task is not None]
+
+
+class Framer:
+    """Decoded clips of a group, in row order → their frames: a Batcher that remembers what each
+    clip was made from. A context manager, as a Batcher is.
+    """
+
+    def __init__(
+        self, embedding: Embedding, batch_size: int, check: Callable[[], None] = lambda: None
+    ):
+        assert embedding.windows is not None
+        self._windows = embedding.windows
+        self._batcher = Batcher(embedding, batch_size, check)
+        self._results: dict[int, Result] = {}  # of clips whose frames are not all there yet
+
+    def __enter__(self) -> Self:
+        self._batcher.__enter__()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._batcher.__exit__(*exception)
+
+    def add(self, row: int, result: Result, pending: bool) -> Iterator[tuple[int, Result]]:
+        """Take a decoded clip, or the reason why there is none; yield (row, frames or reason) of
+        pending clips that are finished by now.
+        """
+        if result.array is None:
+            if pending:
                 yield row, result
-        yield from _with_frames(batcher.flush(), results)
+            return
+        if pending:
+            self._results[row] = result._replace(array=None)
+        yield from self._with_frames(self._batcher.add(row, self._windows(result.array), pending))
 
+    def flush(self) -> Iterator[tuple[int, Result]]:
+        """End the group: yield all that is left of it."""
+        yield from self._with_frames(self._batcher.flush())
 
-def _with_frames(
-    finished: Iterator[tuple[int, np.ndarray]], results: dict[int, Result]
-) -> Iterator[tuple[int, Result]]:
-    for row, frames in finished:
-        yield row, results.pop(row)._replace(array=frames)
+    def _with_frames(
+        self, finished: Iterator[tuple[int, np.ndarray]]
+    ) -> Iterator[tuple[int, Result]]:
+        for row, frames in finished:
+            yield row, self._results.pop(row)._replace(array=frames)
 
 
 @dataclass

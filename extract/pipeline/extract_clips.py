@@ -4,25 +4,28 @@ run stopped.
 
 import hashlib
 import importlib.metadata
-import os
-import sys
 from collections.abc import Sequence
-from contextlib import closing
-from dataclasses import dataclass, field
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from extract.audio import decoding as audio
+from extract.audio.remote import Folder, named
 from extract.embeddings import Embedding, Layer
 from extract.errors import InputError
-from extract.manifest import Manifest, resolve_audio
-from extract.pipeline.batches import clip_frames
+from extract.manifest import Manifest, check_inside
+from extract.pipeline import engines
+from extract.pipeline.aggregate import Summariser
+from extract.pipeline.engines import Engine
 from extract.pipeline.layer_stores import LayerStores
-from extract.pipeline.sources import CHECKS, Source, locate
+from extract.pipeline.progress import Progress
+from extract.pipeline.sources import CHECKS, Source, check_root, locate
+from extract.pipeline.work import Work
 from extract.pipeline.workers import Job, Task
-from extract.shell import signals_deferred
+from extract.shell import num_cores, signals_deferred
 from extract.storage.files import AudioRecord, StoreSpec, disk_full_explained
 from extract.store import DONE, FAILED, PENDING, find_shards, shard_name
 
@@ -30,20 +33,20 @@ _LARGEST_BATCH = (
     4096  # windows; a larger one is a slip, and would take gigabytes for each of its copies
 )
 ON_TRUNCATED = ("fail", "accept")
-
-
-def _num_cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+ALL = -1  # shards, one after the other
 
 
 @dataclass(frozen=True)
 class RunConfig:
     """num_workers: decoding processes. batch_size: windows per batch; 0 is the embedding's own
-    choice. on_truncated: a file that is damaged or ends early may `fail`, or `accept` what is left.
-    check: how files that changed are found, by size and time (`stat`) or by `hash`.
+    choice. shard_index: of the shard that this run makes, or ALL. on_truncated: a file that is
+    damaged or ends early may `fail`, or `accept` what is left. check: how files that changed are
+    found, by size and time (`stat`) or by `hash`. engine: who runs it. ray_address: of the cluster
+    that engine `ray` joins; empty: the one that RAY_ADDRESS names, or else one of its own on this
+    machine.
     """
 
-    num_workers: int = field(default_factory=lambda: min(8, _num_cores()))
+    num_workers: int = field(default_factory=lambda: min(8, num_cores()))
     batch_size: int = 0
     keep_frames: bool = False
     num_shards: int = 1
@@ -51,20 +54,28 @@ class RunConfig:
     retry_failed: bool = False
     on_truncated: str = "fail"
     check: str = "stat"
+    engine: str = "local"
+    ray_address: str = ""
 
     def __post_init__(self) -> None:
         for name, least in (("num_workers", 1), ("batch_size", 0), ("num_shards", 1)):
             if getattr(self, name) < least:
                 raise InputError(f"--{name}={getattr(self, name)}: must be at least {least}")
-        for name, choices in (("on_truncated", ON_TRUNCATED), ("check", CHECKS)):
+        if self.ray_address and self.engine != "ray":
+            raise InputError(f"--ray_address={self.ray_address}: needs --engine=ray")
+        for name, choices in (
+            ("on_truncated", ON_TRUNCATED),
+            ("check", CHECKS),
+            ("engine", engines.NAMES),
+        ):
             if getattr(self, name) not in choices:
                 raise InputError(f"--{name}={getattr(self, name)}: must be {' or '.join(choices)}")
         if self.batch_size > _LARGEST_BATCH:
             raise InputError(f"--batch_size={self.batch_size}: must be at most {_LARGEST_BATCH}")
-        if not 0 <= self.shard_index < self.num_shards:
+        if not ALL <= self.shard_index < self.num_shards:
             raise InputError(
                 f"--shard_index={self.shard_index}: --num_shards={self.num_shards} allows "
-                f"0 to {self.num_shards - 1}"
+                f"0 to {self.num_shards - 1}, and {ALL} for all of them"
             )
 
 
@@ -89,34 +100,83 @@ def extract_clips(
     embedding: Embedding,
     store: str | Path,
     config: RunConfig,
+    engine: Engine | None = None,
 ) -> Summary:
     """Extract every clip that has a split. A clip whose audio fails is marked with a reason; the
-    run goes on.
+    run goes on. audio_root: a directory, or an address (`extract.audio.remote`). engine: in the
+    place of the one that config names; its context is the caller's.
 
     Raises InputError, before anything is written, on paths that leave audio_root, on a store that
     was begun differently or is in use; and on a full disk.
     """
-    clips = manifest.used()
-    _check_audio(clips, audio_root)
+    clips, root = manifest.used(), named(audio_root)
+    _check_audio(clips, root)
+    every = config.shard_index == ALL
+    configs = [
+        replace(config, shard_index=index)
+        for index in (range(config.num_shards) if every else [config.shard_index])
+    ]
+    shards = [_shard(clips, one) for one in configs]
+    with ExitStack() as stack:
+        if engine is None:
+            engine = engines.build(config.engine, config.num_workers, config.ray_address)
+            stack.enter_context(engine)
+        embedding = engine.adapted(embedding)
+        total = sum(len(shard) for shard in shards)
+        progress = stack.enter_context(Progress(embedding.name, total))
+        return _sum(
+            Path(store),
+            [
+                _fill(clips, shard, root, embedding, Path(store), one, engine, progress)
+                for shard, one in zip(shards, configs, strict=True)
+            ],
+        )
+
+
+def _shard(clips: Manifest, config: RunConfig) -> Manifest:
     first, last = (
         len(clips) * shard // config.num_shards
         for shard in (config.shard_index, config.shard_index + 1)
     )
-    shard = clips.take(range(first, last))
-    if not len(shard):
+    if first == last:
         raise InputError(
             f"--shard_index={config.shard_index} of --num_shards={config.num_shards} is left "
             f"without "
             f"a clip: {len(clips)} have a split; use fewer shards"
         )
-    sources = locate(audio_root, shard.paths)
+    return clips.take(range(first, last))
+
+
+def _sum(store: Path, summaries: Sequence[Summary]) -> Summary:
+    """Of all shards; the failures are those of the shard that has most."""
+    if len(summaries) == 1:
+        return summaries[0]
+    worst = max(summaries, key=lambda summary: summary.failed)
+    done, failed, changed, gone = (
+        sum(getattr(summary, name) for summary in summaries)
+        for name in ("done", "failed", "changed", "gone")
+    )
+    return Summary(store, done, failed, changed, gone, worst.failures)
+
+
+def _fill(
+    clips: Manifest,
+    shard: Manifest,
+    root: Path | Folder,
+    embedding: Embedding,
+    store: Path,
+    config: RunConfig,
+    engine: Engine,
+    progress: Progress,
+) -> Summary:
+    """Make the shard's store, or go on with it. clips: of all shards."""
+    sources = locate(root, shard.paths)
     layers = embedding.layers or (Layer("", embedding.dim, {}),)
-    stores = _store_paths(Path(store), [layer.name for layer in layers], config)
+    stores = _store_paths(store, [layer.name for layer in layers], config)
     specs = {layer.name: _spec(clips, embedding, layer, config) for layer in layers}
-    widths = {layer.name: layer.width for layer in layers}
-    path = Path(store) if embedding.layers else stores[""]
+    path = store if embedding.layers else stores[""]
     with (
-        LayerStores(widths, stores, specs, shard.clip_ids, shard.paths) as writer,
+        LayerStores(stores, specs, shard.clip_ids, shard.paths) as writer,
         disk_full_explained(path),
     ):
         changed, gone = writer.reopen_changed(sources, config.check)
@@ -126,7 +186,15 @@ def extract_clips(
             if sources[row].path is None:
                 writer.fail(row, sources[row].reason, AudioRecord())
         writer.commit()
-        _run(writer, embedding, _tasks(shard, sources), config)
+        work = Work(
+            embedding,
+            _tasks(shard, sources),
+            writer.status.copy(),
+            Job(embedding.sample_rate, writer.scratch, on_truncated=config.on_truncated),
+            config.batch_size or embedding.batch_size,
+            Summariser(tuple(layer.width for layer in layers), config.keep_frames),
+        )
+        _run(writer, engine, work, progress)
         writer.finish()
         done, failed = (int((writer.status == code).sum()) for code in (DONE, FAILED))
         return Summary(path, done, failed, changed, gone, writer.failures)
@@ -143,39 +211,14 @@ def _tasks(clips: Manifest, sources: Sequence[Source]) -> list[Task | None]:
     ]
 
 
-def _run(
-    writer: LayerStores, embedding: Embedding, tasks: Sequence[Task | None], config: RunConfig
-) -> None:
+def _run(writer: LayerStores, engine: Engine, work: Work, progress: Progress) -> None:
     """Extract what is pending."""
-    from tqdm import tqdm
-
-    status = writer.status.copy()
-    job = Job(embedding.sample_rate, writer.scratch, on_truncated=config.on_truncated)
-    with (
-        signals_deferred() as stop_if_told,
-        tqdm(
-            total=len(tasks),
-            initial=int((status != PENDING).sum()),
-            desc=embedding.name,
-            unit=" clips",
-            dynamic_ncols=True,
-            mininterval=0.5 if sys.stderr.isatty() else 30,
-        ) as bar,
-        closing(
-            clip_frames(
-                embedding,
-                tasks,
-                status,
-                job,
-                config.num_workers,
-                config.batch_size or embedding.batch_size,
-                stop_if_told,
-            )
-        ) as stream,
-    ):
-        for row, result in stream:
-            writer.take(row, result)
-            bar.update()
+    progress.found(*(int((work.status == code).sum()) for code in (DONE, FAILED)))
+    if PENDING not in work.status:
+        return
+    with signals_deferred() as stop_if_told, closing(engine.run(work, stop_if_told)) as stream:
+        for row, clip in stream:
+            progress.add(writer.take(row, clip))
 
 
 def _spec(clips: Manifest, embedding: Embedding, layer: Layer, config: RunConfig) -> StoreSpec:
@@ -212,28 +255,35 @@ def _own_version() -> str:
         return "not installed"
 
 
-def _check_audio(clips: Manifest, audio_root: str | Path) -> None:
-    if not Path(audio_root).is_dir():
-        raise InputError(f"--audio_root={audio_root}: no such directory")
+def _check_audio(clips: Manifest, audio_root: Path | Folder) -> None:
+    """Raise InputError unless the manifest's paths lie below audio_root and a file is there."""
+    check_root(audio_root)
     if not len(clips):
         raise InputError("the manifest gives no clip a split; extract.prepare sets them")
-    files: list[Path] = []
+    paths: list[str] = []
     for clip, path in zip(clips.clip_ids, clips.paths, strict=True):
         try:
-            files += [resolve_audio(audio_root, path)] if path else []
+            paths += [check_inside(audio_root, path).as_posix()] if path else []
         except InputError as error:
             raise InputError(f"--manifest, clip {clip!r}: {error}") from None
-    if not files:
+    if not paths:
         raise InputError(
             "the manifest has no audio paths; features that you have already go through "
             "extract.import_arrays"
         )
     first = next(path for path in clips.paths if path)
-    if not any(file.exists() for file in files) and locate(audio_root, [first])[0].path is None:
+    here = isinstance(audio_root, Path) and any((audio_root / path).exists() for path in paths)
+    some = [first] if isinstance(audio_root, Path) else _spread(paths)
+    if not here and all(source.path is None for source in locate(audio_root, some)):
         raise InputError(
-            f"--audio_root={audio_root}: none of the {len(files)} files of the manifest is there, "
+            f"--audio_root={audio_root}: none of the {len(paths)} files of the manifest is there, "
             f"{first!r} for one; is it the right directory?"
         )
+
+
+def _spread(paths: Sequence[str]) -> Sequence[str]:
+    """A few of them, from all over."""
+    return paths[:: max(1, len(paths) // 20)]
 
 
 def _store_paths(store: Path, layers: Sequence[str], config: RunConfig) -> dict[str, Path]:

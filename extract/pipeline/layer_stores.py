@@ -8,45 +8,40 @@ the same clips.
 
 import contextlib
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Self
 
 import numpy as np
 
-from extract.pipeline.aggregate import summarise
+from extract.pipeline.aggregate import Extracted, without_audio
 from extract.pipeline.sources import Source, compare
-from extract.pipeline.workers import Result
 from extract.storage.files import AudioRecord, StoreSpec
 from extract.storage.writer import StoreWriter
 from extract.store import DONE, FAILED, PENDING
 
 
 class LayerStores:
-    """A context manager that opens every store. widths: of what lies side by side in a frame;
-    paths, specs: of the stores; all by the layer's name, in order.
+    """A context manager that opens every store. paths, specs: of the stores by the layer's name,
+    in the order in which their parts lie side by side in a frame.
 
     Entering raises InputError as `StoreWriter` does, for any of them.
     """
 
     def __init__(
         self,
-        widths: Mapping[str, int],
         paths: Mapping[str, Path],
         specs: Mapping[str, StoreSpec],
         clip_ids: Sequence[str],
         clip_paths: Sequence[str],
     ):
-        ends = np.cumsum(list(widths.values())).tolist()
         self._writers = [
-            (StoreWriter(paths[name], specs[name], clip_ids, clip_paths), slice(end - width, end))
-            for (name, width), end in zip(widths.items(), ends, strict=True)
+            StoreWriter(paths[name], specs[name], clip_ids, clip_paths) for name in paths
         ]
-        self.scratch = self._writers[0][0].scratch
+        self.scratch = self._writers[0].scratch
 
     def __enter__(self) -> Self:
         with contextlib.ExitStack() as stack:
-            for writer, _ in self._writers:
+            for writer in self._writers:
                 stack.enter_context(writer)
             self._stack = stack.pop_all()
         return self
@@ -59,24 +54,32 @@ class LayerStores:
         """uint8 `[clip]`: pending where any store waits for the clip, failed where it failed in
         any, else done.
         """
-        every = np.stack([writer.status for writer, _ in self._writers])
+        every = np.stack([writer.status for writer in self._writers])
         failed = np.where((every == FAILED).any(0), FAILED, DONE)
         return np.where((every == PENDING).any(0), PENDING, failed).astype(np.uint8)
 
     @property
     def failures(self) -> Path:
         """The file of reasons of the store in which most clips failed."""
-        writer, _ = max(self._writers, key=lambda pair: int((pair[0].status == FAILED).sum()))
+        writer = max(self._writers, key=lambda one: int((one.status == FAILED).sum()))
         return writer.path / "failures.csv"
 
-    def take(self, row: int, result: Result) -> None:
-        """A clip's frames `[frame, width of all layers]`, or the reason why there are none."""
-        for writer, part in self._writers:
-            if writer.status[row] == PENDING:
-                _take(writer, row, result, part)
+    def take(self, row: int, clip: Extracted) -> bool:
+        """A clip's rows, or the reason why there are none. Returns whether it has failed."""
+        if not clip.rows:
+            self.fail(row, clip.reason, clip.audio)
+            return True
+        for writer, values in zip(self._writers, clip.rows, strict=True):
+            if writer.status[row] != PENDING:
+                continue
+            if values.reason:
+                writer.fail(row, values.reason, without_audio(clip.audio))
+            else:
+                writer.write(row, values.features, values.framenorm, values.frames, clip.audio)
+        return any(values.reason for values in clip.rows)
 
     def fail(self, row: int, reason: str, audio: AudioRecord) -> None:
-        for writer, _ in self._writers:
+        for writer in self._writers:
             if writer.status[row] == PENDING:
                 writer.fail(row, reason, audio)
 
@@ -86,7 +89,7 @@ class LayerStores:
         """
         changed: set[int] = set()
         gone: set[int] = set()
-        for writer, _ in self._writers:
+        for writer in self._writers:
             found = compare(writer.status, writer.audio, sources, check)
             writer.reopen(list(found.changed))
             changed |= set(found.changed)
@@ -94,31 +97,13 @@ class LayerStores:
         return len(changed), len(gone)
 
     def retry_failed(self) -> None:
-        for writer, _ in self._writers:
+        for writer in self._writers:
             writer.retry_failed()
 
     def commit(self) -> None:
-        for writer, _ in self._writers:
+        for writer in self._writers:
             writer.commit()
 
     def finish(self) -> None:
-        for writer, _ in self._writers:
+        for writer in self._writers:
             writer.finish()
-
-
-def _take(writer: StoreWriter, row: int, result: Result, part: slice) -> None:
-    if result.array is None:
-        writer.fail(row, result.reason, result.audio)
-        return
-    frames = result.array[:, part]
-    failed = replace(result.audio, seconds=0.0, decoder="", audio_sha256=b"")
-    kept = None
-    if writer.spec.keep_frames:
-        with np.errstate(over="ignore"):
-            kept = frames.astype(np.float16)
-    if not np.isfinite(frames).all():
-        writer.fail(row, "the embedding is NaN or Inf", failed)
-    elif kept is not None and not np.isfinite(kept).all():
-        writer.fail(row, "a frame is beyond float16; extract without --keep_frames", failed)
-    else:
-        writer.write(row, *summarise(frames), kept, result.audio)

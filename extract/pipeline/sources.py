@@ -1,13 +1,19 @@
 """Where clips' audio is, and whether a file is still the one that a row was made from."""
 
 import functools
+import tempfile
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+from tqdm import tqdm
 
 from extract.audio.finding import find_audio
+from extract.audio.readers import AudioError
+from extract.audio.remote import Folder, Place, local_copy, named
 from extract.errors import InputError
 from extract.files import sha256_of
 from extract.store import DONE, FAILED
@@ -15,12 +21,16 @@ from extract.store import DONE, FAILED
 CHECKS = ("stat", "hash")
 
 
+File = Path | Place
+_AT_ONCE = 32  # requests to an object store
+
+
 class Source(NamedTuple):
     """A clip's file. path: None if there is none, and then `reason` says why. note: how its name
     differs from the manifest's, or empty.
     """
 
-    path: Path | None
+    path: File | None
     reason: str = ""
     note: str = ""
 
@@ -33,34 +43,59 @@ class Comparison(NamedTuple):
     unknown: int
 
 
-def locate(audio_root: str | Path, paths: Sequence[str]) -> list[Source]:
+def check_root(audio_root: str | Path | Folder) -> None:
+    """Raise InputError unless it is a directory, or something is there in its object store."""
+    root = audio_root if isinstance(audio_root, Folder) else named(audio_root)
+    if isinstance(root, Folder):
+        root.check()
+    elif not root.is_dir():
+        raise InputError(f"--audio_root={audio_root}: no such directory")
+
+
+def locate(audio_root: str | Path | Folder, paths: Sequence[str]) -> list[Source]:
     """The file of every manifest path."""
-    sources = []
-    for name in paths:
+    root = audio_root if isinstance(audio_root, Folder) else named(audio_root)
+
+    def source(name: str) -> Source:
         if not name:
-            sources.append(Source(None, "no path in the manifest"))
-            continue
+            return Source(None, "no path in the manifest")
         try:
-            found = find_audio(audio_root, name)
+            found = root.find(name) if isinstance(root, Folder) else find_audio(root, name)
         except InputError as error:
-            sources.append(Source(None, str(error)))
-            continue
-        sources.append(Source(found.path, "", found.note))
-    return sources
+            return Source(None, str(error))
+        return Source(found.path, "", found.note)
+
+    if not isinstance(root, Folder):
+        return [source(name) for name in paths]
+    bar: Any = partial(tqdm, desc="looking for files", unit=" files", total=len(paths), delay=2)
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        return list(bar(pool.map(source, paths)))
+
+
+def fingerprint(file: File, copy: Path | None = None) -> tuple[int, int, bytes]:
+    """(size, modification time in ns, SHA-256) of a file; zeros if it cannot be read. copy: what to
+    read of a file that is elsewhere.
+    """
+    try:
+        size, mtime_ns = _size_and_time(file)
+        return size, mtime_ns, _digest(copy or file, size, mtime_ns)
+    except (OSError, AudioError):
+        return 0, 0, b""
+
+
+def _size_and_time(file: File) -> tuple[int, int]:
+    if isinstance(file, Place):
+        return file.size, file.mtime_ns
+    stat = file.stat()
+    return stat.st_size, stat.st_mtime_ns
 
 
 @functools.lru_cache(maxsize=64)  # clips that are parts of one file follow each other
-def _digest(path: Path, size: int, mtime_ns: int) -> bytes:
-    return bytes.fromhex(sha256_of(path))
-
-
-def fingerprint(path: Path) -> tuple[int, int, bytes]:
-    """(size, modification time in ns, SHA-256) of a file; zeros if it cannot be read."""
-    try:
-        stat = path.stat()
-        return stat.st_size, stat.st_mtime_ns, _digest(path, stat.st_size, stat.st_mtime_ns)
-    except OSError:
-        return 0, 0, b""
+def _digest(file: File, size: int, mtime_ns: int) -> bytes:
+    if isinstance(file, Path):
+        return bytes.fromhex(sha256_of(file))
+    with tempfile.TemporaryDirectory() as scratch:
+        return bytes.fromhex(sha256_of(local_copy(file, Path(scratch))))
 
 
 def compare(
@@ -81,23 +116,23 @@ def compare(
             unknown += int(status[row] == DONE)
             continue
         size, mtime = recorded["source"][row].tolist()
-        path = sources[row].path
+        file = sources[row].path
         known = bool(size or mtime)
         if not known and status[row] == DONE:
             unknown += 1
-        elif path is None or not path.is_file():
+        elif file is None or (isinstance(file, Path) and not file.is_file()):
             gone += [row] if known else []
-        elif not known or _is_other(path, size, mtime, recorded["source_sha256"][row], check):
+        elif not known or _is_other(file, size, mtime, recorded["source_sha256"][row], check):
             changed.append(row)
     return Comparison(tuple(changed), tuple(gone), unknown)
 
 
-def _is_other(path: Path, size: int, mtime: int, digest: np.ndarray, check: str) -> bool:
-    stat = path.stat()
-    if stat.st_size != size:
+def _is_other(file: File, size: int, mtime: int, digest: np.ndarray, check: str) -> bool:
+    size_now, mtime_now = _size_and_time(file)
+    if size_now != size:
         return True
-    if stat.st_mtime_ns == mtime and check != "hash":
+    if mtime_now == mtime and check != "hash":
         return False
     if not digest.any():
-        return stat.st_mtime_ns != mtime
-    return _digest(path, stat.st_size, stat.st_mtime_ns) != digest.tobytes()
+        return mtime_now != mtime
+    return _digest(file, size_now, mtime_now) != digest.tobytes()

@@ -26,10 +26,11 @@ from typing import NamedTuple
 import numpy as np
 
 from extract.audio.decoding import AudioError, decode_clip
+from extract.audio.remote import Place, local_copy
 from extract.audio.samples import discard
 from extract.errors import InputError
 from extract.files import is_disk_full
-from extract.pipeline.sources import fingerprint
+from extract.pipeline.sources import File, fingerprint
 from extract.shell import ONE_THREAD, environment
 from extract.storage.files import AudioRecord
 
@@ -44,10 +45,17 @@ class Task(NamedTuple):
     name, kept with what is found out about its audio.
     """
 
-    path: Path
+    path: File
     start: float | None = None
     duration: float | None = None
     note: str = ""
+
+    def size(self) -> int:
+        """Bytes of the file; 0 if nobody can say."""
+        try:
+            return self.path.size if isinstance(self.path, Place) else self.path.stat().st_size
+        except OSError:
+            return 0
 
 
 class Result(NamedTuple):
@@ -84,12 +92,16 @@ class Job:
         """A long clip's samples are a memory map of a file in `scratch`, for the caller to
         delete.
         """
-        size, mtime_ns, digest = fingerprint(task.path)
+        try:
+            path = local_copy(task.path, self.scratch)
+        except AudioError as error:
+            return Result(None, str(error))
+        size, mtime_ns, digest = fingerprint(task.path, path)
         notes = (task.note,) if task.note else ()
         record = AudioRecord(size=size, mtime_ns=mtime_ns, source_sha256=digest, notes=notes)
         try:
             clip = decode_clip(
-                task.path,
+                path,
                 self.sample_rate,
                 self.scratch,
                 task.start,

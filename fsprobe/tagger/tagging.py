@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, NoReturn, TypeVar
+from typing import Any, NamedTuple, NoReturn, Protocol, TypeVar
 
 import numpy as np
 import threadpoolctl
@@ -44,8 +44,31 @@ class Items(NamedTuple):
     rows: tuple[np.ndarray, ...]
     ends: np.ndarray
 
-    def starts(self, first: int) -> int:
-        return int(self.ends[first - 1]) if first else 0
+    def block(self, first: int, last: int) -> "Block":
+        """The items from first to last."""
+        begin, end = (int(self.ends[item - 1]) if item else 0 for item in (first, last))
+        counts = np.diff(self.ends[first:last], prepend=begin)
+        return Block(first, tuple(_as_slice(rows[begin:end]) for rows in self.rows), counts)
+
+
+class Block(NamedTuple):
+    """Consecutive items to score, from `first` on. rows: for each part, the store rows of all their
+    clips end to end. counts: int64 `[item]`, clips of each.
+    """
+
+    first: int
+    rows: tuple[np.ndarray | slice, ...]
+    counts: np.ndarray
+
+
+class Scored(NamedTuple):
+    """records: RECORD of a block's items. present: those that have clips; probabilities: float32
+    `[present, tag]`, None where nobody asked for them.
+    """
+
+    records: np.ndarray
+    present: np.ndarray
+    probabilities: np.ndarray | None
 
 
 @dataclass(frozen=True)
@@ -102,6 +125,7 @@ class Scorer:
         self.parts = tuple(parts)
         self.kernels = [np.ascontiguousarray(k) for k in np.split(kernel, edges)]
         self.bias = (tagger.bias * slope + shift).astype(np.float32)
+        self.threshold = tagger.threshold
         self.highest = np.minimum(tagger.highest, _LARGEST)
         self.capped = bool((self.highest < _LARGEST).any())
         with np.errstate(divide="ignore"):
@@ -148,72 +172,25 @@ def refuse_features(parts: Sequence[Part], rows: Sequence[np.ndarray | slice]) -
     )
 
 
-def tag_items(
-    tagger: Tagger,
-    parts: Sequence[Part],
-    items: Items,
-    selection: Selection,
-    work: Path,
-    fingerprint: Mapping[str, Any],
-    all_scores: Path | None = None,
-) -> np.ndarray:
-    """RECORD `[chosen]`: items in order, each one's tags from the most probable down.
-
-    work: the folder of partial files, which the caller removes when all is written. all_scores: a
-    float32 .npy `[item, tag]` to write too, NaN where an item has no scores. fingerprint: what must
-    be equal for the partial files to be of use.
-    """
-    scorer = Scorer(tagger, parts)
-    wanted = {**fingerprint, "items": len(items.names), "scores": str(all_scores or "")}
-    with PartialFiles(work, wanted, all_scores, (len(items.names), len(tagger.tags))) as progress:
-        blocks = range(progress.next_item, len(items.names), BLOCK)
-
-        def work_on(first: int) -> tuple[int, np.ndarray]:
-            last = min(first + BLOCK, len(items.names))
-            return last, _block(scorer, tagger, items, first, last, selection, progress.scores)
-
-        with tqdm(
-            total=len(items.names),
-            initial=progress.next_item,
-            desc="tagging",
-            unit=" clips" if len(items.rows[0]) == len(items.names) else " items",
-            dynamic_ncols=True,
-            delay=2,
-        ) as bar:
-            for last, records in in_order(work_on, blocks):
-                progress.add(records, last)
-                bar.update(last - bar.n)
-        return progress.finish()
-
-
-def _block(
-    scorer: Scorer,
-    tagger: Tagger,
-    items: Items,
-    first: int,
-    last: int,
-    selection: Selection,
-    scores: np.ndarray | None,
-) -> np.ndarray:
-    """RECORD of the items from first to last; their probabilities into `scores`, if given."""
-    begin, end = items.starts(first), items.starts(last)
-    if begin == end:
-        return np.empty(0, RECORD)
-    counts = np.diff(items.ends[first:last], prepend=begin)
-    present = first + np.flatnonzero(counts)
-    z = scorer.logits([as_slice(rows[begin:end]) for rows in items.rows])
+def score_block(scorer: Scorer, block: Block, selection: Selection, all_scores: bool) -> Scored:
+    """A block's records, and with all_scores its probabilities."""
+    counts = block.counts
+    if not counts.any():
+        shape = (0, len(scorer.bias))
+        nothing = np.empty(shape, np.float32) if all_scores else None
+        return Scored(np.empty(0, RECORD), np.empty(0, np.int64), nothing)
+    present = block.first + np.flatnonzero(counts)
+    z = scorer.logits(block.rows)
     pooled = counts.max() > 1
     if pooled:
         z = np.add.reduceat(
             scorer.probabilities(z), np.cumsum(counts)[counts > 0] - counts[counts > 0]
         )
         z /= counts[counts > 0][:, None]
-    threshold = tagger.threshold
-    if scores is not None:
-        if not pooled:
-            z = scorer.probabilities(z)
-        scores[present] = z
-    as_probability = pooled or scores is not None
+    elif all_scores:
+        z = scorer.probabilities(z)
+    threshold = scorer.threshold
+    as_probability = pooled or all_scores
     if not as_probability:
         with np.errstate(divide="ignore"):
             threshold = logit(threshold.astype(np.float64)).astype(np.float32)
@@ -226,7 +203,72 @@ def _block(
         values = np.minimum(1 / (1 + np.exp(-values.astype(np.float64))), scorer.highest[tag])
     records = np.empty(len(item), RECORD)
     records["item"], records["tag"], records["probability"] = present[item], tag, values
-    return records
+    return Scored(records, present, z if all_scores else None)
+
+
+class Score(Protocol):
+    """How blocks are scored: in order."""
+
+    def __call__(
+        self,
+        tagger: Tagger,
+        parts: Sequence[Part],
+        blocks: Sequence[Block],
+        selection: Selection,
+        all_scores: bool,
+    ) -> Iterator[Scored]: ...
+
+
+def score_here(
+    tagger: Tagger,
+    parts: Sequence[Part],
+    blocks: Sequence[Block],
+    selection: Selection,
+    all_scores: bool,
+) -> Iterator[Scored]:
+    """On all cores of this machine."""
+    scorer = Scorer(tagger, parts)
+    return in_order(
+        lambda place: score_block(scorer, blocks[place], selection, all_scores), range(len(blocks))
+    )
+
+
+def tag_items(
+    tagger: Tagger,
+    parts: Sequence[Part],
+    items: Items,
+    selection: Selection,
+    work: Path,
+    fingerprint: Mapping[str, Any],
+    all_scores: Path | None = None,
+    score: Score = score_here,
+) -> np.ndarray:
+    """RECORD `[chosen]`: items in order, each one's tags from the most probable down.
+
+    work: the folder of partial files, which the caller removes when all is written. all_scores: a
+    float32 .npy `[item, tag]` to write too, NaN where an item has no scores. fingerprint: what must
+    be equal for the partial files to be of use. score: who scores the blocks.
+    """
+    wanted = {**fingerprint, "items": len(items.names), "scores": str(all_scores or "")}
+    with PartialFiles(work, wanted, all_scores, (len(items.names), len(tagger.tags))) as progress:
+        firsts = range(progress.next_item, len(items.names), BLOCK)
+        blocks = [items.block(first, min(first + BLOCK, len(items.names))) for first in firsts]
+        found = score(tagger, parts, blocks, selection, progress.scores is not None)
+        with tqdm(
+            total=len(items.names),
+            initial=progress.next_item,
+            desc="tagging",
+            unit=" clips" if len(items.rows[0]) == len(items.names) else " items",
+            dynamic_ncols=True,
+            delay=2,
+        ) as bar:
+            for block, scored in zip(blocks, found, strict=True):
+                if progress.scores is not None:
+                    progress.scores[scored.present] = scored.probabilities
+                last = block.first + len(block.counts)
+                progress.add(scored.records, last)
+                bar.update(last - bar.n)
+        return progress.finish()
 
 
 def _best(z: np.ndarray, top: int) -> tuple[np.ndarray, np.ndarray]:

@@ -531,7 +531,9 @@ def test_a_clip_with_useless_frames_keeps_its_place_in_the_batches(
 # --- shards
 
 
-def test_shards_hold_the_clips_of_the_whole(corpus: tuple[Path, Manifest], tmp_path: Path) -> None:
+def test_shards_hold_the_clips_of_the_whole(
+    corpus: tuple[Path, Manifest], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     root, manifest = corpus
     config = RunConfig(num_workers=1, num_shards=3)
     embedding = Embedding(
@@ -545,7 +547,12 @@ def test_shards_hold_the_clips_of_the_whole(corpus: tuple[Path, Manifest], tmp_p
         assert summary.path == tmp_path / "three" / shard_name(index, 3)
     with pytest.raises(InputError, match="shard-00001-of-00003"):
         open_store(tmp_path / "three")
-    extract_clips(manifest, root, embedding, tmp_path / "three", replace(config, shard_index=1))
+    summary = extract_clips(
+        manifest, root, embedding, tmp_path / "three", replace(config, shard_index=-1)
+    )
+    assert summary[:3] == (tmp_path / "three", 18, 2)  # what is missing, under one bar
+    shown = capsys.readouterr().err.splitlines()[-1]
+    assert "20/20" in shown and "2 failed" in shown
     one, three = open_store(tmp_path / "one"), open_store(tmp_path / "three")
     assert one.clip_ids == three.clip_ids
     for name in ("features", "features_framenorm", "status"):

@@ -1,0 +1,232 @@
+"""Audio in object storage, through fsspec: s3://, gs:// and hf:// in the place of a directory.
+
+A file is read by ranges into a local copy, and decoded from there as any other: so its rows do not
+depend on where it lies. Each range is checked for its length and asked for again, with back-off,
+where the answer fails, is late or is short. Credentials come only from where the libraries look for
+them themselves (environment, configuration files, roles); none can stand in an address.
+"""
+
+import functools
+import hashlib
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from time import sleep
+from typing import Any, NamedTuple, TypeVar
+
+from extract.audio.finding import Found, alike, note_of
+from extract.audio.readers import AudioError
+from extract.errors import InputError
+from extract.files import is_disk_full
+from extract.manifest import check_inside
+
+PROTOCOLS = ("s3", "s3a", "gs", "gcs", "hf")
+BLOCK = 8 << 20  # bytes per request
+TRIES = 6  # of a request: with the pauses between them, half a minute
+PAUSE = 1.0  # seconds after the first failure; then twice as long each time
+_Value = TypeVar("_Value")
+
+
+class Place(NamedTuple):
+    """A file of an object store. address: with its protocol. mtime_ns: 0 where the store does not
+    say.
+    """
+
+    address: str
+    size: int
+    mtime_ns: int = 0
+
+    @property
+    def name(self) -> str:
+        return PurePosixPath(self.address).name
+
+    def __str__(self) -> str:
+        return self.address
+
+
+@dataclass(frozen=True)
+class Folder:
+    """What the paths of a manifest are relative to, in an object store."""
+
+    address: str
+
+    def __post_init__(self) -> None:
+        _system(self.address)
+
+    def __str__(self) -> str:
+        return self.address
+
+    def check(self) -> None:
+        """Raise InputError unless it can be read."""
+        try:
+            _patiently(lambda: _system(self.address).info(self.address))
+        except FileNotFoundError:
+            raise InputError(f"--audio_root={self.address}: nothing is there") from None
+        except OSError as error:
+            raise InputError(f"--audio_root={self.address}: {_why(error)}") from error
+
+    def find(self, path: str) -> Found:
+        """As `extract.audio.finding.find_audio`: the file of a manifest path, or the only one whose
+        name differs from it by spelling. Raises InputError.
+        """
+        name = check_inside(self.address, path).as_posix()
+        if place := self._place(name):
+            return Found(place, path)
+        name = check_inside(self.address, path.replace("\\", "/")).as_posix()
+        so_far = PurePosixPath()
+        for part in PurePosixPath(name).parts:
+            names = _names(self.address, str(so_far))
+            so_far = so_far / (part if part in names else alike(names, part))
+        place = self._place(str(so_far))
+        if place is None:
+            raise InputError(f"No such file or directory: {name[:80]!r} is no file")
+        return Found(place, str(so_far), note_of(str(so_far), path))
+
+    def _place(self, name: str) -> Place | None:
+        address = f"{self.address.rstrip('/')}/{name}"
+        try:
+            info = _patiently(lambda: _system(address).info(address))
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise InputError(f"{address}: {_why(error)}") from error
+        if info["type"] != "file":
+            return None
+        return Place(address, int(info["size"] or 0), _mtime_ns(info))
+
+
+def is_remote(audio_root: str | Path) -> bool:
+    """Is it an address, and not one of this machine's?"""
+    return "://" in str(audio_root) and not str(audio_root).startswith("file://")
+
+
+def named(audio_root: str | Path) -> Path | Folder:
+    """What --audio_root means. Raises InputError on an address that nothing here reads."""
+    if is_remote(audio_root):
+        return Folder(str(audio_root))
+    return Path(str(audio_root).removeprefix("file://"))
+
+
+def local_copy(place: Path | Place, scratch: Path) -> Path:
+    """The file itself, or a copy in `scratch`, kept until this process asks for another: clips that
+    are parts of one file follow each other. Raises AudioError if it cannot be read, OSError on a
+    full disk.
+    """
+    if isinstance(place, Path):
+        return place
+    ending = PurePosixPath(place.address).suffix[:10]  # one decoder looks at it
+    digest = hashlib.sha256(repr(place).encode()).hexdigest()[:16]
+    target = scratch / f"{os.getpid()}-{digest}{ending}"
+    if target.exists():
+        return target
+    scratch.mkdir(parents=True, exist_ok=True)
+    _remove_others(scratch)
+    part = target.with_name(f"{target.name}.part")
+    try:
+        with part.open("wb") as file:
+            for start in range(0, place.size, BLOCK):
+                stop = min(start + BLOCK, place.size)
+                file.write(_patiently(functools.partial(_range, place.address, start, stop)))
+        part.rename(target)
+    except FileNotFoundError:
+        raise AudioError("No such file or directory") from None
+    except OSError as error:
+        if is_disk_full(error):
+            raise
+        raise AudioError(f"not read, {TRIES} tries: {_why(error)}") from error
+    finally:
+        part.unlink(missing_ok=True)
+    return target
+
+
+def _remove_others(scratch: Path) -> None:
+    """This process's last copy, and those of processes that are gone."""
+    for file in scratch.glob("*-*"):
+        pid = file.name.partition("-")[0]
+        if pid.isdigit() and (int(pid) == os.getpid() or not _alive(int(pid))):
+            file.unlink(missing_ok=True)
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
+
+
+def _range(address: str, start: int, stop: int) -> bytes:
+    data: bytes = _system(address).cat_file(address, start=start, end=stop)
+    if len(data) != stop - start:
+        raise OSError(f"{len(data)} of the bytes {start} to {stop} came")
+    return data
+
+
+def _patiently(request: Callable[[], _Value]) -> _Value:
+    """The answer, asked for again where it fails in a way that may pass. Raises OSError."""
+    for tried in range(1, TRIES + 1):
+        try:
+            return request()
+        except (FileNotFoundError, PermissionError):
+            raise
+        except (Exception, TimeoutError) as error:  # libraries raise all kinds of things here
+            if is_disk_full(error) or _is_final(error):
+                raise
+            if tried == TRIES:
+                raise OSError(_why(error)) from error
+        sleep(PAUSE * 2 ** (tried - 1))
+    raise AssertionError
+
+
+def _is_final(error: Exception) -> bool:
+    """Credentials that are missing do not come by waiting."""
+    return type(error).__name__ in ("NoCredentialsError", "PartialCredentialsError")
+
+
+def _why(error: BaseException) -> str:
+    said = " ".join(str(error).split()) or type(error).__name__
+    return said if len(said) <= 160 else f"{said[:157]}..."
+
+
+def _mtime_ns(info: dict[str, Any]) -> int:
+    """When it was changed, as far as its store says so."""
+    for key in ("LastModified", "mtime", "updated", "last_modified"):
+        value: Any = info.get(key)
+        if hasattr(value, "timestamp"):
+            return int(value.timestamp() * 1_000_000_000)
+    return 0
+
+
+@functools.lru_cache(maxsize=64)
+def _names(address: str, folder: str) -> tuple[str, ...]:
+    where = f"{address.rstrip('/')}/{folder}" if folder != "." else address
+    try:
+        listed = _patiently(lambda: _system(where).ls(where, detail=False, refresh=True))
+    except FileNotFoundError:
+        return ()
+    except OSError as error:
+        raise InputError(f"{where}: {_why(error)}") from error
+    return tuple(sorted(PurePosixPath(entry).name for entry in listed))
+
+
+def _system(address: str) -> Any:
+    """The fsspec file system of an address. Raises InputError if nothing here reads it."""
+    protocol, _, rest = address.partition("://")
+    if protocol not in PROTOCOLS:
+        raise InputError(
+            f"--audio_root={address}: addresses begin with s3://, gs://, hf:// or file://"
+        )
+    if protocol != "hf" and "@" in rest.partition("/")[0]:
+        raise InputError(
+            f"--audio_root={protocol}://...: leave credentials out of the address; the library "
+            "takes them from the environment or its own files"
+        )
+    try:
+        import fsspec
+
+        return fsspec.filesystem(protocol, use_listings_cache=protocol == "hf")
+    except ImportError as error:
+        raise InputError(f"{error}; {protocol}:// needs: pip install 'fsprobe[remote]'") from error

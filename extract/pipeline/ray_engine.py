@@ -1,0 +1,195 @@
+"""The engine on Ray: decoding as tasks on the CPUs of all nodes, a model as one actor per
+accelerator, or per few cores where there is none.
+
+The unit of work is a group of rows (`extract.pipeline.batches`): its clips are decoded in pieces
+wherever there is a CPU, and one model takes the pieces in their order, so that what shares a batch
+is what shares one on a single machine. Of pieces there are a bounded number under way, whatever the
+corpus, and only the driver, which is who asked, writes.
+
+Nodes may come and go. What was lost with a process is tried again: a piece clip by clip, a group
+from its first piece, each a few times; then the clip has failed, with the reason, and because
+nothing was recorded of its file the same command tries it once more.
+"""
+
+import time
+from collections.abc import Callable, Generator, Iterator
+from contextlib import ExitStack
+from dataclasses import replace
+from functools import partial
+from typing import Any, Self
+
+from extract.audio import decoding
+from extract.cluster import Cluster, Ref, available
+from extract.embeddings import Embedding
+from extract.errors import InputError
+from extract.pipeline import batches
+from extract.pipeline.aggregate import Extracted
+from extract.pipeline.batches import rows_to_decode
+from extract.pipeline.ray_decoding import Decoders, Piece, in_pieces
+from extract.pipeline.ray_models import Models, groups_of, how_many, kind_of, reserved
+from extract.pipeline.ray_stages import Decoding, decode, extract_rows, with_numpy_weights
+from extract.pipeline.watchdog import Watchdog
+from extract.pipeline.work import Work
+from extract.pipeline.workers import LIMIT, Result, Task
+from extract.store import PENDING
+
+_POLL = 0.2  # seconds
+LOOK = 2.0  # seconds between looks at which nodes there are
+PLATFORM = {"GPU": "gpu", "TPU": "tpu", "": "cpu"}  # what JAX calls them
+
+
+def prepare() -> None:
+    """Leave the accelerators to the models' processes. Raises InputError if Ray is missing."""
+    available()
+    import jax
+
+    jax.config.update("jax_platforms", "cpu")
+
+
+class RayEngine:
+    """address: see `Cluster`. limit: seconds for a clip; patience: seconds in which something must
+    finish. join: what makes the cluster.
+    """
+
+    def __init__(
+        self,
+        address: str = "",
+        limit: float = LIMIT,
+        patience: float = LIMIT + 60,
+        join: Callable[[str], Cluster] = Cluster,
+    ):
+        self._address, self._limit, self._patience = address, limit, patience
+        self._join = join
+        self._stack = ExitStack()
+        self._joined: Cluster | None = None
+
+    def __enter__(self) -> Self:
+        self._cluster()  # a cluster of its own forks, which must not happen once JAX has started
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._joined = None
+        self._stack.close()
+
+    def _cluster(self) -> Cluster:
+        if self._joined is None:
+            self._joined = self._stack.enter_context(self._join(self._address))
+        return self._joined
+
+    def adapted(self, embedding: Embedding) -> Embedding:
+        """The embedding as the models' nodes compute it: on their platform, not the driver's."""
+        if "platform" not in embedding.provenance:
+            return embedding
+        platform = PLATFORM[kind_of(self._cluster().nodes())]
+        return replace(embedding, provenance={**embedding.provenance, "platform": platform})
+
+    def run(self, work: Work, check: Callable[[], None]) -> Generator[tuple[int, Extracted]]:
+        run = _Run(self._cluster(), work, self._limit)
+        yield from run.rows(check, Watchdog(self._patience))
+
+
+class _Run:
+    """All that is pending, once. Where frames need no model, decoding makes the rows as well."""
+
+    def __init__(self, cluster: Cluster, work: Work, limit: float):
+        self._cluster, self._work = cluster, work
+        self._models: Models | None = None
+        self._looked, self._room, self._nodes = 0.0, 1, ""
+        embedding = work.embedding
+        needs_model = embedding.windows is not None or not embedding.in_workers
+        job = work.job if needs_model else replace(work.job, clip_frames=embedding.clip_frames)
+        how = cluster.put(Decoding(job, decoding.provenance(), limit))
+        if needs_model:
+            self._decoders = Decoders(cluster, partial(self._decode, how), _no_samples, limit)
+            self._models = self._new_models(limit)
+            return
+        pending = [row for row, status in enumerate(work.status) if status == PENDING]
+        self._decoders = Decoders(
+            cluster,
+            partial(self._extract, how),
+            lambda reason: [Extracted((), reason)],
+            limit,
+            (Piece(rows) for rows in in_pieces(pending, work.tasks)),
+        )
+
+    def _new_models(self, limit: float) -> Models:
+        import jax
+
+        work = self._work
+        platform = work.embedding.provenance.get("platform")
+        versions: dict[str, Any] = {"jax": jax.__version__, "platform": platform}
+        try:
+            embedding = self._cluster.put(with_numpy_weights(work.embedding))
+        except TypeError as error:
+            raise InputError(
+                f"embedding {work.embedding.name} cannot travel to other processes "
+                f"({str(error)[:80]}); backend=package needs --engine=local"
+            ) from error
+        arguments = [
+            embedding,
+            work.batch_size,
+            work.summarise,
+            versions if platform else {},
+            limit,
+        ]
+        groups = groups_of(work, rows_to_decode(work.tasks, work.status), batches.GROUP)
+        return Models(self._cluster, work, groups, self._decoders, arguments)
+
+    def _tasks(self, piece: Piece) -> list[Task]:
+        return [task for row in piece.rows if (task := self._work.tasks[row]) is not None]
+
+    def _decode(self, how: Ref, piece: Piece) -> list[Ref]:
+        return self._cluster.submit(decode, how, self._tasks(piece), returns=2)
+
+    def _extract(self, how: Ref, piece: Piece) -> list[Ref]:
+        return self._cluster.submit(extract_rows, how, self._work.summarise, self._tasks(piece))
+
+    def rows(
+        self, check: Callable[[], None], watchdog: Watchdog
+    ) -> Iterator[tuple[int, Extracted]]:
+        """(row, what it got) of every pending row."""
+        left = int((self._work.status == PENDING).sum())
+        while left:
+            check()
+            self._look_around()
+            if self._models is not None:
+                self._models.hand_out()
+            self._decoders.hand_out(self._room)
+            calls = [] if self._models is None else self._models.calls
+            ready = self._cluster.wait([*self._decoders.running, *calls], _POLL)
+            for ref in ready:
+                for row, clip in self._collect(ref):
+                    left -= 1
+                    yield row, clip
+            watchdog.look(bool(ready), self._waits_for)
+
+    def _look_around(self) -> None:
+        """Which nodes are there? New ones get models, and work for their CPUs."""
+        if time.monotonic() - self._looked < LOOK:
+            return
+        self._looked = time.monotonic()
+        nodes = self._cluster.nodes()
+        cpus = sum(node.cpus for node in nodes.values())
+        if self._models is not None:
+            self._models.start_missing(nodes)
+            kind = self._models.kind
+            cpus -= sum(how_many(node, kind) * reserved(node, kind) for node in nodes.values())
+        self._nodes = f"{len(nodes)} nodes with {cpus} CPUs to decode on"
+        self._room = 2 * cpus
+
+    def _collect(self, ref: Ref) -> Iterator[tuple[int, Extracted]]:
+        if self._models is not None and ref in self._models.calls:
+            yield from self._models.collect(ref)
+            return
+        piece = self._decoders.collect(ref)
+        if piece is not None and self._models is None:
+            self._decoders.taken(piece)
+            yield from zip(piece.rows, piece.value, strict=True)
+
+    def _waits_for(self) -> str:
+        models = "" if self._models is None else f", {self._models}"
+        return f"{self._decoders}{models}; {self._nodes}"
+
+
+def _no_samples(reason: str) -> list[Result]:
+    return [Result(None, reason)]

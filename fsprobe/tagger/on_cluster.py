@@ -1,0 +1,117 @@
+"""A store of many shards to tags on a Ray cluster: blocks are scored as tasks on the CPUs of all
+nodes, which see the store under the same path; who asked writes.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from extract.cluster import Cluster, Lost, Ref
+from extract.errors import InputError
+from extract.store import Stacked, Store, find_shards, open_store, shard_name
+from fsprobe.tagger.matching import Part
+from fsprobe.tagger.tagger import Tagger
+from fsprobe.tagger.tagging import Block, Scored, Scorer, Selection, score_block
+
+TRIES = 5  # of a block: processes and nodes may go
+_POLL = 0.2  # seconds
+_scorers: dict[str, Scorer] = {}  # of this process: the last one
+
+
+class NodePart:
+    """A part as a node sees it: its features and nothing else, for a store of millions of clips has
+    gigabytes of names.
+    """
+
+    def __init__(self, name: str, path: Path, array: str):
+        self.name, self.path, self.array = name, path, array
+        shards = [path / shard_name(*shard) for shard in find_shards(path)]
+        files = [folder / f"{array}.npy" for folder in shards or [path]]
+        self._features = Stacked([np.load(file, "r", allow_pickle=False) for file in files])
+
+    @property
+    def width(self) -> int:
+        return int(self._features.shape[1])
+
+    @property
+    def store(self) -> Store:
+        """All of it, to say what is wrong with a clip."""
+        return open_store(self.path)
+
+    def rows(self, rows: np.ndarray | slice) -> np.ndarray:
+        return self._features[rows]
+
+
+@dataclass(frozen=True)
+class Setup:
+    """key: the same for the same scorer. parts: name, path and array of each."""
+
+    key: str
+    tagger: Tagger
+    parts: tuple[tuple[str, Path, str], ...]
+
+
+def score_on_node(setup: Setup, block: Block, selection: Selection, all_scores: bool) -> Scored:
+    """A task."""
+    if setup.key not in _scorers:
+        _scorers.clear()
+        parts = [NodePart(*part) for part in setup.parts]
+        _scorers[setup.key] = Scorer(setup.tagger, parts)  # type: ignore[arg-type]
+    return score_block(_scorers[setup.key], block, selection, all_scores)
+
+
+@dataclass(frozen=True)
+class ScoreOnCluster:
+    """Scores blocks in order, a bounded number of them at a time. key: of this run."""
+
+    cluster: Cluster
+    key: str
+
+    def __call__(
+        self,
+        tagger: Tagger,
+        parts: Sequence[Part],
+        blocks: Sequence[Block],
+        selection: Selection,
+        all_scores: bool,
+    ) -> Iterator[Scored]:
+        named = tuple((part.name, part.store.path.absolute(), part.array) for part in parts)
+        setup = self.cluster.put(Setup(self.key, tagger, named))
+        start = partial(self._start, setup, blocks, selection, all_scores)
+        running: dict[Ref, int] = {}
+        done: dict[int, Scored] = {}
+        tries = [0] * len(blocks)
+        next_block = 0
+        for wanted in range(len(blocks)):
+            while wanted not in done:
+                most = wanted + 2 * max(1, sum(n.cpus for n in self.cluster.nodes().values()))
+                while next_block < min(len(blocks), most):
+                    running[start(next_block)] = next_block
+                    next_block += 1
+                for ref in self.cluster.wait(list(running), _POLL):
+                    place, value = running.pop(ref), self.cluster.get(ref)
+                    if not isinstance(value, Lost):
+                        done[place] = value
+                        continue
+                    tries[place] += 1
+                    if tries[place] == TRIES:
+                        raise InputError(
+                            f"a block of clips was lost {TRIES} times, at last because "
+                            f"{value.reason}; what is done is kept, the same command goes on"
+                        )
+                    running[start(place)] = place
+            yield done.pop(wanted)
+
+    def _start(
+        self,
+        setup: Ref,
+        blocks: Sequence[Block],
+        selection: Selection,
+        all_scores: bool,
+        place: int,
+    ) -> Ref:
+        (ref,) = self.cluster.submit(score_on_node, setup, blocks[place], selection, all_scores)
+        return ref

@@ -1,0 +1,251 @@
+"""The engine on Ray without Ray: a cluster in this process that loses what a real one may lose."""
+
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from extract.cluster import Node
+from extract.embeddings import Embedding
+from extract.errors import InputError
+from extract.manifest import Manifest
+from extract.pipeline import batches, ray_decoding, ray_engine
+from extract.pipeline.extract_clips import RunConfig, extract_clips
+from extract.pipeline.ray_engine import RayEngine
+from extract.pipeline.ray_models import how_many, kind_of, reserved
+from extract.pipeline.watchdog import Watchdog
+from extract.pipeline.workers import Task
+from extract.storage.check import verify
+from extract.store import open_store
+from tests.extract.test_run import contents, failures, make_corpus, mean_of_thousands
+from tests.support import fake_embedding
+from tests.support.fake_cluster import FakeCluster, FakeRef
+
+ROOT = Path(__file__).parents[3]
+ONE = RunConfig(num_workers=1)
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Manifest]:
+    root = tmp_path_factory.mktemp("corpus")
+    return root, make_corpus(root, 40)
+
+
+@pytest.fixture(autouse=True)
+def small_and_quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batches, "GROUP", 8)
+    monkeypatch.setattr(ray_decoding, "CLIPS", 3)
+    monkeypatch.setattr(ray_engine, "LOOK", 0.0)
+
+
+def toy(in_workers: bool = True) -> Embedding:
+    return Embedding(
+        name="toy",
+        sample_rate=8000,
+        dim=3,
+        window=0.1,
+        hop=0.1,
+        in_workers=in_workers,
+        clip_frames=mean_of_thousands,
+    )
+
+
+KINDS = {"by windows": fake_embedding.build, "in workers": toy, "by clips": lambda: toy(False)}
+
+
+def on(cluster: FakeCluster, **options: Any) -> RayEngine:
+    return RayEngine(join=lambda address: cluster, **options)  # type: ignore[arg-type,return-value]
+
+
+@pytest.fixture(scope="module")
+def local(corpus: tuple[Path, Manifest], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store of each kind by the local engine."""
+    path = tmp_path_factory.mktemp("local")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(batches, "GROUP", 8)
+        for name, build in KINDS.items():
+            extract_clips(corpus[1], corpus[0], build(), path / name, ONE)
+    return path
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("nodes", "losses"), [(1, 0.0), (3, 0.0), (3, 0.3)])
+def test_stores_are_the_local_engines_byte_for_byte(
+    corpus: tuple[Path, Manifest], local: Path, tmp_path: Path, kind: str, nodes: int, losses: float
+) -> None:
+    cluster = FakeCluster(nodes, losses=losses, seed=nodes)
+    extract_clips(corpus[1], corpus[0], KINDS[kind](), tmp_path / "s", ONE, on(cluster))
+    assert contents(tmp_path / "s") == contents(local / kind)
+    assert verify(tmp_path / "s").problems == ()
+    assert (cluster.lost > 2) == bool(losses)
+
+
+@pytest.mark.parametrize("stops", [1, 7, 23])
+def test_a_run_that_was_stopped_goes_on_to_the_same_bytes(
+    corpus: tuple[Path, Manifest], local: Path, tmp_path: Path, stops: int
+) -> None:
+    class Stops(FakeCluster):
+        def get(self, ref: FakeRef) -> Any:
+            if self.count > 10 + stops:
+                raise KeyboardInterrupt
+            return super().get(ref)
+
+    embedding = fake_embedding.build()
+    with pytest.raises(KeyboardInterrupt):
+        extract_clips(corpus[1], corpus[0], embedding, tmp_path / "s", ONE, on(Stops()))
+    assert verify(tmp_path / "s").problems == ()
+    extract_clips(corpus[1], corpus[0], embedding, tmp_path / "s", ONE, on(FakeCluster()))
+    assert contents(tmp_path / "s") == contents(local / "by windows")
+
+
+def test_frames_are_kept(corpus: tuple[Path, Manifest], tmp_path: Path) -> None:
+    config = replace(ONE, keep_frames=True)
+    for store, engine in (("local", None), ("ray", on(FakeCluster()))):
+        extract_clips(corpus[1], corpus[0], toy(), tmp_path / store, config, engine)
+    one, other = open_store(tmp_path / "local"), open_store(tmp_path / "ray")
+    for row in range(40):
+        np.testing.assert_array_equal(one.clip_frames(row), other.clip_frames(row))
+    assert verify(tmp_path / "ray").problems == ()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_clip_that_costs_every_process_fails_alone_and_is_tried_by_the_next_run(
+    corpus: tuple[Path, Manifest], local: Path, tmp_path: Path, kind: str
+) -> None:
+    def deadly(arguments: tuple[Any, ...]) -> bool:
+        tasks = arguments[-1] if arguments else ()
+        return isinstance(tasks, list) and any(
+            isinstance(task, Task) and task.path.name == "c006.wav" for task in tasks
+        )
+
+    extract_clips(
+        corpus[1], corpus[0], KINDS[kind](), tmp_path / "s", ONE, on(FakeCluster(deadly=deadly))
+    )
+    new = failures(tmp_path / "s").keys() - failures(local / kind).keys()
+    assert new == {"c006"}
+    reason = failures(tmp_path / "s")["c006"]
+    assert reason == "decoding was lost 3 times, at last because its process died"
+    extract_clips(corpus[1], corpus[0], KINDS[kind](), tmp_path / "s", ONE, on(FakeCluster()))
+    if kind != "by windows":  # its batches were others without it
+        assert contents(tmp_path / "s") == contents(local / kind)
+    assert failures(tmp_path / "s") == failures(local / kind)
+
+
+@pytest.mark.parametrize("piece", [0, 1, 2])
+@pytest.mark.parametrize("losses", [0.0, 0.2])
+def test_a_group_that_costs_every_model_fails_alone_and_is_tried_by_the_next_run(
+    corpus: tuple[Path, Manifest], local: Path, tmp_path: Path, piece: int, losses: float
+) -> None:
+    def deadly(arguments: tuple[Any, ...]) -> bool:
+        return len(arguments) == 5 and arguments[0][0] == 2 and arguments[1] == piece
+
+    cluster = FakeCluster(deadly=deadly, losses=losses)
+    embedding = fake_embedding.build()
+    extract_clips(corpus[1], corpus[0], embedding, tmp_path / "s", ONE, on(cluster))
+    new = failures(tmp_path / "s").keys() - failures(local / "by windows").keys()
+    assert {"c023"} <= new <= {f"c{row:03}" for row in range(16, 24)}
+    reasons = {failures(tmp_path / "s")[clip] for clip in new}
+    assert len(reasons) == 1
+    assert reasons.pop().startswith("embedding was lost ")
+    assert verify(tmp_path / "s").problems == ()
+    extract_clips(corpus[1], corpus[0], embedding, tmp_path / "s", ONE, on(FakeCluster()))
+    assert contents(tmp_path / "s") == contents(local / "by windows")
+
+
+def test_a_slow_clip_is_said_to_be_slow(corpus: tuple[Path, Manifest], tmp_path: Path) -> None:
+    def deadly(arguments: tuple[Any, ...]) -> bool:
+        return isinstance(arguments[-1], list) and isinstance(arguments[-1][0], Task)
+
+    cluster = FakeCluster(deadly=deadly)
+    extract_clips(corpus[1].take([0]), corpus[0], toy(), tmp_path / "s", ONE, on(cluster, limit=0))
+    assert failures(tmp_path / "s") == {"c000": "decoding took longer than 0 s"}
+
+
+def test_models_that_start_nowhere_end_the_run(
+    corpus: tuple[Path, Manifest], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cluster = FakeCluster(starts=False)
+    with pytest.raises(InputError, match=r"models do not start on node .* nor on any other"):
+        extract_clips(
+            corpus[1], corpus[0], fake_embedding.build(), tmp_path / "s", ONE, on(cluster)
+        )
+    assert "it only decodes" in capsys.readouterr().err
+
+
+def test_what_is_under_way_is_bounded(corpus: tuple[Path, Manifest], tmp_path: Path) -> None:
+    cluster = FakeCluster(nodes=2, cpus=2)
+    extract_clips(corpus[1], corpus[0], toy(), tmp_path / "s", ONE, on(cluster))
+    assert cluster.most == 8
+
+
+def test_a_cluster_without_a_cpu_ends_with_what_it_waited_for(
+    corpus: tuple[Path, Manifest], tmp_path: Path
+) -> None:
+    class Silent(FakeCluster):
+        def wait(self, refs: Any, seconds: float) -> list[FakeRef]:
+            return []
+
+    with pytest.raises(InputError, match=r"nothing has finished for 0 s: 1 decoding task.*0 CPUs"):
+        extract_clips(
+            corpus[1], corpus[0], toy(), tmp_path / "s", ONE, on(Silent(cpus=0), patience=0.1)
+        )
+
+
+def test_the_watchdog_speaks_before_it_ends() -> None:
+    now, said = [0.0], []
+    dog = Watchdog(250, said.append, word=60, clock=lambda: now[0])
+    for second, heard in ((30, False), (59, True), (100, False), (120, False), (180, False)):
+        now[0] = second
+        dog.look(heard, lambda: "a node")
+    assert said == [f"nothing has finished for {second} s: a node" for second in (61, 121)]
+    now[0] = 59 + 250
+    with pytest.raises(InputError, match="nothing has finished for 250 s: a node; finished clips"):
+        dog.look(False, lambda: "a node")
+
+
+def test_pieces_are_of_few_clips_and_few_bytes(tmp_path: Path) -> None:
+    sizes = [1, 1, 1, 1, 9 << 20, 5 << 20, 3 << 20, 1]
+    tasks = []
+    for row, size in enumerate(sizes):
+        with (tmp_path / str(row)).open("wb") as file:
+            file.truncate(size)
+        tasks.append(Task(tmp_path / str(row)))
+    assert list(ray_decoding.in_pieces(range(8), tasks)) == [(0, 1, 2), (3,), (4,), (5, 6), (7,)]
+
+
+@pytest.mark.parametrize(
+    ("node", "models", "cpus"),
+    [(Node(16, 4, "GPU"), 4, 1), (Node(4, 4, "GPU"), 4, 0), (Node(2), 1, 1), (Node(1), 1, 0),
+     (Node(64), 8, 4), (Node(9), 2, 2)],
+)  # fmt: skip
+def test_a_model_per_accelerator_or_per_few_cores(node: Node, models: int, cpus: int) -> None:
+    assert (how_many(node, node.kind), reserved(node, node.kind)) == (models, cpus)
+
+
+def test_where_there_are_accelerators_models_run_on_them_alone() -> None:
+    nodes = {"a": Node(64), "b": Node(8, 2, "GPU")}
+    assert kind_of(nodes) == "GPU"
+    assert how_many(nodes["a"], "GPU") == 0
+
+
+def test_without_ray_one_line_names_the_extra(tmp_path: Path) -> None:
+    code = (
+        "import sys, runpy; sys.modules['ray'] = None; sys.argv[1:] = ['--manifest=none.csv', "
+        "'--audio_root=x', '--embedding=logmel', '--store=s', '--engine=ray']; "
+        "runpy.run_module('extract.run', run_name='__main__')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert "pip install 'fsprobe[ray]'" in done.stderr
+
+
+def test_an_address_needs_the_engine() -> None:
+    with pytest.raises(InputError, match="--ray_address=auto: needs --engine=ray"):
+        RunConfig(ray_address="auto")
+    with pytest.raises(InputError, match="--engine=spark: must be local or ray"):
+        RunConfig(engine="spark")
