@@ -48,7 +48,7 @@ class Items(NamedTuple):
         """The items from first to last."""
         begin, end = (int(self.ends[item - 1]) if item else 0 for item in (first, last))
         counts = np.diff(self.ends[first:last], prepend=begin)
-        return Block(first, tuple(_as_slice(rows[begin:end]) for rows in self.rows), counts)
+        return Block(first, tuple(as_slice(rows[begin:end]) for rows in self.rows), counts)
 
 
 class Block(NamedTuple):
