@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from extract.errors import InputError
 from fsprobe.settings import FULL, KShot, check_choices, require, setting
-from fsprobe.words_config import WordsConfig
+from fsprobe.words.config import WordsConfig
 
 AUTO = "auto"
 COMBINED = "combined"  # the embedding that has all stores side by side

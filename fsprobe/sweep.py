@@ -42,7 +42,7 @@ from fsprobe.heads.registry import SOLVERS
 from fsprobe.heads.words.registry import ZERO_SHOT
 from fsprobe.reporting.grid_table import print_tables
 from fsprobe.study.execute import OUT_OF_TIME, OutOfTime, sweep
-from fsprobe.words_config import WordsConfig
+from fsprobe.words.config import WordsConfig
 
 FLAGS = flags.FLAGS
 

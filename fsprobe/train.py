@@ -58,8 +58,8 @@ from fsprobe.tagger.unlabelled import (
     load_rest,
     with_unlabelled,
 )
-from fsprobe.words import load_words
-from fsprobe.words_config import NONE, WORDS
+from fsprobe.words.config import NONE, WORDS
+from fsprobe.words.vectors import load_words
 
 FLAGS = flags.FLAGS
 

@@ -53,11 +53,9 @@ def train(
     the last call, after every block but the last, whose outcomes are returned first.
 
     A probe that stops early counts as max_epochs, so all of a chunk are probes × max_epochs.
-    widest, longest: tags and support clips to pad to for testing; chunks of one such shape and size
-    share a program.
+    widest, longest: tags and support clips to pad to for testing, so that chunks share a program.
     """
-    widest, longest = max(widest, chunk.n_tags), max(longest, chunk.n_clips)
-    lanes = chunk.lanes
+    widest, longest, lanes = max(widest, chunk.n_tags), max(longest, chunk.n_clips), chunk.lanes
     places = _deal(chunk.size, mesh.size, lanes)[: len(chunk.specs)]
     count = multiple_of(mesh.size * lanes, chunk.size)
     host_tasks = padded_tasks(chunk.specs, places, (count, chunk.n_clips, chunk.n_tags))

@@ -20,7 +20,7 @@ from fsprobe.heads.words.eszsl import zero_shot_heads
 from fsprobe.labels import tag_pool
 from fsprobe.tagger import labelled
 from fsprobe.tagger.matching import Part
-from fsprobe.words import Words, load_words, vectors_of
+from fsprobe.words.vectors import Words, load_words, vectors_of
 
 
 def head_of_text(

@@ -29,7 +29,7 @@ from fsprobe.study.tables import (
     ZeroShotRow,
     read_rows,
 )
-from fsprobe.words_config import WordsConfig
+from fsprobe.words.config import WordsConfig
 
 _GRID = ("n_way", "k_shot", "num_seeds", "seed", "tags", "on_scarce")  # what a report needs
 

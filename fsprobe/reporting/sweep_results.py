@@ -27,7 +27,7 @@ from fsprobe.study.tables import (
     TagRow,
     ZeroShotRow,
 )
-from fsprobe.words_config import WordsConfig
+from fsprobe.words.config import WordsConfig
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,8 +9,8 @@ from fsprobe import features
 from fsprobe.config import SweepConfig
 from fsprobe.heads.registry import SOLVERS
 from fsprobe.study.seen_tags import SeenTags, seen_of_two, seen_tags
-from fsprobe.words import load_words
-from fsprobe.words_config import NONE
+from fsprobe.words.config import NONE
+from fsprobe.words.vectors import load_words
 
 
 def words_of(

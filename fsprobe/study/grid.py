@@ -19,7 +19,7 @@ from fsprobe.labels import tag_labels, tag_pool, track_codes
 from fsprobe.study.episodes import Episode, draw_episode
 from fsprobe.study.seen_tags import SeenTags
 from fsprobe.study.tables import ProbeKey
-from fsprobe.words_config import NO_WORDS, WordsConfig
+from fsprobe.words.config import NO_WORDS, WordsConfig
 
 
 @dataclass(frozen=True, eq=False)

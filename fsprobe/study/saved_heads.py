@@ -16,7 +16,7 @@ import numpy as np
 from extract.files import atomic_write
 from fsprobe.heads.head import Head
 from fsprobe.study.tables import ProbeKey
-from fsprobe.words_config import NONE
+from fsprobe.words.config import NONE
 
 FOLDER = "heads"
 

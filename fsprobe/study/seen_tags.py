@@ -12,7 +12,7 @@ import numpy as np
 from extract.errors import InputError
 from extract.manifest import Manifest
 from fsprobe.labels import tag_labels, tag_pool
-from fsprobe.words import Words, vectors_of
+from fsprobe.words.vectors import Words, vectors_of
 
 _SEEN, _SHUFFLED = 2, 3  # what these generators are for: spawn keys beside the seed
 

@@ -17,7 +17,7 @@ from fsprobe.config import FULL, KShot
 class ProbeKey(NamedTuple):
     """What names a probe within a results directory. zero_shot: how words became its heads, where K
     is 0. prior: whose words made them, or what its weights were pulled to: of
-    `fsprobe.words_config.PRIORS`. Both are empty in a sweep without words.
+    `fsprobe.words.config.PRIORS`. Both are empty in a sweep without words.
     """
 
     embedding: str
@@ -125,7 +125,7 @@ class SolverRow(NamedTuple):
 
 class UnseenRow(NamedTuple):
     """A row of unseen.csv: a tag whose labels a seed may not learn of. near_synonym: a seen tag
-    that is the same word by its letters (`fsprobe.words.near_synonyms`), or empty.
+    that is the same word by its letters (`fsprobe.words.vectors.near_synonyms`), or empty.
     """
 
     seed: int

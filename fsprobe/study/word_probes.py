@@ -23,7 +23,7 @@ from fsprobe.study.grid import Grid
 from fsprobe.study.results import FinishedProbe
 from fsprobe.study.seen_tags import SeenTags
 from fsprobe.study.tables import MapRow, ProbeKey, ZeroShotRow
-from fsprobe.words_config import NONE, WORDS
+from fsprobe.words.config import NONE, WORDS
 
 _BLOCK = 16  # rows at a time
 _SHOWN = 5  # tags that a row of zero_shot_tags.csv names

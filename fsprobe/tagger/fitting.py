@@ -12,7 +12,7 @@ from fsprobe.heads.words.mixture import heads_from_words, leave_one_out
 from fsprobe.heads.words.prior import unit_prior
 from fsprobe.tagger.judging.out_of_fold import Fitted
 from fsprobe.tagger.tagger import Tagger
-from fsprobe.words import Words, vectors_of
+from fsprobe.words.vectors import Words, vectors_of
 
 
 def fit_heads(

@@ -28,7 +28,7 @@ from fsprobe.heads.head import Head, score
 from fsprobe.heads.words import conse
 from fsprobe.heads.words.eszsl import zero_shot_heads
 from fsprobe.heads.words.triplet import TripletConfig, triplet_heads
-from fsprobe.words import near_synonyms
+from fsprobe.words.vectors import near_synonyms
 
 TAGGERS = ("msd_musicnn", "jamendo_musicnn")
 SHUFFLED = 9000  # added to a seed, to deal out words

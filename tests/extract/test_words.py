@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from extract.manifest import Manifest, write_manifest
-from fsprobe.words import load_words
+from fsprobe.words.vectors import load_words
 
 GLOVE = "the 1 1\nrock 1 2\nclassical 3 4\nheavy 5 6\nmetal 7 8\n"
 

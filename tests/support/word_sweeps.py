@@ -7,7 +7,7 @@ import numpy as np
 
 from extract.manifest import Manifest, write_manifest
 from fsprobe.config import GridConfig, SolverConfig, SweepConfig
-from fsprobe.words_config import WordsConfig
+from fsprobe.words.config import WordsConfig
 from tests.support.tiny import write_store
 from tests.support.word_data import word_data
 

@@ -21,7 +21,7 @@ from fsprobe.reporting.plots import curves
 from fsprobe.reporting.statistics import Summary, paired_difference, summarise
 from fsprobe.reporting.sweep_results import SweepResults
 from fsprobe.study.tables import ProbeKey, TagRow
-from fsprobe.words_config import NONE, SHUFFLED, WORDS
+from fsprobe.words.config import NONE, SHUFFLED, WORDS
 
 _SHOWN = 8  # best tags, and worst ones
 _METRICS = ("mAP", "roc_auc")

@@ -19,7 +19,7 @@ from fsprobe.labels import tag_labels
 from fsprobe.study.execute import sweep
 from fsprobe.study.results import read_per_tag
 from fsprobe.study.seen_tags import SeenTags
-from fsprobe.words import load_words, vectors_of
+from fsprobe.words.vectors import load_words, vectors_of
 from tests.support.probes import logistic_loss
 from tests.support.word_sweeps import NAMES, config, write_corpus
 

@@ -9,7 +9,7 @@ from fsprobe.heads.words.eszsl import WORD_STRENGTHS
 from fsprobe.heads.words.mixture import choose_strength, heads_from_words, leave_one_out
 from fsprobe.tagger.fitting import FitFromWords, fit_heads
 from fsprobe.tagger.tagger import Source, Tagger
-from fsprobe.words import Words
+from fsprobe.words.vectors import Words
 from tests.support.word_data import WordData, word_data
 
 TAGS = 16

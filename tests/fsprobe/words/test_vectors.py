@@ -9,7 +9,7 @@ import pytest
 from extract.errors import InputError
 from extract.word_vectors.directory import write_words
 from extract.word_vectors.lookup import TagVectors
-from fsprobe.words import load_words, near_synonyms, vectors_of
+from fsprobe.words.vectors import load_words, near_synonyms, vectors_of
 
 VECTORS = np.array([[3, 4], [0, 2], [0, 0]], np.float32)
 
