@@ -41,14 +41,15 @@ from pathlib import Path
 
 from absl import flags
 
-from extract.datasets import duplicates, magnatagatune
+from extract.datasets import magnatagatune
 from extract.datasets.demo import DEMO_ROOT, DemoConfig, write_demo
 from extract.datasets.folder import FolderConfig, folder_manifest
-from extract.datasets.segments import SegmentConfig, cut_tracks, parse_count
-from extract.datasets.splits import torn
-from extract.datasets.tags import TagStyle
 from extract.errors import InputError
 from extract.manifest import Manifest, apply_split_file, rank_tags, write_manifest
+from extract.manifests import duplicates
+from extract.manifests.segments import SegmentConfig, cut_tracks, parse_count
+from extract.manifests.splits import torn
+from extract.manifests.tags import TagStyle
 from extract.shell import complain, run
 
 _DATASET = flags.DEFINE_enum(

@@ -29,7 +29,7 @@ def shot_order(k_shot: KShot) -> float:
 
 @dataclass(frozen=True)
 class SolverConfig:
-    """How one probe is trained. Each solver uses some of the fields (`fsprobe.heads.registry`)."""
+    """How one probe is trained. Each solver of `fsprobe.heads.solvers` uses some of the fields."""
 
     name: str = setting("adam", "How heads are fitted.", flag="solver")
     learning_rate: float = setting(1e-4, "Adam's step size.")

@@ -38,7 +38,7 @@ from fsprobe.config import (
     shot_order,
 )
 from fsprobe.flags import define, parse_l2, parse_stores, read
-from fsprobe.heads.registry import SOLVERS
+from fsprobe.heads.solvers.registry import SOLVERS
 from fsprobe.heads.words.registry import ZERO_SHOT
 from fsprobe.reporting.grid_table import print_tables
 from fsprobe.study.execute import OUT_OF_TIME, OutOfTime, sweep

@@ -4,7 +4,7 @@
 # Other arguments go to pytest: launch/test.sh -k metrics
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
-make_environment .venv-dev extract,dev
+make_environment .venv-dev extract,review,dev
 cd "$root"
 export JAX_COMPILATION_CACHE_DIR=${JAX_COMPILATION_CACHE_DIR:-$root/.cache/jax}  # tests compile the same programs
 export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS=0.1

@@ -29,10 +29,6 @@ from typing import NamedTuple, TypeVar
 
 from tqdm import tqdm
 
-from extract.datasets.file_tags import check_field, file_tags
-from extract.datasets.locating import audio_files, locate
-from extract.datasets.splits import SplitConfig, check_splits, draw_splits
-from extract.datasets.tags import TagStyle, clean, doubts, one_spelling, read_tags
 from extract.errors import InputError
 from extract.files import read_csv
 from extract.manifest import (
@@ -44,6 +40,10 @@ from extract.manifest import (
     parse_seconds,
     resolve_audio,
 )
+from extract.manifests.file_tags import check_field, file_tags
+from extract.manifests.locating import audio_files, locate
+from extract.manifests.splits import SplitConfig, check_splits, draw_splits
+from extract.manifests.tags import TagStyle, clean, doubts, one_spelling, read_tags
 
 CLIP_COLUMNS = ("clip", "path", "clip_id")
 

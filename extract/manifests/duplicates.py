@@ -5,9 +5,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from extract.datasets.splits import units
 from extract.errors import InputError
 from extract.manifest import Manifest
+from extract.manifests.splits import units
 from extract.store import open_store
 
 ACTIONS = ("warn", "drop", "group")

@@ -19,10 +19,10 @@ from jax.sharding import PartitionSpec as P
 from fsprobe.batch import memory, processes
 from fsprobe.batch.memory import Sizes
 from fsprobe.batch.padding import padded_sizes
+from fsprobe.batch.scoring import Tested, over_devices, test_tasks
 from fsprobe.batch.spec import Outcome, ProbeSpec, Wanted, padded_tasks
-from fsprobe.batch.testing import Tested, over_devices, test_tasks
 from fsprobe.heads.data import Data, Task
-from fsprobe.heads.solver import Fitted, Products, Settings, Solver
+from fsprobe.heads.solvers.solver import Fitted, Products, Settings, Solver
 from fsprobe.heads.strengths import DUAL_PATH, PRIMAL_PATH, num_strengths
 
 _PROGRAMS = 4  # padded sizes of support sets

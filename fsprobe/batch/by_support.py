@@ -20,10 +20,10 @@ from fsprobe.batch import memory, processes
 from fsprobe.batch.by_seed import at, outcome
 from fsprobe.batch.memory import Sizes
 from fsprobe.batch.padding import multiple_of
+from fsprobe.batch.scoring import test_tasks
 from fsprobe.batch.spec import Outcome, ProbeSpec, Wanted, padded_tasks
-from fsprobe.batch.testing import test_tasks
 from fsprobe.heads.data import Data, Labelled
-from fsprobe.heads.solver import Fitted, Path, Settings, Solver
+from fsprobe.heads.solvers.solver import Fitted, Path, Settings, Solver
 from fsprobe.heads.strengths import PRIMAL_PATH, choose, num_strengths
 
 _LOOKED_UP = 16  # probes looked up at a time among the fits of one support set

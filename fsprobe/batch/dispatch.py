@@ -18,8 +18,8 @@ from fsprobe.batch.spec import Outcome, ProbeSpec, Wanted
 from fsprobe.config import SolverConfig
 from fsprobe.heads.data import Data
 from fsprobe.heads.descent.minimise import WEAKEST_DUAL
-from fsprobe.heads.registry import solver_of
-from fsprobe.heads.solver import Settings, Solver
+from fsprobe.heads.solvers.registry import solver_of
+from fsprobe.heads.solvers.solver import Settings, Solver
 
 _LARGEST_CELL = 4096  # support clips: a Gram matrix of 64 MiB
 

@@ -26,13 +26,13 @@ from jax.sharding import PartitionSpec as P
 from fsprobe.batch import processes
 from fsprobe.batch.packing import Chunk
 from fsprobe.batch.padding import multiple_of
+from fsprobe.batch.scoring import Tested, over_devices, test_tasks
 from fsprobe.batch.spec import Outcome, ProbeSpec, Wanted, padded_tasks
-from fsprobe.batch.testing import Tested, over_devices, test_tasks
 from fsprobe.config import SolverConfig
 from fsprobe.heads.data import Data, Task
 from fsprobe.heads.early_stopping import Progress
 from fsprobe.heads.evaluate import TagMetrics
-from fsprobe.heads.solver import Steps
+from fsprobe.heads.solvers.solver import Steps
 
 _SHRINK = 4  # once no more than a fourth of the lanes still train, the chunk goes on with a fourth
 _BLOCK_SECONDS = 1.0  # what a block of epochs should take, if it can, for progress and Ctrl-C

@@ -72,7 +72,7 @@ def device_bytes(gigabytes: float) -> int:
 def adam(
     sizes: Sizes, n_tags: int, n_clips: int, config: SolverConfig, validate_every: int
 ) -> Footprint:
-    """What a probe of fsprobe.heads.adam needs."""
+    """What a probe of fsprobe.heads.solvers.adam needs."""
     hidden, models = config.hidden, FOLDS + 1 if config.validation == "support" else 1
     outputs = (
         (sizes.dim + 1) * hidden + (hidden + 1) * n_tags if hidden else (sizes.dim + 1) * n_tags

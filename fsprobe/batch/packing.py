@@ -27,7 +27,7 @@ class Chunk:
     `lanes` of them vmapped.
 
     None stands for a probe that is done already: the others keep their places, and so train exactly
-    as they would beside it. validate_every: as in fsprobe.heads.adam.
+    as they would beside it. validate_every: as in fsprobe.heads.solvers.adam.
     """
 
     n_tags: int

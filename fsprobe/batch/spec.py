@@ -47,7 +47,7 @@ class Outcome(NamedTuple):
     validated. best_epoch, epochs: of a probe trained in epochs; else the iterations of its fits.
 
     l2, gradient_norm, gap: of a converged probe; clips_cut, scale: see
-    `fsprobe.heads.solver.Fitted`.
+    `fsprobe.heads.solvers.solver.Fitted`.
     weight_norms: float32 `[dim]`; head: of arrays `[tag, …]`; None if not asked for.
     """
 

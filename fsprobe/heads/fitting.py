@@ -12,13 +12,13 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from fsprobe.config import AUTO, SolverConfig
-from fsprobe.heads import logistic
 from fsprobe.heads.cross_validation import assign_folds
 from fsprobe.heads.data import Data, Labelled, Task
 from fsprobe.heads.evaluate import label_weights
 from fsprobe.heads.head import Head, on_raw_features
-from fsprobe.heads.registry import SOLVERS
-from fsprobe.heads.solver import Path, Products, Settings, Solver
+from fsprobe.heads.solvers import logistic
+from fsprobe.heads.solvers.registry import SOLVERS
+from fsprobe.heads.solvers.solver import Path, Products, Settings, Solver
 from fsprobe.heads.words.prior import over_scales
 
 STRENGTHS = tuple(np.logspace(1, -7, 17).tolist())  # to choose from, as `fsprobe.heads.strengths`
@@ -60,7 +60,7 @@ def fit(
     + l2/2 ‖w − w₀‖², the bias unpenalised; with every label known that is scikit-learn's
     LogisticRegression with C = 1 / (clips · l2).
 
-    solver: of `fsprobe.heads.registry`. l2: a strength, or "auto": chosen as `validation` says:
+    solver: one of `fsprobe.heads.solvers`. l2: a strength, or "auto": chosen as `validation` says:
     "support", cross-validation inside the clips; "none", a fixed one; or (features, positive,
     negative) to choose by. A tag with three positives or more has a strength of its own, the others
     share one. prior: the head with w₀, else 0. standardize: "none", or "train": each dimension by

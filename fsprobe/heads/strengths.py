@@ -14,7 +14,7 @@ from jax import Array
 
 from fsprobe.heads.data import Data, Task
 from fsprobe.heads.head import Head
-from fsprobe.heads.solver import Fitted, Path, Products, Settings
+from fsprobe.heads.solvers.solver import Fitted, Path, Products, Settings
 
 DUAL_PATH = tuple(np.logspace(1, -4, 11).tolist())  # strengths to choose from: of a few clips,
 PRIMAL_PATH = tuple(np.logspace(0, -7, 15).tolist())  # and of many, which can use weaker ones
@@ -53,7 +53,7 @@ def choose(path: Path, columns: Array, tag_mask: Array) -> Fitted:
 
 
 def cell_of(path: Callable[..., Path]) -> Callable[..., Fitted]:
-    """A solver's `cell`, from its `path`: see `fsprobe.heads.solver.Solver`."""
+    """A solver's `cell`, from its `path`: see `fsprobe.heads.solvers.solver.Solver`."""
 
     def cell(task: Task, products: Products | None, data: Data, settings: Settings) -> Fitted:
         support, valid = task.labelled_support(data.train), data.valid.of_tags(task.tags)

@@ -16,9 +16,9 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from fsprobe.heads import logistic
 from fsprobe.heads.data import Data, Labelled, Task
-from fsprobe.heads.solver import Fitted, Products, Settings
+from fsprobe.heads.solvers import logistic
+from fsprobe.heads.solvers.solver import Fitted, Products, Settings
 from fsprobe.heads.strengths import choose
 
 WEAK_NEGATIVES, SELF_TRAINING = "weak_negatives", "self_training"

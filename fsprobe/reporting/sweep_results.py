@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from fsprobe.config import FULL, GridConfig, KShot, from_json, shot_order
-from fsprobe.heads.registry import SOLVERS, validation_of
+from fsprobe.heads.solvers.registry import SOLVERS, validation_of
 from fsprobe.reporting.statistics import Summary, summarise
 from fsprobe.study.grid import probe_keys
 from fsprobe.study.tables import (

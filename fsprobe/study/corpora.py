@@ -7,7 +7,7 @@ from extract.manifest import Manifest, read_manifest
 from extract.store import Store
 from fsprobe import features
 from fsprobe.config import SweepConfig
-from fsprobe.heads.registry import SOLVERS
+from fsprobe.heads.solvers.registry import SOLVERS
 from fsprobe.study.seen_tags import SeenTags, seen_of_two, seen_tags
 from fsprobe.words.config import NONE
 from fsprobe.words.vectors import load_words

@@ -26,7 +26,7 @@ from fsprobe.config import SolverConfig, SweepConfig
 from fsprobe.features import Standardized
 from fsprobe.heads.data import Data
 from fsprobe.heads.head import on_raw_features
-from fsprobe.heads.registry import SOLVERS, validation_of
+from fsprobe.heads.solvers.registry import SOLVERS, validation_of
 from fsprobe.study import grid, provenance, records, word_probes
 from fsprobe.study.corpora import words_of
 from fsprobe.study.notes import note, note_gaps, note_shortcomings

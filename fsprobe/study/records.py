@@ -8,7 +8,7 @@ import scipy.sparse
 from extract.manifest import SPLITS, Manifest, rank_tags
 from fsprobe.batch.spec import Outcome
 from fsprobe.heads.evaluate import TagMetrics
-from fsprobe.heads.registry import SOLVERS
+from fsprobe.heads.solvers.registry import SOLVERS
 from fsprobe.labels import tag_labels
 from fsprobe.study.grid import Grid
 from fsprobe.study.results import SOLVER, FinishedProbe

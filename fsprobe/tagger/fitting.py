@@ -7,7 +7,7 @@ import numpy as np
 
 from fsprobe.heads.fitting import TagFits, fit_tags
 from fsprobe.heads.head import Head
-from fsprobe.heads.solver import SCALES
+from fsprobe.heads.solvers.solver import SCALES
 from fsprobe.heads.words.mixture import heads_from_words, leave_one_out
 from fsprobe.heads.words.prior import unit_prior
 from fsprobe.tagger.judging.out_of_fold import Fitted

@@ -22,7 +22,8 @@ from jax import Array, lax
 
 from extract.shell import run
 from fsprobe import shell
-from fsprobe.heads import adam, neural
+from fsprobe.heads import neural
+from fsprobe.heads.solvers import adam
 from fsprobe.study.execute import sweep
 from fsprobe.sweep import config_from_flags
 

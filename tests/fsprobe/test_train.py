@@ -13,7 +13,7 @@ from safetensors import safe_open
 from sklearn.linear_model import LogisticRegression
 
 from extract.manifest import Manifest, write_manifest
-from fsprobe.heads.solver import SCALES
+from fsprobe.heads.solvers.solver import SCALES
 from fsprobe.tagger.file import TENSORS, read_tagger
 from tests.support.fake_tagger import write_store
 from tests.support.word_sweeps import write_words

@@ -7,8 +7,8 @@ from jax.sharding import Mesh
 from sklearn.linear_model import LogisticRegression
 
 from fsprobe.config import SolverConfig
-from fsprobe.heads.adam import AdamState, adam
 from fsprobe.heads.data import Data, Labelled, Task
+from fsprobe.heads.solvers.adam import AdamState, adam
 
 WHOLE = float(np.log(1.9999 / 0.0001))  # the bias where a class is absent: the clipped prevalence
 

@@ -14,7 +14,7 @@ from fsprobe.heads.cross_validation import FOLDS
 from fsprobe.heads.data import Data, Task, balanced, bce
 from fsprobe.heads.early_stopping import Progress, all_epochs, epochs_ahead, progress_after
 from fsprobe.heads.neural import Params, logits, probe_module, to_head
-from fsprobe.heads.solver import Solver, Steps
+from fsprobe.heads.solvers.solver import Solver, Steps
 
 _INIT, _ORDER, _DROPOUT = 0, 1, 2  # what a key is for
 _SORTED = (128, 512)  # clips, if there are no more

@@ -9,7 +9,7 @@ a clip that a tag is unknown for does not carry it.
 A clip of 19 labels has half a million subsets, but two combinations that the same clips carry have
 one prototype, and only the larger one of them matters to the scores. So it is enough to go through
 the closed combinations: those to which no tag can be added without losing a clip. Their number is
-small (`fsprobe.heads.baselines.closed_sets`), and nothing is left out.
+small (`fsprobe.heads.solvers.closed_sets`), and nothing is left out.
 
 The cap: where there are more than MOST of them, as on thousands of clips, the single tags and the
 commonest pairs of tags are taken instead, MOST in all, each extended by the tags that all of its
@@ -22,10 +22,10 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jax import Array, lax
 
-from fsprobe.heads.baselines.closed_sets import closed_sets
-from fsprobe.heads.baselines.prototypes import unit
 from fsprobe.heads.data import Data, Task
-from fsprobe.heads.solver import Fitted, Products, Settings, Solver
+from fsprobe.heads.solvers.closed_sets import closed_sets
+from fsprobe.heads.solvers.prototypes import unit
+from fsprobe.heads.solvers.solver import Fitted, Products, Settings, Solver
 
 MOST = 8192  # combinations
 _BLOCK = 128  # prototypes made, or compared with clips, at a time
@@ -67,7 +67,7 @@ class CombinationHead(NamedTuple):
 
 
 def cell(task: Task, products: Products | None, data: Data, settings: Settings) -> Fitted:
-    """One probe; see `fsprobe.heads.solver.Solver`."""
+    """One probe; see `fsprobe.heads.solvers.solver.Solver`."""
     support = task.labelled_support(data.train)
     positive, negative = support.weights
     carries = (positive > negative) & task.tag_mask & task.clip_mask[:, None]

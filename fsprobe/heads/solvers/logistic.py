@@ -14,7 +14,7 @@ from fsprobe.heads.data import Data, Labelled, Task, balanced, bce
 from fsprobe.heads.descent import minimise
 from fsprobe.heads.descent.objective import Problem, over_clips, tag_weights
 from fsprobe.heads.head import Head
-from fsprobe.heads.solver import Fitted, Path, Products, Settings, Solver
+from fsprobe.heads.solvers.solver import Fitted, Path, Products, Settings, Solver
 from fsprobe.heads.strengths import DUAL_PATH, PRIMAL_PATH, largest, least, strengths
 from fsprobe.heads.words.prior import best_scale
 

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from fsprobe.heads.data import Data, Task
-from fsprobe.heads.solver import Fitted, Products, Settings, Solver
+from fsprobe.heads.solvers.solver import Fitted, Products, Settings, Solver
 
 
 def unit(features: Array) -> Array:
@@ -39,7 +39,7 @@ class PrototypeHead(NamedTuple):
 
 
 def cell(task: Task, products: Products | None, data: Data, settings: Settings) -> Fitted:
-    """One probe; see `fsprobe.heads.solver.Solver`."""
+    """One probe; see `fsprobe.heads.solvers.solver.Solver`."""
     support = task.labelled_support(data.train)
     positive, negative = support.weights
     clips = unit(support.features)

@@ -1,9 +1,9 @@
 """The solvers there are. Add one: a module with a `SOLVER`, and its line here."""
 
 from fsprobe.config import SolverConfig
-from fsprobe.heads import adam, logistic, unlabelled
-from fsprobe.heads.baselines import lc_protonets, prototypes, ridge
-from fsprobe.heads.solver import Solver
+from fsprobe.heads import unlabelled
+from fsprobe.heads.solvers import adam, lc_protonets, logistic, prototypes, ridge
+from fsprobe.heads.solvers.solver import Solver
 
 SOLVERS: dict[str, Solver] = {
     module.SOLVER.name: module.SOLVER

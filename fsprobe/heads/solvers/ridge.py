@@ -17,7 +17,7 @@ import numpy as np
 from jax import Array, lax
 
 from fsprobe.heads.data import Labelled
-from fsprobe.heads.solver import Path, Settings, Solver
+from fsprobe.heads.solvers.solver import Path, Settings, Solver
 from fsprobe.heads.strengths import cell_of, strengths
 
 STRENGTHS = tuple(np.logspace(1, -5, 13).tolist())  # float32 judges no weaker ones
@@ -66,7 +66,7 @@ def targets_of(labels: Labelled) -> tuple[Array, Array]:
 
 
 def path(support: Labelled, real: Array, folds: Array, valid: Labelled, settings: Settings) -> Path:
-    """All tags of one support set; see `fsprobe.heads.solver.Solver`."""
+    """All tags of one support set; see `fsprobe.heads.solvers.solver.Solver`."""
     targets, known = targets_of(support)
     spread = jnp.sum(jnp.var(support.features, axis=0, where=real[:, None]))
     l2s = strengths(settings, STRENGTHS, jnp.nan_to_num(spread))

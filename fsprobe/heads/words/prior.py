@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from fsprobe.heads.head import Head
-from fsprobe.heads.solver import Fitted, Settings
+from fsprobe.heads.solvers.solver import Fitted, Settings
 from fsprobe.heads.strengths import least
 
 

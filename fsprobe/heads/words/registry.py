@@ -14,11 +14,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fsprobe.heads import logistic
 from fsprobe.heads.cross_validation import assign_folds
 from fsprobe.heads.data import Labelled
 from fsprobe.heads.head import Head
-from fsprobe.heads.solver import Path, Settings
+from fsprobe.heads.solvers import logistic
+from fsprobe.heads.solvers.solver import Path, Settings
 from fsprobe.heads.words import conse, eszsl
 from fsprobe.heads.words.triplet import TripletConfig, triplet_heads
 

@@ -4,7 +4,7 @@ import math
 from collections import Counter
 
 from fsprobe.features import COMBINED
-from fsprobe.heads.registry import SOLVERS
+from fsprobe.heads.solvers.registry import SOLVERS
 from fsprobe.pages.blocks import Block, Bullets, Heading, Paragraph, Table
 from fsprobe.reporting.formatting import Style, listed, some, test_set
 from fsprobe.reporting.sweep_results import SweepResults

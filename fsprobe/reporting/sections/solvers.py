@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from fsprobe.config import KShot, shot_order
-from fsprobe.heads.registry import SOLVERS
+from fsprobe.heads.solvers.registry import SOLVERS
 from fsprobe.pages.blocks import Block, Figure, Heading, Table
 from fsprobe.reporting.comparisons import Comparison, adjusted, mismatch, sweep_differences
 from fsprobe.reporting.formatting import (

@@ -1,4 +1,4 @@
-"""extract.datasets.duplicates: the same audio under several ids."""
+"""extract.manifests.duplicates: the same audio under several ids."""
 
 import os
 import subprocess
@@ -8,7 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from extract.datasets.duplicates import (
+from extract.errors import InputError
+from extract.manifest import Manifest, read_manifest
+from extract.manifests.duplicates import (
     audio_hashes,
     crossing,
     describe,
@@ -16,9 +18,7 @@ from extract.datasets.duplicates import (
     group_duplicates,
     same_audio,
 )
-from extract.datasets.splits import SplitConfig, draw_splits
-from extract.errors import InputError
-from extract.manifest import Manifest, read_manifest
+from extract.manifests.splits import SplitConfig, draw_splits
 from tests.support import tiny
 
 REPO = Path(__file__).parents[3]

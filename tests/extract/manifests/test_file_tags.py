@@ -1,4 +1,4 @@
-"""extract.datasets.file_tags: what players and taggers write into files is read back."""
+"""extract.manifests.file_tags: what players and taggers write into files is read back."""
 
 import shutil
 import subprocess
@@ -7,8 +7,8 @@ import wave
 import numpy as np
 import pytest
 
-from extract.datasets.file_tags import check_field, file_tags
 from extract.errors import InputError
+from extract.manifests.file_tags import check_field, file_tags
 
 mutagen = pytest.importorskip("mutagen")
 soundfile = pytest.importorskip("soundfile")

@@ -1,4 +1,4 @@
-"""extract.datasets.segments: whole tracks → clips; and the tags of files, through the command."""
+"""extract.manifests.segments: whole tracks → clips; and the tags of files, through the command."""
 
 import csv
 import os
@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from extract.audio import decode
-from extract.datasets.segments import SegmentConfig, cut_tracks, segment_starts
 from extract.errors import InputError
 from extract.manifest import Manifest, read_manifest
+from extract.manifests.segments import SegmentConfig, cut_tracks, segment_starts
 
 soundfile = pytest.importorskip("soundfile")
 REPO = Path(__file__).parents[3]

@@ -1,4 +1,4 @@
-"""extract.datasets.tags: lists, missing values and spellings, as people's tables have them."""
+"""extract.manifests.tags: lists, missing values and spellings, as people's tables have them."""
 
 import unicodedata
 
@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from extract.datasets.tags import TagStyle, clean, doubts, fold, one_spelling, read_tags
 from extract.errors import InputError
+from extract.manifests.tags import TagStyle, clean, doubts, fold, one_spelling, read_tags
 
 # What people write, and what an invisible or a look-alike character does to it.
 PAIRS = [

@@ -17,13 +17,13 @@ from fsprobe.batch import by_seed, by_support, dispatch, lanes, memory
 from fsprobe.batch.dispatch import plan
 from fsprobe.batch.lanes import device_mesh
 from fsprobe.batch.memory import Sizes
+from fsprobe.batch.scoring import over_devices, test_tasks
 from fsprobe.batch.spec import Outcome, ProbeSpec, Wanted, padded_tasks
-from fsprobe.batch.testing import over_devices, test_tasks
 from fsprobe.config import SolverConfig
-from fsprobe.heads.adam import adam
 from fsprobe.heads.data import Data, Labelled
-from fsprobe.heads.registry import SOLVERS
-from fsprobe.heads.solver import Products, Settings
+from fsprobe.heads.solvers.adam import adam
+from fsprobe.heads.solvers.registry import SOLVERS
+from fsprobe.heads.solvers.solver import Products, Settings
 from tests.support import probes
 
 test_tasks.__test__ = False  # type: ignore[attr-defined]  # no test of ours, whatever its name says

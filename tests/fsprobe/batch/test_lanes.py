@@ -19,9 +19,9 @@ from fsprobe.batch.memory import Sizes
 from fsprobe.batch.packing import CPU_EPOCHS, Chunk, pack_probes
 from fsprobe.batch.spec import ProbeSpec
 from fsprobe.config import SolverConfig
-from fsprobe.heads.adam import adam
 from fsprobe.heads.data import Data
-from fsprobe.heads.solver import Steps
+from fsprobe.heads.solvers.adam import adam
+from fsprobe.heads.solvers.solver import Steps
 from tests.support import probes
 from tests.support.probes import mesh_of
 

@@ -175,7 +175,7 @@ def test_a_signal_to_either_stops_both(data, told):
 def test_out_of_memory_on_the_second_halves_both(data, where):
     """The second process runs out of memory once: `where` begins with its first chunk."""
     once = (
-        "import dataclasses, runpy, jax; from fsprobe.heads.registry import SOLVERS\n"
+        "import dataclasses, runpy, jax; from fsprobe.heads.solvers.registry import SOLVERS\n"
         "adam, left = SOLVERS['adam'], [1]\n"
         "def steps(*how):\n"
         "    own = adam.steps(*how)\n"

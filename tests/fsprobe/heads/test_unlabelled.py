@@ -8,8 +8,8 @@ import pytest
 import fsprobe
 from fsprobe.config import SolverConfig
 from fsprobe.heads.data import Data, Labelled, Task
-from fsprobe.heads.registry import SOLVERS, solver_of
-from fsprobe.heads.solver import Settings
+from fsprobe.heads.solvers.registry import SOLVERS, solver_of
+from fsprobe.heads.solvers.solver import Settings
 from fsprobe.heads.unlabelled import cell, self_training, weak_negatives
 
 REST = jnp.array([False, False, True, True, True])

@@ -1,5 +1,5 @@
 """Sweeps of the baselines: each probe is what `fsprobe.fit` gives for its support set, whatever is
-unknown, stopped or simplified. That a fit is right: tests/fsprobe/heads/baselines.
+unknown, stopped or simplified. That a fit is right: tests/fsprobe/heads/solvers.
 """
 
 from dataclasses import replace
@@ -13,7 +13,7 @@ from extract.errors import InputError
 from extract.manifest import Manifest, read_manifest, write_manifest
 from fsprobe.config import GridConfig, SolverConfig, SweepConfig
 from fsprobe.features import load_features
-from fsprobe.heads.registry import SOLVERS, validation_of
+from fsprobe.heads.solvers.registry import SOLVERS, validation_of
 from fsprobe.study.execute import OutOfTime, sweep
 from fsprobe.study.grid import build_grid, probe_data, probe_keys, probe_specs
 from fsprobe.study.tables import SolverRow, read_rows

@@ -14,9 +14,9 @@ from fsprobe.batch import by_seed
 from fsprobe.batch.spec import Wanted
 from fsprobe.config import GridConfig, SolverConfig, SweepConfig
 from fsprobe.features import load_features
-from fsprobe.heads.adam import adam
-from fsprobe.heads.registry import SOLVERS
-from fsprobe.heads.solver import Settings
+from fsprobe.heads.solvers.adam import adam
+from fsprobe.heads.solvers.registry import SOLVERS
+from fsprobe.heads.solvers.solver import Settings
 from fsprobe.study.execute import sweep
 from fsprobe.study.grid import build_grid, probe_data, probe_keys, probe_specs
 from fsprobe.study.tables import SolverRow, read_rows

@@ -12,7 +12,7 @@ from extract.errors import InputError
 from extract.manifest import read_manifest
 from fsprobe.features import load_features
 from fsprobe.heads.head import Head
-from fsprobe.heads.solver import SCALES
+from fsprobe.heads.solvers.solver import SCALES
 from fsprobe.heads.strengths import DUAL_PATH
 from fsprobe.heads.words.eszsl import zero_shot_heads
 from fsprobe.labels import tag_labels

@@ -9,10 +9,10 @@ import optax
 import pytest
 
 from fsprobe.config import SolverConfig
-from fsprobe.heads.adam import adam, coupled_adam, shuffled
 from fsprobe.heads.cross_validation import FOLDS, assign_folds
 from fsprobe.heads.data import Data, Labelled, Task, balanced, bce
 from fsprobe.heads.neural import LinearProbe, logits, probe_module, to_head
+from fsprobe.heads.solvers.adam import adam, coupled_adam, shuffled
 from tests.support import probes
 
 

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 import fsprobe
-from fsprobe.heads.baselines.closed_sets import closed_sets
-from fsprobe.heads.baselines.lc_protonets import SOLVER
 from fsprobe.heads.data import Data, Labelled
-from fsprobe.heads.solver import Settings
+from fsprobe.heads.solvers.closed_sets import closed_sets
+from fsprobe.heads.solvers.lc_protonets import SOLVER
+from fsprobe.heads.solvers.solver import Settings
 from tests.support import real_features
 from tests.support.baselines import clips, task_of
 

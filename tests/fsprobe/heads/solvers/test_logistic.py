@@ -18,8 +18,8 @@ from fsprobe.heads.cross_validation import FOLDS, assign_folds
 from fsprobe.heads.data import Data, Labelled
 from fsprobe.heads.descent import minimise
 from fsprobe.heads.descent.objective import Problem, TagWeights, over_clips, tag_weights
-from fsprobe.heads.registry import SOLVERS
-from fsprobe.heads.solver import Settings
+from fsprobe.heads.solvers.registry import SOLVERS
+from fsprobe.heads.solvers.solver import Settings
 from fsprobe.heads.strengths import DUAL_PATH, PRIMAL_PATH
 from tests.support.probes import logistic_loss, mesh_of, objective, scikit_learn
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 import fsprobe
-from fsprobe.heads.baselines.prototypes import SOLVER
 from fsprobe.heads.data import Data, Labelled
-from fsprobe.heads.solver import Settings
+from fsprobe.heads.solvers.prototypes import SOLVER
+from fsprobe.heads.solvers.solver import Settings
 from tests.support import real_features
 from tests.support.baselines import clips, task_of
 

@@ -12,9 +12,9 @@ import pytest
 from sklearn.linear_model import Ridge, RidgeCV
 
 import fsprobe
-from fsprobe.heads.baselines import ridge
 from fsprobe.heads.data import Data, Labelled
-from fsprobe.heads.solver import Settings
+from fsprobe.heads.solvers import ridge
+from fsprobe.heads.solvers.solver import Settings
 from tests.support import real_features, tiny
 from tests.support.baselines import clips, task_of
 

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from scipy.optimize import minimize
 
-from fsprobe.heads import logistic
 from fsprobe.heads.cross_validation import FOLDS
 from fsprobe.heads.data import Data, Labelled
 from fsprobe.heads.head import Head
-from fsprobe.heads.solver import Fitted, Products, Settings
+from fsprobe.heads.solvers import logistic
+from fsprobe.heads.solvers.solver import Fitted, Products, Settings
 from fsprobe.heads.strengths import DUAL_PATH
 from fsprobe.heads.words.prior import over_scales, scaled, unit_prior
 from tests.support.probes import logistic_loss, objective, task
