@@ -76,4 +76,4 @@ def cell(task: Task, products: Products | None, data: Data, settings: Settings) 
     return choose(logistic.path(labels, everything, folds, valid, settings), columns, task.tag_mask)
 
 
-SOLVER = replace(logistic.SOLVER, cell=cell, needs_products=False)
+SOLVER = replace(logistic.SOLVER, cell=cell, needs_products=False, takes_priors=False)

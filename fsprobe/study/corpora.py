@@ -7,7 +7,7 @@ from extract.manifest import Manifest, read_manifest
 from extract.store import Store
 from fsprobe import features
 from fsprobe.config import SweepConfig
-from fsprobe.heads.solvers.registry import SOLVERS
+from fsprobe.heads.solvers.registry import SOLVERS, solver_of
 from fsprobe.study.seen_tags import SeenTags, seen_of_two, seen_tags
 from fsprobe.words.config import NONE
 from fsprobe.words.vectors import load_words
@@ -22,12 +22,14 @@ def words_of(
     settings = config.words
     if not settings.directory:
         return None, manifest, {}
-    solver = SOLVERS[config.solver.name]
+    solver = solver_of(config.solver)
     for prior in settings.prior:
         if prior != NONE and not solver.takes_priors:
             takes = "|".join(other.name for other in SOLVERS.values() if other.takes_priors)
             raise InputError(
-                f"`prior={prior}`: the solver {solver.name} takes none; use `solver={takes}`"
+                f"`prior={prior}`: `solver={config.solver.name}` with "
+                f"`unlabelled={config.solver.unlabelled}` takes none; use `solver={takes}` with "
+                "`unlabelled=none`"
             )
     words = load_words(settings.directory)
     if not settings.test_manifest:

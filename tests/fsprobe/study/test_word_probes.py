@@ -253,6 +253,10 @@ def test_another_corpus_to_test_on(corpus, tmp_path):
         ({"directory": "", "k_shot": (1,), "prior": ("words",)}, "it takes `words=DIR`"),
         ({"grid": {"n_way": (9,)}}, "above the pool of 4 unseen tags"),
         ({"k_shot": (1,), "solver": {"name": "adam"}, "prior": ("words",)}, "use `solver=lbfgs`"),
+        (
+            {"k_shot": (1,), "solver": {"unlabelled": "weak_negatives"}, "prior": ("words",)},
+            "with `unlabelled=none`",
+        ),
         ({"test_manifest": "x.csv"}, "belong together"),
     ],
 )
