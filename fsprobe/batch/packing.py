@@ -96,13 +96,13 @@ def pack_probes(
     packed = []
     for (n_tags, n_clips), bucket in sorted(buckets.items(), key=lambda item: np.prod(item[0])):
         bucket.sort(key=lambda spec: len(spec.support))
-        if not lockstep:
-            n_clips = min(n_clips, multiple_of(_CPU_STEP, len(bucket[-1].support)))
         rare = lockstep or config.hidden or n_clips > CPU_CLIPS or config.validation != "valid"
         every = 1 if rare else CPU_EPOCHS
-        footprint = memory.adam(sizes, n_tags, n_clips, config, every)
         whole = 256 if lockstep else int(np.clip(_CPU_LABELS // (n_tags * n_clips), 1, _CPU_CHUNK))
+        if not lockstep:
+            n_clips = min(n_clips, multiple_of(_CPU_STEP, len(bucket[-1].support)))
         most = max(1, whole // divisor)
+        footprint = memory.adam(sizes, n_tags, n_clips, config, every)
         what = f"a probe of {n_tags} tags and {n_clips} clips"
         lanes, count = memory.pack(
             footprint, what, sizes, device_bytes, most if lockstep else 1, most

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from fsprobe.study.tables import EpisodeRow, ProbeRow, TagRow
+from fsprobe.study.tables import EpisodeRow, ProbeRow, TagRow, columns_of
 
 QUALITY = {"poor": 0.5, "good": 1.0, "combined": 1.4}  # in this order better and better
 
@@ -119,7 +119,8 @@ def write(
         ("per_tag.csv", TagRow, per_tag),
         ("episodes.csv", EpisodeRow, episodes),
     ):
-        write_csv(path / file, kind._fields, rows)
+        columns = columns_of(kind, with_words=False)
+        write_csv(path / file, columns, [row[: len(columns)] for row in rows])
     singles = [name for name in quality if name != "combined"]
     run = {
         "versions": {"fsprobe": "0"},

@@ -11,7 +11,7 @@ from tests.support.report_blocks import blocks_of, draw, headings, names, tables
 
 def folders(tmp_path, count=3, **options):
     return [
-        fake_results.write(tmp_path / f"split{i}", manifest=str(i) * 64, seed=i, **options)
+        fake_results.write(tmp_path / f"split{i}", manifest=str(i) * 64, **options)
         for i in range(count)
     ]
 

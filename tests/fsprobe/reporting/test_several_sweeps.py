@@ -34,7 +34,7 @@ def test_other_seeds_share_no_pairs(tmp_path):
 def test_other_test_sets_and_manifests_are_not_paired(tmp_path):
     a = fake_results.write(tmp_path / "a")
     tagged = fake_results.write(tmp_path / "tagged", test_clips="tagged")
-    other = fake_results.write(tmp_path / "other", manifest="c" * 64)
+    other = fake_results.write(tmp_path / "other", manifest="c" * 64, dataset="other clips")
     blocks = blocks_of(a, tagged, other)
     text = to_markdown(blocks, str)
     assert "tagged does not compare with a: their test sets differ" in text

@@ -219,11 +219,11 @@ def test_in_the_grid_as_scikit_learn_on_the_same_episodes(data, half):
     l2 = 3.0
     if half:
         rng = np.random.default_rng(11)
-        seen = [jnp.asarray(rng.random(part.positive.shape) < 0.5) for part in data]
+        seen = [jnp.asarray(rng.random(part.positive.shape) < 0.5) for part in data[:3]]
         data = Data(
             *(
                 Labelled(part.features, part.positive & mine, ~part.positive & mine)
-                for part, mine in zip(data, seen, strict=True)
+                for part, mine in zip(data[:3], seen, strict=True)
             )
         )
     cells = [(2, 1), (10, 20), (10, None)]
