@@ -66,7 +66,9 @@ TASK = Task(
 
 @pytest.mark.parametrize("way", ["weak_negatives", "self_training"])
 def test_a_probe_is_the_fit_with_those_weights(data, way):
-    settings = Settings(jnp.float32(0.05), "none", (), way, jnp.float32(0.4))
+    settings = Settings(
+        jnp.float32(0.05), "none", unlabelled=way, unlabelled_weight=jnp.float32(0.4)
+    )
     found = jax.jit(cell)(TASK, None, data, settings).head
     rows, tags = np.array([3, 8, 11, 20, 33]), np.array([2, 0])
     x, y = np.array(data.train.features), np.array(data.train.positive)[:, tags]
@@ -90,7 +92,9 @@ def test_a_probe_is_the_fit_with_those_weights(data, way):
 
 def test_weights_are_an_array_to_map_over(data):
     def at(weight):
-        settings = Settings(jnp.float32(0.05), "none", (), "weak_negatives", weight)
+        settings = Settings(
+            jnp.float32(0.05), "none", unlabelled="weak_negatives", unlabelled_weight=weight
+        )
         return cell(TASK, None, data, settings).head.bias
 
     mapped = jax.jit(jax.vmap(at))(jnp.array([0.0, 0.1, 1.0]))

@@ -27,7 +27,7 @@ FILES += ("heads/good.safetensors",)
 # so little memory that one probe fills a device: 60 chunks on two devices
 SIZES = memory.Sizes(train=60, valid=20, test=40, dim=12, n_tags=6)
 ENOUGH = SIZES.data_bytes + sum(
-    memory.adam(SIZES, n_tags=4, n_clips=2048, config=SolverConfig(), validate_every=10)
+    memory.adam(SIZES, n_tags=4, n_clips=128, config=SolverConfig(), validate_every=10)
 )
 GRID = [
     "--n_way=2",
