@@ -5,10 +5,11 @@ padded: a task's arrays may have more clips and tags than it uses, and `n_way` a
 how many are real.
 """
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
-from jax import Array
+from jax import Array, lax
 
 from fsprobe.heads.head import Head
 
@@ -130,3 +131,12 @@ def balanced(
     total = jnp.sum(known, axis=axis, keepdims=True)
     scale = count / jnp.where(total > 0, total, 1.0)
     return positive * scale, known * scale
+
+
+def on_real_clips(function: Callable[[int], Any], count: Array, padded: int) -> Any:
+    """function(size) for the least of 128, 512 and `padded` that holds `count` clips: sorting
+    padding takes its time. What it returns has the same shapes for every size.
+    """
+    sizes = [*(size for size in (128, 512) if size < padded), padded]
+    least = sum((count > size).astype(jnp.int32) for size in sizes[:-1])
+    return lax.switch(least, [lambda size=size: function(size) for size in sizes])

@@ -1,6 +1,5 @@
 """How good a head is: metrics from its scores, in one place for every solver."""
 
-from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -10,11 +9,10 @@ from jax import Array, lax
 from jax.typing import ArrayLike
 
 from fsprobe import metrics
-from fsprobe.heads.data import Data, Labelled, Labels, Task
+from fsprobe.heads.data import Data, Labelled, Labels, Task, on_real_clips
 
 _TAGS = 16  # scored at a time
 _CLIPS = 128  # of the support, scored at a time
-_SORTED = (128, 512)  # clips of the support, if there are no more
 
 
 class TagMetrics(NamedTuple):
@@ -143,9 +141,7 @@ def support_thresholds(head: Any, task: Task, train: Labelled) -> Array:
             scores[:size], positive[:size], known[:size]
         )
 
-    sizes = [*(size for size in _SORTED if size < count), count]
-    smallest = sum((task.num_support > size).astype(jnp.int32) for size in sizes[:-1])
-    return lax.switch(smallest, [partial(of, size) for size in sizes])
+    return on_real_clips(of, task.num_support, count)
 
 
 def _hard(clips: Labelled | Labels) -> tuple[Array, Array]:

@@ -3,7 +3,7 @@
     python -m tests.benchmarks.decoding --data=../shared/data   # about a minute
     python -m tests.benchmarks.decoding --fuzz=210              # decoders alone on damaged files
 
-Seconds per clip of `extract.audio.decode` against a plain loop over the same soundfile and soxr
+Seconds per clip of `extract.audio.decoding` against a plain loop over the same soundfile and soxr
 that counts, checks and hashes nothing (as decoding was before), for the catalogue's Ogg and
 MagnaTagATune's kind of MP3, one after the other clip by clip, so that both see the same machine.
 Without --data, clips of these kinds are made.

@@ -181,6 +181,12 @@ def test_the_committed_report_is_what_the_committed_rows_give(names):
     assert (folders[-1] / "report.md").read_text("utf-8") == text_of(*folders)
 
 
+def test_the_catalogues_report_is_of_its_ten_sweeps():
+    root = ROOT / "results" / "reference" / "catalogue"
+    sweeps = [root / f"{solver}_split{i}" for solver in ("lbfgs", "adam") for i in range(5)]
+    assert (root / "report.md").read_text("utf-8") == text_of(*sweeps)
+
+
 def test_the_report_needs_no_display_and_no_framework():
     code = "import fsprobe.report, sys; assert not {'matplotlib.pyplot', 'torch', 'tensorflow'} & set(sys.modules)"
     env = {key: value for key, value in os.environ.items() if key != "DISPLAY"}

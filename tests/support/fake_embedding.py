@@ -1,7 +1,7 @@
 """An Embedding by windows, small enough for tests, and a run with it as a process that a test may
 kill.
 
-python tests/fake_embedding.py MANIFEST AUDIO_ROOT STORE [seconds to sleep per clip]
+python tests/support/fake_embedding.py MANIFEST AUDIO_ROOT STORE [seconds to sleep per clip]
 """
 
 import sys

@@ -1,7 +1,7 @@
 """The paper's way to fit a probe: Adam, coupled L2, early stopping on the validation loss."""
 
 from dataclasses import dataclass, replace
-from functools import lru_cache, partial
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import jax
@@ -11,13 +11,12 @@ from jax import Array, lax
 
 from fsprobe.config import SolverConfig
 from fsprobe.heads.cross_validation import FOLDS
-from fsprobe.heads.data import Data, Task, balanced, bce
+from fsprobe.heads.data import Data, Task, balanced, bce, on_real_clips
 from fsprobe.heads.early_stopping import Progress, all_epochs, epochs_ahead, progress_after
 from fsprobe.heads.neural import Params, logits, probe_module, to_head
 from fsprobe.heads.solvers.solver import Solver, Steps
 
 _INIT, _ORDER, _DROPOUT = 0, 1, 2  # what a key is for
-_SORTED = (128, 512)  # clips, if there are no more
 
 
 class AdamState(NamedTuple):
@@ -58,9 +57,7 @@ def shuffled(key: Array, items: Array, count: Array) -> Array:
         order = lax.sort((draws, items[:size]), num_keys=1)[1]
         return jnp.concatenate([order, items[size:]])
 
-    sizes = [*(size for size in _SORTED if size < items.shape[0]), items.shape[0]]
-    smallest = sum((count > size).astype(jnp.int32) for size in sizes[:-1])
-    return lax.switch(smallest, [partial(of, size) for size in sizes])
+    return on_real_clips(of, count, items.shape[0])
 
 
 @dataclass(frozen=True, eq=False)
