@@ -2,12 +2,13 @@
 
 Every function gets arrays in memory and does the paper's protocol: Adam with coupled L2, batches of
 8 reshuffled every epoch, the whole validation set after each. None stops early, so all do the same
-number of steps.
+number of steps. Beside JAX on a GPU, PyTorch has the same GPU.
 """
 
 import os
 from collections.abc import Sequence
 
+import jax
 import numpy as np
 import torch
 
@@ -16,12 +17,23 @@ from fsprobe.config import SolverConfig
 from fsprobe.heads.data import Data
 
 
+def use_the_same_device() -> None:
+    """Let new tensors be where JAX's arrays are."""
+    on_gpu = jax.default_backend() == "gpu" and torch.cuda.is_available()
+    torch.set_default_device("cuda" if on_gpu else "cpu")
+
+
+def tensor(array: np.ndarray) -> torch.Tensor:
+    """An array on that device."""
+    return torch.from_numpy(array).to(torch.get_default_device())
+
+
 class Tensors:
     """Data on torch's side."""
 
     def __init__(self, data: Data) -> None:
         self.train, self.train_labels, self.valid, self.valid_labels = (
-            torch.from_numpy(np.ascontiguousarray(array, np.float32))
+            tensor(np.ascontiguousarray(array, np.float32))
             for part in (data.train, data.valid)
             for array in (part.features, part.positive)
         )
@@ -34,9 +46,9 @@ def torch_loop(specs: Sequence[ProbeSpec], data: Tensors, config: SolverConfig) 
     losses = []
     for spec in specs:
         torch.manual_seed(spec.seed)
-        tags = torch.from_numpy(np.asarray(spec.tags))
-        x = data.train[torch.from_numpy(np.asarray(spec.support))]
-        y = data.train_labels[torch.from_numpy(np.asarray(spec.support))][:, tags]
+        tags = tensor(np.asarray(spec.tags))
+        x = data.train[tensor(np.asarray(spec.support))]
+        y = data.train_labels[tensor(np.asarray(spec.support))][:, tags]
         valid_y = data.valid_labels[:, tags].contiguous()
         probe = torch.nn.Linear(x.shape[1], len(tags))
         optimizer = torch.optim.Adam(
@@ -58,11 +70,11 @@ def torch_vmap(specs: Sequence[ProbeSpec], data: Tensors, config: SolverConfig) 
     """The same, all specs at once: they must have equally many tags and clips, so that nothing is
     padded.
     """
-    x = torch.stack([data.train[torch.from_numpy(np.asarray(spec.support))] for spec in specs])
-    tags = [torch.from_numpy(np.asarray(spec.tags)) for spec in specs]
+    x = torch.stack([data.train[tensor(np.asarray(spec.support))] for spec in specs])
+    tags = [tensor(np.asarray(spec.tags)) for spec in specs]
     y = torch.stack(
         [
-            data.train_labels[torch.from_numpy(np.asarray(spec.support))][:, t]
+            data.train_labels[tensor(np.asarray(spec.support))][:, t]
             for spec, t in zip(specs, tags, strict=True)
         ]
     )

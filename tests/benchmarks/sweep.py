@@ -83,6 +83,7 @@ def adam(
     for dim in tqdm(dims, "training", unit="width", disable=None):
         jax.clear_caches()
         data = corpus.data(dim)
+        peers.use_the_same_device()
         tensors = peers.Tensors(data)
         data = on_devices(data, mesh)
         before = programs.count
