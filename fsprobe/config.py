@@ -60,8 +60,8 @@ class SolverConfig:
     )
     matmul_precision: str = setting(
         "float32",
-        "Precision of matrix products, where the device has a faster one. A CPU computes in "
-        "float32.",
+        "Precision of matrix products, where the device has a faster one (bfloat16: its fastest, "
+        "which on a GPU is TF32). A CPU computes in float32.",
         choices=("float32", "tensorfloat32", "bfloat16"),
     )
     standardize: str = setting(
@@ -186,8 +186,9 @@ class SweepConfig:
     )
     device_memory_gb: float = setting(
         0.0,
-        "Memory that a device may use, in GB; probes are packed into it. 0: what an accelerator "
-        "offers; on a CPU half of the host's free memory, divided among its CPU devices.",
+        "Memory that a device may use, in GB; probes are packed into it. 0: half of "
+        "what an accelerator offers; on a CPU half of the host's free memory, divided among its "
+        "CPU devices.",
     )
     grid: GridConfig = field(default_factory=GridConfig)
     solver: SolverConfig = field(default_factory=SolverConfig)

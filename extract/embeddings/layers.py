@@ -157,7 +157,8 @@ def in_float32(function: Callable[..., Any]) -> Callable[..., Any]:
 
 def in_precision(function: Callable[..., Any]) -> Callable[..., Any]:
     """`function` with products in float32, or with `precision="bfloat16"` where it is called so:
-    operands rounded to bfloat16, sums in float32. Front ends inside it stay `in_float32`.
+    operands rounded to bfloat16, sums in float32; convolutions that XLA does as such, on GPUs and
+    TPUs, are in the device's own fast precision. Front ends inside it stay `in_float32`.
     """
 
     @functools.wraps(function)
@@ -170,18 +171,13 @@ def in_precision(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def matmul(x: jax.Array, y: jax.Array) -> jax.Array:
-    """x @ y in the precision of the `in_precision` around it. A CPU knows no default precision:
-    there the operands are rounded here.
+    """x @ y in the precision of the `in_precision` around it. In bfloat16 the operands are rounded
+    here: a CPU knows no default precision, and a GPU's is TF32.
     """
     if jax.config.jax_default_matmul_precision != "bfloat16":  # type: ignore[attr-defined]
         return x @ y
-    return jax.lax.platform_dependent(
-        x,
-        y,
-        cpu=lambda x, y: jnp.matmul(
-            x.astype(jnp.bfloat16), y.astype(jnp.bfloat16), preferred_element_type=jnp.float32
-        ),
-        default=jnp.matmul,
+    return jnp.matmul(
+        x.astype(jnp.bfloat16), y.astype(jnp.bfloat16), preferred_element_type=jnp.float32
     )
 
 

@@ -58,15 +58,15 @@ class Footprint(NamedTuple):
 
 
 def device_bytes(gigabytes: float) -> int:
-    """Bytes that a device may use. 0 gigabytes: what an accelerator offers; on a CPU half of the
-    free memory, divided among its devices.
+    """Bytes that a device may use. 0 gigabytes: half of what an accelerator offers, whose libraries
+    take scratch memory besides; on a CPU half of the free memory, divided among its devices.
     """
     if gigabytes:
         return int(gigabytes * 1e9)
     device = jax.local_devices()[0]
     if device.platform == "cpu":
         return _host_memory() // 2 // jax.local_device_count()
-    return int((device.memory_stats() or {}).get("bytes_limit", 16e9))
+    return int((device.memory_stats() or {}).get("bytes_limit", 16e9)) // 2
 
 
 def adam(

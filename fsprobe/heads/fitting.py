@@ -16,6 +16,7 @@ from fsprobe.heads.cross_validation import assign_folds
 from fsprobe.heads.data import Data, Labelled, Task
 from fsprobe.heads.evaluate import label_weights
 from fsprobe.heads.head import Head, on_raw_features
+from fsprobe.heads.precision import in_float32
 from fsprobe.heads.solvers import logistic
 from fsprobe.heads.solvers.registry import SOLVERS
 from fsprobe.heads.solvers.solver import Path, Products, Settings, Solver
@@ -41,6 +42,7 @@ class TagFits(NamedTuple):
     scale: np.ndarray
 
 
+@in_float32
 def fit(
     features: ArrayLike,
     positive: ArrayLike,
@@ -83,6 +85,7 @@ def fit(
     ).head
 
 
+@in_float32
 def fit_tags(
     features: ArrayLike,
     positive: ArrayLike,

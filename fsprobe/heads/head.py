@@ -13,6 +13,8 @@ import numpy as np
 from jax import Array, lax
 from jax.typing import ArrayLike
 
+from fsprobe.heads.precision import in_float32
+
 
 class Head(NamedTuple):
     """A linear head: kernel float32 `[tag, dim]`, bias float32 `[tag]`."""
@@ -80,6 +82,7 @@ class StandardizedHead(NamedTuple):
         return self._replace(head=self.head.padded(n_tags))
 
 
+@in_float32
 def score(head: Any, features: ArrayLike) -> Array:
     """Logits `[clip, tag]` of features `[clip, dim]`. Raises ValueError where they do not fit."""
     features = jnp.asarray(features, jnp.float32)
