@@ -93,13 +93,16 @@ def pack_probes(
     for spec in specs:
         shape = (n_tags_of[len(spec.tags)], _padded_clips(len(spec.support), lockstep))
         buckets.setdefault(shape, []).append(spec)
+    longest = max((len(bucket) for bucket in buckets.values()), default=1)
     packed = []
     for (n_tags, n_clips), bucket in sorted(buckets.items(), key=lambda item: np.prod(item[0])):
         bucket.sort(key=lambda spec: len(spec.support))
         rare = lockstep or config.hidden or n_clips > CPU_CLIPS or config.validation != "valid"
         every = 1 if rare else CPU_EPOCHS
-        whole = 256 if lockstep else int(np.clip(_CPU_LABELS // (n_tags * n_clips), 1, _CPU_CHUNK))
-        if not lockstep:
+        if lockstep:  # places without a probe cost as much as the others
+            whole = min(256, 1 << (-(-longest // num_devices) - 1).bit_length())
+        else:
+            whole = int(np.clip(_CPU_LABELS // (n_tags * n_clips), 1, _CPU_CHUNK))
             n_clips = min(n_clips, multiple_of(_CPU_STEP, len(bucket[-1].support)))
         most = max(1, whole // divisor)
         footprint = memory.adam(sizes, n_tags, n_clips, config, every)
@@ -111,7 +114,6 @@ def pack_probes(
         packed.append(Bucket(n_tags, n_clips, tuple(bucket), lanes, count, megabytes, every))
     # of one size, so that chunks share the program that tests them
     lanes = min((bucket.lanes for bucket in packed), default=1)
-    longest = max((len(bucket.specs) for bucket in packed), default=1)
     per_device = min([-(-longest // num_devices), *(bucket.per_device for bucket in packed)])
     per_device = multiple_of(lanes, per_device)
     return [bucket._replace(lanes=lanes, per_device=per_device) for bucket in packed]

@@ -179,3 +179,10 @@ def test_one_trace_per_shape(data):
     assert len(ticks) > 3, "each chunk must take several blocks"
     assert traced.count == 1
     assert 3 * 2 < sum(ticks) < 3 * 2 * 30, "the last block is told by whoever has the outcomes"
+
+
+@pytest.mark.parametrize(("probes", "lanes"), [(1, 1), (5, 8), (40, 64), (1000, 256)])
+def test_an_accelerator_has_hardly_more_places_than_probes(probes, lanes):
+    many = [ProbeSpec(i, i, np.arange(8), np.arange(3)) for i in range(probes)]
+    (bucket,) = pack_probes(many, Sizes(4000, 30, 80, 10, 50), "gpu", 1, CONFIG)
+    assert bucket.lanes == bucket.per_device == lanes
