@@ -16,6 +16,10 @@ _STALL = 1e-7  # share of the value that counts as hardly, while the gap does no
 _ITERATIONS = 300
 
 
+# the inverse of a bound on the Hessian applied to a gradient, and that vector's metric
+FirstGuess = Callable[[Array], tuple[Array, Array]]
+
+
 class _Pairs(NamedTuple):
     """The last MEMORY steps and gradient differences, `[pair, coef + 1, tag]`; inverse: `[pair,
     tag]`, 1 / ⟨step, change⟩, or 0 where the pair is of no use.
@@ -24,7 +28,6 @@ class _Pairs(NamedTuple):
     steps: Array
     step_metrics: Array
     changes: Array
-    change_metrics: Array
     inverse: Array
 
 
@@ -52,20 +55,17 @@ def descend(
     problem: Problem,
     l2: Array,
     start: Descent,
-    precondition: Callable[[Array], Array],
+    first_guess: FirstGuess,
     gap: float,
 ) -> Descent:
-    """Descend until every tag is done or stalls.
-
-    precondition: the first guess of the inverse Hessian, applied to coefficients.
-    """
+    """Descend until every tag is done or stalls. first_guess: of the inverse Hessian."""
 
     def step(state: tuple[Descent, _Pairs]) -> tuple[Descent, _Pairs]:
         descent, pairs = state
         old = descent.at
-        direction = -_two_loop(pairs, descent.iteration, old.gradient, precondition)
-        new, size = moved(problem, l2, old, direction, descent.done)
-        pairs = _remember(pairs, descent.iteration, old, new, size, problem.metric(direction))
+        uphill, metric = _two_loop(pairs, descent.iteration, old.gradient, first_guess)
+        new, size = moved(problem, l2, old, -uphill, -metric, descent.done)
+        pairs = _remember(pairs, descent.iteration, old, new, size, -metric)
         return after_step(descent, new, gap), pairs
 
     def unfinished(state: tuple[Descent, _Pairs]) -> Array:
@@ -73,7 +73,7 @@ def descend(
 
     shape = (MEMORY, *start.at.theta.shape)
     nothing = jnp.zeros(shape)
-    pairs = _Pairs(nothing, nothing, nothing, nothing, jnp.zeros((MEMORY, shape[2])))
+    pairs = _Pairs(nothing, nothing, nothing, jnp.zeros((MEMORY, shape[2])))
     return lax.while_loop(unfinished, step, (start, pairs))[0]
 
 
@@ -83,24 +83,21 @@ def _remember(
     """metric: of the direction, along which the step was `size` `[tag]`, 0 where it was refused."""
     slot = count % MEMORY
     step_metric = size * metric
-    arrays = (
-        new.theta - old.theta,
-        step_metric,
-        new.gradient - old.gradient,
-        new.gradient_metric - old.gradient_metric,
-    )
+    arrays = (new.theta - old.theta, step_metric, new.gradient - old.gradient)
     product = dot(step_metric, arrays[2])
     inverse = jnp.where(product > 0, 1.0 / jnp.where(product > 0, product, 1.0), 0.0)
-    kept = [part.at[slot].set(array) for part, array in zip(pairs[:4], arrays, strict=True)]
+    kept = [part.at[slot].set(array) for part, array in zip(pairs[:3], arrays, strict=True)]
     # a refused step made the pairs behind it doubtful
     forgotten = jnp.where(size > 0, pairs.inverse.at[slot].set(inverse), 0.0)
-    return _Pairs(kept[0], kept[1], kept[2], kept[3], forgotten)
+    return _Pairs(kept[0], kept[1], kept[2], forgotten)
 
 
 def _two_loop(
-    pairs: _Pairs, count: Array, gradient: Array, precondition: Callable[[Array], Array]
-) -> Array:
-    """The estimated inverse Hessian times the gradient."""
+    pairs: _Pairs, count: Array, gradient: Array, first_guess: FirstGuess
+) -> tuple[Array, Array]:
+    """The estimated inverse Hessian times the gradient, and its metric: a sum of vectors whose
+    metrics are known takes no product with the features.
+    """
     kept = jnp.minimum(count, MEMORY)
 
     def backward(i: Array, carry: tuple[Array, Array]) -> tuple[Array, Array]:
@@ -109,10 +106,11 @@ def _two_loop(
         share = pairs.inverse[slot] * dot(pairs.step_metrics[slot], remaining)
         return remaining - share * pairs.changes[slot], shares.at[slot].set(share)
 
-    def forward(i: Array, result: Array) -> Array:
+    def forward(i: Array, carry: tuple[Array, Array]) -> tuple[Array, Array]:
+        result, metric = carry
         slot = (count - kept + i) % MEMORY
-        share = shares[slot] - pairs.inverse[slot] * dot(pairs.change_metrics[slot], result)
-        return result + share * pairs.steps[slot]
+        share = shares[slot] - pairs.inverse[slot] * dot(pairs.changes[slot], metric)
+        return result + share * pairs.steps[slot], metric + share * pairs.step_metrics[slot]
 
     remaining, shares = lax.fori_loop(0, kept, backward, (gradient, jnp.zeros_like(pairs.inverse)))
-    return lax.fori_loop(0, kept, forward, precondition(remaining))
+    return lax.fori_loop(0, kept, forward, first_guess(remaining))

@@ -6,7 +6,6 @@ guess of the inverse: how badly the features are scaled then matters little. Tag
 above their minimum are finished by Newton's method.
 """
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import jax.numpy as jnp
@@ -57,12 +56,12 @@ def _minimise_blocks(problem: Problem, l2: Array, theta: Array, n_tags: Array) -
     """`minimise`, `_TAGS` tags at a time; padding stays where it is. iterations: of all blocks."""
     count = theta.shape[1]
     size = min(_TAGS, count)
-    precondition = _inverse_bound(problem.curvature, l2)
+    bound = _inverse_bound(problem, l2)
 
     def block(i: Array, fits: Fit) -> Fit:
         start = jnp.minimum(i * size, count - size)  # the last one may repeat some of the others
         mine = lax.dynamic_slice_in_dim(theta, start, size, 1)
-        fit = minimise(problem.of_tags(start, size), l2, mine, precondition)
+        fit = minimise(problem.of_tags(start, size), l2, mine, bound)
 
         def put(old: Array, new: Array) -> Array:
             return lax.dynamic_update_slice_in_dim(old, new, start, old.ndim - 1)
@@ -99,40 +98,44 @@ def minimise(
     problem: Problem,
     l2: Array,
     theta: Array,
-    precondition: Callable[[Array], Array] | None = None,
+    bound: lbfgs.FirstGuess | None = None,
 ) -> Fit:
     """Minimise f from theta. A tag without a positive or a negative clip has no minimum and stays
-    where it is. precondition: the inverse of the Hessian's bound, if it is at hand.
+    where it is. bound: the inverse of the Hessian's, if it is at hand.
     """
-    precondition = precondition or _inverse_bound(problem.curvature, l2)
+    bound = bound or _inverse_bound(problem, l2)
     absent = problem.hopeless()
     begin = place(problem, l2, theta, problem.logits(theta))
     calm = jnp.zeros(theta.shape[1], jnp.int32)
-    end = lbfgs.descend(
-        problem, l2, lbfgs.Descent(begin, calm, absent, jnp.int32(0)), precondition, _GAP
-    )
+    end = lbfgs.descend(problem, l2, lbfgs.Descent(begin, calm, absent, jnp.int32(0)), bound, _GAP)
     close = absent | (end.at.gap <= _CLOSE * end.at.value)
-    end = newton.finish(problem, l2, end._replace(stalled=calm, done=close), precondition, _GAP)
+    end = newton.finish(problem, l2, end._replace(stalled=calm, done=close), bound, _GAP)
     norm = jnp.sqrt(jnp.maximum(total(end.at.gradient * end.at.gradient_metric), 0.0))
     gap = end.at.gap / jnp.maximum(end.at.value, 1e-30)
     norm, gap = (jnp.where(absent, jnp.nan, part) for part in (norm, gap))
     return Fit(end.at.theta, end.at.value, norm, gap, end.iteration)
 
 
-def _inverse_bound(curvature: Array, l2: Array) -> Callable[[Array], Array]:
+def _inverse_bound(problem: Problem, l2: Array) -> lbfgs.FirstGuess:
     """Coefficients `[coef + 1, tag]` by the inverse of curvature/4 + l2; the bias by that of
     1/4.
     """
+    curvature = problem.curvature
     size = curvature.shape[0]
     # float32 factors no worse a matrix
-    ridge = jnp.maximum(l2, 1e-5 * jnp.sum(jnp.diagonal(curvature)) / size)
-    bound = curvature / 4 + jnp.maximum(ridge, 1e-30) * jnp.eye(size)
+    ridge = jnp.maximum(jnp.maximum(l2, 1e-5 * jnp.sum(jnp.diagonal(curvature)) / size), 1e-30)
+    bound = curvature / 4 + ridge * jnp.eye(size)
     # the factor by columns, as LAPACK reads it: no copies
     upper = linalg.cholesky(bound, symmetrize_input=False).T
 
-    def inverse(gradient: Array) -> Array:
+    def inverse(gradient: Array) -> tuple[Array, Array]:
         half = linalg.triangular_solve(upper.T, gradient[:-1].T, lower=True, transpose_a=True)
         weights = linalg.triangular_solve(upper.T, half, lower=True).T
-        return jnp.append(weights, 4 * gradient[-1:], axis=0)
+        result = jnp.append(weights, 4 * gradient[-1:], axis=0)
+        if not problem.dual:
+            return result, result
+        # G is clips·curvature, and (curvature/4 + ridge)·weights is the gradient
+        metric = 4 * (gradient[:-1] - ridge * weights) / jnp.max(problem.centre)
+        return result, jnp.append(metric, result[-1:], axis=0)
 
     return inverse

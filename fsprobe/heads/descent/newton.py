@@ -6,14 +6,13 @@ Hessian XᵀDX + l2, D = weight·σ(z)·σ(−z), is far below Böhning's bound 
 first guess. Then l2 alone is the better guess: the Hessian lies between l2 and l2 + trace(XᵀDX).
 """
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from fsprobe.heads.descent.lbfgs import Descent, after_step
+from fsprobe.heads.descent.lbfgs import Descent, FirstGuess, after_step
 from fsprobe.heads.descent.objective import Place, Problem, dot, moved, total
 
 _ITERATIONS = 60
@@ -38,19 +37,20 @@ def finish(
     problem: Problem,
     l2: Array,
     start: Descent,
-    precondition: Callable[[Array], Array],
+    bound: FirstGuess,
     gap: float,
 ) -> Descent:
     """Descend until every tag is done or stalls; no tag ends worse than it began.
 
-    precondition: the inverse of Böhning's bound, applied to coefficients.
+    bound: the inverse of Böhning's bound.
     """
     clips = problem.features
     squares = jnp.diagonal(clips) if problem.dual else jnp.sum(clips**2, axis=1)
 
     def step(descent: Descent) -> Descent:
-        direction = _direction(problem, l2, descent.at, descent.done, squares, precondition)
-        at, _ = moved(problem, l2, descent.at, direction, descent.done)
+        direction = _direction(problem, l2, descent.at, descent.done, squares, bound)
+        metric = problem.metric(direction)
+        at, _ = moved(problem, l2, descent.at, direction, metric, descent.done)
         return after_step(descent, at, gap)
 
     def unfinished(descent: Descent) -> Array:
@@ -65,7 +65,7 @@ def _direction(
     at: Place,
     frozen: Array,
     squares: Array,
-    bound: Callable[[Array], Array],
+    bound: FirstGuess,
 ) -> Array:
     """−H⁻¹∇f, nearly. squares: `[clip]`, squared norms of the clips."""
     miss = jax.nn.sigmoid(-problem.labels.sign * at.logits)
@@ -75,7 +75,7 @@ def _direction(
 
     def precondition(gradient: Array) -> Array:
         plain = jnp.append(gradient[:-1] / (l2 + trace), gradient[-1:] / mean, axis=0)
-        return jnp.where(separated, plain, bound(gradient))
+        return jnp.where(separated, plain, bound(gradient)[0])
 
     def hessian(theta: Array, metric: Array) -> Array:
         return problem.pull(bend * problem.change(theta, metric)).at[:-1].add(l2 * theta[:-1])

@@ -169,15 +169,15 @@ def place(problem: Problem, l2: Array, theta: Array, logits: Array) -> Place:
 
 
 def moved(
-    problem: Problem, l2: Array, at: Place, direction: Array, frozen: Array
+    problem: Problem, l2: Array, at: Place, direction: Array, metric: Array, frozen: Array
 ) -> tuple[Place, Array]:
     """The least place along `direction`, and the step taken, `[tag]`. Frozen tags stay, and so do
-    tags that rounding would leave worse off.
+    tags that rounding would leave worse off. metric: of the direction.
     """
-    metric = problem.metric(direction)
     along = problem.change(direction, metric)
     growth = l2 * jnp.stack([dot(at.theta[:-1], metric[:-1]), dot(direction[:-1], metric[:-1])])
-    size = _line_search(problem.labels, at.logits, along, growth, frozen)
+    slope = jnp.where(frozen, 0.0, dot(at.gradient, metric))
+    size = _line_search(problem.labels, at.logits, along, growth, slope)
     new = place(problem, l2, at.theta + size * direction, at.logits + size * along)
     better = (new.value <= at.value) | (new.gap < at.gap)
     kept = Place(*(jnp.where(better, *pair) for pair in zip(new, at, strict=True)))
@@ -185,10 +185,10 @@ def moved(
 
 
 def _line_search(
-    labels: TagWeights, logits: Array, along: Array, growth: Array, frozen: Array
+    labels: TagWeights, logits: Array, along: Array, growth: Array, downhill: Array
 ) -> Array:
     """The step `[tag]` where the slope has fallen to a tenth: Newton's method, kept in a bracket.
-    None for tags that are frozen.
+    None where downhill, the slope at the start `[tag]`, is not negative.
 
     f is convex along the line, so the sign of its slope says on which side the minimum is. growth
     `[2, tag]`: the penalty's slope at the start, and how it grows.
@@ -202,7 +202,6 @@ def _line_search(
         return first, labels.total(miss * (1 - miss) * gain**2) + growth[1]
 
     one = jnp.ones(along.shape[1])
-    downhill = jnp.where(frozen, 0.0, slopes(0 * one)[0])
 
     def open_(slope: Array) -> Array:
         return (jnp.abs(slope) > -0.1 * downhill) & (downhill < 0)
