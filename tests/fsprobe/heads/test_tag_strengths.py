@@ -1,0 +1,36 @@
+"""Which tags of a fit have a strength of their own, and which share one."""
+
+import numpy as np
+
+from fsprobe.heads.fitting import fit_tags
+from tests.support.probes import objective, scikit_learn
+
+CLIPS, DIM = 60, 8
+
+
+def many_tags() -> tuple[np.ndarray, np.ndarray]:
+    """256 tags: half are told by the features, which asks for a weak penalty, half are noise; the
+    first and the last have two positives.
+    """
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((CLIPS, DIM)).astype(np.float32)
+    told = x @ rng.standard_normal((DIM, 128)) > 0
+    y = np.concatenate([told, rng.random((CLIPS, 128)) < 0.5], axis=1)
+    y[:, [0, -1]] = False
+    y[[3, 40], 0] = y[[3, 40], -1] = True
+    return x, y
+
+
+def test_scarce_tags_share_one_strength_however_many_tags_there_are():
+    x, y = many_tags()
+    fits = fit_tags(x, y)
+    assert fits.l2[0] == fits.l2[-1]
+    assert np.unique(fits.l2[1:-1]).size > 1
+    order = np.random.default_rng(1).permutation(y.shape[1])
+    shuffled = fit_tags(x, y[:, order])
+    np.testing.assert_array_equal(shuffled.l2, fits.l2[order])
+    for tag in (0, -1):  # and are fitted at it
+        labels = y[:, tag] * 1.0, ~y[:, tag] * 1.0
+        theirs = objective(x, *labels, fits.l2[tag], *scikit_learn(x, *labels, fits.l2[tag]))
+        mine = objective(x, *labels, fits.l2[tag], fits.head.kernel[tag], fits.head.bias[tag])
+        assert mine <= theirs * (1 + 1e-5)
