@@ -3,6 +3,7 @@ labels go.
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -18,7 +19,6 @@ from fsprobe.heads.evaluate import label_weights
 from fsprobe.heads.head import Head, on_raw_features
 from fsprobe.heads.precision import in_float32
 from fsprobe.heads.scaling import Scaling, standardized
-from fsprobe.heads.solvers import logistic
 from fsprobe.heads.solvers.registry import SOLVERS
 from fsprobe.heads.solvers.solver import Path, Products, Settings, Solver
 from fsprobe.heads.words.prior import over_scales
@@ -78,6 +78,7 @@ def fit(
         features,
         positive,
         negative,
+        solver=solver,
         l2=l2,
         validation=validation,
         prior=prior,
@@ -91,6 +92,7 @@ def fit_tags(
     positive: ArrayLike,
     negative: ArrayLike | None = None,
     *,
+    solver: str = "lbfgs",
     l2: float | str = AUTO,
     validation: Validation = "support",
     prior: Head | None = None,
@@ -98,10 +100,12 @@ def fit_tags(
     standardize: str = "none",
     groups: np.ndarray | None = None,
 ) -> TagFits:
-    """`fit` with the solver lbfgs, which also returns each tag's strength and gap. groups: int
-    `[clip]`: clips of one group are in one fold. scales: of the prior, chosen with the strength; 1
-    where nothing chooses.
+    """`fit` which also returns each tag's strength and gap. solver: one with `own_strengths`.
+    groups: int `[clip]`: clips of one group are in one fold. scales: of the prior, chosen with the
+    strength; 1 where nothing chooses.
     """
+    if not SOLVERS[solver].own_strengths:
+        raise ValueError(f"solver={solver!r}: use one of {', '.join(_own_strengths())}")
     _require_strength(l2)
     clips, scaling = standardized(features, standardize)
     labels = _labelled(clips, positive, negative)
@@ -117,7 +121,8 @@ def fit_tags(
 
     def fit(tags: Any, settings: Settings, scales: np.ndarray) -> _Choices:
         mine = None if started is None else Head(started.kernel[tags], started.bias[tags])
-        path = _path(labels.of_tags(tags), folds, held_out.of_tags(tags), settings, mine, scales)
+        support, valid = labels.of_tags(tags), held_out.of_tags(tags)
+        path = _path(SOLVERS[solver], support, folds, valid, settings, mine, scales)
         return _Choices.of(path, scales)
 
     scarce = _positives(labels, held_out, name) < OWN_STRENGTH
@@ -231,8 +236,14 @@ def _positives(labels: Labelled, held_out: Labelled, name: str) -> np.ndarray:
     return np.sum(np.asarray(judged.positive) > 0, axis=0)
 
 
-@jax.jit
+def _own_strengths() -> list[str]:
+    """The solvers that choose a strength for each tag."""
+    return [solver.name for solver in SOLVERS.values() if solver.own_strengths]
+
+
+@partial(jax.jit, static_argnames=("solver",))
 def _path(
+    solver: Solver,
     labels: Labelled,
     folds: Array,
     held_out: Labelled,
@@ -241,10 +252,11 @@ def _path(
     scales: Array,
 ) -> Path:
     """Every array has a leading axis `[scale]`, of length 1 without a prior."""
-    real = jnp.ones(labels.features.shape[0], bool)
+    assert solver.path is not None
+    one, real = solver.path, jnp.ones(labels.features.shape[0], bool)
 
     def fit(prior: Head | None) -> Path:
-        return logistic.path(labels, real, folds, held_out, settings, prior)
+        return one(labels, real, folds, held_out, settings, prior)
 
     if prior is None:
         return jax.tree.map(lambda leaf: leaf[None], fit(None))
@@ -264,8 +276,7 @@ def _fit_any(
 ) -> Any:
     """With any solver of the registry, all tags as one probe."""
     if prior is not None:
-        takes = ", ".join(solver.name for solver in SOLVERS.values() if solver.own_strengths)
-        raise ValueError(f"prior: the solver {name!r} takes none, {takes} does")
+        raise ValueError(f"prior: the solver {name!r} takes none, {_own_strengths()[0]} does")
     _require_strength(l2)
     solver = SOLVERS[name]
     clips, scaling = standardized(features, standardize)

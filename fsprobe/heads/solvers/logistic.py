@@ -16,6 +16,7 @@ from fsprobe.heads.descent.objective import Problem, over_clips, tag_weights
 from fsprobe.heads.head import Head
 from fsprobe.heads.solvers.solver import Fitted, Path, Products, Settings, Solver
 from fsprobe.heads.strengths import DUAL_PATH, PRIMAL_PATH, largest, least, strengths
+from fsprobe.heads.unlabelled import unlabelled_cell_of
 from fsprobe.heads.words.prior import best_scale
 
 
@@ -172,6 +173,7 @@ SOLVER = Solver(
     "L2-regularised logistic regression, to convergence",
     cell=cell,
     path=path,
+    unlabelled_cell=unlabelled_cell_of(path),
     settings=frozenset(
         (
             "l2",

@@ -1,8 +1,13 @@
 """Which tags of a fit have a strength of their own, and which share one."""
 
-import numpy as np
+from dataclasses import replace
 
+import numpy as np
+import pytest
+
+import fsprobe
 from fsprobe.heads.fitting import fit_tags
+from fsprobe.heads.solvers.registry import SOLVERS
 from tests.support.probes import objective, scikit_learn
 
 CLIPS, DIM = 60, 8
@@ -34,3 +39,20 @@ def test_scarce_tags_share_one_strength_however_many_tags_there_are():
         theirs = objective(x, *labels, fits.l2[tag], *scikit_learn(x, *labels, fits.l2[tag]))
         mine = objective(x, *labels, fits.l2[tag], fits.head.kernel[tag], fits.head.bias[tag])
         assert mine <= theirs * (1 + 1e-5)
+
+
+def test_a_solver_with_own_strengths_is_fitted_by_its_own_path(monkeypatch):
+    def path(support, real, folds, valid, settings, prior=None):
+        fits = SOLVERS["lbfgs"].path(support, real, folds, valid, settings, prior)
+        return fits._replace(kernel=2 * fits.kernel)
+
+    monkeypatch.setitem(SOLVERS, "mine", replace(SOLVERS["lbfgs"], name="mine", path=path))
+    x, y = many_tags()
+    mine, theirs = (fsprobe.fit(x, y[:, :3], solver=name) for name in ("mine", "lbfgs"))
+    np.testing.assert_allclose(mine.kernel, 2 * np.asarray(theirs.kernel), rtol=1e-5)
+
+
+def test_a_solver_without_own_strengths_has_none_to_tell():
+    x, y = many_tags()
+    with pytest.raises(ValueError, match="solver='adam': use one of lbfgs"):
+        fit_tags(x, y, solver="adam")
