@@ -101,14 +101,14 @@ def on_raw_features(head: Any, mean: np.ndarray, deviation: np.ndarray) -> Any:
     """A head for features x as they are, from a head for (x − mean) / deviation. A linear one stays
     a `Head`.
 
-    mean, deviation: `[dim]`; a deviation of 0 says that the dimension was set to 0 (divided by 1).
-    Summed in float64.
+    mean, deviation: `[dim]`; a deviation of 0 says that the dimension was set to 0: it has no
+    weight in the head. Summed in float64.
     """
+    divisor = np.where(deviation > 0, deviation, np.inf)
     if not isinstance(head, Head):
         if not np.any(mean) and np.all(deviation == 1):
             return head
-        scale = np.where(deviation > 0, 1 / np.where(deviation > 0, deviation, 1), 0)
-        return StandardizedHead(head, *(jnp.float32(part) for part in (mean, scale)))
-    kernel = np.asarray(head.kernel, np.float64) / np.where(deviation > 0, deviation, 1)
+        return StandardizedHead(head, *(jnp.float32(part) for part in (mean, 1 / divisor)))
+    kernel = np.asarray(head.kernel, np.float64) / divisor
     bias = np.asarray(head.bias, np.float64) - kernel @ np.asarray(mean, np.float64)
     return Head(kernel.astype(np.float32), bias.astype(np.float32))  # type: ignore[arg-type]

@@ -12,6 +12,7 @@ from scipy.optimize import minimize
 import fsprobe
 from fsprobe.heads.cross_validation import FOLDS, assign_folds
 from fsprobe.heads.fitting import STRENGTHS, fit_tags
+from fsprobe.heads.solvers.registry import SOLVERS
 from tests.support.probes import logistic_loss, objective, scikit_learn
 
 CLIPS, DIM, TAGS = 40, 12, 3  # of every problem, so that few programs are compiled
@@ -242,6 +243,16 @@ def test_standardised_inside_and_a_head_on_the_features_as_given():
         np.testing.assert_allclose(
             fsprobe.score(head, x)[:, tag], inside @ w + b, atol=5e-3, err_msg=str(tag)
         )
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_what_was_constant_in_the_clips_says_nothing_of_others(solver):
+    x, y = clips(12)
+    x[:, 4] = 2.5
+    other = x[:5].copy()
+    other[:, 4] = 50
+    head = fsprobe.fit(x, y, solver=solver, standardize="train", validation="none")
+    np.testing.assert_array_equal(fsprobe.score(head, other), fsprobe.score(head, x[:5]))
 
 
 def test_many_tags_are_fitted_in_portions_that_change_nothing():
