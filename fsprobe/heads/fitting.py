@@ -208,6 +208,8 @@ def _require_strength(l2: float | str) -> None:
 def _labelled(clips: np.ndarray, positive: ArrayLike, negative: ArrayLike | None) -> Labelled:
     """Hard labels as bool. Raises ValueError on shapes that do not fit."""
     yes, no = label_weights(positive, negative)
+    if not yes.shape[1]:
+        raise ValueError(f"labels {yes.shape} of no tag")
     if len(yes) != len(clips):
         raise ValueError(f"{len(clips)} clips, but labels of {len(yes)}")
     if np.isin(yes, (0, 1)).all() and np.isin(no, (0, 1)).all() and not (yes * no).any():
@@ -223,11 +225,17 @@ def _held_out(validation: Validation, scaling: Scaling, labels: Labelled) -> tup
             raise ValueError(f"validation={validation!r}: use 'support', 'none' or arrays")
         return jax.tree.map(lambda part: part[:0], labels), validation
     features, positive, negative = validation
-    clips = np.asarray(features, np.float64)
+    clips = np.asarray(features, np.float32)
     if clips.ndim != 2 or clips.shape[1] != scaling.mean.size:
         raise ValueError(f"validation features {clips.shape} must be [clip, {scaling.mean.size}]")
+    if not np.isfinite(clips).all():
+        raise ValueError("validation features hold NaN or Inf")
     inside = (clips - scaling.mean) / np.where(scaling.deviation > 0, scaling.deviation, np.inf)
-    return _labelled(inside.astype(np.float32), positive, negative), "valid"
+    held_out = _labelled(inside.astype(np.float32), positive, negative)
+    shape, n_tags = held_out.positive.shape, labels.positive.shape[1]
+    if shape[1] != n_tags:
+        raise ValueError(f"validation labels {shape} must be [clip, {n_tags}]")
+    return held_out, "valid"
 
 
 def _positives(labels: Labelled, held_out: Labelled, name: str) -> np.ndarray:

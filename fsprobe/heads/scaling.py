@@ -18,11 +18,17 @@ class Scaling(NamedTuple):
     scale: float
 
     def inside(self, head: Head, n_tags: int) -> Head:
-        """A head on the features as given, for those inside. Raises ValueError on its shape."""
-        kernel = np.asarray(head.kernel, np.float64)
+        """A head on the features as given, for those inside. Raises ValueError on its shape, and on
+        values that are not finite.
+        """
+        kernel, bias = (np.asarray(part, np.float64) for part in (head.kernel, head.bias))
         if kernel.shape != (n_tags, self.mean.size):
             raise ValueError(f"prior {kernel.shape} must be [tag, dim], {(n_tags, self.mean.size)}")
-        bias = np.asarray(head.bias, np.float64) + kernel @ self.mean
+        if bias.shape != (n_tags,):
+            raise ValueError(f"prior: bias {bias.shape} must be [tag], {(n_tags,)}")
+        if not (np.isfinite(kernel).all() and np.isfinite(bias).all()):
+            raise ValueError("prior holds NaN or Inf")
+        bias = bias + kernel @ self.mean
         return Head((kernel * self.deviation).astype(np.float32), bias.astype(np.float32))
 
 

@@ -303,11 +303,23 @@ def test_adam_by_the_same_function():
             {"validation": (np.zeros((4, DIM + 1)), np.zeros((4, TAGS)), None)},
             "validation features",
         ),
+        (
+            {"validation": (np.full((4, DIM), np.nan), np.zeros((4, TAGS)), None)},
+            "validation features hold NaN or Inf",
+        ),
+        (
+            {"validation": (np.zeros((4, DIM)), np.zeros((4, TAGS + 1)), None)},
+            "validation labels",
+        ),
+        ({"positive": np.zeros((CLIPS, 0))}, "no tag"),
         ({"l2": 0.0}, "l2"),
         ({"l2": -1.0}, "l2"),
         ({"l2": float("nan")}, "l2"),
         ({"l2": "weak"}, "l2"),
         ({"prior": fsprobe.Head(np.zeros((1, DIM)), np.zeros(1))}, "prior"),
+        ({"prior": fsprobe.Head(np.zeros((TAGS, DIM)), np.zeros(1))}, "prior: bias"),
+        ({"prior": fsprobe.Head(np.full((TAGS, DIM), np.inf), np.zeros(TAGS))}, "prior holds NaN"),
+        ({"prior": fsprobe.Head(np.zeros((TAGS, DIM)), np.full(TAGS, np.nan))}, "prior holds NaN"),
         ({"prior": fsprobe.Head(np.zeros((TAGS, DIM)), np.zeros(TAGS)), "solver": "adam"}, "prior"),
     ],
 )
