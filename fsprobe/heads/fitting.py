@@ -13,7 +13,7 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from fsprobe.config import AUTO, SolverConfig
-from fsprobe.heads.cross_validation import assign_folds
+from fsprobe.heads.cross_validation import assign_folds, num_positive
 from fsprobe.heads.data import Data, Labelled, Task
 from fsprobe.heads.evaluate import label_weights
 from fsprobe.heads.head import Head, on_raw_features
@@ -24,7 +24,8 @@ from fsprobe.heads.solvers.solver import Path, Products, Settings, Solver
 from fsprobe.heads.words.prior import over_scales
 
 STRENGTHS = tuple(np.logspace(1, -7, 17).tolist())  # to choose from, as `fsprobe.heads.strengths`
-OWN_STRENGTH = 3  # positives from which on a tag can be held out, and has a strength of its own
+# positives, of different groups, from which on a tag can be held out and has its own strength
+OWN_STRENGTH = 3
 _TAGS = 128  # fitted at a time
 
 Validation = str | tuple[ArrayLike, ArrayLike, ArrayLike | None]
@@ -125,7 +126,8 @@ def fit_tags(
         path = _path(SOLVERS[solver], support, folds, valid, settings, mine, scales)
         return _Choices.of(path, scales)
 
-    scarce = _positives(labels, held_out, name) < OWN_STRENGTH
+    judged, groups = (held_out, None) if name == "valid" else (labels, groups)
+    scarce = num_positive(np.asarray(judged.positive), groups) < OWN_STRENGTH
     fits = _in_blocks(fit, settings, tried, scarce)
     head = on_raw_features(fits.head, scaling.mean, scaling.deviation)
     return fits._replace(head=head, l2=fits.l2 * scaling.scale**2)
@@ -236,12 +238,6 @@ def _held_out(validation: Validation, scaling: Scaling, labels: Labelled) -> tup
     if shape[1] != n_tags:
         raise ValueError(f"validation labels {shape} must be [clip, {n_tags}]")
     return held_out, "valid"
-
-
-def _positives(labels: Labelled, held_out: Labelled, name: str) -> np.ndarray:
-    """`[tag]`: the positives that a tag's own strength could be chosen by."""
-    judged = held_out if name == "valid" else labels
-    return np.sum(np.asarray(judged.positive) > 0, axis=0)
 
 
 def _own_strengths() -> list[str]:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import fsprobe
+from fsprobe.heads.cross_validation import num_positive
 from fsprobe.heads.fitting import fit_tags
 from fsprobe.heads.solvers.registry import SOLVERS
 from tests.support.probes import objective, scikit_learn
@@ -56,3 +57,21 @@ def test_a_solver_without_own_strengths_has_none_to_tell():
     x, y = many_tags()
     with pytest.raises(ValueError, match="solver='adam': use one of lbfgs"):
         fit_tags(x, y, solver="adam")
+
+
+def test_positives_of_one_group_are_one_positive():
+    """Four clips of one track are held out together: the tag shares a strength, as one of two
+    clips does; of four tracks it has its own.
+    """
+    x, y = many_tags()
+    y = y[:, [0, 1, 200, 201, 202]]  # of two clips; told by the features; three of noise
+    y[:, 1] = False
+    four = np.argsort(x[:, 0])[-4:]
+    y[four, 1] = True
+    groups = np.arange(CLIPS)
+    groups[four] = four[0]
+    assert list(num_positive(y, groups)[:2]) == [2, 1]
+    assert list(num_positive(y, None)[:2]) == [2, 4]
+    apart, together = fit_tags(x, y), fit_tags(x, y, groups=groups)
+    assert apart.l2[1] != apart.l2[0]
+    assert together.l2[1] == together.l2[0]
