@@ -19,7 +19,7 @@ from fsprobe.heads.evaluate import label_weights
 from fsprobe.heads.head import Head, on_raw_features
 from fsprobe.heads.precision import in_float32
 from fsprobe.heads.scaling import Scaling, standardized
-from fsprobe.heads.solvers.registry import SOLVERS
+from fsprobe.heads.solvers.registry import SOLVERS, solvers_with
 from fsprobe.heads.solvers.solver import Path, Products, Settings, Solver
 from fsprobe.heads.words.prior import over_scales
 
@@ -283,6 +283,9 @@ def _fit_any(
         raise ValueError(f"prior: the solver {name!r} takes none, {_own_strengths()[0]} does")
     _require_strength(l2)
     solver = SOLVERS[name]
+    if l2 != AUTO and "l2" not in solver.settings:
+        heeding = ", ".join(solvers_with("l2"))
+        raise ValueError(f"l2={l2!r}: the solver {name!r} has no strength; use one of {heeding}")
     clips, scaling = standardized(features, standardize)
     if not solver.shifts and standardize == "none":  # what it makes of a shift is its own affair
         clips = np.asarray(features, np.float32)

@@ -22,6 +22,11 @@ def solver_of(config: SolverConfig) -> Solver:
     return replace(solver, cell=solver.unlabelled_cell, needs_products=False, takes_priors=False)
 
 
+def solvers_with(setting: str) -> list[str]:
+    """The names of the solvers that use a field of SolverConfig."""
+    return [solver.name for solver in SOLVERS.values() if setting in solver.settings]
+
+
 def validation_of(solver: str, validation: str) -> str:
     """The validation that a solver really uses: `none` where it chooses nothing."""
     return validation if "validation" in SOLVERS[solver].settings else "none"

@@ -316,6 +316,8 @@ def test_adam_by_the_same_function():
         ({"l2": -1.0}, "l2"),
         ({"l2": float("nan")}, "l2"),
         ({"l2": "weak"}, "l2"),
+        ({"l2": 100.0, "solver": "adam"}, "l2=100.0: the solver 'adam' has no strength; use"),
+        ({"l2": 100.0, "solver": "prototypes"}, "l2=100.0: the solver 'prototypes' has no"),
         ({"prior": fsprobe.Head(np.zeros((1, DIM)), np.zeros(1))}, "prior"),
         ({"prior": fsprobe.Head(np.zeros((TAGS, DIM)), np.zeros(1))}, "prior: bias"),
         ({"prior": fsprobe.Head(np.full((TAGS, DIM), np.inf), np.zeros(TAGS))}, "prior holds NaN"),
