@@ -1,8 +1,9 @@
 """A head: a fitted value that gives logits for the features of any clip.
 
-A head is any NamedTuple of arrays with a method `score`; the linear `Head` is the usual one. Heads
-that a sweep tests have two more methods: `block` gives the head of some of the tags, and `padded`
-appends tags that mean nothing, up to a given number.
+A head is any NamedTuple of arrays with a method `score` and a property `dim`, the dimensions of the
+features that it takes; the linear `Head` is the usual one. Heads that a sweep tests have two more
+methods: `block` gives the head of some of the tags, and `padded` appends tags that mean nothing, up
+to a given number.
 """
 
 from typing import Any, NamedTuple
@@ -21,6 +22,10 @@ class Head(NamedTuple):
 
     kernel: Array
     bias: Array
+
+    @property
+    def dim(self) -> int:
+        return self.kernel.shape[1]
 
     def score(self, features: Array) -> Array:
         """`[clip, dim]` → logits `[clip, tag]`."""
@@ -46,6 +51,10 @@ class HiddenHead(NamedTuple):
     hidden: Head
     output: Head
 
+    @property
+    def dim(self) -> int:
+        return self.hidden.dim
+
     def score(self, features: Array) -> Array:
         """`[clip, dim]` → logits `[clip, tag]`."""
         return self.output.score(jax.nn.relu(self.hidden.score(features)))
@@ -68,6 +77,10 @@ class StandardizedHead(NamedTuple):
     mean: Array
     scale: Array
 
+    @property
+    def dim(self) -> int:
+        return self.mean.shape[0]
+
     def score(self, features: Array) -> Array:
         """`[clip, dim]` → logits `[clip, tag]`."""
         scores: Array = self.head.score((features - self.mean) * self.scale)
@@ -86,9 +99,8 @@ class StandardizedHead(NamedTuple):
 def score(head: Any, features: ArrayLike) -> Array:
     """Logits `[clip, tag]` of features `[clip, dim]`. Raises ValueError where they do not fit."""
     features = jnp.asarray(features, jnp.float32)
-    dim = head.kernel.shape[1] if isinstance(head, Head) else features.shape[-1]
-    if features.ndim != 2 or features.shape[1] != dim:
-        raise ValueError(f"features {features.shape}: the head takes [clip, {dim}]")
+    if features.ndim != 2 or features.shape[1] != head.dim:
+        raise ValueError(f"features {features.shape}: the head takes [clip, {head.dim}]")
     return _score(head, features)
 
 

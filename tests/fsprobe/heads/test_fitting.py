@@ -3,6 +3,9 @@
 That is what the gap of 1e-6 of the objective and float32's resolution leave.
 """
 
+import re
+
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import example, given, settings
@@ -12,7 +15,12 @@ from scipy.optimize import minimize
 import fsprobe
 from fsprobe.heads.cross_validation import FOLDS, assign_folds
 from fsprobe.heads.fitting import STRENGTHS, fit_tags
+from fsprobe.heads.head import HiddenHead, StandardizedHead
+from fsprobe.heads.solvers.lc_protonets import CombinationHead
+from fsprobe.heads.solvers.prototypes import PrototypeHead
 from fsprobe.heads.solvers.registry import SOLVERS
+from fsprobe.heads.words.conse import conse
+from fsprobe.heads.words.triplet import TripletHead
 from tests.support.probes import logistic_loss, objective, scikit_learn
 
 CLIPS, DIM, TAGS = 40, 12, 3  # of every problem, so that few programs are compiled
@@ -332,7 +340,23 @@ def test_what_does_not_fit_is_said(change, message):
         fsprobe.fit(arguments.pop("features"), arguments.pop("positive"), **arguments)
 
 
-def test_scores_of_other_features_are_refused():
-    head = fsprobe.Head(np.zeros((TAGS, DIM), np.float32), np.zeros(TAGS, np.float32))
-    with pytest.raises(ValueError, match=r"\(2, 5\): the head takes \[clip, 12\]"):
-        fsprobe.score(head, np.zeros((2, 5)))
+LINEAR = fsprobe.Head(jnp.zeros((TAGS, DIM)), jnp.zeros(TAGS))
+HEADS = [
+    LINEAR,
+    HiddenHead(LINEAR, fsprobe.Head(jnp.zeros((2, TAGS)), jnp.zeros(2))),
+    StandardizedHead(PrototypeHead(jnp.ones((TAGS, DIM))), jnp.zeros(DIM), jnp.ones(DIM)),
+    PrototypeHead(jnp.ones((TAGS, DIM))),
+    CombinationHead(jnp.ones((128, DIM)), jnp.ones((128, TAGS), bool), jnp.int32(1)),
+    conse(LINEAR, jnp.eye(TAGS), jnp.ones(TAGS, bool), 1),
+    TripletHead(jnp.ones((DIM, 4)), jnp.zeros(4), jnp.ones((TAGS, 4))),
+]
+
+
+@pytest.mark.parametrize("head", HEADS, ids=lambda head: type(head).__name__)
+def test_scores_of_other_features_are_refused(head):
+    for shape in ((2, 5), (2, 1), (DIM,), ()):
+        with pytest.raises(
+            ValueError, match=rf"{re.escape(str(shape))}: the head takes \[clip, 12"
+        ):
+            fsprobe.score(head, np.zeros(shape))
+    assert fsprobe.score(head, np.ones((2, DIM))).shape[0] == 2
