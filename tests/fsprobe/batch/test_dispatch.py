@@ -291,7 +291,7 @@ def test_the_estimate_of_heads_of_other_types_is_too(name, shape, cells):
     "error", [MemoryError, lambda: jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory")]
 )
 def test_out_of_memory_halves_and_goes_on(data, error, monkeypatch):
-    whole, notes, ticks, real = train(data, ADAM), [], [], lanes.train
+    whole, notes, ticks, real = train(data, ADAM), [], [], lanes.train_chunk
 
     def small(chunk, *rest):
         if len(chunk.specs) > 4:
@@ -299,7 +299,7 @@ def test_out_of_memory_halves_and_goes_on(data, error, monkeypatch):
             raise error()
         return real(chunk, *rest)
 
-    monkeypatch.setattr(lanes, "train", small)
+    monkeypatch.setattr(lanes, "train_chunk", small)
     outcomes = train(data, ADAM, note=notes.append, tick=ticks.append)
     halved = [text for text in notes if "out of memory: going on" in text]
     assert halved and len(notes) == len(halved) + len(halved) + 1, "one bucket, in every plan"
@@ -315,7 +315,7 @@ def test_out_of_memory_with_one_probe_is_the_users(data, config, monkeypatch):
     def none(*args, **flags):
         raise MemoryError
 
-    monkeypatch.setattr(lanes, "train", none)
+    monkeypatch.setattr(lanes, "train_chunk", none)
     monkeypatch.setattr(by_seed, "fit_by_seed", none)
     monkeypatch.setattr(by_support, "fit_by_support", none)
     with pytest.raises(InputError, match="out of memory, and a chunk can't be smaller"):
@@ -344,6 +344,6 @@ def test_another_error_is_not_taken_for_it(data, monkeypatch):
     def broken(*args, **flags):
         raise jax.errors.JaxRuntimeError("INTERNAL: something else")
 
-    monkeypatch.setattr(lanes, "train", broken)
+    monkeypatch.setattr(lanes, "train_chunk", broken)
     with pytest.raises(jax.errors.JaxRuntimeError, match="something else"):
         train(data, ADAM)
