@@ -35,7 +35,7 @@ class Fit(NamedTuple):
     iterations: Array
 
 
-def path(problem: Problem, l2s: Array, n_tags: Array | None = None) -> Fit:
+def minima(problem: Problem, l2s: Array, n_tags: Array | None = None) -> Fit:
     """A minimum for each of l2s `[strength]`, strongest first, each starting at the one before.
 
     n_tags: how many tags are not padding. Given, a few tags are fitted at a time, as many as that:
