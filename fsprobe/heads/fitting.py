@@ -149,15 +149,14 @@ class _Choices(NamedTuple):
     def of(cls, path: Path, scales: np.ndarray) -> "_Choices":
         """From fits `[scale, strength, …]`."""
         parts = (path.kernel, path.bias, path.loss, path.gap, path.l2s)
-        flat = (np.asarray(part).reshape(-1, *part.shape[2:]) for part in parts)
-        return cls(*flat, np.repeat(scales, path.l2s.shape[1]))
+        flat = [np.asarray(part).reshape(-1, *part.shape[2:]) for part in parts]
+        return cls(*flat, np.repeat(scales, path.l2s.shape[1]))  # type: ignore[call-arg]
 
     def pick(self, chosen: np.ndarray, columns: np.ndarray | None = None) -> TagFits:
         """Of the tags at `columns`, int `[tag]`, or of all, the choices `chosen`, int `[tag]`."""
         columns = np.arange(chosen.size) if columns is None else columns
         kernel, bias, gap = (part[chosen, columns] for part in (self.kernel, self.bias, self.gap))
-        head = Head(kernel, bias)  # type: ignore[arg-type]
-        return TagFits(head, self.l2s[chosen], gap, self.scales[chosen])
+        return TagFits(Head(kernel, bias), self.l2s[chosen], gap, self.scales[chosen])
 
 
 def _in_blocks(
