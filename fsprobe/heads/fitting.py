@@ -32,9 +32,9 @@ Validation = str | tuple[ArrayLike, ArrayLike, ArrayLike | None]
 
 
 class TagFits(NamedTuple):
-    """head: on the features as they were given. l2: `[tag]`, the strength used. gap: `[tag]`, a
-    bound on how far the objective lies above its minimum, as a share of it; NaN for a tag without a
-    positive or a negative clip, which has no minimum. scale: `[tag]`, of the prior.
+    """head: on the features as they were given. l2: `[tag]`, the strength used. gap: `[tag]`, an
+    estimate of how far the objective lies above its minimum, as a share of it; NaN for a tag
+    without a positive or a negative clip, which has no minimum. scale: `[tag]`, of the prior.
     """
 
     head: Head

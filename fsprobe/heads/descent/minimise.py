@@ -23,8 +23,9 @@ _CLOSE = 1e-5  # within that share f is left to what float32 can do
 
 
 class Fit(NamedTuple):
-    """A minimum. theta: `[coef + 1, tag]`; value, gradient_norm: `[tag]`; gap: `[tag]`, a bound on
-    how far f lies above its minimum, as a share of f; iterations: int32 `[]`. NaN for a tag without
+    """A minimum. theta: `[coef + 1, tag]`; value, gradient_norm: `[tag]`; gap: `[tag]`, an
+    estimate of how far f lies above its minimum, as a share of f (see
+    `fsprobe.heads.descent.objective.Place`); iterations: int32 `[]`. NaN for a tag without
     a minimum.
     """
 
