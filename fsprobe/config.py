@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from extract.errors import InputError
-from fsprobe.settings import FULL, KShot, check_choices, require, setting
+from fsprobe.settings import FULL, KShot, check_choices, is_of, require, setting
 from fsprobe.words.config import WordsConfig
 
 AUTO = "auto"
@@ -241,6 +241,11 @@ def from_json(kind: type[Config], values: Mapping[str, Any]) -> Config:
         if dataclasses.is_dataclass(item.type):
             value = from_json(item.type, value)  # type: ignore[arg-type]
         arguments[item.name] = _tuples(value)
+        recorded = item.metadata.get("recorded")
+        if not is_of(arguments[item.name], recorded or item.type):
+            wanted = getattr(item.type, "__name__", item.type)
+            given = f"`{item.name}={str(value)[:80]}`"
+            raise InputError(f"not a {kind.__name__}: {given} is no {wanted}")
     try:
         return kind(**arguments)
     except InputError:

@@ -102,8 +102,8 @@ def _parts(
 
 
 class Standardized(NamedTuple):
-    """features: float32 `[clip, dim]`, standardised: (x − mean) / deviation, or by 1 where the
-    deviation is 0. mean, deviation: float32 `[dim]`.
+    """features: float32 `[clip, dim]`, standardised: (x − mean) / deviation, 0 where the deviation
+    is 0. mean, deviation: float32 `[dim]`.
     """
 
     features: np.ndarray
@@ -135,8 +135,8 @@ def load_standardized(
     or `train`.
 
     `train`: each dimension by its mean and standard deviation over all training clips of the
-    manifest, in a probe's support set or not; a constant dimension becomes 0. The training clips
-    are read twice for it.
+    manifest, in a probe's support set or not. A dimension that is constant over them becomes 0, in
+    every clip. The training clips are read twice for it.
     """
     framenorm = standardize == "frame"
     features = load_features(stores, clips, embedding, framenorm)
@@ -145,7 +145,7 @@ def load_standardized(
         return Standardized(features, np.zeros(dim, np.float32), np.ones(dim, np.float32))
     mean, deviation = _moments(stores, manifest, embedding)
     features -= mean
-    features /= np.where(deviation > 0, deviation, 1)
+    features /= np.where(deviation > 0, deviation, np.inf)
     return Standardized(features, mean, deviation)
 
 

@@ -3,7 +3,8 @@
 import dataclasses
 import math
 from dataclasses import field
-from typing import Any
+from types import UnionType
+from typing import Any, get_args, get_origin
 
 from extract.errors import InputError
 
@@ -13,16 +14,41 @@ KShot = int | str  # a positive integer, 0 for a tag's words alone, or FULL
 
 
 def setting(
-    default: Any, help_text: str, flag: str | None = None, choices: tuple[str, ...] = ()
+    default: Any,
+    help_text: str,
+    flag: str | None = None,
+    choices: tuple[str, ...] = (),
+    recorded: Any = None,
 ) -> Any:
-    """A field that is a flag. flag: its name, if it is not the field's."""
-    return field(default=default, metadata={"help": help_text, "flag": flag, "choices": choices})
+    """A field that is a flag. flag: its name, if it is not the field's. recorded: the type of what
+    run.json has in its place, if that is not the field's.
+    """
+    metadata = {"help": help_text, "flag": flag, "choices": choices, "recorded": recorded}
+    return field(default=default, metadata=metadata)
 
 
 def require(condition: bool, name: str, value: Any, remedy: str) -> None:
     """Raise InputError, naming the argument in backticks, unless the condition holds."""
     if not condition:
         raise InputError(f"`{name}={value}`: {remedy}")
+
+
+def is_of(value: Any, kind: Any) -> bool:
+    """Whether a value has the type that a field is annotated with: a class, a union, or a tuple.
+    A whole number is a float too; True and False are no numbers.
+    """
+    if isinstance(kind, UnionType):
+        return any(is_of(value, one) for one in get_args(kind))
+    if get_origin(kind) is tuple:
+        parts = get_args(kind)
+        if not isinstance(value, tuple):
+            return False
+        if parts[-1] is Ellipsis:
+            return all(is_of(part, parts[0]) for part in value)
+        return len(value) == len(parts) and all(map(is_of, value, parts))
+    if isinstance(value, bool) and kind is not bool:
+        return False
+    return isinstance(value, int | float if kind is float else kind)
 
 
 def check_choices(config: Any) -> None:

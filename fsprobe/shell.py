@@ -15,11 +15,12 @@ from extract.files import cache_folder
 @contextlib.contextmanager
 def computing() -> Iterator[None]:
     """Inside this block there is one host device per core, so that probes train side by side, and
-    compiled programs are kept between runs. A sweep in it writes the same bytes as the command.
+    compiled programs are kept between runs. A sweep in it writes the same bytes as the command,
+    unless JAX has made its devices before: it makes them once, so that their number then stays what
+    it was, and with it how sums are rounded.
 
     Each device calls SciPy's LAPACK by itself; if BLAS started threads for each call, they would
-    wait for each other, and it would take twice as long. JAX's settings stay when the block ends,
-    because its devices are made only once.
+    wait for each other, and it would take twice as long. JAX's settings stay when the block ends.
     """
     importlib.import_module("scipy.linalg.cython_lapack")
     if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):

@@ -16,7 +16,7 @@ from extract.errors import InputError
 from extract.manifest import resolve_audio
 
 
-class Found(NamedTuple):
+class LocatedFile(NamedTuple):
     """path: a Path, or a Place of `extract.audio.remote`. note: how the name differs from the one
     that was asked for, or empty. name: that of the file, relative to the root.
     """
@@ -26,7 +26,7 @@ class Found(NamedTuple):
     note: str = ""
 
 
-def find_audio(audio_root: str | Path, path: str) -> Found:
+def find_audio(audio_root: str | Path, path: str) -> LocatedFile:
     """The file of a manifest path, or the only one whose name differs from it by spelling.
 
     Raises InputError if the path leads out of audio_root, if there is no such file (naming the
@@ -34,7 +34,7 @@ def find_audio(audio_root: str | Path, path: str) -> Found:
     """
     full = resolve_audio(audio_root, path)
     if os.path.lexists(full):
-        return Found(full, path)
+        return LocatedFile(full, path)
     name = path.replace("\\", "/")
     full = resolve_audio(audio_root, name)
     root = Path(audio_root).resolve()
@@ -44,7 +44,7 @@ def find_audio(audio_root: str | Path, path: str) -> Found:
             part = alike(_names(place, place.stat().st_mtime_ns) if place.is_dir() else (), part)
         place = place / part
     found = place.relative_to(root).as_posix()
-    return Found(place, found, note_of(found, path))
+    return LocatedFile(place, found, note_of(found, path))
 
 
 def note_of(found: str, path: str) -> str:

@@ -15,7 +15,7 @@ from pathlib import Path, PurePosixPath
 from time import sleep
 from typing import Any, NamedTuple, TypeVar
 
-from extract.audio.finding import Found, alike, note_of
+from extract.audio.finding import LocatedFile, alike, note_of
 from extract.audio.readers import AudioError
 from extract.errors import InputError
 from extract.files import is_disk_full
@@ -66,13 +66,13 @@ class Folder:
         except OSError as error:
             raise InputError(f"--audio_root={self.address}: {_why(error)}") from error
 
-    def find(self, path: str) -> Found:
+    def find(self, path: str) -> LocatedFile:
         """As `extract.audio.finding.find_audio`: the file of a manifest path, or the only one whose
         name differs from it by spelling. Raises InputError.
         """
         name = check_inside(self.address, path).as_posix()
         if place := self._place(name):
-            return Found(place, path)
+            return LocatedFile(place, path)
         name = check_inside(self.address, path.replace("\\", "/")).as_posix()
         so_far = PurePosixPath()
         for part in PurePosixPath(name).parts:
@@ -81,7 +81,7 @@ class Folder:
         place = self._place(str(so_far))
         if place is None:
             raise InputError(f"No such file or directory: {name[:80]!r} is no file")
-        return Found(place, str(so_far), note_of(str(so_far), path))
+        return LocatedFile(place, str(so_far), note_of(str(so_far), path))
 
     def _place(self, name: str) -> Place | None:
         address = f"{self.address.rstrip('/')}/{name}"

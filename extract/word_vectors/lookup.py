@@ -18,8 +18,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 # (place in the table, vector) by word: those of the words asked for that the table has.
-Found = dict[str, tuple[int, np.ndarray]]
-Find = Callable[[Collection[str]], Found]
+TableRows = dict[str, tuple[int, np.ndarray]]
+Find = Callable[[Collection[str]], TableRows]
 
 LITTLE = frozenset(
     {"a", "an", "and", "at", "by", "for", "from", "in", "no", "not", "of", "on", "or", "the"}
@@ -107,11 +107,11 @@ def one_edit_away(word: str) -> Iterator[str]:
             yield head + tail[1] + tail[0] + tail[2:]
 
 
-def _first(forms: Sequence[str], found: Found) -> np.ndarray | None:
+def _first(forms: Sequence[str], found: TableRows) -> np.ndarray | None:
     return next((found[form][1] for form in forms if form in found), None)
 
 
-def _unknown(tags: Sequence[str], found: Found) -> list[str]:
+def _unknown(tags: Sequence[str], found: TableRows) -> list[str]:
     """The words, once each, of tags that are not found whole, that are not found either."""
     return list(
         dict.fromkeys(
@@ -124,7 +124,7 @@ def _unknown(tags: Sequence[str], found: Found) -> list[str]:
     )
 
 
-def _misspelt(unknown: Sequence[str], find: Find) -> tuple[Found, dict[str, str]]:
+def _misspelt(unknown: Sequence[str], find: Find) -> tuple[TableRows, dict[str, str]]:
     """What the table has one edit away from the unknown words, and which of it each one means."""
     edits = {
         word: set(one_edit_away(word.lower()))
@@ -143,7 +143,7 @@ def _misspelt(unknown: Sequence[str], find: Find) -> tuple[Found, dict[str, str]
 
 
 def _vector(
-    tag: str, found: Found, spelling: dict[str, str], words: bool
+    tag: str, found: TableRows, spelling: dict[str, str], words: bool
 ) -> tuple[np.ndarray | None, tuple[str, ...]]:
     """(vector or None, words without one)."""
     whole = _first(whole_forms(tag), found)

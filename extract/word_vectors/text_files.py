@@ -14,14 +14,14 @@ import numpy as np
 from tqdm import tqdm
 
 from extract.errors import InputError
-from extract.word_vectors.lookup import Found
+from extract.word_vectors.lookup import TableRows
 
 LONGEST_LINE = 1 << 20  # bytes
 _NUMBER = b"0123456789+-.eE \t"
 _ABOUT = "a line holds a word and its numbers, between blanks"
 
 
-def find_in_text(path: str | Path, words: Collection[str]) -> Found:
+def find_in_text(path: str | Path, words: Collection[str]) -> TableRows:
     """The words asked for that the file has, each with its place and its vector, float32 `[dim]`.
 
     Raises InputError on a binary file, rows of unequal length, what is no finite number, a word
@@ -29,7 +29,7 @@ def find_in_text(path: str | Path, words: Collection[str]) -> Found:
     """
     path = Path(path)
     asked = {word.encode(): word for word in words}
-    found: Found = {}
+    found: TableRows = {}
     rows = _Rows(path)
     for place, (line, word, values) in enumerate(rows):
         if word in asked:
@@ -41,12 +41,12 @@ def find_in_text(path: str | Path, words: Collection[str]) -> Found:
     return found
 
 
-def find_in_csv(path: str | Path, tags: Collection[str]) -> Found:
+def find_in_csv(path: str | Path, tags: Collection[str]) -> TableRows:
     """As find_in_text, from a CSV of `tag,v1,v2,…` with a header or without; every row is kept
     apart by its whole tag.
     """
     path = Path(path)
-    found: Found = {}
+    found: TableRows = {}
     lines: dict[str, int] = {}
     dim = 0
     for line, row in _csv_rows(path):

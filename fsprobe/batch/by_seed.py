@@ -29,7 +29,7 @@ _PROGRAMS = 5  # padded sizes of support sets
 _OTHER_WORK = 256.0  # on a clip and tag, in units of a product with one clip
 
 
-def plan(
+def plan_by_seed(
     specs: Sequence[ProbeSpec],
     sizes: Sizes,
     solver: Solver,

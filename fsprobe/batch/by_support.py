@@ -29,7 +29,7 @@ from fsprobe.heads.strengths import PRIMAL_PATH, choose, num_strengths
 _LOOKED_UP = 16  # probes looked up at a time among the fits of one support set
 
 
-def plan(
+def plan_by_support(
     specs: Sequence[ProbeSpec],
     sizes: Sizes,
     settings: Settings,

@@ -151,7 +151,9 @@ def _train(
             if any(chunk.specs):
                 told = lambda epochs: tick(epochs / config.max_epochs)  # noqa: E731
                 yield list(
-                    lanes.train(chunk, data, steps, config, mesh, told, wanted, widest, longest)
+                    lanes.train_chunk(
+                        chunk, data, steps, config, mesh, told, wanted, widest, longest
+                    )
                 )
     settings = settings_of(config)
     yield from by_seed.fit_by_seed(
@@ -178,14 +180,14 @@ def _plan_fits(
     shared = tuple(spec for spec in specs if not apart[spec.key])
     platform, side_by_side, lines = mesh.devices.flat[0].platform, 1, []
     if cells:
-        side_by_side, size = by_seed.plan(
+        side_by_side, size = by_seed.plan_by_seed(
             cells, sizes, solver, settings, wanted, platform, device_bytes, divisor
         )
         lines.append(
             f"{len(cells)} probes, {side_by_side} seeds a device at a time, {size:,.1f} MB"
         )
     if shared:
-        size = by_support.plan(shared, sizes, settings, mesh, device_bytes)
+        size = by_support.plan_by_support(shared, sizes, settings, mesh, device_bytes)
         lines.append(f"{len(shared)} probes that share support sets: {size:,.1f} MB a device")
     return Plan((), cells, side_by_side, shared, tuple(lines))
 
@@ -196,6 +198,8 @@ def _suits_cell(
     """Is the probe fitted by itself, and not with all that share its support set?"""
     if solver.path is None or solver.cell is None or spec.prior is not None:
         return solver.cell is not None
+    if settings.unlabelled != "none":  # `path` sees the support alone; `full` leaves no clip over
+        return not spec.full
     if spec.full or len(spec.support) > _LARGEST_CELL:
         return False
     if settings.l2 is None or not solver.needs_products:

@@ -38,7 +38,7 @@ _SHRINK = 4  # once no more than a fourth of the lanes still train, the chunk go
 _BLOCK_SECONDS = 1.0  # what a block of epochs should take, if it can, for progress and Ctrl-C
 
 
-def train(
+def train_chunk(
     chunk: Chunk,
     data: Data,
     steps: Steps,

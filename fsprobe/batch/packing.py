@@ -84,6 +84,10 @@ def pack_probes(
 ) -> list[Bucket]:
     """Pack probes by size, smallest first. A pure function of its arguments.
 
+    All chunks have as many places, so that they share the program that tests them. On an
+    accelerator the bucket of most probes decides how many: places without a probe cost as much as
+    others, so there are no more than the next power of two of its probes on a device.
+
     device_bytes: what a device may hold. divisor: make chunks this many times smaller. Raises
     InputError if a probe does not fit.
     """
@@ -99,7 +103,7 @@ def pack_probes(
         bucket.sort(key=lambda spec: len(spec.support))
         rare = lockstep or config.hidden or n_clips > CPU_CLIPS or config.validation != "valid"
         every = 1 if rare else CPU_EPOCHS
-        if lockstep:  # places without a probe cost as much as the others
+        if lockstep:
             whole = min(256, 1 << (-(-longest // num_devices) - 1).bit_length())
         else:
             whole = int(np.clip(_CPU_LABELS // (n_tags * n_clips), 1, _CPU_CHUNK))
@@ -112,7 +116,6 @@ def pack_probes(
         )
         megabytes = (count * footprint.kept + lanes * footprint.busy) / 1e6
         packed.append(Bucket(n_tags, n_clips, tuple(bucket), lanes, count, megabytes, every))
-    # of one size, so that chunks share the program that tests them
     lanes = min((bucket.lanes for bucket in packed), default=1)
     per_device = min([-(-longest // num_devices), *(bucket.per_device for bucket in packed)])
     per_device = multiple_of(lanes, per_device)

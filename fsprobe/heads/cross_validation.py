@@ -1,4 +1,4 @@
-"""Cross-validation inside a support set: which clip is in which fold."""
+"""Cross-validation inside a support set: which clip is in which fold, and what can be held out."""
 
 import numpy as np
 
@@ -43,3 +43,15 @@ def assign_folds(
             held[fold] += members[group]
         clips[fold] += sizes[group]
     return folds[groups].astype(np.int32)
+
+
+def num_positive(positive: np.ndarray, groups: np.ndarray | None) -> np.ndarray:
+    """`[tag]`: how many groups have a positive clip of the tag; without groups, how many clips.
+    positive: `[clip, tag]`. groups: int `[clip]`; clips of one group are held out together.
+    """
+    if groups is None:
+        return np.sum(positive > 0, axis=0)
+    group = np.unique(groups, return_inverse=True)[1]
+    found = np.zeros((int(group.max(initial=-1)) + 1, positive.shape[1]), bool)
+    np.logical_or.at(found, group, positive > 0)
+    return np.sum(found, axis=0)

@@ -2,7 +2,8 @@
 labels go.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -12,28 +13,28 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from fsprobe.config import AUTO, SolverConfig
-from fsprobe.heads.cross_validation import assign_folds
+from fsprobe.heads.cross_validation import assign_folds, num_positive
 from fsprobe.heads.data import Data, Labelled, Task
 from fsprobe.heads.evaluate import label_weights
 from fsprobe.heads.head import Head, on_raw_features
 from fsprobe.heads.precision import in_float32
-from fsprobe.heads.solvers import logistic
-from fsprobe.heads.solvers.registry import SOLVERS
+from fsprobe.heads.scaling import Scaling, standardized
+from fsprobe.heads.solvers.registry import SOLVERS, solvers_with
 from fsprobe.heads.solvers.solver import Path, Products, Settings, Solver
 from fsprobe.heads.words.prior import over_scales
 
 STRENGTHS = tuple(np.logspace(1, -7, 17).tolist())  # to choose from, as `fsprobe.heads.strengths`
-OWN_STRENGTH = 3  # positives from which on a tag can be held out, and has a strength of its own
+# positives, of different groups, from which on a tag can be held out and has its own strength
+OWN_STRENGTH = 3
 _TAGS = 128  # fitted at a time
-STANDARDIZE = ("none", "train")
 
 Validation = str | tuple[ArrayLike, ArrayLike, ArrayLike | None]
 
 
 class TagFits(NamedTuple):
-    """head: on the features as they were given. l2: `[tag]`, the strength used. gap: `[tag]`, a
-    bound on how far the objective lies above its minimum, as a share of it; NaN for a tag without a
-    positive or a negative clip, which has no minimum. scale: `[tag]`, of the prior.
+    """head: on the features as they were given. l2: `[tag]`, the strength used. gap: `[tag]`, an
+    estimate of how far the objective lies above its minimum, as a share of it; NaN for a tag
+    without a positive or a negative clip, which has no minimum. scale: `[tag]`, of the prior.
     """
 
     head: Head
@@ -78,6 +79,7 @@ def fit(
         features,
         positive,
         negative,
+        solver=solver,
         l2=l2,
         validation=validation,
         prior=prior,
@@ -91,6 +93,7 @@ def fit_tags(
     positive: ArrayLike,
     negative: ArrayLike | None = None,
     *,
+    solver: str = "lbfgs",
     l2: float | str = AUTO,
     validation: Validation = "support",
     prior: Head | None = None,
@@ -98,12 +101,14 @@ def fit_tags(
     standardize: str = "none",
     groups: np.ndarray | None = None,
 ) -> TagFits:
-    """`fit` with the solver lbfgs, which also returns each tag's strength and gap. groups: int
-    `[clip]`: clips of one group are in one fold. scales: of the prior, chosen with the strength; 1
-    where nothing chooses.
+    """`fit` which also returns each tag's strength and gap. solver: one with `own_strengths`.
+    groups: int `[clip]`: clips of one group are in one fold. scales: of the prior, chosen with the
+    strength; 1 where nothing chooses.
     """
+    if not SOLVERS[solver].own_strengths:
+        raise ValueError(f"solver={solver!r}: use one of {', '.join(_own_strengths())}")
     _require_strength(l2)
-    clips, scaling = _standardized(features, standardize)
+    clips, scaling = standardized(features, standardize)
     labels = _labelled(clips, positive, negative)
     held_out, name = _held_out(validation, scaling, labels)
     folds = np.zeros(len(clips), np.int32)
@@ -114,22 +119,86 @@ def fit_tags(
     tried = np.array((1.0,) if prior is None or name == "none" else scales, np.float32)
     n_tags = labels.positive.shape[1]
     started = None if prior is None else scaling.inside(prior, n_tags)
-    parts = []
-    for start in range(0, n_tags, _TAGS):
-        tags: Any = np.arange(start, min(start + _TAGS, n_tags))
+
+    def fit(tags: Any, settings: Settings, scales: np.ndarray) -> _Choices:
         mine = None if started is None else Head(started.kernel[tags], started.bias[tags])
-        path = _path(labels.of_tags(tags), folds, held_out.of_tags(tags), settings, mine, tried)
-        # a scale and a strength are one choice
-        path = jax.tree.map(lambda leaf: np.asarray(leaf).reshape(-1, *leaf.shape[2:]), path)
-        chosen = _choose(path.loss, _positives(labels, held_out, name, tags))
-        rows = np.arange(len(tags))
-        kernel, bias, gap = (part[chosen, rows] for part in (path.kernel, path.bias, path.gap))
-        scale = tried[chosen // (len(path.l2s) // len(tried))]
-        parts.append((kernel, bias, path.l2s[chosen], gap, scale))
-    columns: Any = (np.concatenate(part) for part in zip(*parts, strict=True))
-    kernel, bias, l2s, gap, scale = columns
-    head = on_raw_features(Head(kernel, bias), scaling.mean, scaling.deviation)
-    return TagFits(head, l2s * scaling.scale**2, gap, scale)
+        support, valid = labels.of_tags(tags), held_out.of_tags(tags)
+        path = _path(SOLVERS[solver], support, folds, valid, settings, mine, scales)
+        return _Choices.of(path, scales)
+
+    judged, groups = (held_out, None) if name == "valid" else (labels, groups)
+    scarce = num_positive(np.asarray(judged.positive), groups) < OWN_STRENGTH
+    fits = _in_blocks(fit, settings, tried, scarce)
+    head = on_raw_features(fits.head, scaling.mean, scaling.deviation)
+    return fits._replace(head=head, l2=fits.l2 * scaling.scale**2)
+
+
+class _Choices(NamedTuple):
+    """Fits to choose from, each of one scale and one strength. kernel: `[choice, tag, dim]`; bias,
+    loss, gap: `[choice, tag]`; l2s, scales: `[choice]`.
+    """
+
+    kernel: np.ndarray
+    bias: np.ndarray
+    loss: np.ndarray
+    gap: np.ndarray
+    l2s: np.ndarray
+    scales: np.ndarray
+
+    @classmethod
+    def of(cls, path: Path, scales: np.ndarray) -> "_Choices":
+        """From fits `[scale, strength, …]`."""
+        parts = (path.kernel, path.bias, path.loss, path.gap, path.l2s)
+        flat = [np.asarray(part).reshape(-1, *part.shape[2:]) for part in parts]
+        return cls(*flat, np.repeat(scales, path.l2s.shape[1]))  # type: ignore[call-arg]
+
+    def pick(self, chosen: np.ndarray, columns: np.ndarray | None = None) -> TagFits:
+        """Of the tags at `columns`, int `[tag]`, or of all, the choices `chosen`, int `[tag]`."""
+        columns = np.arange(chosen.size) if columns is None else columns
+        kernel, bias, gap = (part[chosen, columns] for part in (self.kernel, self.bias, self.gap))
+        return TagFits(Head(kernel, bias), self.l2s[chosen], gap, self.scales[chosen])
+
+
+def _in_blocks(
+    fit: Callable[[np.ndarray, Settings, np.ndarray], _Choices],
+    settings: Settings,
+    scales: np.ndarray,
+    scarce: np.ndarray,
+) -> TagFits:
+    """Every tag at its own choice, and the scarce ones, bool `[tag]`, at the one choice of least
+    loss over all tags. fit(tags, settings, scales): those tags at each strength and scale.
+
+    Of one block of tags at a time all fits are held. So of several blocks the scarce tags are
+    fitted again, at the choice that all blocks have led to.
+    """
+    parts, losses = [], []
+    for tags in _blocks(np.arange(scarce.size)):
+        choices = fit(tags, settings, scales)
+        usable = np.where(np.isnan(choices.loss), np.inf, choices.loss)
+        parts.append(choices.pick(usable.argmin(axis=0)))
+        losses.append(np.where(np.isfinite(choices.loss), choices.loss, 0).sum(axis=1))
+    fits, shared, few = _joined(parts), np.sum(losses, axis=0).argmin(), np.flatnonzero(scarce)
+    if not few.size or choices.l2s.size == 1:
+        return fits
+    if len(parts) == 1:
+        again = choices.pick(np.full(few.size, shared), few)
+    else:
+        fixed, scale = Settings(choices.l2s[shared], "none"), choices.scales[shared : shared + 1]
+        again = _joined(
+            [fit(tags, fixed, scale).pick(np.zeros(tags.size, int)) for tags in _blocks(few)]
+        )
+    for every, part in zip(jax.tree.leaves(fits), jax.tree.leaves(again), strict=True):
+        every[few] = part
+    return fits
+
+
+def _blocks(tags: np.ndarray) -> list[np.ndarray]:
+    return [tags[start : start + _TAGS] for start in range(0, tags.size, _TAGS)]
+
+
+def _joined(parts: Sequence[TagFits]) -> TagFits:
+    joined: TagFits = jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
+    return joined
 
 
 def _require_strength(l2: float | str) -> None:
@@ -137,48 +206,11 @@ def _require_strength(l2: float | str) -> None:
         raise ValueError(f"l2={l2!r}: use a positive number or {AUTO!r}")
 
 
-class _Scaling(NamedTuple):
-    """Inside a fit x is (x − mean) / deviation. scale: that deviation, where it is one for all."""
-
-    mean: np.ndarray
-    deviation: np.ndarray
-    scale: float
-
-    def inside(self, head: Head, n_tags: int) -> Head:
-        """A head on the features as given, for those inside. Raises ValueError on its shape."""
-        kernel = np.asarray(head.kernel, np.float64)
-        if kernel.shape != (n_tags, self.mean.size):
-            raise ValueError(f"prior {kernel.shape} must be [tag, dim], {(n_tags, self.mean.size)}")
-        bias = np.asarray(head.bias, np.float64) + kernel @ self.mean
-        return Head((kernel * self.deviation).astype(np.float32), bias.astype(np.float32))
-
-
-def _standardized(features: ArrayLike, standardize: str) -> tuple[np.ndarray, _Scaling]:
-    """(centred clips of mean squared value 1, or of deviation 1 in each dimension; how)."""
-    clips = np.asarray(features, np.float32)
-    if clips.ndim != 2 or not clips.size:
-        raise ValueError(f"features {clips.shape} must be [clip, dim]")
-    if not np.isfinite(clips).all():
-        raise ValueError("features hold NaN or Inf")
-    if standardize not in STANDARDIZE:
-        raise ValueError(f"standardize={standardize!r}: use one of {', '.join(STANDARDIZE)}")
-    mean = clips.mean(axis=0, dtype=np.float64)
-    centred = clips - mean
-    if standardize == "train":
-        deviation = centred.std(axis=0)
-        deviation = np.where(deviation > 1e-6 * np.abs(mean), deviation, 0)  # else it is rounding
-        scaling = _Scaling(mean, deviation, 1.0)
-        return (centred * (deviation > 0) / np.where(deviation > 0, deviation, 1)).astype(
-            np.float32
-        ), scaling
-    scale = float(np.sqrt(np.mean(centred**2))) or 1.0
-    scaling = _Scaling(mean, np.full(mean.size, scale), scale)
-    return (centred / scale).astype(np.float32), scaling
-
-
 def _labelled(clips: np.ndarray, positive: ArrayLike, negative: ArrayLike | None) -> Labelled:
     """Hard labels as bool. Raises ValueError on shapes that do not fit."""
     yes, no = label_weights(positive, negative)
+    if not yes.shape[1]:
+        raise ValueError(f"labels {yes.shape} of no tag")
     if len(yes) != len(clips):
         raise ValueError(f"{len(clips)} clips, but labels of {len(yes)}")
     if np.isin(yes, (0, 1)).all() and np.isin(no, (0, 1)).all() and not (yes * no).any():
@@ -187,36 +219,34 @@ def _labelled(clips: np.ndarray, positive: ArrayLike, negative: ArrayLike | None
     return Labelled(clips, yes, no)  # type: ignore[arg-type]
 
 
-def _held_out(validation: Validation, scaling: _Scaling, labels: Labelled) -> tuple[Labelled, str]:
+def _held_out(validation: Validation, scaling: Scaling, labels: Labelled) -> tuple[Labelled, str]:
     """(the clips to choose by, none if there are none; the name of the way to choose)."""
     if isinstance(validation, str):
         if validation not in ("support", "none"):
             raise ValueError(f"validation={validation!r}: use 'support', 'none' or arrays")
         return jax.tree.map(lambda part: part[:0], labels), validation
     features, positive, negative = validation
-    clips = np.asarray(features, np.float64)
+    clips = np.asarray(features, np.float32)
     if clips.ndim != 2 or clips.shape[1] != scaling.mean.size:
         raise ValueError(f"validation features {clips.shape} must be [clip, {scaling.mean.size}]")
+    if not np.isfinite(clips).all():
+        raise ValueError("validation features hold NaN or Inf")
     inside = (clips - scaling.mean) / np.where(scaling.deviation > 0, scaling.deviation, np.inf)
-    return _labelled(inside.astype(np.float32), positive, negative), "valid"
+    held_out = _labelled(inside.astype(np.float32), positive, negative)
+    shape, n_tags = held_out.positive.shape, labels.positive.shape[1]
+    if shape[1] != n_tags:
+        raise ValueError(f"validation labels {shape} must be [clip, {n_tags}]")
+    return held_out, "valid"
 
 
-def _positives(labels: Labelled, held_out: Labelled, name: str, tags: np.ndarray) -> np.ndarray:
-    """`[tag]`: the positives that a tag's own strength could be chosen by."""
-    judged = held_out if name == "valid" else labels
-    return np.sum(np.asarray(judged.positive)[:, tags] > 0, axis=0)
+def _own_strengths() -> list[str]:
+    """The solvers that choose a strength for each tag."""
+    return [solver.name for solver in SOLVERS.values() if solver.own_strengths]
 
 
-def _choose(losses: np.ndarray, positives: np.ndarray) -> np.ndarray:
-    """int `[tag]`: the strength of each tag, from losses `[strength, tag]`."""
-    usable = np.where(np.isnan(losses), np.inf, losses)
-    own, few = usable.argmin(axis=0), positives < OWN_STRENGTH
-    pooled = np.sum(np.where(np.isfinite(losses), losses, 0), axis=1)
-    return np.where(few, pooled.argmin(), own)
-
-
-@jax.jit
+@partial(jax.jit, static_argnames=("solver",))
 def _path(
+    solver: Solver,
     labels: Labelled,
     folds: Array,
     held_out: Labelled,
@@ -225,10 +255,11 @@ def _path(
     scales: Array,
 ) -> Path:
     """Every array has a leading axis `[scale]`, of length 1 without a prior."""
-    real = jnp.ones(labels.features.shape[0], bool)
+    assert solver.path is not None
+    one, real = solver.path, jnp.ones(labels.features.shape[0], bool)
 
     def fit(prior: Head | None) -> Path:
-        return logistic.path(labels, real, folds, held_out, settings, prior)
+        return one(labels, real, folds, held_out, settings, prior)
 
     if prior is None:
         return jax.tree.map(lambda leaf: leaf[None], fit(None))
@@ -248,14 +279,16 @@ def _fit_any(
 ) -> Any:
     """With any solver of the registry, all tags as one probe."""
     if prior is not None:
-        takes = ", ".join(solver.name for solver in SOLVERS.values() if solver.own_strengths)
-        raise ValueError(f"prior: the solver {name!r} takes none, {takes} does")
+        raise ValueError(f"prior: the solver {name!r} takes none, {_own_strengths()[0]} does")
     _require_strength(l2)
     solver = SOLVERS[name]
-    clips, scaling = _standardized(features, standardize)
+    if l2 != AUTO and "l2" not in solver.settings:
+        heeding = ", ".join(solvers_with("l2"))
+        raise ValueError(f"l2={l2!r}: the solver {name!r} has no strength; use one of {heeding}")
+    clips, scaling = standardized(features, standardize)
     if not solver.shifts and standardize == "none":  # what it makes of a shift is its own affair
         clips = np.asarray(features, np.float32)
-        scaling = _Scaling(np.zeros(clips.shape[1]), np.ones(clips.shape[1]), 1.0)
+        scaling = Scaling(np.zeros(clips.shape[1]), np.ones(clips.shape[1]), 1.0)
     labels = _labelled(clips, positive, negative)
     held_out, how = _held_out(validation, scaling, labels)
     count, n_tags = labels.positive.shape

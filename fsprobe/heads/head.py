@@ -1,8 +1,9 @@
 """A head: a fitted value that gives logits for the features of any clip.
 
-A head is any NamedTuple of arrays with a method `score`; the linear `Head` is the usual one. Heads
-that a sweep tests have two more methods: `block` gives the head of some of the tags, and `padded`
-appends tags that mean nothing, up to a given number.
+A head is any NamedTuple of arrays with a method `score` and a property `dim`, the dimensions of the
+features that it takes; the linear `Head` is the usual one. Heads that a sweep tests have two more
+methods: `block` gives the head of some of the tags, and `padded` appends tags that mean nothing, up
+to a given number.
 """
 
 from typing import Any, NamedTuple
@@ -21,6 +22,10 @@ class Head(NamedTuple):
 
     kernel: Array
     bias: Array
+
+    @property
+    def dim(self) -> int:
+        return self.kernel.shape[1]
 
     def score(self, features: Array) -> Array:
         """`[clip, dim]` → logits `[clip, tag]`."""
@@ -46,6 +51,10 @@ class HiddenHead(NamedTuple):
     hidden: Head
     output: Head
 
+    @property
+    def dim(self) -> int:
+        return self.hidden.dim
+
     def score(self, features: Array) -> Array:
         """`[clip, dim]` → logits `[clip, tag]`."""
         return self.output.score(jax.nn.relu(self.hidden.score(features)))
@@ -68,6 +77,10 @@ class StandardizedHead(NamedTuple):
     mean: Array
     scale: Array
 
+    @property
+    def dim(self) -> int:
+        return self.mean.shape[0]
+
     def score(self, features: Array) -> Array:
         """`[clip, dim]` → logits `[clip, tag]`."""
         scores: Array = self.head.score((features - self.mean) * self.scale)
@@ -86,9 +99,8 @@ class StandardizedHead(NamedTuple):
 def score(head: Any, features: ArrayLike) -> Array:
     """Logits `[clip, tag]` of features `[clip, dim]`. Raises ValueError where they do not fit."""
     features = jnp.asarray(features, jnp.float32)
-    dim = head.kernel.shape[1] if isinstance(head, Head) else features.shape[-1]
-    if features.ndim != 2 or features.shape[1] != dim:
-        raise ValueError(f"features {features.shape}: the head takes [clip, {dim}]")
+    if features.ndim != 2 or features.shape[1] != head.dim:
+        raise ValueError(f"features {features.shape}: the head takes [clip, {head.dim}]")
     return _score(head, features)
 
 
@@ -101,14 +113,14 @@ def on_raw_features(head: Any, mean: np.ndarray, deviation: np.ndarray) -> Any:
     """A head for features x as they are, from a head for (x − mean) / deviation. A linear one stays
     a `Head`.
 
-    mean, deviation: `[dim]`; a deviation of 0 says that the dimension was set to 0 (divided by 1).
-    Summed in float64.
+    mean, deviation: `[dim]`; a deviation of 0 says that the dimension was set to 0: it has no
+    weight in the head. Summed in float64.
     """
+    divisor = np.where(deviation > 0, deviation, np.inf)
     if not isinstance(head, Head):
         if not np.any(mean) and np.all(deviation == 1):
             return head
-        scale = np.where(deviation > 0, 1 / np.where(deviation > 0, deviation, 1), 0)
-        return StandardizedHead(head, *(jnp.float32(part) for part in (mean, scale)))
-    kernel = np.asarray(head.kernel, np.float64) / np.where(deviation > 0, deviation, 1)
+        return StandardizedHead(head, *(jnp.float32(part) for part in (mean, 1 / divisor)))
+    kernel = np.asarray(head.kernel, np.float64) / divisor
     bias = np.asarray(head.bias, np.float64) - kernel @ np.asarray(mean, np.float64)
     return Head(kernel.astype(np.float32), bias.astype(np.float32))  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""Clips that nobody has labelled, in a fit of logistic regression. Two ways:
+"""Clips that nobody has labelled, in a fit. Two ways:
 
 weak_negatives: they enter as negatives with a small weight, for most clips have no given tag.
 self_training: a teacher's confident answers become their labels, hardened to yes or no (after the
@@ -10,15 +10,14 @@ The weight is an array: what all unlabelled clips of a tag count together, as a 
 labelled clips count.
 """
 
-from dataclasses import replace
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 
 from fsprobe.heads.data import Data, Labelled, Task
-from fsprobe.heads.solvers import logistic
-from fsprobe.heads.solvers.solver import Fitted, Products, Settings
+from fsprobe.heads.solvers.solver import Fitted, Path, Products, Settings
 from fsprobe.heads.strengths import choose
 
 WEAK_NEGATIVES, SELF_TRAINING = "weak_negatives", "self_training"
@@ -53,10 +52,18 @@ def _shared_out(labels: Labelled, chosen: Array, weight: Array) -> Array:
     return chosen * (weight * known / jnp.maximum(jnp.sum(chosen, axis=0), 1))
 
 
-def cell(task: Task, products: Products | None, data: Data, settings: Settings) -> Fitted:
-    """One probe: all training clips beside its support count as unlabelled. In cross-validation
-    they are never held out.
+def unlabelled_cell_of(path: Callable[..., Path]) -> Callable[..., Fitted]:
+    """A solver's `unlabelled_cell`, from its `path`: one probe, for which all training clips beside
+    its support count as unlabelled. In cross-validation they are never held out.
     """
+
+    def cell(task: Task, products: Products | None, data: Data, settings: Settings) -> Fitted:
+        return _fit(path, task, data, settings)
+
+    return cell
+
+
+def _fit(path: Callable[..., Path], task: Task, data: Data, settings: Settings) -> Fitted:
     train = data.train.of_tags(task.tags)
     count = train.features.shape[0]
     places = jnp.where(task.clip_mask, task.support, count)  # padding falls off the end
@@ -67,13 +74,10 @@ def cell(task: Task, products: Products | None, data: Data, settings: Settings) 
     weight, columns = jnp.asarray(settings.unlabelled_weight), jnp.arange(task.tags.size)
     if settings.unlabelled == SELF_TRAINING:
         alone = task.labelled_support(data.train)
-        fits = logistic.path(alone, task.clip_mask, task.folds, valid, settings)
+        fits = path(alone, task.clip_mask, task.folds, valid, settings)
         teacher = choose(fits, columns, task.tag_mask).head
         labels = self_training(labels, ~support, weight, teacher.score(train.features))
     else:
         labels = weak_negatives(labels, ~support, weight)
     everything = jnp.ones(count, bool)
-    return choose(logistic.path(labels, everything, folds, valid, settings), columns, task.tag_mask)
-
-
-SOLVER = replace(logistic.SOLVER, cell=cell, needs_products=False, takes_priors=False)
+    return choose(path(labels, everything, folds, valid, settings), columns, task.tag_mask)

@@ -4,7 +4,7 @@ import contextlib
 import gc
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from fsprobe.config import SolverConfig, SweepConfig
 from fsprobe.features import Standardized
 from fsprobe.heads.data import Data
 from fsprobe.heads.head import on_raw_features
-from fsprobe.heads.solvers.registry import SOLVERS, validation_of
+from fsprobe.heads.solvers.registry import SOLVERS, solvers_with, validation_of
 from fsprobe.study import grid, provenance, records, word_probes
 from fsprobe.study.corpora import words_of
 from fsprobe.study.notes import note, note_gaps, note_shortcomings
@@ -191,11 +191,11 @@ def _require_served(config: SweepConfig) -> None:
     if settings.name not in SOLVERS:
         raise InputError(f"`solver={settings.name}`: use one of {', '.join(SOLVERS)}")
     solver = SOLVERS[settings.name]
-    for name in ("hidden", "l2", "unlabelled"):
+    for name in (item.name for item in fields(settings) if item.name != "name"):
         value = getattr(settings, name)
         if value != getattr(SolverConfig, name) and name not in solver.settings:
-            heeding = [other.name for other in SOLVERS.values() if name in other.settings]
-            raise InputError(f"`{name}={value}`: only `solver={'|'.join(heeding)}` heeds it")
+            heeding = "|".join(solvers_with(name))
+            raise InputError(f"`{name}={value}`: only `solver={heeding}` heeds it")
     what = f"hidden={settings.hidden}" if solver.linear else f"solver={solver.name}"
     for name in ("weight_norms", "save_heads"):
         if getattr(config, name) and (settings.hidden or not solver.linear):

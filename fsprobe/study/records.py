@@ -24,7 +24,7 @@ from fsprobe.study.tables import (
 from fsprobe.words.vectors import near_synonyms
 
 MOST_PAIRS = 100_000  # rows of cooccurrence.csv: every pair of 447 tags
-CONVERGED = 1e-3  # a gap up to this counts: it is a bound, and float32 proves no smaller one
+CONVERGED = 1e-3  # a gap up to this counts: of hard problems float32 proves no smaller one
 
 
 def finished_probe(grid: Grid, outcome: Outcome, validation: str) -> FinishedProbe:

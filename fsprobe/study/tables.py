@@ -96,8 +96,8 @@ class EpisodeRow(NamedTuple):
 
 class SolverRow(NamedTuple):
     """A row of solver.csv, of a probe with a penalty: the strength used, and how flat the objective
-    is at the end. gap: a bound on how far it lies above its minimum, as a share of it, the largest
-    over the tags. converged: 1, or 0 where that bound is too large. prior_scale: chosen with l2.
+    is at the end. gap: an estimate of how far it lies above its minimum, as a share of it, the
+    largest over the tags. converged: 1, or 0 where that is too large. prior_scale: chosen with l2.
 
     clips_cut: the support clips that the solver had to simplify (`Solver.cut`). A probe without a
     penalty has a row where there are any.

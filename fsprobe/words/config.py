@@ -22,6 +22,7 @@ class WordsConfig:
         "DIR of extract.words: vectors of the tags. Each seed then hides a part of the tags, and "
         "draws its N among them.",
         flag="words",
+        recorded=str | tuple[str, ...],  # hashes of the vectors and of the tags
     )
     seen: float = setting(0.8, "Share of the tags, with --words, whose labels a seed may learn of.")
     zero_shot: tuple[str, ...] = setting(

@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 from absl import flags
 
+from extract.errors import InputError
 from extract.shell import run
 
 FLAGS = flags.FLAGS
@@ -100,6 +101,11 @@ def main() -> None:
     out = Path(FLAGS.out)
     out.mkdir(parents=True, exist_ok=True)
     beside = Path(FLAGS.beside) if FLAGS.beside else None
+    if there := [solver for solver in FLAGS.solver if (out / solver).exists()]:
+        raise InputError(
+            f"--out={out}: it holds a sweep of {there[0]}, which would go on instead of being timed; "
+            "name a new folder"
+        )
     print("solver         seconds, cold  mAP apart, most     median  same epoch")
     if FLAGS.solver:
         make_stores(Path(FLAGS.data), out)

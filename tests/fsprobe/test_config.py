@@ -10,6 +10,7 @@ import pytest
 
 from extract.errors import InputError
 from fsprobe.config import FULL, GridConfig, SolverConfig, SweepConfig, from_json, to_json
+from fsprobe.words.config import WordsConfig
 
 SWEEP = SweepConfig(
     manifest="m.csv",
@@ -60,6 +61,25 @@ def test_values_of_another_version():
         (GridConfig, {"n_way": ["two"]}),
         (GridConfig, {"n_way": [0]}),
         (GridConfig, {"num_seeds": "many"}),
+        (GridConfig, {"num_seeds": 2.5}),
+        (GridConfig, {"num_seeds": True}),
+        (GridConfig, {"n_way": [2.5]}),
+        (GridConfig, {"k_shot": [1.5]}),
+        (GridConfig, {"tags": 50}),
+        (SolverConfig, {"learning_rate": "x"}),
+        (SolverConfig, {"weight_decay": None}),
+        (SolverConfig, {"unlabelled_weight": [0.1]}),
+        (SolverConfig, {"restore_best": 1}),
+        (SolverConfig, {"patience": 2.5}),
+        (SolverConfig, {"name": 3}),
+        (WordsConfig, {"seen": "most"}),
+        (WordsConfig, {"zero_shot": "eszsl"}),
+        (WordsConfig, {"directory": 3}),
+        (SweepConfig, to_json(SWEEP) | {"dataset": 3}),
+        (SweepConfig, to_json(SWEEP) | {"weight_norms": "no"}),
+        (SweepConfig, to_json(SWEEP) | {"timeout_minutes": "1"}),
+        (SweepConfig, to_json(SWEEP) | {"embeddings": [1]}),
+        (SweepConfig, to_json(SWEEP) | {"stores": [["a", 1]]}),
         (SolverConfig, {"l2": None}),
         (SolverConfig, {"validation": "test"}),
         (SolverConfig, {"batch_size": {}}),
@@ -74,6 +94,17 @@ def test_values_of_another_version():
 def test_values_that_it_cannot_have_had(kind, values):
     with pytest.raises(InputError):
         from_json(kind, values)
+
+
+def test_a_whole_number_is_a_float_too():
+    assert from_json(SolverConfig, {"learning_rate": 1, "l2": 2}) == SolverConfig(
+        learning_rate=1.0, l2=2.0
+    )
+
+
+def test_run_json_has_hashes_in_place_of_the_words_directory():
+    words = from_json(WordsConfig, {"directory": ["0" * 64, "1" * 64], "prior": ["none", "words"]})
+    assert words.variants(0) == [("eszsl", "words")]
 
 
 @pytest.mark.parametrize(

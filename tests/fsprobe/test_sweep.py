@@ -123,14 +123,15 @@ def test_from_files_to_table_and_again(data):
 @pytest.mark.parametrize("name", ["adam", "lbfgs"])
 def test_as_a_library_it_writes_the_commands_bytes(data, name):
     sweeping = config(data, k_shot=(1, "full"))
-    solver = replace(sweeping.solver, name=name)
+    solver = sweeping.solver if name == "adam" else SolverConfig(name)
     sweeping = replace(sweeping, solver=solver, save_heads=True, weight_norms=True)
     with shell.computing():
         sweep(sweeping)
     result = run(
         data,
         *("--n_way=2", "--n_way=5", "--k_shot=1", "--k_shot=full", "--num_seeds=2"),
-        *("--learning_rate=0.01", "--max_epochs=20", "--embedding=good", "--embedding=combined"),
+        *(("--learning_rate=0.01", "--max_epochs=20") if name == "adam" else ()),
+        *("--embedding=good", "--embedding=combined"),
         *(f"--solver={name}", "--save_heads", "--weight_norms", f"--out={data / 'command'}"),
     )
     assert result.returncode == 0, result.stderr
@@ -208,7 +209,9 @@ def test_order_of_rows_in_the_manifest_changes_nothing(data):
 )
 def test_a_probe_does_not_depend_on_the_rest_of_the_grid(data, solver, tolerance):
     every = config(data, n_way=(1, 2, 4, 5), k_shot=(3,), num_seeds=3)
-    every = replace(every, solver=replace(every.solver, **solver), embeddings=("good",))
+    every = replace(every, embeddings=("good",))
+    if solver:
+        every = replace(every, solver=SolverConfig(**solver))
     whole = {row.key: row for row in sweep(every)}
     for row in sweep(
         replace(
@@ -300,6 +303,16 @@ BAD_INPUT = {
         None,
         ["--solver=lbfgs", "--hidden=4"],
         "--hidden=4: only --solver=adam",
+    ),
+    "decay of lbfgs": (
+        None,
+        ["--solver=lbfgs", "--weight_decay=0.1"],
+        "--weight_decay=0.1: only --solver=adam heeds it",
+    ),
+    "nothing to choose": (
+        None,
+        ["--solver=prototypes", "--validation=support"],
+        "--validation=support: only --solver=adam|lbfgs|ridge heeds it",
     ),
     "hidden norms": (None, ["--hidden=4", "--weight_norms"], "has no weight per feature and tag"),
     "prototypes' heads": (
@@ -579,7 +592,9 @@ def test_converged_probes_from_files_to_table(data):
 
 @pytest.mark.parametrize("solver", ["adam", "lbfgs"])
 def test_tagged_test_clips(data, solver):
-    how = SolverConfig(solver, learning_rate=0.01, max_epochs=9)
+    how = SolverConfig(solver)
+    if solver == "adam":
+        how = SolverConfig(learning_rate=0.01, max_epochs=9)
     tagged_only, everything = (
         replace(config(data, test_clips=clips), solver=how, embeddings=("good",))
         for clips in ("tagged", "all")

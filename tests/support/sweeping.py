@@ -11,10 +11,12 @@ from fsprobe.config import FULL
 from fsprobe.study.results import read_per_tag, read_probes
 
 ROOT = Path(__file__).parents[2]
-GRID = ["--n_way=3", "--k_shot=2", "--num_seeds=5", "--max_epochs=40", "--learning_rate=0.01"]
+GRID = ["--n_way=3", "--k_shot=2", "--num_seeds=5"]
+ADAM = ["--max_epochs=40", "--learning_rate=0.01"]
 
 
 def command(data: Path, out: str, *flags: str) -> list[str]:
+    solvers = [flag for flag in flags if flag.startswith("--solver=") and flag != "--solver=adam"]
     return [
         sys.executable,
         "-m",
@@ -23,6 +25,7 @@ def command(data: Path, out: str, *flags: str) -> list[str]:
         f"--store=poor={data / 'poor'}",
         f"--out={data / out}",
         *GRID,
+        *([] if solvers else ADAM),
         *flags,
     ]
 

@@ -22,8 +22,9 @@ _CLOSE = 1e-5  # within that share f is left to what float32 can do
 
 
 class Fit(NamedTuple):
-    """A minimum. theta: `[coef + 1, tag]`; value, gradient_norm: `[tag]`; gap: `[tag]`, a bound on
-    how far f lies above its minimum, as a share of f; iterations: int32 `[]`. NaN for a tag without
+    """A minimum. theta: `[coef + 1, tag]`; value, gradient_norm: `[tag]`; gap: `[tag]`, an
+    estimate of how far f lies above its minimum, as a share of f (see
+    `fsprobe.heads.descent.objective.Place`); iterations: int32 `[]`. NaN for a tag without
     a minimum.
     """
 
@@ -34,7 +35,7 @@ class Fit(NamedTuple):
     iterations: Array
 
 
-def path(problem: Problem, l2s: Array, n_tags: Array | None = None) -> Fit:
+def minima(problem: Problem, l2s: Array, n_tags: Array | None = None) -> Fit:
     """A minimum for each of l2s `[strength]`, strongest first, each starting at the one before.
 
     n_tags: how many tags are not padding. Given, a few tags are fitted at a time, as many as that:

@@ -40,6 +40,10 @@ class CombinationHead(NamedTuple):
     members: Array
     number: Array
 
+    @property
+    def dim(self) -> int:
+        return self.prototypes.shape[1]
+
     def score(self, features: Array) -> Array:
         """`[clip, dim]` → `[clip, tag]`, a cosine; −1 for a tag that no support clip carries."""
         clips = unit(features).T

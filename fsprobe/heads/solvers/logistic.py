@@ -16,6 +16,7 @@ from fsprobe.heads.descent.objective import Problem, over_clips, tag_weights
 from fsprobe.heads.head import Head
 from fsprobe.heads.solvers.solver import Fitted, Path, Products, Settings, Solver
 from fsprobe.heads.strengths import DUAL_PATH, PRIMAL_PATH, largest, least, strengths
+from fsprobe.heads.unlabelled import unlabelled_cell_of
 from fsprobe.heads.words.prior import best_scale
 
 
@@ -58,7 +59,7 @@ def held_out_losses(
             problem.dual,
             problem.offset,
         )
-        theta = minimise.path(part, l2s, n_tags).theta
+        theta = minimise.minima(part, l2s, n_tags).theta
         return jnp.where(seen, logits, jax.vmap(part.logits)(theta))
 
     nothing = jnp.zeros((l2s.size, *positive.shape))
@@ -92,7 +93,7 @@ def cell(task: Task, products: Products | None, data: Data, settings: Settings) 
     def fit(prior: Head | None) -> Fitted:
         offset = None if prior is None else prior.score(labels.features)
         problem = Problem(features, curvature, centre, weights, dual, offset)
-        fits = minimise.path(problem, l2s, task.n_way)
+        fits = minimise.minima(problem, l2s, task.n_way)
         coefs = fits.theta[:, :-1]
         if dual:  # coefficients of clips that are not centred
             spare = jnp.sum(coefs, axis=1, keepdims=True)
@@ -149,7 +150,7 @@ def path(
     curvature = over_clips(clips, clips) / count
     problem = Problem(clips, curvature, real / count, weights, dual=False, offset=offset)
     l2s = strengths(settings, PRIMAL_PATH, jnp.sum(jnp.diagonal(curvature)))
-    fits = minimise.path(problem, l2s)
+    fits = minimise.minima(problem, l2s)
     coefs, bias = fits.theta[:, :-1], fits.theta[:, -1]
     if basis is not None:
         coefs = jnp.einsum("dc,lct->ldt", basis, coefs)
@@ -172,6 +173,7 @@ SOLVER = Solver(
     "L2-regularised logistic regression, to convergence",
     cell=cell,
     path=path,
+    unlabelled_cell=unlabelled_cell_of(path),
     settings=frozenset(
         (
             "l2",

@@ -25,6 +25,10 @@ class PrototypeHead(NamedTuple):
 
     kernel: Array
 
+    @property
+    def dim(self) -> int:
+        return self.kernel.shape[1]
+
     def score(self, features: Array) -> Array:
         """`[clip, dim]` → `[clip, tag]`, between −2 and 2."""
         return unit(features) @ self.kernel.T

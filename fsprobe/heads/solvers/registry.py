@@ -1,7 +1,8 @@
 """The solvers there are. Add one: a module with a `SOLVER`, and its line here."""
 
+from dataclasses import replace
+
 from fsprobe.config import SolverConfig
-from fsprobe.heads import unlabelled
 from fsprobe.heads.solvers import adam, lc_protonets, logistic, prototypes, ridge
 from fsprobe.heads.solvers.solver import Solver
 
@@ -12,8 +13,18 @@ SOLVERS: dict[str, Solver] = {
 
 
 def solver_of(config: SolverConfig) -> Solver:
-    """The solver of a configuration."""
-    return SOLVERS[config.name] if config.unlabelled == "none" else unlabelled.SOLVER
+    """The solver of a configuration: with unlabelled clips, the one whose `cell` learns from them,
+    which takes neither inner products nor priors.
+    """
+    solver = SOLVERS[config.name]
+    if config.unlabelled == "none":
+        return solver
+    return replace(solver, cell=solver.unlabelled_cell, needs_products=False, takes_priors=False)
+
+
+def solvers_with(setting: str) -> list[str]:
+    """The names of the solvers that use a field of SolverConfig."""
+    return [solver.name for solver in SOLVERS.values() if setting in solver.settings]
 
 
 def validation_of(solver: str, validation: str) -> str:

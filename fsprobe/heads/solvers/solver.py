@@ -1,4 +1,4 @@
-"""What a solver is: one module of this folder or of `baselines`, with a `Solver`, and one line in
+"""What a solver is: one module of this folder, with a `Solver`, and one line in
 the registry.
 
 A solver says how ONE probe is fitted. `fsprobe.batch` maps it over many, by what it offers: `steps`
@@ -106,6 +106,9 @@ class Solver:
     `[clip]`, False for padding. It is used where a support set is too large for `cell`, or where
     probes share one.
 
+    unlabelled_cell: what stands for `cell` where a probe also learns from the training clips beside
+    its support, as --unlabelled says; products is None.
+
     own_strengths: `fsprobe.fit` chooses a strength for each tag, and path has a last argument
     `prior`: None, or a Head that the penalty pulls to. takes_priors: cell uses Data.priors. shifts:
     the features may be centred, because an unpenalised bias makes up for it. linear: the head is a
@@ -121,6 +124,7 @@ class Solver:
     steps: Callable[..., Steps] | None = None
     cell: Callable[[Task, Products | None, Data, Settings], Fitted] | None = None
     path: Callable[..., Path] | None = None
+    unlabelled_cell: Callable[[Task, Products | None, Data, Settings], Fitted] | None = None
     needs_products: bool = False
     own_strengths: bool = False
     takes_priors: bool = False
@@ -129,3 +133,9 @@ class Solver:
     head_size: Callable[[int, int], int] = linear_size
     baseline: bool = False
     cut: str = ""
+
+    def __post_init__(self) -> None:
+        if ("unlabelled" in self.settings) != (self.unlabelled_cell is not None):
+            raise ValueError(f"{self.name}: unlabelled is a setting, or unlabelled_cell is None")
+        if self.own_strengths and self.path is None:
+            raise ValueError(f"{self.name}: own_strengths need a path")

@@ -28,6 +28,10 @@ class ConseHead(NamedTuple):
     similarity: Array
     top: Array
 
+    @property
+    def dim(self) -> int:
+        return self.head.dim
+
     def score(self, features: Array) -> Array:
         """features `[clip, dim]` → cosines `[clip, tag]`, of seen and unseen tags."""
         probability = _probability(self, features)

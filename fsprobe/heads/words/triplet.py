@@ -43,6 +43,10 @@ class TripletHead(NamedTuple):
     bias: Array
     words: Array
 
+    @property
+    def dim(self) -> int:
+        return self.kernel.shape[0]
+
     def score(self, features: Array) -> Array:
         """features `[clip, dim]` → cosines `[clip, tag]`."""
         return _unit(features @ self.kernel + self.bias) @ self.words.T

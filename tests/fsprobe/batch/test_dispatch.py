@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import fsprobe
 from extract.errors import InputError
 from fsprobe.batch import by_seed, by_support, dispatch, lanes, memory
 from fsprobe.batch.dispatch import plan
@@ -99,6 +100,32 @@ def test_baselines_do_not_depend_on_how_many_devices_there_are(data, name):
     for key, metrics in found[0].items():
         for one, two in zip(metrics, found[1][key], strict=True):
             np.testing.assert_allclose(one, two, atol=1e-5)
+
+
+def test_unlabelled_clips_count_beside_a_large_support_set():
+    """More clips than `cell` has an inner product for: the probe is the fit with those weights."""
+    clips, labelled = 4300, 4200
+    data = probes.directed((clips, 30, 200), 6, 3)
+    support, tags = np.random.default_rng(2).permutation(clips)[:labelled], np.array([2, 0])
+    large = [ProbeSpec(0, 0, support, tags), ProbeSpec(1, 0, np.arange(clips), tags, full=True)]
+    config = SolverConfig(
+        "lbfgs", l2=0.1, validation="none", unlabelled="weak_negatives", unlabelled_weight=2.0
+    )
+    portions = plan(large, Sizes.of(data), config, device_mesh(), 2**40)
+    assert portions.cells == (large[0],) and portions.shared == (large[1],)
+    ((found,),) = list(dispatch.train(large[:1], data, config, device_mesh()))
+    labels = np.asarray(data.train.positive)[:, tags]
+    positive, negative = np.zeros((2, clips, 2), np.float32)
+    positive[support], negative[support] = labels[support], ~labels[support]
+    negative[np.setdiff1d(np.arange(clips), support)] = 2.0 * labelled / (clips - labelled)
+    head = fsprobe.fit(data.train.features, positive, negative, l2=0.1)
+    test = data.test.of_tags(tags)
+    expected = fsprobe.evaluate(fsprobe.score(head, test.features), test.positive)
+    plain = fsprobe.fit(data.train.features[support], labels[support], l2=0.1)
+    without = fsprobe.evaluate(fsprobe.score(plain, test.features), test.positive)
+    precision = found.metrics.average_precision
+    np.testing.assert_allclose(precision, expected["average_precision"], atol=1e-4)
+    assert np.abs(precision - without["average_precision"]).max() > 1e-3
 
 
 def test_the_least_memory_gives_the_same_rows(data):
@@ -264,7 +291,7 @@ def test_the_estimate_of_heads_of_other_types_is_too(name, shape, cells):
     "error", [MemoryError, lambda: jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory")]
 )
 def test_out_of_memory_halves_and_goes_on(data, error, monkeypatch):
-    whole, notes, ticks, real = train(data, ADAM), [], [], lanes.train
+    whole, notes, ticks, real = train(data, ADAM), [], [], lanes.train_chunk
 
     def small(chunk, *rest):
         if len(chunk.specs) > 4:
@@ -272,7 +299,7 @@ def test_out_of_memory_halves_and_goes_on(data, error, monkeypatch):
             raise error()
         return real(chunk, *rest)
 
-    monkeypatch.setattr(lanes, "train", small)
+    monkeypatch.setattr(lanes, "train_chunk", small)
     outcomes = train(data, ADAM, note=notes.append, tick=ticks.append)
     halved = [text for text in notes if "out of memory: going on" in text]
     assert halved and len(notes) == len(halved) + len(halved) + 1, "one bucket, in every plan"
@@ -288,7 +315,7 @@ def test_out_of_memory_with_one_probe_is_the_users(data, config, monkeypatch):
     def none(*args, **flags):
         raise MemoryError
 
-    monkeypatch.setattr(lanes, "train", none)
+    monkeypatch.setattr(lanes, "train_chunk", none)
     monkeypatch.setattr(by_seed, "fit_by_seed", none)
     monkeypatch.setattr(by_support, "fit_by_support", none)
     with pytest.raises(InputError, match="out of memory, and a chunk can't be smaller"):
@@ -317,6 +344,6 @@ def test_another_error_is_not_taken_for_it(data, monkeypatch):
     def broken(*args, **flags):
         raise jax.errors.JaxRuntimeError("INTERNAL: something else")
 
-    monkeypatch.setattr(lanes, "train", broken)
+    monkeypatch.setattr(lanes, "train_chunk", broken)
     with pytest.raises(jax.errors.JaxRuntimeError, match="something else"):
         train(data, ADAM)

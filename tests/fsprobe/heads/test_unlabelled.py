@@ -1,5 +1,7 @@
 """Unlabelled clips: weights by hand, a probe beside a plain fit, and the sweep's flags."""
 
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,8 +12,9 @@ from fsprobe.config import SolverConfig
 from fsprobe.heads.data import Data, Labelled, Task
 from fsprobe.heads.solvers.registry import SOLVERS, solver_of
 from fsprobe.heads.solvers.solver import Settings
-from fsprobe.heads.unlabelled import cell, self_training, weak_negatives
+from fsprobe.heads.unlabelled import self_training, unlabelled_cell_of, weak_negatives
 
+CELL = SOLVERS["lbfgs"].unlabelled_cell
 REST = jnp.array([False, False, True, True, True])
 
 
@@ -69,7 +72,7 @@ def test_a_probe_is_the_fit_with_those_weights(data, way):
     settings = Settings(
         jnp.float32(0.05), "none", unlabelled=way, unlabelled_weight=jnp.float32(0.4)
     )
-    found = jax.jit(cell)(TASK, None, data, settings).head
+    found = jax.jit(CELL)(TASK, None, data, settings).head
     rows, tags = np.array([3, 8, 11, 20, 33]), np.array([2, 0])
     x, y = np.array(data.train.features), np.array(data.train.positive)[:, tags]
     positive, negative = np.zeros((2, 40, 2), np.float32)
@@ -95,7 +98,7 @@ def test_weights_are_an_array_to_map_over(data):
         settings = Settings(
             jnp.float32(0.05), "none", unlabelled="weak_negatives", unlabelled_weight=weight
         )
-        return cell(TASK, None, data, settings).head.bias
+        return CELL(TASK, None, data, settings).head.bias
 
     mapped = jax.jit(jax.vmap(at))(jnp.array([0.0, 0.1, 1.0]))
     assert np.all(np.diff(mapped, axis=0) < 0)  # more negatives, lower bias
@@ -112,4 +115,29 @@ def test_weights_are_an_array_to_map_over(data):
 def test_the_solver_of_a_configuration():
     assert solver_of(SolverConfig("lbfgs")) is SOLVERS["lbfgs"]
     chosen = solver_of(SolverConfig("lbfgs", unlabelled="self_training"))
-    assert chosen.name == "lbfgs" and chosen.cell is cell and not chosen.needs_products
+    assert chosen.name == "lbfgs" and not chosen.needs_products and not chosen.takes_priors
+    assert chosen.cell is SOLVERS["lbfgs"].unlabelled_cell
+
+
+def test_a_solver_of_ones_own_learns_from_unlabelled_clips_by_its_own_path(data, monkeypatch):
+    path = SOLVERS["ridge"].path
+    settings = SOLVERS["ridge"].settings | {"unlabelled", "unlabelled_weight"}
+    mine = replace(
+        SOLVERS["ridge"],
+        name="mine",
+        settings=settings,
+        unlabelled_cell=unlabelled_cell_of(path),
+    )
+    monkeypatch.setitem(SOLVERS, "mine", mine)
+    chosen = solver_of(SolverConfig("mine", unlabelled="weak_negatives"))
+    assert chosen.name == "mine" and chosen.path is path
+    weight = jnp.float32(0.0)
+    how = Settings(jnp.float32(0.05), "none", unlabelled="weak_negatives", unlabelled_weight=weight)
+    found = jax.jit(chosen.cell)(TASK, None, data, how).head
+    plain = jax.jit(mine.cell)(TASK, None, data, Settings(jnp.float32(0.05), "none")).head
+    np.testing.assert_allclose(found.kernel, plain.kernel, atol=1e-5)
+
+
+def test_a_solver_says_how_it_learns_from_unlabelled_clips():
+    with pytest.raises(ValueError, match="unlabelled"):
+        replace(SOLVERS["ridge"], settings=SOLVERS["ridge"].settings | {"unlabelled"})

@@ -53,6 +53,13 @@ def config(data: Path, out: str, solver: SolverConfig, **more: object) -> SweepC
     return SweepConfig(**settings | more)  # type: ignore[arg-type]
 
 
+def solver_of(name: str, validation: str) -> SolverConfig:
+    """With that validation where there is something to choose."""
+    if "validation" not in SOLVERS[name].settings:
+        return SolverConfig(name)
+    return SolverConfig(name, validation=validation)
+
+
 CASES = [
     ("ridge", "support", "manifest.csv"),
     ("ridge", "none", "all.csv"),
@@ -63,7 +70,7 @@ CASES = [
 
 @pytest.mark.parametrize(("name", "validation", "manifest"), CASES)
 def test_every_probe_is_as_fitted_alone(data, name, validation, manifest):
-    solver = SolverConfig(name, validation=validation)
+    solver = solver_of(name, validation)
     out = f"{name}-{validation}-{manifest}"
     sweeping = config(data, out, solver, manifest=str(data / manifest))
     rows = {row.key: row for row in sweep(sweeping)}
@@ -89,7 +96,7 @@ def test_every_probe_is_as_fitted_alone(data, name, validation, manifest):
 @pytest.mark.parametrize("name", BASELINES)
 def test_stopped_again_and_again_it_ends_as_an_undisturbed_one(data, name):
     grid = GridConfig(n_way=(3,), k_shot=(2, "full"), num_seeds=4)
-    solver = SolverConfig(name, validation="support")
+    solver = solver_of(name, "support")
     whole, stopped = (config(data, f"{name}-{out}", solver, grid=grid) for out in ("whole", "cut"))
     sweep(whole)
     stops = 0
@@ -145,6 +152,9 @@ def test_label_combinations_left_out_are_counted_and_said(tmp_path, capsys):
         (SolverConfig(hidden=4), {"save_heads": True}, "`save_heads`: with `hidden=4`"),
         (SolverConfig("ridge", hidden=4), {}, r"`hidden=4`: only `solver=adam` heeds it"),
         (SolverConfig("prototypes", l2=1.0), {}, r"`l2=1.0`: only `solver=lbfgs\|ridge` heeds it"),
+        (SolverConfig("lbfgs", weight_decay=0.1), {}, "`weight_decay=0.1`: only `solver=adam`"),
+        (SolverConfig("ridge", restore_best=False), {}, "`restore_best=False`: only `solver=adam`"),
+        (SolverConfig("prototypes", validation="support"), {}, "`validation=support`: only"),
         (SolverConfig("magic"), {}, "`solver=magic`: use one of adam, lbfgs, ridge"),
     ],
 )

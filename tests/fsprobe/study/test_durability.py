@@ -35,12 +35,12 @@ GRID = [
     "--k_shot=1",
     "--k_shot=3",
     "--num_seeds=30",
-    "--learning_rate=1e-4",
-    f"--max_epochs={EPOCHS}",
-    f"--patience={EPOCHS}",
     f"--device_memory_gb={ENOUGH / 1e9:.9f}",
     "--save_heads",
 ]
+
+
+ADAM = ["--learning_rate=1e-4", f"--max_epochs={EPOCHS}", f"--patience={EPOCHS}"]
 
 
 def start(data: Path, out: str, *flags: str, prefix: tuple[str, ...] = ()) -> subprocess.Popen[str]:
@@ -58,6 +58,7 @@ def start(data: Path, out: str, *flags: str, prefix: tuple[str, ...] = ()) -> su
             f"--store=good={data / 'good'}",
             f"--out={data / out}",
             *GRID,
+            *([] if "--solver=lbfgs" in flags else ADAM),
             *flags,
         ],
         cwd=ROOT,

@@ -26,6 +26,10 @@ GRID = GridConfig(n_way=(3,), k_shot=(2, 5), num_seeds=2)
 ADAM = SolverConfig(learning_rate=0.01, max_epochs=60, patience=5)
 
 
+def solver_of(name: str, validation: str = "valid") -> SolverConfig:
+    return replace(ADAM if name == "adam" else SolverConfig(name), validation=validation)
+
+
 @pytest.fixture(scope="module")
 def data(tmp_path_factory) -> Path:
     root = tmp_path_factory.mktemp("validation")
@@ -52,7 +56,7 @@ def test_every_probe_is_as_alone(data, name, validation):
 
     That a fit alone is right: tests/fsprobe/heads.
     """
-    solver = replace(ADAM, name=name, validation=validation)
+    solver = solver_of(name, validation)
     sweeping = config(data, f"{name}-{validation}", solver)
     rows = {row.key: row for row in sweep(sweeping)}
     assert {row.validation for row in rows.values()} == {validation}
@@ -108,13 +112,13 @@ def test_without_validation_clips(data, name, tmp_path):
     write_manifest(tmp_path / "manifest.csv", replace(clips, splits=splits))
     few = {"manifest": str(tmp_path / "manifest.csv")}
     for validation in ("support", "none"):
-        solver = replace(ADAM, name=name, validation=validation)
+        solver = solver_of(name, validation)
         rows = sweep(config(data, f"no-valid-{name}-{validation}", solver, **few))
         whole = sweep(config(data, f"{name}-{validation}", solver))
         # the validation clips had no say
         assert [row.mAP for row in rows] == pytest.approx([row.mAP for row in whole], abs=1e-6)
     with pytest.raises(InputError, match=r"no valid clip.*`validation=valid`"):
-        sweep(config(data, f"no-valid-{name}", replace(ADAM, name=name), **few))
+        sweep(config(data, f"no-valid-{name}", solver_of(name), **few))
 
 
 def test_near_copies_are_in_one_fold_of_every_cell(data):

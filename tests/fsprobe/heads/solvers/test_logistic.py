@@ -78,7 +78,7 @@ def test_the_optimum_is_scikit_learns(n, dim, dual, spread):
     x -= x.mean(axis=0)
     scale = float(np.mean(np.sum(x**2, axis=1)))
     path = np.array([1e1, 1e-1, 1e-2, 1e-3, minimise.WEAKEST_DUAL]) * scale
-    fits = minimise.path(problem(x, labels, dual), jnp.asarray(path, jnp.float32))
+    fits = minimise.minima(problem(x, labels, dual), jnp.asarray(path, jnp.float32))
     for i, l2 in enumerate(path):
         for tag in range(3):
             y = labels[:, tag] * 1.0
