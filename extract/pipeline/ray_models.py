@@ -32,8 +32,12 @@ def how_many(node: Node, kind: str) -> int:
 
 
 def reserved(node: Node, kind: str) -> int:
-    """CPUs that a model takes from decoding: of its share of the node, half."""
+    """CPUs that a model takes from decoding: of its share of the node, half; none of a node that
+    gets no model.
+    """
     models = how_many(node, kind)
+    if not models:
+        return 0
     if kind:
         return int(node.cpus > models)
     return node.cpus // models // 2

@@ -176,6 +176,25 @@ def test_models_that_start_nowhere_end_the_run(
     assert "it only decodes" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_head_node_without_cpus_only_leads(
+    corpus: tuple[Path, Manifest], local: Path, tmp_path: Path, kind: str
+) -> None:
+    cluster = FakeCluster(nodes=1)
+    cluster.alive = {"head": Node(0)} | cluster.alive
+    extract_clips(corpus[1], corpus[0], KINDS[kind](), tmp_path / "s", ONE, on(cluster))
+    assert contents(tmp_path / "s") == contents(local / kind)
+    assert "head" not in {actor.node for actor in cluster.actors}
+
+
+def test_a_model_without_a_cpu_anywhere_ends_with_what_it_waited_for(
+    corpus: tuple[Path, Manifest], tmp_path: Path
+) -> None:
+    engine = on(FakeCluster(cpus=0), patience=0.1)
+    with pytest.raises(InputError, match=r"0 models run.* 5 groups .* wait.*0 CPUs to decode on"):
+        extract_clips(corpus[1], corpus[0], fake_embedding.build(), tmp_path / "s", ONE, engine)
+
+
 def test_what_is_under_way_is_bounded(corpus: tuple[Path, Manifest], tmp_path: Path) -> None:
     cluster = FakeCluster(nodes=2, cpus=2)
     extract_clips(corpus[1], corpus[0], toy(), tmp_path / "s", ONE, on(cluster))
@@ -220,7 +239,7 @@ def test_pieces_are_of_few_clips_and_few_bytes(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("node", "models", "cpus"),
     [(Node(16, 4, "GPU"), 4, 1), (Node(4, 4, "GPU"), 4, 0), (Node(2), 1, 1), (Node(1), 1, 0),
-     (Node(64), 8, 4), (Node(9), 2, 2)],
+     (Node(64), 8, 4), (Node(9), 2, 2), (Node(0), 0, 0), (Node(0, 2, "GPU"), 2, 0)],
 )  # fmt: skip
 def test_a_model_per_accelerator_or_per_few_cores(node: Node, models: int, cpus: int) -> None:
     assert (how_many(node, node.kind), reserved(node, node.kind)) == (models, cpus)
