@@ -147,7 +147,18 @@ class _Run:
     def rows(
         self, check: Callable[[], None], watchdog: Watchdog
     ) -> Iterator[tuple[int, Extracted]]:
-        """(row, what it got) of every pending row."""
+        """(row, what it got) of every pending row. Its models end with it: as long as anybody holds
+        them, Ray keeps their devices from whoever comes next.
+        """
+        try:
+            yield from self._rows(check, watchdog)
+        finally:
+            if self._models is not None:
+                self._models.close()
+
+    def _rows(
+        self, check: Callable[[], None], watchdog: Watchdog
+    ) -> Iterator[tuple[int, Extracted]]:
         left = int((self._work.status == PENDING).sum())
         while left:
             check()

@@ -129,6 +129,13 @@ class Models:
                 self._models.append(model)
                 self.calls[self._cluster.call(actor, "ready")] = _Call(model)
 
+    def close(self) -> None:
+        """End all of them: what they hold is free for whoever comes next."""
+        for model in self._models:
+            self._cluster.kill(model.actor)
+        self._models.clear()
+        self.calls.clear()
+
     def hand_out(self) -> None:
         """Whole groups to models that have few, and to each model the pieces that come next."""
         for _ in range(OPEN):

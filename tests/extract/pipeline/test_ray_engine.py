@@ -23,7 +23,7 @@ from extract.storage.check import verify
 from extract.store import open_store
 from tests.extract.test_run import contents, failures, make_corpus, mean_of_thousands
 from tests.support import fake_embedding
-from tests.support.fake_cluster import FakeCluster, FakeRef
+from tests.support.fake_cluster import FakeActor, FakeCluster, FakeRef
 
 ROOT = Path(__file__).parents[3]
 ONE = RunConfig(num_workers=1)
@@ -193,6 +193,42 @@ def test_a_model_without_a_cpu_anywhere_ends_with_what_it_waited_for(
     engine = on(FakeCluster(cpus=0), patience=0.1)
     with pytest.raises(InputError, match=r"0 models run.* 5 groups .* wait.*0 CPUs to decode on"):
         extract_clips(corpus[1], corpus[0], fake_embedding.build(), tmp_path / "s", ONE, engine)
+
+
+def test_models_of_a_shard_end_before_those_of_the_next_start(
+    corpus: tuple[Path, Manifest], tmp_path: Path
+) -> None:
+    class Counts(FakeCluster):
+        most_models = 0
+
+        def start(self, *arguments: Any, **needs: Any) -> FakeActor:
+            actor = super().start(*arguments, **needs)
+            alive = sum(not one.dead for one in self.actors)
+            self.most_models = max(self.most_models, alive)
+            return actor
+
+    cluster = Counts(nodes=1)
+    config = replace(ONE, num_shards=3, shard_index=-1)
+    extract_clips(corpus[1], corpus[0], fake_embedding.build(), tmp_path / "s", config, on(cluster))
+    assert (len(cluster.actors), cluster.most_models) == (3, 1)
+    assert all(actor.dead for actor in cluster.actors)
+
+
+def test_models_end_with_a_run_that_is_stopped(
+    corpus: tuple[Path, Manifest], tmp_path: Path
+) -> None:
+    class Stops(FakeCluster):
+        def get(self, ref: FakeRef) -> Any:
+            if self.count > 20:
+                raise KeyboardInterrupt
+            return super().get(ref)
+
+    cluster = Stops()
+    with pytest.raises(KeyboardInterrupt):
+        extract_clips(
+            corpus[1], corpus[0], fake_embedding.build(), tmp_path / "s", ONE, on(cluster)
+        )
+    assert cluster.actors and all(actor.dead for actor in cluster.actors)
 
 
 def test_what_is_under_way_is_bounded(corpus: tuple[Path, Manifest], tmp_path: Path) -> None:
