@@ -165,7 +165,8 @@ class _Run:
             self._look_around()
             if self._models is not None:
                 self._models.hand_out()
-            self._decoders.hand_out(self._room)
+            starved = self._models is not None and self._models.starved()
+            self._decoders.hand_out(self._room, starved)
             calls = [] if self._models is None else self._models.calls
             ready = self._cluster.wait([*self._decoders.running, *calls], _POLL)
             for ref in ready:

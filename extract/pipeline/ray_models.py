@@ -147,6 +147,14 @@ class Models:
         for model in self._models:
             self._feed(model)
 
+    def starved(self) -> bool:
+        """Are there models, none of which computes, though one waits for a piece? A model that has
+        not started does neither: it may have to wait for its device.
+        """
+        ready = [model for model in self._models if model.started]
+        computing = any(call.group and call.model.started for call in self.calls.values())
+        return not computing and any(model.open for model in ready)
+
     def _feed(self, model: _Running) -> None:
         for group in model.open:
             while group.fed < len(group.pieces) and group.pieces[group.fed].value is not None:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from extract.cluster import Node
+from extract.cluster import Lost, Node
 from extract.embeddings import Embedding
 from extract.errors import InputError
 from extract.manifest import Manifest
@@ -235,6 +235,64 @@ def test_what_is_under_way_is_bounded(corpus: tuple[Path, Manifest], tmp_path: P
     cluster = FakeCluster(nodes=2, cpus=2)
     extract_clips(corpus[1], corpus[0], toy(), tmp_path / "s", ONE, on(cluster))
     assert cluster.most == 8
+
+
+def test_what_is_decoded_waits_for_a_slow_model_in_a_bounded_number(
+    corpus: tuple[Path, Manifest], local: Path, tmp_path: Path
+) -> None:
+    class Slow(FakeCluster):
+        """Model calls end when no decoding runs any more."""
+
+        def __init__(self) -> None:
+            super().__init__(nodes=1)
+            self.decoding: set[FakeRef] = set()
+            self.adding: set[FakeRef] = set()
+            self.under_way = self.most_under_way = 0
+
+        def submit(self, function: Any, *arguments: Any, returns: int = 1) -> list[FakeRef]:
+            refs = super().submit(function, *arguments, returns=returns)
+            self.decoding.add(refs[0])
+            self.under_way += 1
+            self.most_under_way = max(self.most_under_way, self.under_way)
+            return refs
+
+        def call(self, actor: FakeActor, method: str, *arguments: Any) -> FakeRef:
+            ref = super().call(actor, method, *arguments)
+            self.adding |= {ref} if method == "add" else set()
+            return ref
+
+        def wait(self, refs: Any, seconds: float) -> list[FakeRef]:
+            return [ref for ref in refs if ref in self.decoding] or list(refs)[:1]
+
+        def get(self, ref: FakeRef) -> Any:
+            self.under_way -= ref in self.adding
+            return super().get(ref)
+
+    cluster = Slow()
+    extract_clips(corpus[1], corpus[0], fake_embedding.build(), tmp_path / "s", ONE, on(cluster))
+    assert cluster.most_under_way == 2  # of two CPUs one decodes
+    assert contents(tmp_path / "s") == contents(local / "by windows")
+
+
+def test_a_model_that_waits_for_a_piece_gets_it_whatever_the_bound(
+    corpus: tuple[Path, Manifest], local: Path, tmp_path: Path
+) -> None:
+    class FullAtFirst(FakeCluster):
+        """The first piece does not fit: from then on there is room for one, the second."""
+
+        def submit(self, function: Any, *arguments: Any, returns: int = 1) -> list[FakeRef]:
+            refs = super().submit(function, *arguments, returns=returns)
+            if self.first:
+                self.first = False
+                refs[0].value = Lost("Ray's object store is full", "space")
+            return refs
+
+        first = True
+
+    cluster = FullAtFirst(nodes=1)
+    engine = on(cluster, patience=10)
+    extract_clips(corpus[1], corpus[0], fake_embedding.build(), tmp_path / "s", ONE, engine)
+    assert contents(tmp_path / "s") == contents(local / "by windows")
 
 
 def test_a_cluster_without_a_cpu_ends_with_what_it_waited_for(
