@@ -7,8 +7,9 @@ is what shares one on a single machine. Of pieces there are a bounded number und
 corpus, and only the driver, which is who asked, writes.
 
 Nodes may come and go. What was lost with a process is tried again: a piece clip by clip, a group
-from its first piece, each a few times; then the clip has failed, with the reason, and because
-nothing was recorded of its file the same command tries it once more.
+from its first piece, each a few times; then the clip that did it has failed, with the reason, and
+the rest of its group goes on without it. Because nothing was recorded of its file the same command
+tries it once more.
 """
 
 import time

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -135,25 +136,51 @@ def test_a_clip_that_costs_every_process_fails_alone_and_is_tried_by_the_next_ru
     assert failures(tmp_path / "s") == failures(local / kind)
 
 
-@pytest.mark.parametrize("piece", [0, 1, 2])
-@pytest.mark.parametrize("losses", [0.0, 0.2])
-def test_a_group_that_costs_every_model_fails_alone_and_is_tried_by_the_next_run(
-    corpus: tuple[Path, Manifest], local: Path, tmp_path: Path, piece: int, losses: float
-) -> None:
-    def deadly(arguments: tuple[Any, ...]) -> bool:
-        return len(arguments) == 5 and arguments[0][0] == 2 and arguments[1] == piece
+def poison(*rows: int) -> Callable[[tuple[Any, ...]], bool]:
+    """A model that is given one of these clips dies."""
 
-    cluster = FakeCluster(deadly=deadly, losses=losses)
+    def deadly(arguments: tuple[Any, ...]) -> bool:
+        return len(arguments) == 5 and any(clip.row in rows for clip in arguments[3])
+
+    return deadly
+
+
+@pytest.mark.parametrize("losses", [0.0, 0.2])
+@pytest.mark.parametrize("rows", [(16,), (19,), (23,), (17, 18, 21), (1, 19)])
+def test_clips_that_cost_every_model_fail_alone_and_are_tried_by_the_next_run(
+    corpus: tuple[Path, Manifest],
+    local: Path,
+    tmp_path: Path,
+    rows: tuple[int, ...],
+    losses: float,
+) -> None:
+    cluster = FakeCluster(deadly=poison(*rows), losses=losses)
     embedding = fake_embedding.build()
     extract_clips(corpus[1], corpus[0], embedding, tmp_path / "s", ONE, on(cluster))
-    new = failures(tmp_path / "s").keys() - failures(local / "by windows").keys()
-    assert {"c023"} <= new <= {f"c{row:03}" for row in range(16, 24)}
-    reasons = {failures(tmp_path / "s")[clip] for clip in new}
-    assert len(reasons) == 1
-    assert reasons.pop().startswith("embedding was lost ")
+    found, before = failures(tmp_path / "s"), failures(local / "by windows")
+    assert found.keys() - before.keys() == {f"c{row:03}" for row in rows}
+    for row in rows:
+        assert found[f"c{row:03}"].startswith("embedding was lost 3 times, at last because")
     assert verify(tmp_path / "s").problems == ()
     extract_clips(corpus[1], corpus[0], embedding, tmp_path / "s", ONE, on(FakeCluster()))
     assert contents(tmp_path / "s") == contents(local / "by windows")
+
+
+def test_a_group_that_costs_models_whatever_is_left_out_ends(
+    corpus: tuple[Path, Manifest], local: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def deadly(arguments: tuple[Any, ...]) -> bool:
+        return len(arguments) == 5 and arguments[0][0] == 1
+
+    monkeypatch.setattr(batches, "GROUP", 16)
+    cluster = FakeCluster(deadly=deadly)
+    embedding = fake_embedding.build()
+    extract_clips(corpus[1], corpus[0], embedding, tmp_path / "s", ONE, on(cluster))
+    found, before = failures(tmp_path / "s"), failures(local / "by windows")
+    assert found.keys() == before.keys() | {f"c{row:03}" for row in range(16, 32)}
+    assert found["c016"].startswith("embedding was lost 3 times")
+    assert found["c030"].startswith("embedding was lost 20 times")
+    assert len(cluster.actors) <= 2 + 20
 
 
 def test_a_slow_clip_is_said_to_be_slow(corpus: tuple[Path, Manifest], tmp_path: Path) -> None:
