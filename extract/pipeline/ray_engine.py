@@ -17,9 +17,8 @@ from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
-from typing import Any, Self
+from typing import Self
 
-from extract.audio import decoding
 from extract.cluster import Cluster, Ref, available
 from extract.embeddings import Embedding
 from extract.errors import InputError
@@ -28,7 +27,14 @@ from extract.pipeline.aggregate import Extracted
 from extract.pipeline.batches import rows_to_decode
 from extract.pipeline.ray_decoding import Decoders, Piece, in_pieces
 from extract.pipeline.ray_models import Models, groups_of, how_many, kind_of, reserved
-from extract.pipeline.ray_stages import Decoding, decode, extract_rows, with_numpy_weights
+from extract.pipeline.ray_stages import (
+    Decoding,
+    decode,
+    extract_rows,
+    jax_versions,
+    own_versions,
+    with_numpy_weights,
+)
 from extract.pipeline.watchdog import Watchdog
 from extract.pipeline.work import Work
 from extract.pipeline.workers import LIMIT, Result, Task
@@ -99,7 +105,7 @@ class _Run:
         embedding = work.embedding
         needs_model = embedding.windows is not None or not embedding.in_workers
         job = work.job if needs_model else replace(work.job, clip_frames=embedding.clip_frames)
-        how = cluster.put(Decoding(job, decoding.provenance(), limit))
+        how = cluster.put(Decoding(job, own_versions(), limit))
         if needs_model:
             self._decoders = Decoders(cluster, partial(self._decode, how), _no_samples, limit)
             self._models = self._new_models(limit)
@@ -114,11 +120,10 @@ class _Run:
         )
 
     def _new_models(self, limit: float) -> Models:
-        import jax
-
         work = self._work
-        platform = work.embedding.provenance.get("platform")
-        versions: dict[str, Any] = {"jax": jax.__version__, "platform": platform}
+        versions = own_versions()
+        if platform := work.embedding.provenance.get("platform"):
+            versions = versions | jax_versions() | {"platform": platform}
         try:
             embedding = self._cluster.put(with_numpy_weights(work.embedding))
         except TypeError as error:
@@ -130,7 +135,7 @@ class _Run:
             embedding,
             work.batch_size,
             work.summarise,
-            versions if platform else {},
+            versions,
             limit,
         ]
         groups = groups_of(work, rows_to_decode(work.tasks, work.status), batches.GROUP)

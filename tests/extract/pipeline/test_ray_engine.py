@@ -18,6 +18,7 @@ from extract.pipeline import batches, ray_decoding, ray_engine
 from extract.pipeline.extract_clips import RunConfig, extract_clips
 from extract.pipeline.ray_engine import RayEngine
 from extract.pipeline.ray_models import how_many, kind_of, reserved
+from extract.pipeline.ray_stages import Decoding, sources_digest
 from extract.pipeline.watchdog import Watchdog
 from extract.pipeline.workers import Task
 from extract.storage.check import verify
@@ -190,6 +191,57 @@ def test_a_slow_clip_is_said_to_be_slow(corpus: tuple[Path, Manifest], tmp_path:
     cluster = FakeCluster(deadly=deadly)
     extract_clips(corpus[1].take([0]), corpus[0], toy(), tmp_path / "s", ONE, on(cluster, limit=0))
     assert failures(tmp_path / "s") == {"c000": "decoding took longer than 0 s"}
+
+
+@pytest.mark.parametrize("what", ["numpy", "scipy", "librosa", "soxr", "fsprobe's source files"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_node_that_decodes_otherwise_ends_the_run(
+    corpus: tuple[Path, Manifest], tmp_path: Path, what: str, kind: str
+) -> None:
+    class Asks(FakeCluster):
+        """Asks its nodes for something that they do not have."""
+
+        def put(self, value: Any) -> FakeRef:
+            if isinstance(value, Decoding):
+                assert what in value.versions
+                value = replace(value, versions={**value.versions, what: "0.0.wanted"})
+            return super().put(value)
+
+    with pytest.raises(
+        InputError, match=rf"node .*: has {what} \S+ instead of 0\.0\.wanted"
+    ) as how:
+        extract_clips(corpus[1], corpus[0], KINDS[kind](), tmp_path / "s", ONE, on(Asks()))
+    assert len(str(how.value)) <= 300
+
+
+@pytest.mark.parametrize("what", ["jax", "jaxlib", "flax", "platform", "numpy"])
+def test_a_model_that_computes_otherwise_does_not_start(
+    corpus: tuple[Path, Manifest], tmp_path: Path, what: str
+) -> None:
+    class Asks(FakeCluster):
+        def start(self, kind: Any, *arguments: Any, **needs: Any) -> FakeActor:
+            *most, versions, limit = arguments
+            assert what in versions
+            wanted = {**versions, what: "0.0.wanted"}
+            return super().start(kind, *most, wanted, limit, **needs)
+
+    embedding = replace(fake_embedding.build(), provenance={"platform": "cpu"})
+    with pytest.raises(InputError, match=rf"has {what} \S+ instead of 0\.0\.wanted"):
+        extract_clips(corpus[1], corpus[0], embedding, tmp_path / "s", ONE, on(Asks()))
+
+
+def test_other_source_files_have_another_digest(tmp_path: Path) -> None:
+    def digest(files: dict[str, str]) -> str:
+        folder = tmp_path / str(len(list(tmp_path.iterdir())))
+        for name, text in files.items():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_text(text)
+        return sources_digest(folder)
+
+    one = {"a.py": "x = 1", "sub/b.py": "y = 1"}
+    others = [one | {"sub/b.py": "y = 2"}, one | {"c.py": ""}, {"a.py": "x = 1", "b.py": "y = 1"}]
+    assert digest(one) == digest(one | {"sub/b.pyc": "compiled"})
+    assert digest(one) not in {digest(other) for other in others}
 
 
 def test_models_that_start_nowhere_end_the_run(
