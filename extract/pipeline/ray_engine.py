@@ -19,7 +19,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Self
 
-from extract.cluster import Cluster, Ref, available
+from extract.cluster import Cluster, Ref, Watchdog, available
 from extract.embeddings import Embedding
 from extract.errors import InputError
 from extract.pipeline import batches
@@ -35,7 +35,6 @@ from extract.pipeline.ray_stages import (
     own_versions,
     with_numpy_weights,
 )
-from extract.pipeline.watchdog import Watchdog
 from extract.pipeline.work import Work
 from extract.pipeline.workers import LIMIT, Result, Task
 from extract.store import PENDING

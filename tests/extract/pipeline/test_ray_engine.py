@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from extract.cluster import Lost, Node
+from extract.cluster import Lost, Node, Watchdog
 from extract.embeddings import Embedding
 from extract.errors import InputError
 from extract.manifest import Manifest
@@ -19,7 +19,6 @@ from extract.pipeline.extract_clips import RunConfig, extract_clips
 from extract.pipeline.ray_engine import RayEngine
 from extract.pipeline.ray_models import how_many, kind_of, reserved
 from extract.pipeline.ray_stages import Decoding, sources_digest
-from extract.pipeline.watchdog import Watchdog
 from extract.pipeline.workers import Task
 from extract.storage.check import verify
 from extract.store import open_store
