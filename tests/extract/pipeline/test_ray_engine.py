@@ -162,7 +162,9 @@ def test_clips_that_cost_every_model_fail_alone_and_are_tried_by_the_next_run(
     for row in rows:
         assert found[f"c{row:03}"].startswith("embedding was lost 3 times, at last because")
     assert verify(tmp_path / "s").problems == ()
-    extract_clips(corpus[1], corpus[0], embedding, tmp_path / "s", ONE, on(FakeCluster()))
+    whole = on(FakeCluster())
+    again = extract_clips(corpus[1], corpus[0], embedding, tmp_path / "s", ONE, whole)
+    assert (again.changed, again.unread) == (0, len(rows))
     assert contents(tmp_path / "s") == contents(local / "by windows")
 
 
