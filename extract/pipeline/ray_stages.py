@@ -20,6 +20,7 @@ import numpy as np
 
 import extract
 from extract.audio import decoding
+from extract.audio.scratch import remove
 from extract.embeddings import Embedding
 from extract.errors import InputError
 from extract.files import sha256_of
@@ -54,6 +55,7 @@ class Decoding:
     def __call__(self, task: Task) -> Result:
         _check(self.versions, own_versions())
         scratch = Path(tempfile.gettempdir()) / f"fsprobe-{os.getuid()}"
+        remove(scratch)  # a decoder that was killed could not
         with ends_after(self.limit):
             return replace(self.job, scratch=scratch)(task)
 

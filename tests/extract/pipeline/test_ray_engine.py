@@ -1,7 +1,9 @@
 """The engine on Ray without Ray: a cluster in this process that loses what a real one may lose."""
 
+import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from extract.audio import samples
 from extract.cluster import Lost, Node, Watchdog
 from extract.embeddings import Embedding
 from extract.errors import InputError
@@ -18,8 +21,8 @@ from extract.pipeline import batches, ray_decoding, ray_engine
 from extract.pipeline.extract_clips import RunConfig, extract_clips
 from extract.pipeline.ray_engine import RayEngine
 from extract.pipeline.ray_models import how_many, kind_of, reserved
-from extract.pipeline.ray_stages import Decoding, sources_digest
-from extract.pipeline.workers import Task
+from extract.pipeline.ray_stages import Decoding, decode, own_versions, sources_digest
+from extract.pipeline.workers import Job, Task
 from extract.storage.check import verify
 from extract.store import open_store
 from tests.extract.test_run import contents, failures, make_corpus, mean_of_thousands
@@ -243,6 +246,30 @@ def test_other_source_files_have_another_digest(tmp_path: Path) -> None:
     others = [one | {"sub/b.py": "y = 2"}, one | {"c.py": ""}, {"a.py": "x = 1", "b.py": "y = 1"}]
     assert digest(one) == digest(one | {"sub/b.pyc": "compiled"})
     assert digest(one) not in {digest(other) for other in others}
+
+
+def test_files_of_killed_decoders_are_removed(
+    corpus: tuple[Path, Manifest], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A long clip's scratch file is named after its process; the next task on its node removes it,
+    and leaves those of others that live.
+    """
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(samples, "IN_MEMORY", 10)
+    folder = tmp_path / f"fsprobe-{os.getuid()}"
+    job, path = Job(8000, tmp_path), corpus[0] / corpus[1].paths[0]
+    child = (
+        "import os, sys; from pathlib import Path; from extract.audio import decode, samples; "
+        "samples.IN_MEMORY = 10; decode(Path(sys.argv[1]), 8000, Path(sys.argv[2])); os._exit(9)"
+    )
+    subprocess.run([sys.executable, "-c", child, str(path), str(folder)], cwd=ROOT)
+    (left,) = folder.iterdir()
+    others = {f"{os.getppid()}-samples-x", "notes"}
+    for name in others:
+        (folder / name).touch()
+    decode(Decoding(job, own_versions(), 60.0), [Task(path), Task(path)])
+    assert not left.exists()
+    assert {file.name for file in folder.iterdir()} == others
 
 
 def test_models_that_start_nowhere_end_the_run(
