@@ -8,7 +8,9 @@ import contextlib
 import os
 import signal
 import socket
+import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Self
 
@@ -21,6 +23,7 @@ Actor = Any
 ACCELERATORS = ("GPU", "TPU")  # as Ray names them
 _CONNECT = 10.0  # seconds
 _FETCH = 300.0  # seconds for a value that is ready to come here
+_WORD = 60.0  # seconds without a result before it says what it waits for, and between such words
 
 
 class Lost(NamedTuple):
@@ -209,6 +212,45 @@ class Cluster:
         if isinstance(error, kinds.WorkerCrashedError | kinds.RayActorError):
             return Lost("its process died", "process")
         return Lost(why[:120] or type(error).__name__, "process")
+
+
+def _say(message: str) -> None:
+    from tqdm import tqdm
+
+    tqdm.write(message, file=sys.stderr)  # above the bar
+
+
+class Watchdog:
+    """No wait for a cluster without an end, and none without a word. patience: seconds in which
+    something must finish. say: where its words go.
+    """
+
+    def __init__(
+        self,
+        patience: float,
+        say: Callable[[str], None] = _say,
+        word: float = _WORD,
+        clock: Callable[[], float] = time.monotonic,
+    ):
+        self._patience, self._say, self._word, self._clock = patience, say, word, clock
+        self._heard = self._said = clock()
+
+    def look(self, heard: bool, waiting: Callable[[], str]) -> None:
+        """Called again and again while there is work; heard: something has finished since. Raises
+        InputError when patience is over.
+        """
+        now = self._clock()
+        if heard:
+            self._heard = self._said = now
+        silent = now - self._heard
+        if silent >= self._patience:
+            raise InputError(
+                f"nothing has finished for {silent:.0f} s: {waiting()}; finished clips are kept, "
+                "the same command goes on from there"
+            )
+        if now - self._said >= self._word:
+            self._said = now
+            self._say(f"nothing has finished for {silent:.0f} s: {waiting()}")
 
 
 @contextlib.contextmanager

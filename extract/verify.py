@@ -104,6 +104,11 @@ def _compare_files(store: Store) -> int:
             "files have changed since they were extracted (the same extract.run "
             "extracts them again)",
         ),
+        (
+            found.unread,
+            "clips failed before their file was read, and it is there (the same extract.run tries "
+            "them again)",
+        ),
         (found.gone, "files are not there any more"),
     ):
         if rows:
@@ -111,9 +116,10 @@ def _compare_files(store: Store) -> int:
             print(f"{store.path}: {len(rows)} {what}: {named}{', …' if len(rows) > NAMED else ''}")
     if found.unknown:
         print(f"{store.path}: of {found.unknown} clips no size and time were kept")
-    if not found.changed and not found.gone:
+    differ = bool(found.changed or found.unread or found.gone)
+    if not differ:
         print(f"{store.path}: the files below {FLAGS.audio_root} are those it was made from")
-    return int(bool(found.changed or found.gone))
+    return int(differ)
 
 
 if __name__ == "__main__":

@@ -34,6 +34,7 @@ from fsprobe.listening.pool import pool_of
 from fsprobe.tagger import options
 from fsprobe.tagger.file import read_tagger
 from fsprobe.tagger.matching import match, parts_of
+from fsprobe.words.vectors import load_words
 
 FLAGS = flags.FLAGS
 
@@ -42,6 +43,8 @@ flags.DEFINE_string("audio_root", None, "Folder of the manifest's paths; no othe
 flags.DEFINE_multi_string("store", [], "NAME=DIR: the clips' features. Repeatable.")
 flags.DEFINE_string("labels", None, "The judgements, an SQLite file; made if it is not there.")
 flags.DEFINE_string("tagger", None, "A tagger whose scores come first, until heads are fitted.")
+flags.DEFINE_string("words", None, "Word vectors of the manifest's tags, by extract.words: with "
+                    "them clips are found by a text, as by fsprobe.search --query.")  # fmt: skip
 flags.DEFINE_multi_string("tag", [], "A tag to ask about, beside those that are there. Repeatable.")
 flags.DEFINE_string("by", None, "Who judges; default: the user's name.")
 flags.DEFINE_string("export", None, "Write the manifest with the judgements here, and end.")
@@ -99,12 +102,17 @@ def _serve(manifest: Manifest) -> None:
     parts = match(tagger, stores) if tagger else parts_of(stores, embedding)
     for tag in FLAGS.tag:
         check_tag(tag)
+    words = Path(FLAGS.words) if FLAGS.words else None
+    if words:
+        load_words(words)  # says what is wrong with it before anybody searches
     named = [
         tag for column in (manifest.tags, manifest.not_tags or ()) for t in column for tag in t
     ]
     tags = list(dict.fromkeys([*FLAGS.tag, *(tagger.tags if tagger else ()), *named]))
     by = FLAGS.by or _user()
-    desk = Desk(manifest, pool_of(manifest, parts), Judgements(FLAGS.labels), tags, by, FLAGS.seed)
+    desk = Desk(
+        manifest, pool_of(manifest, parts), Judgements(FLAGS.labels), tags, by, FLAGS.seed, words
+    )
     if tagger:
         desk.use(tagger)
     token = _token(Path(f"{FLAGS.labels}.token"))

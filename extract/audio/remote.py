@@ -8,7 +8,6 @@ them themselves (environment, configuration files, roles); none can stand in an 
 
 import functools
 import hashlib
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -17,6 +16,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from extract.audio.finding import LocatedFile, alike, note_of
 from extract.audio.readers import AudioError
+from extract.audio.scratch import prefix, remove
 from extract.errors import InputError
 from extract.files import is_disk_full
 from extract.manifest import check_inside
@@ -25,6 +25,7 @@ PROTOCOLS = ("s3", "s3a", "gs", "gcs", "hf")
 BLOCK = 8 << 20  # bytes per request
 TRIES = 6  # of a request: with the pauses between them, half a minute
 PAUSE = 1.0  # seconds after the first failure; then twice as long each time
+COPY = "copy"  # kind of scratch file
 _Value = TypeVar("_Value")
 
 
@@ -117,11 +118,11 @@ def local_copy(place: Path | Place, scratch: Path) -> Path:
         return place
     ending = PurePosixPath(place.address).suffix[:10]  # one decoder looks at it
     digest = hashlib.sha256(repr(place).encode()).hexdigest()[:16]
-    target = scratch / f"{os.getpid()}-{digest}{ending}"
+    target = scratch / f"{prefix(COPY)}{digest}{ending}"
     if target.exists():
         return target
     scratch.mkdir(parents=True, exist_ok=True)
-    _remove_others(scratch)
+    remove(scratch, COPY, own=True)  # the last one
     part = target.with_name(f"{target.name}.part")
     try:
         with part.open("wb") as file:
@@ -138,24 +139,6 @@ def local_copy(place: Path | Place, scratch: Path) -> Path:
     finally:
         part.unlink(missing_ok=True)
     return target
-
-
-def _remove_others(scratch: Path) -> None:
-    """This process's last copy, and those of processes that are gone."""
-    for file in scratch.glob("*-*"):
-        pid = file.name.partition("-")[0]
-        if pid.isdigit() and (int(pid) == os.getpid() or not _alive(int(pid))):
-            file.unlink(missing_ok=True)
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass
-    return True
 
 
 def _range(address: str, start: int, stop: int) -> bytes:

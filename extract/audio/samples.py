@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from extract.audio.readers import AudioError, Block, Tally
+from extract.audio.scratch import prefix
 from extract.audio.truth import Part
 
 QUALITY = "HQ"
@@ -142,7 +143,9 @@ def gather(blocks: Iterable[np.ndarray], scratch: Path | None) -> np.ndarray:
                     if file is None:
                         scratch.mkdir(parents=True, exist_ok=True)
                         file = stack.enter_context(
-                            tempfile.NamedTemporaryFile(dir=scratch, delete=False)
+                            tempfile.NamedTemporaryFile(
+                                dir=scratch, prefix=prefix("samples"), delete=False
+                            )
                         )
                         name = file.name
                     file.writelines(block.tobytes() for block in held)

@@ -82,8 +82,8 @@ class RunConfig:
 class Summary(NamedTuple):
     """What a store holds after a run. path: of the shard, if the store has several. changed: rows
     made again because their file has changed. gone: done rows whose file no longer exists; they are
-    kept. failures: the file that lists the failed clips. Where each layer has a store, path is the
-    directory of them all.
+    kept. unread: failed rows of whose file nothing was known, tried again. failures: the file that
+    lists the failed clips. Where each layer has a store, path is the directory of them all.
     """
 
     path: Path
@@ -91,6 +91,7 @@ class Summary(NamedTuple):
     failed: int
     changed: int
     gone: int
+    unread: int
     failures: Path
 
 
@@ -152,11 +153,11 @@ def _sum(store: Path, summaries: Sequence[Summary]) -> Summary:
     if len(summaries) == 1:
         return summaries[0]
     worst = max(summaries, key=lambda summary: summary.failed)
-    done, failed, changed, gone = (
+    counts = (
         sum(getattr(summary, name) for summary in summaries)
-        for name in ("done", "failed", "changed", "gone")
+        for name in ("done", "failed", "changed", "gone", "unread")
     )
-    return Summary(store, done, failed, changed, gone, worst.failures)
+    return Summary(store, *counts, worst.failures)
 
 
 def _fill(
@@ -179,7 +180,7 @@ def _fill(
         LayerStores(stores, specs, shard.clip_ids, shard.paths) as writer,
         disk_full_explained(path),
     ):
-        changed, gone = writer.reopen_changed(sources, config.check)
+        changed, gone, unread = writer.reopen_changed(sources, config.check)
         if config.retry_failed:
             writer.retry_failed()
         for row in np.flatnonzero(writer.status == PENDING).tolist():
@@ -197,7 +198,7 @@ def _fill(
         _run(writer, engine, work, progress)
         writer.finish()
         done, failed = (int((writer.status == code).sum()) for code in (DONE, FAILED))
-        return Summary(path, done, failed, changed, gone, writer.failures)
+        return Summary(path, done, failed, changed, gone, unread, writer.failures)
 
 
 def _tasks(clips: Manifest, sources: Sequence[Source]) -> list[Task | None]:

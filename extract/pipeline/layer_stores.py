@@ -83,18 +83,21 @@ class LayerStores:
             if writer.status[row] == PENDING:
                 writer.fail(row, reason, audio)
 
-    def reopen_changed(self, sources: Sequence[Source], check: str) -> tuple[int, int]:
-        """Make rows pending again whose file has changed, in every store. Returns how many there
-        are, and how many done rows' files no longer exist.
+    def reopen_changed(self, sources: Sequence[Source], check: str) -> tuple[int, int, int]:
+        """Make rows pending again whose file has changed or was never read, in every store. Returns
+        how many have changed, how many done rows' files no longer exist, and how many were never
+        read.
         """
         changed: set[int] = set()
         gone: set[int] = set()
+        unread: set[int] = set()
         for writer in self._writers:
             found = compare(writer.status, writer.audio, sources, check)
-            writer.reopen(list(found.changed))
+            writer.reopen([*found.changed, *found.unread])
             changed |= set(found.changed)
             gone |= set(found.gone)
-        return len(changed), len(gone)
+            unread |= set(found.unread)
+        return len(changed), len(gone), len(unread - changed)
 
     def retry_failed(self) -> None:
         for writer in self._writers:

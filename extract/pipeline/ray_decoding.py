@@ -81,11 +81,14 @@ class Decoders:
     def add(self, pieces: Sequence[Piece]) -> None:
         self._waiting.extend(pieces)
 
-    def hand_out(self, most: int) -> None:
-        """Start tasks until so many pieces are under way; one at least, since what is under way
-        may wait for it.
+    def hand_out(self, most: int, starved: bool = False) -> None:
+        """Start tasks until so many pieces are under way, and one at least. starved: whoever takes
+        pieces has nothing to do; then one task runs all the same, since what is under way may wait
+        for it.
         """
-        while self.under_way < min(most, self._full) or not self.running:
+        while self.under_way < min(most, self._full) or (
+            not self.running and (starved or not self.under_way)
+        ):
             piece = self._waiting.popleft() if self._waiting else next(self._more, None)
             if piece is None:
                 return

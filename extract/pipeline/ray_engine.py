@@ -7,8 +7,9 @@ is what shares one on a single machine. Of pieces there are a bounded number und
 corpus, and only the driver, which is who asked, writes.
 
 Nodes may come and go. What was lost with a process is tried again: a piece clip by clip, a group
-from its first piece, each a few times; then the clip has failed, with the reason, and because
-nothing was recorded of its file the same command tries it once more.
+from its first piece, each a few times; then the clip that did it has failed, with the reason, and
+the rest of its group goes on without it. Because nothing was recorded of its file the same command
+tries it once more.
 """
 
 import time
@@ -16,10 +17,9 @@ from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
-from typing import Any, Self
+from typing import Self
 
-from extract.audio import decoding
-from extract.cluster import Cluster, Ref, available
+from extract.cluster import Cluster, Ref, Watchdog, available
 from extract.embeddings import Embedding
 from extract.errors import InputError
 from extract.pipeline import batches
@@ -27,8 +27,14 @@ from extract.pipeline.aggregate import Extracted
 from extract.pipeline.batches import rows_to_decode
 from extract.pipeline.ray_decoding import Decoders, Piece, in_pieces
 from extract.pipeline.ray_models import Models, groups_of, how_many, kind_of, reserved
-from extract.pipeline.ray_stages import Decoding, decode, extract_rows, with_numpy_weights
-from extract.pipeline.watchdog import Watchdog
+from extract.pipeline.ray_stages import (
+    Decoding,
+    decode,
+    extract_rows,
+    jax_versions,
+    own_versions,
+    with_numpy_weights,
+)
 from extract.pipeline.work import Work
 from extract.pipeline.workers import LIMIT, Result, Task
 from extract.store import PENDING
@@ -98,7 +104,7 @@ class _Run:
         embedding = work.embedding
         needs_model = embedding.windows is not None or not embedding.in_workers
         job = work.job if needs_model else replace(work.job, clip_frames=embedding.clip_frames)
-        how = cluster.put(Decoding(job, decoding.provenance(), limit))
+        how = cluster.put(Decoding(job, own_versions(), limit))
         if needs_model:
             self._decoders = Decoders(cluster, partial(self._decode, how), _no_samples, limit)
             self._models = self._new_models(limit)
@@ -113,11 +119,10 @@ class _Run:
         )
 
     def _new_models(self, limit: float) -> Models:
-        import jax
-
         work = self._work
-        platform = work.embedding.provenance.get("platform")
-        versions: dict[str, Any] = {"jax": jax.__version__, "platform": platform}
+        versions = own_versions()
+        if platform := work.embedding.provenance.get("platform"):
+            versions = versions | jax_versions() | {"platform": platform}
         try:
             embedding = self._cluster.put(with_numpy_weights(work.embedding))
         except TypeError as error:
@@ -129,7 +134,7 @@ class _Run:
             embedding,
             work.batch_size,
             work.summarise,
-            versions if platform else {},
+            versions,
             limit,
         ]
         groups = groups_of(work, rows_to_decode(work.tasks, work.status), batches.GROUP)
@@ -147,14 +152,26 @@ class _Run:
     def rows(
         self, check: Callable[[], None], watchdog: Watchdog
     ) -> Iterator[tuple[int, Extracted]]:
-        """(row, what it got) of every pending row."""
+        """(row, what it got) of every pending row. Its models end with it: as long as anybody holds
+        them, Ray keeps their devices from whoever comes next.
+        """
+        try:
+            yield from self._rows(check, watchdog)
+        finally:
+            if self._models is not None:
+                self._models.close()
+
+    def _rows(
+        self, check: Callable[[], None], watchdog: Watchdog
+    ) -> Iterator[tuple[int, Extracted]]:
         left = int((self._work.status == PENDING).sum())
         while left:
             check()
             self._look_around()
             if self._models is not None:
                 self._models.hand_out()
-            self._decoders.hand_out(self._room)
+            starved = self._models is not None and self._models.starved()
+            self._decoders.hand_out(self._room, starved)
             calls = [] if self._models is None else self._models.calls
             ready = self._cluster.wait([*self._decoders.running, *calls], _POLL)
             for ref in ready:

@@ -4,6 +4,7 @@ import sys
 from collections import Counter, deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import count
 from typing import Any
 
 from extract.cluster import Actor, Cluster, Lost, Node, Ref
@@ -32,8 +33,12 @@ def how_many(node: Node, kind: str) -> int:
 
 
 def reserved(node: Node, kind: str) -> int:
-    """CPUs that a model takes from decoding: of its share of the node, half."""
+    """CPUs that a model takes from decoding: of its share of the node, half; none of a node that
+    gets no model.
+    """
     models = how_many(node, kind)
+    if not models:
+        return 0
     if kind:
         return int(node.cpus > models)
     return node.cpus // models // 2
@@ -41,7 +46,9 @@ def reserved(node: Node, kind: str) -> int:
 
 @dataclass(eq=False)
 class Group:
-    """Rows that share batches. left: those that are pending. attempt: how often it was begun."""
+    """Rows that share batches. left: those that are pending. attempt: how often it was begun.
+    deaths: of models, by the rows of the piece that they had. losses: models lost in any way.
+    """
 
     number: int
     rows: tuple[int, ...]
@@ -49,16 +56,39 @@ class Group:
     attempt: int = 0
     pieces: list[Piece] = field(default_factory=list)
     fed: int = 0  # pieces that the model was given
-    deaths: int = 0
+    deaths: Counter[int] = field(default_factory=Counter)
     losses: int = 0
 
     def begin(self, work: Work) -> list[Piece]:
-        """From its first piece, whatever was under way."""
+        """From its first piece, whatever was under way. What may cost a model for the last time
+        goes clip by clip, so that only one is given up.
+        """
         for piece in self.pieces:
             piece.stale = True
         self.attempt, self.fed, self.pieces = self.attempt + 1, 0, []
-        self.pieces += [Piece(rows, self.pieces) for rows in in_pieces(self.rows, work.tasks)]
+        for rows in in_pieces(self.rows, work.tasks):
+            alone = any(self.deaths[row] == DEATHS - 1 for row in rows)
+            parts = [(row,) for row in rows] if alone else [rows]
+            self.pieces += [Piece(part, self.pieces) for part in parts]
         return list(self.pieces)
+
+    def lose(self, lost: Lost, piece: Piece | None) -> dict[int, str]:
+        """Count that a model was lost, by a piece of this group if one is given. The pending rows
+        that are given up, and why; they leave the group, and so do others of such a piece.
+        """
+        self.losses += 1
+        if piece is not None:
+            self.deaths.update(piece.rows)
+        times = {row: deaths for row, deaths in self.deaths.items() if deaths == DEATHS}
+        if times:  # what was with them is no longer suspected
+            self.deaths.clear()
+        if self.losses >= LOSSES:
+            times = dict.fromkeys(self.left, self.losses)
+        self.rows = tuple(row for row in self.rows if row not in times)
+        given_up = sorted(self.left & times.keys())
+        self.left -= times.keys()
+        why = f"at last because {lost.reason}"
+        return {row: f"embedding was lost {times[row]} times, {why}" for row in given_up}
 
 
 @dataclass(eq=False)
@@ -67,10 +97,14 @@ class _Running:
     node: str
     open: list[Group] = field(default_factory=list)
     started: bool = False
+    lost: list[tuple["_Call", Lost]] = field(default_factory=list)  # calls, once it is dead
 
 
 @dataclass(eq=False)
 class _Call:
+    """number: calls of a model are worked on in this order."""
+
+    number: int
     model: _Running
     group: Group | None = None  # None: it starts
     attempt: int = 0
@@ -99,6 +133,7 @@ class Models:
         self._models: list[_Running] = []
         self._failed_starts: Counter[str] = Counter()
         self._given_up: list[tuple[int, Extracted]] = []
+        self._numbers = count()
         self.calls: dict[Ref, _Call] = {}
         self.kind = kind_of(cluster.nodes())
 
@@ -123,18 +158,35 @@ class Models:
                 )
                 model = _Running(actor, name)
                 self._models.append(model)
-                self.calls[self._cluster.call(actor, "ready")] = _Call(model)
+                ref = self._cluster.call(actor, "ready")
+                self.calls[ref] = _Call(next(self._numbers), model)
+
+    def close(self) -> None:
+        """End all of them: what they hold is free for whoever comes next."""
+        for model in self._models:
+            self._cluster.kill(model.actor)
+        self._models.clear()
+        self.calls.clear()
 
     def hand_out(self) -> None:
         """Whole groups to models that have few, and to each model the pieces that come next."""
+        alive = [model for model in self._models if not model.lost]
         for _ in range(OPEN):
-            for model in self._models:
+            for model in alive:
                 if len(model.open) < OPEN and self._groups:
                     group = self._groups.popleft()
                     model.open.append(group)
                     self._decoders.add(group.begin(self._work))
-        for model in self._models:
+        for model in alive:
             self._feed(model)
+
+    def starved(self) -> bool:
+        """Are there models, none of which computes, though one waits for a piece? A model that has
+        not started does neither: it may have to wait for its device.
+        """
+        ready = [model for model in self._models if model.started]
+        computing = any(call.group and call.model.started for call in self.calls.values())
+        return not computing and any(model.open for model in ready)
 
     def _feed(self, model: _Running) -> None:
         for group in model.open:
@@ -147,7 +199,9 @@ class Models:
                 ref = self._cluster.call(
                     model.actor, "add", attempt, index, last, self._clips(group, piece), samples
                 )
-                self.calls[ref] = _Call(model, group, group.attempt, piece, last)
+                self.calls[ref] = _Call(
+                    next(self._numbers), model, group, group.attempt, piece, last
+                )
             if group.fed < len(group.pieces):  # groups follow each other
                 return
 
@@ -161,21 +215,21 @@ class Models:
         value = self._cluster.get(ref)
         if call.piece is not None:
             self._decoders.taken(call.piece)
-        if call.model not in self._models:
-            return
-        group = call.group
+        model, group = call.model, call.group
         if isinstance(value, Lost):
             self._lost(call, value)
         elif group is None:
-            call.model.started, self._failed_starts[call.model.node] = True, 0
+            model.started, self._failed_starts[model.node] = True, 0
         elif call.attempt == group.attempt:
             for row, clip in value:
                 group.left.discard(row)
                 yield row, clip
             if call.last and not group.left:
-                call.model.open.remove(group)
+                model.open.remove(group)
             elif call.last:  # it passed pieces over
-                self._again(call.model, group, Lost("a piece went astray", "object"))
+                self._again(model, group, Lost("a piece went astray", "object"))
+        if model.lost and not any(other.model is model for other in self.calls.values()):
+            self._retire(model)
         yield from self._given_up
         self._given_up.clear()
 
@@ -186,17 +240,21 @@ class Models:
             if call.attempt == call.group.attempt:
                 self._again(call.model, call.group, lost)
             return
-        if not call.model.started:
-            self._note_failed_start(call.model.node, lost)
-            lost = lost._replace(cause="node")  # it had not come to any clip
-        self._retire(call.model, lost)
+        call.model.lost.append((call, lost))
+        self._cluster.kill(call.model.actor)
 
-    def _retire(self, model: _Running, lost: Lost) -> None:
-        """End a model; its groups are the next that others get."""
+    def _retire(self, model: _Running) -> None:
+        """All calls of a dead model have ended: the first that was lost is what it died of, and
+        counts against that piece's group alone. Its groups are the next that others get.
+        """
+        call, lost = min(model.lost, key=lambda pair: pair[0].number)
+        if call.group is None:
+            self._note_failed_start(model.node, lost)
         self._models.remove(model)
-        self._cluster.kill(model.actor)
-        for place, group in reversed(list(enumerate(model.open))):
-            if self._may_try_again(group, lost if place == 0 else lost._replace(cause="node")):
+        guilty = call.piece if lost.cause == "process" else None
+        for group in reversed(model.open):
+            innocent = guilty is not None and group is not call.group
+            if innocent or self._may_try_again(group, lost, guilty):
                 self._groups.appendleft(group)
             for piece in group.pieces:
                 self._drop(piece)
@@ -219,17 +277,12 @@ class Models:
             self._decoders.taken(piece)
         piece.stale = True
 
-    def _may_try_again(self, group: Group, lost: Lost) -> bool:
-        group.deaths += lost.cause == "process"
-        group.losses += lost.cause != "process"
-        if group.deaths < DEATHS and group.losses < LOSSES:
-            return True
-        times = group.deaths + group.losses
-        reason = f"embedding was lost {times} times, at last because {lost.reason}"
-        self._given_up += [(row, Extracted((), reason)) for row in sorted(group.left)]
-        group.left.clear()
-        group.attempt += 1  # what models still answer is of no use
-        return False
+    def _may_try_again(self, group: Group, lost: Lost, piece: Piece | None = None) -> bool:
+        given_up = group.lose(lost, piece)
+        self._given_up += [(row, Extracted((), reason)) for row, reason in given_up.items()]
+        if not group.left:
+            group.attempt += 1  # what models still answer is of no use
+        return bool(group.left)
 
     def _note_failed_start(self, node: str, lost: Lost) -> None:
         """Raise InputError if models start nowhere."""

@@ -7,6 +7,8 @@ file that another node could not read.
 import contextlib
 import faulthandler
 import functools
+import hashlib
+import importlib.metadata
 import os
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,12 +18,18 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+import extract
 from extract.audio import decoding
+from extract.audio.scratch import remove
 from extract.embeddings import Embedding
 from extract.errors import InputError
+from extract.files import sha256_of
 from extract.pipeline.aggregate import Extracted, Summariser
 from extract.pipeline.batches import Framer
 from extract.pipeline.workers import Job, Result, Task
+
+PACKAGE = Path(extract.__file__).parent
+SOURCES = "fsprobe's source files"
 
 
 class Clip(NamedTuple):
@@ -36,8 +44,8 @@ class Clip(NamedTuple):
 
 @dataclass(frozen=True)
 class Decoding:
-    """How a node decodes. versions: what its libraries must be, `decoding.provenance()` of who
-    asks. limit: seconds for a clip.
+    """How a node decodes. versions: what its libraries must be, `own_versions()` of who asks.
+    limit: seconds for a clip.
     """
 
     job: Job
@@ -45,8 +53,9 @@ class Decoding:
     limit: float
 
     def __call__(self, task: Task) -> Result:
-        _check(self.versions, _own_versions())
+        _check(self.versions, own_versions())
         scratch = Path(tempfile.gettempdir()) / f"fsprobe-{os.getuid()}"
+        remove(scratch)  # a decoder that was killed could not
         with ends_after(self.limit):
             return replace(self.job, scratch=scratch)(task)
 
@@ -69,9 +78,10 @@ def extract_rows(
 
 
 class Model:
-    """An embedding on one device. versions: what must be the same here, by name; none where the
-    embedding is not JAX's. It takes the pieces of a group in their order; groups follow each
-    other, and one that is begun again starts from its first piece.
+    """An embedding on one device. versions: what must be the same here, `own_versions()` of who
+    asks, and, where the embedding is JAX's, `jax_versions()` and the `platform` too. It takes the
+    pieces of a group in their order; groups follow each other, and one that is begun again starts
+    from its first piece.
     """
 
     def __init__(
@@ -93,8 +103,8 @@ class Model:
         """
         import jax
 
-        if self._versions:
-            _check(self._versions, {"jax": jax.__version__, "platform": jax.default_backend()})
+        here = own_versions() | jax_versions() | {"platform": jax.default_backend()}
+        _check(self._versions, here)
         return os.getpid()
 
     def add(
@@ -166,14 +176,41 @@ def _without_file(array: np.ndarray | None) -> np.ndarray | None:
 
 
 @functools.cache
-def _own_versions() -> dict[str, Any]:
-    return decoding.provenance()
+def own_versions() -> dict[str, Any]:
+    """Of all that a row comes from but JAX and the weights: decoders, packages, this package."""
+    packages = {name: _version(name) for name in ("numpy", "scipy", "librosa")}
+    return {SOURCES: sources_digest(PACKAGE), **packages, **decoding.provenance()}
+
+
+def jax_versions() -> dict[str, Any]:
+    return {name: _version(name) for name in ("jax", "jaxlib", "flax")}
+
+
+def sources_digest(folder: Path) -> str:
+    """Of the source files below a folder, by their names and contents."""
+    digest = hashlib.sha256()
+    for file in sorted(folder.rglob("*.py")):
+        name = file.relative_to(folder).as_posix()
+        digest.update(f"{name} {sha256_of(file)}\n".encode())
+    return digest.hexdigest()[:12]
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"
 
 
 def _check(wanted: Mapping[str, Any], here: Mapping[str, Any]) -> None:
-    for name, version in wanted.items():
-        if here.get(name) != version:
-            raise InputError(
-                f"node {os.uname().nodename}: has {name} {here.get(name)}, but {version} where the "
-                "command runs; install the same on every node"
-            )
+    others = [
+        f"{name} {here.get(name)} instead of {version}"
+        for name, version in wanted.items()
+        if here.get(name) != version
+    ]
+    if others:
+        more = f" and {len(others) - 3} more" if len(others) > 3 else ""
+        raise InputError(
+            f"node {os.uname().nodename}: has {', '.join(others[:3])}{more}, as where the command "
+            "runs; install the same on every node"
+        )

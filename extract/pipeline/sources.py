@@ -36,11 +36,15 @@ class Source(NamedTuple):
 
 
 class Comparison(NamedTuple):
-    """Rows by whether their files have changed. unknown: done rows whose file was not recorded."""
+    """Rows by whether their files have changed. unknown: done rows whose file was not recorded.
+    unread: rows that failed before anything was known of their file, and whose file is there: it
+    was missing then, its store did not answer, or the process was lost.
+    """
 
     changed: tuple[int, ...]
     gone: tuple[int, ...]
     unknown: int
+    unread: tuple[int, ...] = ()
 
 
 def check_root(audio_root: str | Path | Folder) -> None:
@@ -110,7 +114,7 @@ def compare(
     `hash`. One of the same size and another time is compared by its hash, because copying a data
     set changes the times of all files.
     """
-    changed, gone, unknown = [], [], 0
+    changed, gone, unread, unknown = [], [], [], 0
     for row in np.flatnonzero((status == DONE) | (status == FAILED)).tolist():
         if "source" not in recorded:
             unknown += int(status[row] == DONE)
@@ -122,9 +126,11 @@ def compare(
             unknown += 1
         elif file is None or (isinstance(file, Path) and not file.is_file()):
             gone += [row] if known else []
-        elif not known or _is_other(file, size, mtime, recorded["source_sha256"][row], check):
+        elif not known:
+            unread.append(row)
+        elif _is_other(file, size, mtime, recorded["source_sha256"][row], check):
             changed.append(row)
-    return Comparison(tuple(changed), tuple(gone), unknown)
+    return Comparison(tuple(changed), tuple(gone), unknown, tuple(unread))
 
 
 def _is_other(file: File, size: int, mtime: int, digest: np.ndarray, check: str) -> bool:

@@ -89,7 +89,8 @@ def _encoded(config: Config, tags: Sequence[str]) -> tuple[TagVectors, dict[str,
     prompts = config.prompt or DEFAULT_PROMPT
     kept = [tag for tag in tags if encoder.knows(tag)]
     texts = [prompt.replace("{}", tag) for prompt in prompts for tag in kept]
-    vectors = encoder.encode(texts).reshape(len(prompts), len(kept), -1)
+    vectors = encoder.encode(texts)
+    vectors = vectors.reshape(len(prompts), len(kept), vectors.shape[1])
     found = TagVectors(
         tuple(kept),
         minilm.unit(vectors.mean(axis=0)).astype(np.float32),

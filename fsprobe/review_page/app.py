@@ -30,6 +30,8 @@ _ASSETS = {
     "review.js": ("review.js", "text/javascript; charset=utf-8"),
 }
 
+_BY_NAME, _BY_WORDS = "Part of a name", "What it sounds like, in words"
+
 Ask = Callable[[Request], Awaitable[Any]]
 
 
@@ -39,9 +41,10 @@ def build(
     """The server as an ASGI app. hosts: `name:port` that it answers to."""
     answers = _Answers(desk, audio_root, follow_links)
     asked = (answers.state, answers.questions, answers.clip, answers.find)
+    search = _BY_WORDS if desk.words else _BY_NAME
     told = (answers.judge, answers.withdraw, answers.tag, answers.fit)
     routes = [
-        *(Route(f"/{path}", _asset(*asset)) for path, asset in _ASSETS.items()),
+        *(Route(f"/{path}", _asset(*asset, search)) for path, asset in _ASSETS.items()),
         Route("/audio", answers.sound),
         Route("/export", answers.export),
         *(Route(f"/{ask.__name__}", _answer(ask)) for ask in asked),
@@ -119,8 +122,10 @@ class _Answers:
         return FileResponse(file, media_type=kind)
 
 
-def _asset(name: str, kind: str) -> Callable[[Request], Awaitable[Response]]:
-    content = (files("fsprobe.review_page") / "assets" / name).read_bytes()
+def _asset(name: str, kind: str, search: str) -> Callable[[Request], Awaitable[Response]]:
+    """search: what the search field takes."""
+    text = (files("fsprobe.review_page") / "assets" / name).read_text("utf-8")
+    content = text.replace("{{search}}", search).encode()
 
     async def answer(request: Request) -> Response:
         return Response(content, media_type=kind)

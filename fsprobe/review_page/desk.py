@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,9 +15,10 @@ from extract.errors import InputError
 from extract.manifest import Manifest
 from fsprobe.listening import pool as pools
 from fsprobe.listening import ranking
-from fsprobe.listening.exchange import explicit
+from fsprobe.listening.exchange import explicit, merged
 from fsprobe.listening.judgements import VALUES, Current, Judgements, New, check_tag
 from fsprobe.listening.pool import Pool
+from fsprobe.listening.queries import head_of_text
 from fsprobe.listening.refit import refit
 from fsprobe.listening.strategies import suggest
 from fsprobe.tagger.outputs import Place, clip_places
@@ -39,7 +41,9 @@ class Scores(NamedTuple):
 
 @dataclass(eq=False)
 class Desk:
-    """One labelling session, used by several threads. by: who judges. tags: to ask about."""
+    """One labelling session, used by several threads. by: who judges. tags: to ask about. words:
+    word vectors of the tags, by extract.words, by which clips are found from a text.
+    """
 
     manifest: Manifest
     pool: Pool
@@ -47,10 +51,12 @@ class Desk:
     tags: list[str]
     by: str
     seed: int = 0
+    words: Path | None = None
     scores: Scores = field(default_factory=lambda: Scores((), np.empty((0, 0)), {}, {}))
     fits: int = 0
     lock: threading.Lock = field(default_factory=threading.Lock)
     fitting: threading.Lock = field(default_factory=threading.Lock)
+    searching: threading.Lock = field(default_factory=threading.Lock)
     shown: dict[tuple[str, str], tuple[str, float]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -192,14 +198,16 @@ class Desk:
         return {"clip": clip, "sound": asdict(place) if place else None, "scores": rows}
 
     def find(self, text: str, like: str, count: int = 30) -> list[dict[str, Any]]:
-        """Clips whose id or path holds the text, or those that sound most like a clip."""
+        """Clips that sound most like a clip, or as the text says by `words`; without them, those
+        whose id or path holds it.
+        """
         if like:
             row = self._row(like)
             query = [rows[[row]] for rows in self.pool.rows]
             score = ranking.cosine_to(self.pool.parts, self.standard, query)
-            near = ranking.best(score, self.pool.parts, self.pool.rows, count + 1, "searching")
-            pairs = zip(near.place.tolist(), near.score.tolist(), strict=True)
-            return [self._hit(place, score) for place, score in pairs if place != row][:count]
+            return [hit for hit in self._best(score, count + 1) if hit["clip"] != like][:count]
+        if self.words and text.strip():
+            return self._best(self._logit_of(self.words, text.strip()), count)
         folded, found = text.casefold(), []
         for place, clip in enumerate(self.pool.clip_ids):
             path = self.places[clip].path if clip in self.places else ""
@@ -208,6 +216,19 @@ class Desk:
                 if len(found) == count:
                     break
         return found
+
+    def _best(self, score: ranking.Score, count: int) -> list[dict[str, Any]]:
+        found = ranking.best(score, self.pool.parts, self.pool.rows, count, "searching")
+        pairs = zip(found.place.tolist(), found.score.tolist(), strict=True)
+        return [self._hit(place, score) for place, score in pairs]
+
+    def _logit_of(self, words: Path, text: str) -> ranking.Score:
+        """As fsprobe.search ranks by a text; what was judged so far are labels, too."""
+        check_tag(text)
+        labels = merged(self.manifest, self.judgements.current())
+        with self.searching:  # each may start a process
+            head, _ = head_of_text(text, words, labels, self.pool.parts)
+        return ranking.logit_of(self.pool.parts, head)
 
     def _hit(self, place: int, score: float | None) -> dict[str, Any]:
         return {"clip": self.pool.clip_ids[place], "score": score}

@@ -2,6 +2,7 @@
 nodes, which see the store under the same path; who asked writes.
 """
 
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from extract.cluster import Cluster, Lost, Ref
+from extract.cluster import Cluster, Lost, Ref, Watchdog
 from extract.errors import InputError
 from extract.store import Stacked, Store, find_shards, open_store, shard_name
 from fsprobe.tagger.matching import Part
@@ -17,6 +18,7 @@ from fsprobe.tagger.tagger import Tagger
 from fsprobe.tagger.tagging import Block, Scored, Scorer, Selection, score_block
 
 TRIES = 5  # of a block: processes and nodes may go
+PATIENCE = 3600.0  # seconds
 _POLL = 0.2  # seconds
 _scorers: dict[str, Scorer] = {}  # of this process: the last one
 
@@ -55,20 +57,30 @@ class Setup:
 
 
 def score_on_node(setup: Setup, block: Block, selection: Selection, all_scores: bool) -> Scored:
-    """A task."""
-    if setup.key not in _scorers:
-        _scorers.clear()
-        parts = [NodePart(*part) for part in setup.parts]
-        _scorers[setup.key] = Scorer(setup.tagger, parts)  # type: ignore[arg-type]
-    return score_block(_scorers[setup.key], block, selection, all_scores)
+    """A task. Raises InputError on a node that cannot read the stores."""
+    try:
+        if setup.key not in _scorers:
+            _scorers.clear()
+            parts = [NodePart(*part) for part in setup.parts]
+            _scorers[setup.key] = Scorer(setup.tagger, parts)  # type: ignore[arg-type]
+        return score_block(_scorers[setup.key], block, selection, all_scores)
+    except OSError as error:
+        file = error.filename or setup.parts[0][1]
+        raise InputError(
+            f"node {os.uname().nodename}: {file}: {error.strerror or error}; "
+            "every node must see the stores under the same paths as the command"
+        ) from error
 
 
 @dataclass(frozen=True)
 class ScoreOnCluster:
-    """Scores blocks in order, a bounded number of them at a time. key: of this run."""
+    """Scores blocks in order, a bounded number of them at a time. key: of this run. patience:
+    seconds in which a block must be finished.
+    """
 
     cluster: Cluster
     key: str
+    patience: float = PATIENCE
 
     def __call__(
         self,
@@ -85,13 +97,16 @@ class ScoreOnCluster:
         done: dict[int, Scored] = {}
         tries = [0] * len(blocks)
         next_block = 0
+        watchdog = Watchdog(self.patience)
         for wanted in range(len(blocks)):
             while wanted not in done:
-                most = wanted + 2 * max(1, sum(n.cpus for n in self.cluster.nodes().values()))
+                cpus = sum(node.cpus for node in self.cluster.nodes().values())
+                most = wanted + 2 * max(1, cpus)
                 while next_block < min(len(blocks), most):
                     running[start(next_block)] = next_block
                     next_block += 1
-                for ref in self.cluster.wait(list(running), _POLL):
+                ready = self.cluster.wait(list(running), _POLL)
+                for ref in ready:
                     place, value = running.pop(ref), self.cluster.get(ref)
                     if not isinstance(value, Lost):
                         done[place] = value
@@ -103,6 +118,8 @@ class ScoreOnCluster:
                             f"{value.reason}; what is done is kept, the same command goes on"
                         )
                     running[start(place)] = place
+                waits = f"{len(running)} blocks of clips for {cpus} CPUs"
+                watchdog.look(bool(ready), lambda waits=waits: waits)
             yield done.pop(wanted)
 
     def _start(

@@ -66,18 +66,18 @@ def vectors_of(words: Words, tags: Sequence[str]) -> tuple[np.ndarray, np.ndarra
 def near_synonyms(tags: Sequence[str]) -> np.ndarray:
     """bool `[tag, tag]`: pairs of tags that are one word twice, by their letters alone: but for
     case, blanks and signs they differ by a plural s, or by one edit where both have five letters.
-    A tag is not its own synonym.
+    A tag is not its own synonym, and one of signs alone ("♥") is nobody's.
     """
     plain = ["".join(sign for sign in tag.lower() if sign.isalnum()) for tag in tags]
     near = np.zeros((len(tags), len(tags)), bool)
     for i, first in enumerate(plain):
         for j in range(i):
-            near[i, j] = near[j, i] = _alike(first, plain[j])
+            near[i, j] = near[j, i] = bool(first and plain[j]) and _alike(first, plain[j])
     return near
 
 
 def _alike(first: str, second: str) -> bool:
-    if first.rstrip("s") == second.rstrip("s"):
+    if (first.rstrip("s") or first) == (second.rstrip("s") or second):
         return True
     short, long = sorted((first, second), key=len)
     if len(short) < 5 or len(long) > len(short) + 1:

@@ -104,7 +104,8 @@ def test_changed_files_are_extracted_again_and_counted(tmp_path: Path) -> None:
     os.utime(root / "0.wav", ns=(1, 1))  # touched only
     (root / "4.wav").unlink()
     again = extract(root, manifest, tmp_path / "s", keep_frames=True)
-    assert counts(again) == (6, 0, 3, 1)
+    assert counts(again) == (6, 0, 2, 1)
+    assert again.unread == 1
     after = open_store(tmp_path / "s")
     for row in (0, 2, 4):
         np.testing.assert_array_equal(after.features[row], rows[row])
@@ -266,4 +267,16 @@ def test_the_commands(tmp_path: Path) -> None:
     again = call("run", *run)
     assert again.returncode == 0
     assert "1 files had changed since they were extracted: extracted again" in again.stdout
+
+    other = f"--store={tmp_path / 't'}"
+    (root / "b.wav").rename(tmp_path / "b.wav")
+    assert call("run", *run, other).returncode == 1
+    (tmp_path / "b.wav").rename(root / "b.wav")
+    checked = call("verify", f"--audio_root={root}", other)
+    assert checked.returncode == 1
+    assert "1 clips failed before their file was read, and it is there" in checked.stdout
+    again = call("run", *run, other)
+    assert again.returncode == 0
+    assert "1 clips had failed before their file was read: tried again" in again.stdout
+    assert "changed" not in checked.stdout + again.stdout
     assert call("verify", f"--audio_root={root}", "--check=hash").returncode == 0

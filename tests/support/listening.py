@@ -1,7 +1,7 @@
 """A small catalogue to label: clips with features, files and tags that the features tell."""
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -45,8 +45,8 @@ def make_catalogue(
     return Catalogue(root, manifest, tags, truth)
 
 
-def make_desk(catalogue: Catalogue) -> Desk:
+def make_desk(catalogue: Catalogue, **more: Any) -> Desk:
     parts = parts_of({"mine": open_store(catalogue.root / "mine")}, "mine")
     labels = Judgements(catalogue.root / "labels.sqlite")
     pool = pool_of(catalogue.manifest, parts)
-    return Desk(catalogue.manifest, pool, labels, list(catalogue.tags), "me")
+    return Desk(catalogue.manifest, pool, labels, list(catalogue.tags), "me", **more)

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from fsprobe.heads.head import Head
-from fsprobe.heads.words.eszsl import held_out_precision
+from fsprobe.heads.words.spectra import held_out_precision
 
 TOPS = (1, 3, 10, 30, 1000)  # how many seen tags are mixed; more than there are: all
 

@@ -16,7 +16,8 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from fsprobe.heads.head import Head
-from fsprobe.heads.words.eszsl import WORD_STRENGTHS, held_out, leaning, word_side
+from fsprobe.heads.words.eszsl import WORD_STRENGTHS, leaning
+from fsprobe.heads.words.spectra import held_out, word_side
 
 
 def heads_from_words(head: Head, words: ArrayLike, queries: ArrayLike, features: ArrayLike) -> Head:

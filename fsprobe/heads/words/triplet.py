@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import optax
 from jax import Array
 
-from fsprobe.heads.words.eszsl import centred_words
+from fsprobe.heads.words.spectra import centred_words
 
 _SAMPLES = 0x7419  # what a seed's key is for: drawing triplets
 _INITIAL = 0x7420  # and the first weights

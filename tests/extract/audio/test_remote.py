@@ -69,7 +69,7 @@ def test_stores_are_those_of_the_same_files_on_a_disk(
     assert verify(tmp_path / "s3").problems == ()
     store = open_store(tmp_path / "s3")
     found = compare(store.status, store.audio, locate(address, manifest.paths))
-    assert found == ((), (), 0)
+    assert found == ((), (), 0, ())
     assert store.audio["source"][store.status == DONE].all()  # sizes and times
     assert not list((tmp_path / "s3").glob(".scratch/*"))
 

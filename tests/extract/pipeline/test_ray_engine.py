@@ -1,7 +1,10 @@
 """The engine on Ray without Ray: a cluster in this process that loses what a real one may lose."""
 
+import os
 import subprocess
 import sys
+import tempfile
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,7 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from extract.cluster import Node
+from extract.audio import samples
+from extract.cluster import Lost, Node, Watchdog
 from extract.embeddings import Embedding
 from extract.errors import InputError
 from extract.manifest import Manifest
@@ -17,13 +21,13 @@ from extract.pipeline import batches, ray_decoding, ray_engine
 from extract.pipeline.extract_clips import RunConfig, extract_clips
 from extract.pipeline.ray_engine import RayEngine
 from extract.pipeline.ray_models import how_many, kind_of, reserved
-from extract.pipeline.watchdog import Watchdog
-from extract.pipeline.workers import Task
+from extract.pipeline.ray_stages import Decoding, decode, own_versions, sources_digest
+from extract.pipeline.workers import Job, Task
 from extract.storage.check import verify
 from extract.store import open_store
 from tests.extract.test_run import contents, failures, make_corpus, mean_of_thousands
 from tests.support import fake_embedding
-from tests.support.fake_cluster import FakeCluster, FakeRef
+from tests.support.fake_cluster import FakeActor, FakeCluster, FakeRef
 
 ROOT = Path(__file__).parents[3]
 ONE = RunConfig(num_workers=1)
@@ -135,25 +139,53 @@ def test_a_clip_that_costs_every_process_fails_alone_and_is_tried_by_the_next_ru
     assert failures(tmp_path / "s") == failures(local / kind)
 
 
-@pytest.mark.parametrize("piece", [0, 1, 2])
-@pytest.mark.parametrize("losses", [0.0, 0.2])
-def test_a_group_that_costs_every_model_fails_alone_and_is_tried_by_the_next_run(
-    corpus: tuple[Path, Manifest], local: Path, tmp_path: Path, piece: int, losses: float
-) -> None:
-    def deadly(arguments: tuple[Any, ...]) -> bool:
-        return len(arguments) == 5 and arguments[0][0] == 2 and arguments[1] == piece
+def poison(*rows: int) -> Callable[[tuple[Any, ...]], bool]:
+    """A model that is given one of these clips dies."""
 
-    cluster = FakeCluster(deadly=deadly, losses=losses)
+    def deadly(arguments: tuple[Any, ...]) -> bool:
+        return len(arguments) == 5 and any(clip.row in rows for clip in arguments[3])
+
+    return deadly
+
+
+@pytest.mark.parametrize("losses", [0.0, 0.2])
+@pytest.mark.parametrize("rows", [(16,), (19,), (23,), (17, 18, 21), (1, 19)])
+def test_clips_that_cost_every_model_fail_alone_and_are_tried_by_the_next_run(
+    corpus: tuple[Path, Manifest],
+    local: Path,
+    tmp_path: Path,
+    rows: tuple[int, ...],
+    losses: float,
+) -> None:
+    cluster = FakeCluster(deadly=poison(*rows), losses=losses)
     embedding = fake_embedding.build()
     extract_clips(corpus[1], corpus[0], embedding, tmp_path / "s", ONE, on(cluster))
-    new = failures(tmp_path / "s").keys() - failures(local / "by windows").keys()
-    assert {"c023"} <= new <= {f"c{row:03}" for row in range(16, 24)}
-    reasons = {failures(tmp_path / "s")[clip] for clip in new}
-    assert len(reasons) == 1
-    assert reasons.pop().startswith("embedding was lost ")
+    found, before = failures(tmp_path / "s"), failures(local / "by windows")
+    assert found.keys() - before.keys() == {f"c{row:03}" for row in rows}
+    for row in rows:
+        assert found[f"c{row:03}"].startswith("embedding was lost 3 times, at last because")
     assert verify(tmp_path / "s").problems == ()
-    extract_clips(corpus[1], corpus[0], embedding, tmp_path / "s", ONE, on(FakeCluster()))
+    whole = on(FakeCluster())
+    again = extract_clips(corpus[1], corpus[0], embedding, tmp_path / "s", ONE, whole)
+    assert (again.changed, again.unread) == (0, len(rows))
     assert contents(tmp_path / "s") == contents(local / "by windows")
+
+
+def test_a_group_that_costs_models_whatever_is_left_out_ends(
+    corpus: tuple[Path, Manifest], local: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def deadly(arguments: tuple[Any, ...]) -> bool:
+        return len(arguments) == 5 and arguments[0][0] == 1
+
+    monkeypatch.setattr(batches, "GROUP", 16)
+    cluster = FakeCluster(deadly=deadly)
+    embedding = fake_embedding.build()
+    extract_clips(corpus[1], corpus[0], embedding, tmp_path / "s", ONE, on(cluster))
+    found, before = failures(tmp_path / "s"), failures(local / "by windows")
+    assert found.keys() == before.keys() | {f"c{row:03}" for row in range(16, 32)}
+    assert found["c016"].startswith("embedding was lost 3 times")
+    assert found["c030"].startswith("embedding was lost 20 times")
+    assert len(cluster.actors) <= 2 + 20
 
 
 def test_a_slow_clip_is_said_to_be_slow(corpus: tuple[Path, Manifest], tmp_path: Path) -> None:
@@ -163,6 +195,81 @@ def test_a_slow_clip_is_said_to_be_slow(corpus: tuple[Path, Manifest], tmp_path:
     cluster = FakeCluster(deadly=deadly)
     extract_clips(corpus[1].take([0]), corpus[0], toy(), tmp_path / "s", ONE, on(cluster, limit=0))
     assert failures(tmp_path / "s") == {"c000": "decoding took longer than 0 s"}
+
+
+@pytest.mark.parametrize("what", ["numpy", "scipy", "librosa", "soxr", "fsprobe's source files"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_node_that_decodes_otherwise_ends_the_run(
+    corpus: tuple[Path, Manifest], tmp_path: Path, what: str, kind: str
+) -> None:
+    class Asks(FakeCluster):
+        """Asks its nodes for something that they do not have."""
+
+        def put(self, value: Any) -> FakeRef:
+            if isinstance(value, Decoding):
+                assert what in value.versions
+                value = replace(value, versions={**value.versions, what: "0.0.wanted"})
+            return super().put(value)
+
+    with pytest.raises(
+        InputError, match=rf"node .*: has {what} \S+ instead of 0\.0\.wanted"
+    ) as how:
+        extract_clips(corpus[1], corpus[0], KINDS[kind](), tmp_path / "s", ONE, on(Asks()))
+    assert len(str(how.value)) <= 300
+
+
+@pytest.mark.parametrize("what", ["jax", "jaxlib", "flax", "platform", "numpy"])
+def test_a_model_that_computes_otherwise_does_not_start(
+    corpus: tuple[Path, Manifest], tmp_path: Path, what: str
+) -> None:
+    class Asks(FakeCluster):
+        def start(self, kind: Any, *arguments: Any, **needs: Any) -> FakeActor:
+            *most, versions, limit = arguments
+            assert what in versions
+            wanted = {**versions, what: "0.0.wanted"}
+            return super().start(kind, *most, wanted, limit, **needs)
+
+    embedding = replace(fake_embedding.build(), provenance={"platform": "cpu"})
+    with pytest.raises(InputError, match=rf"has {what} \S+ instead of 0\.0\.wanted"):
+        extract_clips(corpus[1], corpus[0], embedding, tmp_path / "s", ONE, on(Asks()))
+
+
+def test_other_source_files_have_another_digest(tmp_path: Path) -> None:
+    def digest(files: dict[str, str]) -> str:
+        folder = tmp_path / str(len(list(tmp_path.iterdir())))
+        for name, text in files.items():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_text(text)
+        return sources_digest(folder)
+
+    one = {"a.py": "x = 1", "sub/b.py": "y = 1"}
+    others = [one | {"sub/b.py": "y = 2"}, one | {"c.py": ""}, {"a.py": "x = 1", "b.py": "y = 1"}]
+    assert digest(one) == digest(one | {"sub/b.pyc": "compiled"})
+    assert digest(one) not in {digest(other) for other in others}
+
+
+def test_files_of_killed_decoders_are_removed(
+    corpus: tuple[Path, Manifest], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A long clip's scratch file is named after its process; the next task on its node removes it,
+    and leaves those of others that live.
+    """
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(samples, "IN_MEMORY", 10)
+    folder = tmp_path / f"fsprobe-{os.getuid()}"
+    job, path = Job(8000, tmp_path), corpus[0] / corpus[1].paths[0]
+    child = (
+        "import os, sys; from pathlib import Path; from extract.audio import decode, samples; "
+        "samples.IN_MEMORY = 10; decode(Path(sys.argv[1]), 8000, Path(sys.argv[2])); os._exit(9)"
+    )
+    subprocess.run([sys.executable, "-c", child, str(path), str(folder)], cwd=ROOT)
+    (left,) = folder.iterdir()
+    others = {f"{os.getppid()}-samples-x", "notes"}
+    for name in others:
+        (folder / name).touch()
+    decode(Decoding(job, own_versions(), 60.0), [Task(path), Task(path)])
+    assert not left.exists()
+    assert {file.name for file in folder.iterdir()} == others
 
 
 def test_models_that_start_nowhere_end_the_run(
@@ -176,10 +283,123 @@ def test_models_that_start_nowhere_end_the_run(
     assert "it only decodes" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_head_node_without_cpus_only_leads(
+    corpus: tuple[Path, Manifest], local: Path, tmp_path: Path, kind: str
+) -> None:
+    cluster = FakeCluster(nodes=1)
+    cluster.alive = {"head": Node(0)} | cluster.alive
+    extract_clips(corpus[1], corpus[0], KINDS[kind](), tmp_path / "s", ONE, on(cluster))
+    assert contents(tmp_path / "s") == contents(local / kind)
+    assert "head" not in {actor.node for actor in cluster.actors}
+
+
+def test_a_model_without_a_cpu_anywhere_ends_with_what_it_waited_for(
+    corpus: tuple[Path, Manifest], tmp_path: Path
+) -> None:
+    engine = on(FakeCluster(cpus=0), patience=0.1)
+    with pytest.raises(InputError, match=r"0 models run.* 5 groups .* wait.*0 CPUs to decode on"):
+        extract_clips(corpus[1], corpus[0], fake_embedding.build(), tmp_path / "s", ONE, engine)
+
+
+def test_models_of_a_shard_end_before_those_of_the_next_start(
+    corpus: tuple[Path, Manifest], tmp_path: Path
+) -> None:
+    class Counts(FakeCluster):
+        most_models = 0
+
+        def start(self, *arguments: Any, **needs: Any) -> FakeActor:
+            actor = super().start(*arguments, **needs)
+            alive = sum(not one.dead for one in self.actors)
+            self.most_models = max(self.most_models, alive)
+            return actor
+
+    cluster = Counts(nodes=1)
+    config = replace(ONE, num_shards=3, shard_index=-1)
+    extract_clips(corpus[1], corpus[0], fake_embedding.build(), tmp_path / "s", config, on(cluster))
+    assert (len(cluster.actors), cluster.most_models) == (3, 1)
+    assert all(actor.dead for actor in cluster.actors)
+
+
+def test_models_end_with_a_run_that_is_stopped(
+    corpus: tuple[Path, Manifest], tmp_path: Path
+) -> None:
+    class Stops(FakeCluster):
+        def get(self, ref: FakeRef) -> Any:
+            if self.count > 20:
+                raise KeyboardInterrupt
+            return super().get(ref)
+
+    cluster = Stops()
+    with pytest.raises(KeyboardInterrupt):
+        extract_clips(
+            corpus[1], corpus[0], fake_embedding.build(), tmp_path / "s", ONE, on(cluster)
+        )
+    assert cluster.actors and all(actor.dead for actor in cluster.actors)
+
+
 def test_what_is_under_way_is_bounded(corpus: tuple[Path, Manifest], tmp_path: Path) -> None:
     cluster = FakeCluster(nodes=2, cpus=2)
     extract_clips(corpus[1], corpus[0], toy(), tmp_path / "s", ONE, on(cluster))
     assert cluster.most == 8
+
+
+def test_what_is_decoded_waits_for_a_slow_model_in_a_bounded_number(
+    corpus: tuple[Path, Manifest], local: Path, tmp_path: Path
+) -> None:
+    class Slow(FakeCluster):
+        """Model calls end when no decoding runs any more."""
+
+        def __init__(self) -> None:
+            super().__init__(nodes=1)
+            self.decoding: set[FakeRef] = set()
+            self.adding: set[FakeRef] = set()
+            self.under_way = self.most_under_way = 0
+
+        def submit(self, function: Any, *arguments: Any, returns: int = 1) -> list[FakeRef]:
+            refs = super().submit(function, *arguments, returns=returns)
+            self.decoding.add(refs[0])
+            self.under_way += 1
+            self.most_under_way = max(self.most_under_way, self.under_way)
+            return refs
+
+        def call(self, actor: FakeActor, method: str, *arguments: Any) -> FakeRef:
+            ref = super().call(actor, method, *arguments)
+            self.adding |= {ref} if method == "add" else set()
+            return ref
+
+        def wait(self, refs: Any, seconds: float) -> list[FakeRef]:
+            return [ref for ref in refs if ref in self.decoding] or list(refs)[:1]
+
+        def get(self, ref: FakeRef) -> Any:
+            self.under_way -= ref in self.adding
+            return super().get(ref)
+
+    cluster = Slow()
+    extract_clips(corpus[1], corpus[0], fake_embedding.build(), tmp_path / "s", ONE, on(cluster))
+    assert cluster.most_under_way == 2  # of two CPUs one decodes
+    assert contents(tmp_path / "s") == contents(local / "by windows")
+
+
+def test_a_model_that_waits_for_a_piece_gets_it_whatever_the_bound(
+    corpus: tuple[Path, Manifest], local: Path, tmp_path: Path
+) -> None:
+    class FullAtFirst(FakeCluster):
+        """The first piece does not fit: from then on there is room for one, the second."""
+
+        def submit(self, function: Any, *arguments: Any, returns: int = 1) -> list[FakeRef]:
+            refs = super().submit(function, *arguments, returns=returns)
+            if self.first:
+                self.first = False
+                refs[0].value = Lost("Ray's object store is full", "space")
+            return refs
+
+        first = True
+
+    cluster = FullAtFirst(nodes=1)
+    engine = on(cluster, patience=10)
+    extract_clips(corpus[1], corpus[0], fake_embedding.build(), tmp_path / "s", ONE, engine)
+    assert contents(tmp_path / "s") == contents(local / "by windows")
 
 
 def test_a_cluster_without_a_cpu_ends_with_what_it_waited_for(
@@ -220,7 +440,7 @@ def test_pieces_are_of_few_clips_and_few_bytes(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("node", "models", "cpus"),
     [(Node(16, 4, "GPU"), 4, 1), (Node(4, 4, "GPU"), 4, 0), (Node(2), 1, 1), (Node(1), 1, 0),
-     (Node(64), 8, 4), (Node(9), 2, 2)],
+     (Node(64), 8, 4), (Node(9), 2, 2), (Node(0), 0, 0), (Node(0, 2, "GPU"), 2, 0)],
 )  # fmt: skip
 def test_a_model_per_accelerator_or_per_few_cores(node: Node, models: int, cpus: int) -> None:
     assert (how_many(node, node.kind), reserved(node, node.kind)) == (models, cpus)

@@ -1,17 +1,24 @@
 """The review server: who may ask, what it gives, what it keeps."""
 
+import subprocess
+import sys
 import threading
 from dataclasses import replace
+from pathlib import Path
 
+import numpy as np
 import pytest
 
-from extract.manifest import read_manifest
+from extract.manifest import read_manifest, write_manifest
+from extract.word_vectors.directory import write_words
+from extract.word_vectors.lookup import TagVectors
 from tests.support.listening import make_catalogue, make_desk
 
 testclient = pytest.importorskip("starlette.testclient", reason="needs the extra `review`")
 
 from fsprobe.review_page.app import build  # noqa: E402
 
+ROOT = Path(__file__).parents[3]
 TOKEN = "a-token-that-nobody-guesses"
 HOSTS = {"127.0.0.1:8765", "localhost:8765"}
 HERE = "http://127.0.0.1:8765"
@@ -295,6 +302,51 @@ def test_finding_clips(client):
     near = client.get("find?like=c005").json()
     assert len(near) == 30 and "c005" not in {hit["clip"] for hit in near}
     assert client.get("find", params={"text": "%' OR 1=1"}).json() == []
+
+
+def test_finding_clips_by_a_text_as_the_command_does(tmp_path):
+    """The text is no tag; its vector lies between those of two tags of eight."""
+    made = make_catalogue(tmp_path, 120, tuple("abcdefgh"))
+    tags = tuple(
+        tuple(t for t, has in zip(made.tags, row, strict=True) if has) for row in made.truth
+    )
+    made = made._replace(manifest=replace(made.manifest, tags=tags))
+    write_manifest(tmp_path / "manifest.csv", made.manifest)
+    vectors = np.vstack([np.eye(8), np.eye(8)[2] + np.eye(8)[5]]).astype(np.float32)
+    names = (*made.tags, "slow sad piano")
+    rows = (f"{name},{','.join(map(str, row))}" for name, row in zip(names, vectors, strict=True))
+    (tmp_path / "v.csv").write_text("\n".join([f"tag,{','.join('12345678')}", *rows]))
+    origin = {"source": "v.csv", "path": str(tmp_path / "v.csv"), "prompt": []}
+    write_words(tmp_path / "words", TagVectors(names[:8], vectors[:8], ()), origin)
+    desk = make_desk(made, words=tmp_path / "words")
+    client = client_of(desk)
+
+    hits = client.get("find", params={"text": " slow sad piano "}).json()
+    done = subprocess.run(
+        [sys.executable, "-m", "fsprobe.search", f"--store=mine={tmp_path / 'mine'}",
+         f"--manifest={tmp_path / 'manifest.csv'}", f"--words={tmp_path / 'words'}",
+         "--query=slow sad piano", "--count=30", f"--out={tmp_path / 'found.csv'}"],
+        cwd=ROOT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    lines = (tmp_path / "found.csv").read_text().splitlines()[1:]
+    assert [hit["clip"] for hit in hits] == [line.partition(",")[0] for line in lines]
+    scores = [float(line.partition(",")[2]) for line in lines]
+    np.testing.assert_allclose([hit["score"] for hit in hits], scores, atol=1e-5)
+    first = made.truth[[desk.place[hit["clip"]] for hit in hits[:10]]]
+    assert first[:, [2, 5]].mean() > 1.5 * made.truth[:, [2, 5]].mean()
+
+    for text, says in (("no such words", "has no vector in"), ("a|b", "without '|'")):
+        refused = client.get("find", params={"text": text})
+        assert refused.status_code == 422 and says in refused.json()["error"]
+    assert len(client.get("find", params={"text": " "}).json()) == 30  # nothing asked: all clips
+    assert len(client.get("find", params={"like": "c005"}).json()) == 30
+    assert "What it sounds like, in words <input" in client.get("").text
+    desk.judgements.close()
+
+
+def test_without_words_the_page_says_that_it_finds_names(client):
+    assert "Part of a name <input" in client.get("").text
 
 
 def test_ten_thousand_labels_at_once(client, desk):

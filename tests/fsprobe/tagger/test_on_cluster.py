@@ -2,6 +2,7 @@
 
 import itertools
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from fsprobe.tagger.matching import Part, parts_of
 from fsprobe.tagger.on_cluster import ScoreOnCluster
 from fsprobe.tagger.tagger import Tagger
 from fsprobe.tagger.tagging import Selection, items_by_clip, items_by_track, tag_items
-from tests.support.fake_cluster import FakeCluster
+from tests.support.fake_cluster import FakeCluster, FakeRef
 from tests.support.fake_tagger import random_tagger, write_store
 
 CLIPS, SHARDS = 300, 4
@@ -92,3 +93,29 @@ def test_a_clip_that_is_not_finite_is_named(
             {},
             score=ScoreOnCluster(FakeCluster(), "y"),  # type: ignore[arg-type]
         )
+
+
+def score_all(tagger: Tagger, parts: list[Part], work: Path, score: ScoreOnCluster) -> None:
+    tag_items(tagger, parts, items_by_clip(parts), Selection(), work, {}, score=score)
+
+
+def test_a_node_that_does_not_see_the_store_is_named(
+    sharded: tuple[Tagger, list[Part]], tmp_path: Path
+) -> None:
+    tagger, parts = sharded
+    (tmp_path / "s").rename(tmp_path / "elsewhere")  # the command has it open
+    score = ScoreOnCluster(FakeCluster(), "z")  # type: ignore[arg-type]
+    with pytest.raises(InputError, match=r"node .*features.npy: No such file.* the same paths"):
+        score_all(tagger, parts, tmp_path / "w", score)
+
+
+def test_a_cluster_that_never_answers_ends_with_what_it_waited_for(
+    sharded: tuple[Tagger, list[Part]], tmp_path: Path
+) -> None:
+    class Silent(FakeCluster):
+        def wait(self, refs: Sequence[FakeRef], seconds: float) -> list[FakeRef]:
+            return []
+
+    score = ScoreOnCluster(Silent(cpus=0), "z", patience=0.1)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match=r"nothing has finished for 0 s: 2 blocks .* 0 CPUs"):
+        score_all(*sharded, tmp_path / "w", score)

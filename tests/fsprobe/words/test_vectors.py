@@ -80,7 +80,8 @@ def test_near_synonyms():
     alike = [("no vocal", "no vocals"), ("Hip-Hop", "hip hop"), ("violin", "violins")]
     alike += [("clasical", "classical"), ("woman", "women"), ("wierd", "weird"), ("rock", "rocks")]
     apart = [("hard", "harp"), ("male", "female"), ("classic", "classical"), ("slow", "low")]
-    apart += [("dance", "trance"), ("piano", "guitar")]
+    apart += [("dance", "trance"), ("piano", "guitar"), ("♥", "!!!"), ("♥", "s"), ("s", "ss")]
+    apart += [("!!!!!", "!!!!!!")]
     for pair in alike:
         assert near_synonyms(pair)[0, 1], pair
     for pair in apart:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from fsprobe.heads.words import eszsl
+from fsprobe.heads.words import spectra
 from fsprobe.heads.words.eszsl import grid_of_heads, zero_shot_heads
 from tests.support.word_data import seen_masks, word_data
 
@@ -77,6 +77,57 @@ def test_held_out_tags_are_as_if_never_seen():
         expected = loop_scores(data, mask, *best, mask, valid.features)
         actual = valid.features @ head.kernel[i].T + head.bias[i]
         np.testing.assert_allclose(actual, expected, atol=TOLERANCE * np.abs(expected).max())
+
+
+def left_out_scores(data, seen, feature_l2, word_l2, tag):
+    """As loop_scores, of one tag by the words of the other seen ones; the map is learnt for each
+    clip anew, without it. What is the same for all: mean, spectrum, the labels' mean and deviation.
+    """
+    x = data.features.astype(np.float64)
+    x = x - x.mean(axis=0)
+    y = data.labels.astype(np.float64)
+    y = (y - y.mean(axis=0)) / y.std(axis=0)
+    s = unit(data.words.astype(np.float64))
+    s = unit(s - s[seen].mean(axis=0))
+    gamma = feature_l2 * np.trace(x.T @ x)
+    lam = word_l2 * np.trace(s[seen].T @ s[seen])
+    taught = seen & (np.arange(len(s)) != tag)
+    to_tag = np.linalg.solve(s[taught].T @ s[taught] + lam * np.eye(s.shape[1]), s[tag])
+    target = y[:, taught] @ s[taught] @ to_tag
+    scores = np.empty(len(x))
+    for clip in range(len(x)):
+        others = np.arange(len(x)) != clip
+        gram = x[others].T @ x[others] + gamma * np.eye(x.shape[1])
+        scores[clip] = x[clip] @ np.linalg.solve(gram, x[others].T @ target[others])
+    return scores
+
+
+@pytest.mark.parametrize("dim", [12, 50], ids=["more clips than dimensions", "fewer"])
+def test_without_validation_no_clip_chooses_that_was_learnt_from(dim):
+    """The closed form over clips and tags equals a loop over both. Labels that the features do not
+    tell: on clips that were learnt from, weak strengths look best.
+    """
+    data = word_data(clips=40, dim=dim, tags=8, noise=3.0)
+    seen = seen_masks(2, 8)
+    _, chosen = zero_shot_heads(*data, seen, **GRID)
+    for i, mask in enumerate(seen):
+        table = {
+            (feature_l2, word_l2): np.mean(
+                [
+                    average_precision_score(
+                        data.labels[:, tag], left_out_scores(data, mask, feature_l2, word_l2, tag)
+                    )
+                    for tag in np.flatnonzero(mask)
+                ]
+            )
+            for feature_l2 in FEATURE_L2S
+            for word_l2 in WORD_L2S
+        }
+        best = max(table, key=lambda pair: table[pair])
+        assert (chosen.feature[i], chosen.word[i]) == pytest.approx(best)
+        assert chosen.score[i] == pytest.approx(table[best], abs=1e-5)
+    _, fooled = zero_shot_heads(*data, seen, data[:2], **GRID)
+    assert (np.asarray(fooled.score) > np.asarray(chosen.score)).all()
 
 
 def test_unseen_labels_are_never_read():
@@ -159,23 +210,23 @@ def test_mixing_tells_whom_a_tag_leans_on():
     data, seen = word_data(tags=6, word=8), np.array([True] * 5 + [False])
     words = data.words.copy()
     words[5] = 2 * words[2]
-    side = eszsl.word_side(jnp.asarray(words), jnp.asarray(seen), jnp.arange(6))
-    leans = np.asarray(eszsl.mixing(side, jnp.float32(1e-5)))
+    side = spectra.word_side(jnp.asarray(words), jnp.asarray(seen), jnp.arange(6))
+    leans = np.asarray(spectra.mixing(side, jnp.float32(1e-5)))
     assert leans.shape == (6, 6)
     assert np.argmax(leans[:, 5]) == 2 and leans[2, 5] > 0.7
     assert not leans[5].any()
-    centred = np.asarray(eszsl.centred_words(jnp.asarray(words), jnp.asarray(seen)))
+    centred = np.asarray(spectra.centred_words(jnp.asarray(words), jnp.asarray(seen)))
     np.testing.assert_allclose(centred.T @ leans[:, 5], centred[2], atol=1e-2)
 
 
 def test_one_compilation_for_all_pairs_of_strengths():
     """The maths is one traced function of strengths: vmapped equals one by one."""
     data, seen = word_data(), jnp.asarray(seen_masks(1, 24)[0])
-    features = eszsl.feature_side(jnp.asarray(data.features), jnp.asarray(data.labels))
-    words = eszsl.word_side(jnp.asarray(data.words), seen, jnp.arange(24))
+    features = spectra.feature_side(jnp.asarray(data.features), jnp.asarray(data.labels))
+    words = spectra.word_side(jnp.asarray(data.words), seen, jnp.arange(24))
     l2s = jnp.array([1e-3, 1e-1])
-    many = jax.vmap(eszsl.eszsl, in_axes=(None, None, 0, 0))(features, words, l2s, l2s[::-1])
+    many = jax.vmap(spectra.eszsl, in_axes=(None, None, 0, 0))(features, words, l2s, l2s[::-1])
     for i in range(2):
-        one = eszsl.eszsl(features, words, l2s[i], l2s[1 - i])
+        one = spectra.eszsl(features, words, l2s[i], l2s[1 - i])
         scale = np.abs(one.kernel).max()
         np.testing.assert_allclose(many.kernel[i], one.kernel, atol=1e-5 * scale)
