@@ -131,8 +131,9 @@ def suggest(
     directions: Directions,
     each: bool = False,
 ) -> list[Suggestion]:
-    """`count` clips, each once: the tags take turns, and take their most wanted clip that is left.
-    each: `count` clips for every tag instead, tag after tag.
+    """`count` clips, each once: the tags take turns, those of which the fewest clips are known
+    first, and take their most wanted clip that is left. So where there are more tags than `count`,
+    the next call asks about the others. each: `count` clips for every tag instead, tag after tag.
 
     probability, known: `[clip, tag]`. tags: columns to ask about.
     """
@@ -147,7 +148,7 @@ def suggest(
         return [one for tag in tags for one in wanted[tag]]
     found: list[Suggestion] = []
     taken: set[int] = set()
-    queues = [iter(wanted[tag]) for tag in tags]
+    queues = [iter(wanted[tag]) for tag in sorted(tags, key=known.sum(axis=0).__getitem__)]
     while queues and len(found) < count:
         for queue in list(queues):
             one = next((one for one in queue if one.place not in taken), None)

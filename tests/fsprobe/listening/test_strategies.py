@@ -88,7 +88,20 @@ def test_a_tag_that_has_nothing_left_leaves_its_turns_to_others():
     known = np.zeros((8, 2), bool)
     known[1:, 0] = True
     found = suggest("top", p, known, [0, 1], 5, np.random.default_rng(0), no_directions)
-    assert [one.tag for one in found] == [0, 1, 1, 1, 1]
+    assert [one.tag for one in found] == [1, 0, 1, 1, 1]
+
+
+@pytest.mark.parametrize("p", [np.nan, 0.4])
+def test_every_tag_is_asked_about_in_time_though_a_batch_has_fewer_questions(p):
+    known = np.zeros((200, 50), bool)
+    rng = np.random.default_rng(0)
+    for _ in range(5):
+        probability = np.full(known.shape, p, np.float32)
+        found = suggest("uncertainty", probability, known, range(50), 20, rng, no_directions)
+        assert len(found) == 20
+        for one in found:
+            known[one.place, one.tag] = True
+    assert known.sum(axis=0).tolist() == [2] * 50
 
 
 def test_an_unknown_strategy():
