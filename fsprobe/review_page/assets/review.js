@@ -130,19 +130,31 @@ async function skip() {
 async function advance() {
   current = null;
   if (!queue.length) {
-    try { await fill(); } catch (error) { say(`${error.message}; trying again`); setTimeout(advance, 1000); return; }
+    try { await fill(); }
+    catch (error) { say(`${error.message}; trying again`); setTimeout(() => current || advance(), 1000); return; }
   }
+  if (current) return; // a clip was opened meanwhile
   if (queue.length) return show(queue.shift());
   $("question").textContent = $("tag").options.length > 1 ? "Nothing is left to ask here" : "Add a tag to begin";
   $("reason").textContent = "";
 }
 
+// What comes back late, after another clip was asked about, is not shown.
 async function show(one) {
   current = one;
+  if (seen && seen.clip !== one.clip) $("player").pause();
   $("question").textContent = `Is it “${one.tag}”?`;
   $("reason").textContent = one.reason + (one.score === null ? "" : `; probability ${one.score.toFixed(2)}`);
-  try { seen = await ask(`clip?id=${encodeURIComponent(one.clip)}`); }
-  catch (error) { say(`${error.message}; trying again`); setTimeout(() => current === one && show(one), 1000); return; }
+  let found;
+  try { found = await ask(`clip?id=${encodeURIComponent(one.clip)}`); }
+  catch (error) {
+    if (current !== one) return;
+    say(`${error.message}; trying again`);
+    setTimeout(() => current === one && show(one), 1000);
+    return;
+  }
+  if (current !== one) return;
+  seen = found;
   $("file").textContent = seen.sound ? `${one.clip} · ${seen.sound.path}` : `${one.clip} has no audio file`;
   listen(seen);
   table();
@@ -203,17 +215,19 @@ function cell(row, text, kind = "td") {
 }
 
 function table() {
-  const latest = new Map(pending.filter((e) => current && e.clip === current.clip).map((e) => [e.tag, e.value]));
+  const latest = new Map(pending.filter((e) => e.clip === seen.clip).map((e) => [e.tag, e.value]));
   const rows = seen.scores.map((one) => ({ ...one, value: latest.get(one.tag) || one.value }));
-  const rank = (one) => (current && one.tag === current.tag ? 3 : one.value ? 2 : (one.score ?? 0));
+  const rank = (one) => (isAsked(one) ? 3 : one.value ? 2 : (one.score ?? 0));
   const shown = rows.sort((a, b) => rank(b) - rank(a)).slice(0, ROWS);
   $("scores").replaceChildren(...shown.map(scoreRow));
   $("more").textContent = rows.length > ROWS ? `and ${rows.length - ROWS} tags more` : "";
 }
 
+function isAsked(one) { return current && seen.clip === current.clip && one.tag === current.tag; }
+
 function scoreRow(one) {
   const row = document.createElement("tr");
-  row.className = current && one.tag === current.tag ? "asked" : "";
+  row.className = isAsked(one) ? "asked" : "";
   cell(row, one.tag, "th");
   const score = cell(row, one.score === null ? "–" : `${one.score.toFixed(2)} `);
   score.className = "number";
@@ -234,7 +248,7 @@ function scoreRow(one) {
     button.setAttribute("aria-pressed", String(one.value === value));
     button.addEventListener("click", () => {
       judge(seen.clip, one.tag, value);
-      if (current && one.tag === current.tag) advance(); else table();
+      if (isAsked(one)) advance(); else table();
     });
     answers.append(button, " ");
   }

@@ -203,3 +203,22 @@ def test_an_answer_that_is_refused_does_not_block_others(browser, server, catalo
     assert "not kept: nowhere" in evaluate("document.querySelector('#message').innerText")
     current = Judgements(catalogue.root / "labels.sqlite").current()
     assert current == {("c001", "calm"): "no"}
+
+
+def test_a_late_answer_does_not_play_another_clip_than_is_asked_about(browser, server):
+    evaluate, *_ = visit(browser, server.address, 1400)
+    wait(evaluate, ASKED)
+    evaluate(
+        "const real = window.fetch; window.fetch = async (path, options) => {"
+        " const answer = await real(path, options);"
+        " if (String(path).startsWith('clip?id=c001'))"
+        " { await new Promise((done) => setTimeout(done, 500)); window.late = true; }"
+        " return answer; };"
+        "for (const clip of ['c001', 'c002'])"
+        " show({ clip, tag: 'calm', score: null, reason: 'a test' }); 0"
+    )
+    wait(evaluate, "window.late")
+    time.sleep(0.2)
+    assert evaluate("current.clip") == evaluate("seen.clip") == "c002"
+    assert "c002" in evaluate("document.querySelector('#file').innerText")
+    assert evaluate("document.querySelector('#player').src").endswith("audio?id=c002")
