@@ -239,6 +239,11 @@ class Desk:
         row = None if number is None else self.judgements.withdraw(number)
         return row._asdict() if row else None
 
+    def withdraw_sent(self, entry: New) -> None:
+        """Take back a judgement that may not have arrived. Raises InputError on an unknown clip."""
+        self._row(entry.clip)
+        self.judgements.withdraw_sent(entry, self.by)
+
     def fit_again(self) -> dict[str, str]:
         """Fit heads to all labels; tag → verdict. Raises InputError where no tag has a yes and a
         no, or a fit is under way.

@@ -195,6 +195,17 @@ def test_questions_answers_and_undo(client, desk):
     assert desk.judgements.current() == {}
 
 
+def test_an_answer_is_taken_back_whether_it_has_arrived_or_not(client, desk):
+    names = ("clip", "tag", "value", "key")
+    there, later = ("c000", "calm", "yes", "k1"), ("c001", "calm", "yes", "k2")
+    judge(client, there)
+    for entry in (there, later, later):
+        body = {"entry": dict(zip(names, entry, strict=True))}
+        assert client.post("withdraw", json=body).status_code == 200
+    assert judge(client, there, later).status_code == 200  # sent late, by another window
+    assert desk.judgements.current() == {}
+
+
 def test_two_windows_are_asked_about_different_clips(client):
     first, second, again = (
         {
@@ -265,6 +276,9 @@ def test_tags_of_html_and_sql_stay_texts(client, desk, tmp_path):
         ("withdraw", {"id": "1; DROP TABLE judgements"}),
         ("withdraw", {"id": True}),
         ("withdraw", {"id": 2**70}),
+        ("withdraw", {"entry": {"clip": "c000", "tag": "a", "value": "yes"}}),
+        ("withdraw", {"entry": {"clip": "nowhere", "tag": "a", "value": "yes", "key": "k"}}),
+        ("withdraw", {"entry": {"clip": "c000", "tag": "a|b", "value": "yes", "key": "k"}}),
     ],
 )
 def test_what_cannot_be_kept_is_said(client, desk, path, body):
