@@ -197,6 +197,10 @@ def test_audio_straight_to_tags_and_into_the_files(tmp_path):
     assert read_field(music / "one.flac", "genre") == []
     assert "2 files changed" in tag(*flags, "--yes").stdout
     assert read_field(music / "one.flac", "genre") == [rows(out)[0]["tag"]]
+    alone = [flags[0], f"--audio={music / 'broken.mp3'}", f"--out={tmp_path / 'none.csv'}"]
+    result = tag(*alone, "--num_workers=1")
+    assert result.returncode == 1 and "Traceback" not in result.stderr, result.stderr
+    assert "0 tags of 0 clips" in result.stdout and rows(tmp_path / "none.csv") == []
     said = succeeded(tag(f"--undo_tags={out}.undo.jsonl"))
     assert "2 files are as they were" in said and read_field(music / "one.flac", "genre") == []
 
