@@ -92,6 +92,15 @@ CASES = {
     "a store without a name": lambda t, m: damaged(
         t, m, stores=json.dumps([json.loads(m["stores"])[0] | {"name": ""}])
     ),
+    **{
+        f"a store named {name!r:.20}": lambda t, m, name=name: damaged(
+            t, m, stores=json.dumps([json.loads(m["stores"])[0] | {"name": name}])
+        )
+        for name in ("/home/u/x", "../../x", "..", ".", "a/b", "a\\b", "C:x", "-x", "a\n")
+    },
+    "two stores of one name": lambda t, m: damaged(
+        t | {"kernel": np.tile(t["kernel"], 2)}, m, stores=json.dumps(json.loads(m["stores"]) * 2)
+    ),
     "a width below zero": lambda t, m: damaged(
         t, m, stores=json.dumps([json.loads(m["stores"])[0] | {"width": -7}])
     ),
