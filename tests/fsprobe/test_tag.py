@@ -206,6 +206,28 @@ def test_audio_straight_to_tags_and_into_the_files(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_audio_is_extracted_in_the_tagger_s_precision(tmp_path, precision):
+    soundfile = pytest.importorskip("soundfile")
+    pytest.importorskip("librosa")
+    (tmp_path / "music").mkdir()
+    sound = 0.2 * np.random.default_rng(0).standard_normal(3 * 16_000)
+    soundfile.write(tmp_path / "music" / "one.flac", sound, 16_000)
+    write_manifest(tmp_path / "m.csv", Manifest(("one.flac",), ("one.flac",), ("train",), ((),)))
+    extracted = ["--embedding=musicnn", "--random_weights=0", f"--precision={precision}"]
+    extracted += [f"--audio_root={tmp_path / 'music'}", f"--manifest={tmp_path / 'm.csv'}"]
+    extracted += [f"--store={tmp_path / 'rounded'}", "--num_workers=1"]
+    succeeded(tag(*extracted, module="extract.run"))
+    parts = parts_of({"musicnn": open_store(tmp_path / "rounded")}, "musicnn")
+    write_tagger(tmp_path / "t.safetensors", random_tagger(("calm", "loud"), parts))
+    common = [f"--tagger={tmp_path / 't.safetensors'}", f"--out={tmp_path / 'o.csv'}"]
+    kept = [f"--features_dir={tmp_path / 'kept'}", "--num_workers=1"]
+    succeeded(tag(*common, f"--audio={tmp_path / 'music'}", *kept))
+    features = [open_store(tmp_path / path).features for path in ("rounded", "kept/musicnn")]
+    np.testing.assert_array_equal(*features)
+
+
+@pytest.mark.slow
 def test_whole_tracks_are_cut_as_the_tagger_learnt_and_pooled(tmp_path):
     soundfile = pytest.importorskip("soundfile")
     pytest.importorskip("librosa")

@@ -57,6 +57,9 @@ _OPTIONS: dict[str, dict[str, Callable[[Source], Any]]] = {
     },
 }
 
+# Those of every embedding that has a network, recorded where they are not the default, or a choice.
+_OF_NETWORKS = ("precision", "backend")
+
 
 def _setting(source: Source, key: str) -> Any:
     """Seconds; None where the model has no choice: a scene of PaSST, a window of VGG."""
@@ -140,6 +143,7 @@ def extract(
 def options(source: Source) -> dict[str, Any]:
     """The model's flags of extract.run that give the numbers of `source`."""
     found = {flag: value(source) for flag, value in _OPTIONS.get(source.embedding, {}).items()}
+    found |= {flag: source.provenance.get(flag) for flag in _OF_NETWORKS}
     weights = source.provenance.get("weights")
     if isinstance(weights, str) and weights.startswith("random, seed "):
         found["random_weights"] = weights.removeprefix("random, seed ")
