@@ -246,7 +246,7 @@ def _source(entry: Any, path: Path) -> Source:
     known = isinstance(entry, dict)
     known = known and all(isinstance(entry.get(key), str) and entry[key] for key in texts)
     known = known and all(
-        type(entry.get(key)) is int and entry[key] > 0 for key in ("dim", "width")
+        type(entry.get(key)) is int and 0 < entry[key] < 2**31 for key in ("dim", "width")
     )
     known = known and all(
         isinstance(entry.get(key, {}), dict) for key in ("settings", "provenance")
@@ -268,4 +268,9 @@ def _short(value: Any, most: int = 60) -> str:
 
 def is_number(value: Any) -> TypeGuard[float]:
     """A finite number, not a bool."""
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # an integer beyond every float
+        return False
