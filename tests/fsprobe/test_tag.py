@@ -137,6 +137,19 @@ def test_refusals_are_one_line(tmp_path, trained, flags, words):
     assert words in message and not (tmp_path / "o.csv").exists()
 
 
+@pytest.mark.parametrize("of_tagger", [True, False])
+def test_files_are_not_cut_into_millions_of_clips(tmp_path, of_tagger):
+    _, parts = make(tmp_path / "mine", HOSTILE)
+    shared = {"clip_seconds": 1e-6} if of_tagger else {}
+    write_tagger(tmp_path / "t.safetensors", random_tagger(HOSTILE, parts, shared=shared))
+    (tmp_path / "a.wav").write_bytes(b"")
+    flags = [f"--tagger={tmp_path / 't.safetensors'}", f"--audio={tmp_path / 'a.wav'}"]
+    flags += [f"--out={tmp_path / 'o.csv'}", *([] if of_tagger else ["--segment_seconds=1e-6"])]
+    message = refused(tag(*flags))
+    assert "--segment_seconds=1e-06" in message and "less than 0.1 s" in message
+    assert ("t.safetensors was trained on" in message) == of_tagger
+
+
 @pytest.mark.slow
 def test_a_killed_run_goes_on(tmp_path):
     """kill -9 at a mark; the same command gives the file of a run that was not killed."""

@@ -38,6 +38,7 @@ SUFFIXES = frozenset(
         ".wma",
     ]
 )
+SHORTEST = 0.1  # seconds of a clip that files are cut into; 36,000 of them are an hour
 SOME_FAILED = 1  # exit code of extract.run where some clips could not be decoded
 
 # Options of extract.run that are part of what an embedding's numbers are: flag → value, or None.
