@@ -1,8 +1,9 @@
 """Judgements to and from a manifest's `tags` and `not_tags`; from exports of Label Studio and
 Audacity.
 
-A manifest without `not_tags` says that what is not listed is absent. Where such a manifest lists no
-tag of a clip at all, nobody has said anything of it yet: all its tags are unknown.
+A manifest without `not_tags` says that what is not listed is absent, and so it is exported: what
+fsprobe.train makes of a clip does not change unless somebody judged it. Only questions are asked as
+if nothing were known of a clip without any tag (`fsprobe.listening.pool.listed_labels`).
 """
 
 import json
@@ -29,13 +30,11 @@ _OVERLAP = 0.5  # of a clip, or of the labelled time, that makes a label the cli
 
 
 def explicit(manifest: Manifest) -> Manifest:
-    """With `not_tags`, whether the manifest had them or not."""
+    """With `not_tags`, whether the manifest had them or not: the same labels for training."""
     if manifest.not_tags is not None:
         return manifest
     names = dict.fromkeys(tag for tags in manifest.tags for tag in tags)
-    absent = [
-        tuple(tag for tag in names if tag not in tags) if tags else () for tags in manifest.tags
-    ]
+    absent = [tuple(tag for tag in names if tag not in tags) for tags in manifest.tags]
     return replace(manifest, not_tags=tuple(absent))
 
 

@@ -94,8 +94,8 @@ def test_judgements_go_to_a_manifest_and_come_back(tmp_path, flags):
     assert exported.not_tags is not None
     labels_of = zip(exported.tags, exported.not_tags, strict=True)
     rows = dict(zip(exported.clip_ids, labels_of, strict=True))
-    assert rows["c0020"] == (("new",), ("a",)) and rows["c0021"] == ((), ("new",))
-    assert rows["c0000"] == (("a", "b"), ()) and rows["c0030"] == ((), ())
+    assert rows["c0020"] == (("new",), ("b", "a")) and rows["c0021"] == ((), ("a", "b", "new"))
+    assert rows["c0000"] == (("a", "b"), ()) and rows["c0030"] == ((), ("a", "b"))
 
 
 def test_the_page_needs_a_folder_of_audio_and_keeps_its_token(tmp_path, flags):

@@ -1,13 +1,16 @@
 """Judgements to and from manifests, Label Studio and Audacity."""
 
 import json
+from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from extract.errors import InputError
 from extract.manifest import Manifest, read_manifest, write_manifest
 from fsprobe.listening.exchange import explicit, merged, read_labels
 from fsprobe.listening.judgements import New
+from fsprobe.tagger.labelled import labels
 
 CLIPS = Manifest(
     ("a", "b", "c", "d"),
@@ -19,8 +22,18 @@ CLIPS = Manifest(
 )
 
 
-def test_a_manifest_without_not_tags_knows_nothing_of_clips_without_tags():
-    assert explicit(CLIPS).not_tags == (("slow",), (), (), ())
+def test_an_export_without_a_judgement_trains_the_same_tagger():
+    for manifest in (CLIPS, explicit(CLIPS), replace(CLIPS, not_tags=((), (), ("rock",), ()))):
+        exported = merged(manifest, {})
+        assert exported.not_tags is not None
+        for before, after in zip(
+            *(labels(one, ["rock", "slow"]) for one in (manifest, exported)), strict=True
+        ):
+            np.testing.assert_array_equal(before, after)
+
+
+def test_a_manifest_without_not_tags_says_no_of_what_it_does_not_list():
+    assert explicit(CLIPS).not_tags == (("slow",), (), ("rock", "slow"), ("rock", "slow"))
     said = Manifest(*(column[:1] for column in (("a",), ("",), ("",), ((),))), not_tags=(("x",),))
     assert explicit(said) is said
 
@@ -35,7 +48,7 @@ def test_a_judgement_counts_more_than_the_manifest(tmp_path):
     }
     full = merged(CLIPS, current)
     assert full.tags == ((), ("slow", "rock"), ("calm",), ())
-    assert full.not_tags == (("rock",), (), (), ("rock",))
+    assert full.not_tags == (("rock",), (), ("rock", "slow"), ("slow", "rock"))
     write_manifest(tmp_path / "m.csv", full)
     assert read_manifest(tmp_path / "m.csv") == full
     entries, unknown = read_labels(tmp_path / "m.csv", CLIPS)
@@ -43,8 +56,8 @@ def test_a_judgement_counts_more_than_the_manifest(tmp_path):
         New("b", "slow", "yes"),
         New("b", "rock", "yes"),
         New("c", "calm", "yes"),
-        New("a", "rock", "no"),
-        New("d", "rock", "no"),
+        *(New(*pair, "no") for pair in (("a", "rock"), ("c", "rock"), ("c", "slow"))),
+        *(New(*pair, "no") for pair in (("d", "slow"), ("d", "rock"))),
     }
 
 

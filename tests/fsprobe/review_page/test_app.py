@@ -206,6 +206,21 @@ def test_an_answer_is_taken_back_whether_it_has_arrived_or_not(client, desk):
     assert desk.judgements.current() == {}
 
 
+def test_clips_without_a_tag_are_asked_about_though_they_count_as_no(desk):
+    desk.manifest = replace(desk.manifest, tags=(("bright",), *desk.manifest.tags[1:]))
+    desk.__post_init__()
+    client = client_of(desk)
+    asked = client.get("questions?strategy=random&count=100&tag=bright&window=w").json()
+    assert {one["clip"] for one in asked} == {*desk.pool.clip_ids[1:]}
+    told = [client.get(f"clip?id={clip}").json()["scores"][0] for clip in ("c000", "c001")]
+    assert [one["value"] for one in told] == ["yes", None]
+    counts = {one["tag"]: one for one in client.get("state").json()["tags"]}
+    assert (counts["bright"]["yes"], counts["bright"]["no"]) == (1, 59)
+    judge(client, ("c001", "bright", "yes", "k"))
+    counts = {one["tag"]: one for one in client.get("state").json()["tags"]}
+    assert (counts["bright"]["yes"], counts["bright"]["no"]) == (2, 58)
+
+
 def test_two_windows_are_asked_about_different_clips(client):
     first, second, again = (
         {
