@@ -206,7 +206,7 @@ def _train(tagger: Tagger | None, stores: dict[str, Store]) -> Tagger | None:
         print(summary.plan(tags, counts, len(manifest), width, config))
         return None
     data = labelled.load(manifest, parts, tags)
-    slope = tagger.shared.get("pooled_slope") if tagger else None
+    slope = changes.slope_for(tagger, tags) if tagger else None
     with shell.computing():
         shell.require_devices()
         if FLAGS.unlabelled != "none":
