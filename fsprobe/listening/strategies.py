@@ -9,15 +9,15 @@ from typing import NamedTuple
 
 import numpy as np
 
-UNCERTAINTY, TOP, DIVERSE, BALANCED, RANDOM = (
-    "uncertainty",
+UNCERTAIN, TOP, DIVERSE, BALANCED, RANDOM = (
+    "uncertain",
     "top",
     "diverse",
     "balanced",
     "random",
 )
-DEFAULT = UNCERTAINTY
-STRATEGIES = (UNCERTAINTY, TOP, DIVERSE, BALANCED, RANDOM)
+DEFAULT = UNCERTAIN
+STRATEGIES = (UNCERTAIN, TOP, DIVERSE, BALANCED, RANDOM)
 BINS = 10  # of the probability, for `balanced`
 _UNSURE = 5  # for `diverse`: so many times more candidates than clips asked for, the most unsure
 _EXAMPLES = 1000  # labelled clips that `diverse` keeps away from
@@ -59,7 +59,7 @@ def choose(
     if strategy == BALANCED:
         return _balanced(places, p, count)
     doubt = np.abs(p - 0.5)
-    if strategy == UNCERTAINTY:
+    if strategy == UNCERTAIN:
         return [Choice(int(places[i]), "nearest to 0.5") for i in _least(doubt, count)]
     unsure = places[_least(doubt, _UNSURE * count)]
     judged = rng.permutation(np.flatnonzero(known))[:_EXAMPLES]

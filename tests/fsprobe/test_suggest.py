@@ -58,7 +58,12 @@ def test_a_clip_is_asked_about_once_and_nothing_that_is_known(tmp_path, flags):
         assert 0 <= float(row["score"]) <= 1 and row["reason"] == "nearest to 0.5"
 
 
-@pytest.mark.parametrize("strategy", ["top", "diverse", "balanced", "random"])
+def test_the_help_names_the_strategies():
+    said = command("suggest", "--help").stdout
+    assert "--strategy: <uncertain|top|diverse|balanced|random>" in said
+
+
+@pytest.mark.parametrize("strategy", ["uncertain", "top", "diverse", "balanced", "random"])
 def test_every_strategy_each_tag(tmp_path, flags, strategy):
     rows = suggested(tmp_path, *flags, f"--strategy={strategy}", "--each_tag", "--count=4", "--tag=b",
                      "--tag=c")  # fmt: skip

@@ -178,7 +178,7 @@ def test_paths_in_the_address_lead_nowhere(client, path):
 
 
 def test_questions_answers_and_undo(client, desk):
-    asked = client.get("questions?strategy=uncertainty&count=5&tag=calm&window=w").json()
+    asked = client.get("questions?strategy=uncertain&count=5&tag=calm&window=w").json()
     assert len(asked) == 5 and {one["tag"] for one in asked} == {"calm"}
     assert asked[0]["score"] is None and "no head yet" in asked[0]["reason"]
     clip = asked[0]["clip"]
