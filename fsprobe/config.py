@@ -7,6 +7,7 @@ The defaults are the paper's protocol (Ma & Lerch, AES 2024, §3, and the author
 
 import dataclasses
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -20,6 +21,11 @@ COMBINED = "combined"  # the embedding that has all stores side by side
 MOST = 2**31 - 1
 
 Config = TypeVar("Config")
+
+
+def is_store_name(text: str) -> bool:
+    """Whether a store may be called so. A name stands in flags, and becomes that of a folder."""
+    return re.fullmatch(r"\w[\w.-]*", text) is not None
 
 
 def shot_order(k_shot: KShot) -> float:

@@ -4,14 +4,13 @@ several commands have.
 
 import dataclasses
 import math
-import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from absl import flags
 
 from extract.errors import InputError
-from fsprobe.config import AUTO
+from fsprobe.config import AUTO, is_store_name
 
 FLAGS = flags.FLAGS
 flags.disclaim_key_flags()  # they are the calling module's: of its --help and its run.json
@@ -72,7 +71,7 @@ def parse_stores(texts: Sequence[str], flag: str = "store") -> dict[str, str]:
         name, separator, directory = text.partition("=")
         if not (name and separator and directory):
             raise InputError(f"--{flag}={text}: write it as --{flag}=NAME=DIR")
-        if not re.fullmatch(r"\w[\w.-]*", name):
+        if not is_store_name(name):
             raise InputError(f"--{flag}={text}: a name is letters, digits, '_', '.' and '-'")
         if name in found:
             raise InputError(f"--{flag}: the name {name!r} is given twice")

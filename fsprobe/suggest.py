@@ -3,11 +3,11 @@
   python -m fsprobe.suggest --tagger=tagger.safetensors --store=musicnn=stores/musicnn \\
       --manifest=manifest.csv --count=20 --out=next.csv
 
-Writes clip_id,tag,score,reason. The tags take turns, each asks about a clip that no tag has asked
-about before; --each_tag gives every tag --count clips of its own. Left out is what the manifest
-says already, and what was judged in --labels (of fsprobe.review).
+Writes clip_id,tag,score,reason. The tags take turns, the least judged first, each asks about a clip
+that no tag has asked about before; --each_tag gives every tag --count clips of its own. Left out is
+what the manifest says already, and what was judged in --labels (of fsprobe.review).
 
---strategy: uncertainty, the probability nearest to 0.5; top, the most probable; diverse, unsure and
+--strategy: uncertain, the probability nearest to 0.5; top, the most probable; diverse, unsure and
 unlike what is labelled and chosen; balanced, from ten bins of the probability in turn; random.
 """
 

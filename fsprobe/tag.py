@@ -105,9 +105,7 @@ def main() -> int:
     kept = FLAGS.features_dir
     work = Path(kept or tempfile.mkdtemp(prefix="fsprobe-"))
     try:
-        seconds = FLAGS.segment_seconds
-        if seconds is None:
-            seconds = tagger.shared.get("clip_seconds", 0.0)
+        seconds = _clip_seconds(tagger)
         if seconds:
             manifest = extraction.segmented(root, paths, seconds, work)
         else:
@@ -118,6 +116,19 @@ def main() -> int:
     finally:
         if not kept:
             shutil.rmtree(work, ignore_errors=True)
+
+
+def _clip_seconds(tagger: Tagger) -> float:
+    """How long the clips are that files are cut into; 0: whole files."""
+    given = FLAGS.segment_seconds
+    seconds = float(tagger.shared.get("clip_seconds", 0.0) if given is None else given)
+    if 0 < seconds < extraction.SHORTEST:
+        whose = f"the clips that {FLAGS.tagger} was trained on have" if given is None else "that is"
+        raise InputError(
+            f"--segment_seconds={seconds:g}: {whose} less than {extraction.SHORTEST:g} s; give "
+            "longer clips, or 0 for whole files"
+        )
+    return seconds
 
 
 def _check_flags() -> None:

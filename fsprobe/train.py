@@ -174,6 +174,11 @@ def _check_flags(old: Tagger | None) -> None:
         raise InputError("--prior=words and --words=DIR (of extract.words) belong together")
     if FLAGS.teacher and FLAGS.unlabelled != SELF_TRAINING:
         raise InputError(f"--teacher={FLAGS.teacher}: goes with --unlabelled={SELF_TRAINING}")
+    if FLAGS.teacher and FLAGS.words and old and FLAGS.teacher != old.embedding:
+        raise InputError(
+            f"--teacher={FLAGS.teacher}: with --prior=words the heads of {FLAGS.update} are on "
+            f"{old.embedding}, and a teacher on other features has none; leave one of the two out"
+        )
     if FLAGS.report and not FLAGS.manifest:
         raise InputError("--report tells of training: give --manifest and --store")
 
@@ -206,7 +211,7 @@ def _train(tagger: Tagger | None, stores: dict[str, Store]) -> Tagger | None:
         print(summary.plan(tags, counts, len(manifest), width, config))
         return None
     data = labelled.load(manifest, parts, tags)
-    slope = tagger.shared.get("pooled_slope") if tagger else None
+    slope = changes.slope_for(tagger, tags) if tagger else None
     with shell.computing():
         shell.require_devices()
         if FLAGS.unlabelled != "none":

@@ -1,14 +1,15 @@
 """Judgements to and from a manifest's `tags` and `not_tags`; from exports of Label Studio and
 Audacity.
 
-A manifest without `not_tags` says that what is not listed is absent. Where such a manifest lists no
-tag of a clip at all, nobody has said anything of it yet: all its tags are unknown.
+A manifest without `not_tags` says that what is not listed is absent, and so it is exported: what
+fsprobe.train makes of a clip does not change unless somebody judged it. Only questions are asked as
+if nothing were known of a clip without any tag (`fsprobe.listening.pool.listed_labels`).
 """
 
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -21,17 +22,19 @@ from fsprobe.listening.judgements import Current, New, check
 from fsprobe.tagger.outputs import Place, clip_places, file_name
 
 _PROBABILITY = re.compile(r" [01]\.\d\d$")  # that fsprobe.tag --audacity writes behind a tag
+# Columns of JSON-MIN that Label Studio itself adds.
+_OF_LABEL_STUDIO = frozenset(
+    ("id", "annotator", "annotation_id", "created_at", "updated_at", "lead_time", "agreement")
+)
 _OVERLAP = 0.5  # of a clip, or of the labelled time, that makes a label the clip's
 
 
 def explicit(manifest: Manifest) -> Manifest:
-    """With `not_tags`, whether the manifest had them or not."""
+    """With `not_tags`, whether the manifest had them or not: the same labels for training."""
     if manifest.not_tags is not None:
         return manifest
     names = dict.fromkeys(tag for tags in manifest.tags for tag in tags)
-    absent = [
-        tuple(tag for tag in names if tag not in tags) if tags else () for tags in manifest.tags
-    ]
+    absent = [tuple(tag for tag in names if tag not in tags) for tags in manifest.tags]
     return replace(manifest, not_tags=tuple(absent))
 
 
@@ -104,9 +107,11 @@ def _of_label_studio(path: Path, manifest: Manifest) -> Iterator[New]:
     places = _by_file(manifest)
     for task in tasks:
         data = task.get("data", task)
+        if not isinstance(data, dict):
+            raise InputError(f"{path}: a task's data are {data!r:.60}; export from Label Studio")
         texts = [text for text in data.values() if isinstance(text, str)]
         clips = next((found for text in texts if (found := _clips_of(text, places))), None)
-        for tag, start, end in _label_studio_tags(task):
+        for tag, start, end in _label_studio_tags(task, places):
             if clips is None:
                 yield New(texts[0][:400] or "?" if texts else "?", tag, "yes")
                 continue
@@ -115,26 +120,54 @@ def _of_label_studio(path: Path, manifest: Manifest) -> Iterator[New]:
                     yield New(clip, tag, "yes")
 
 
-def _label_studio_tags(task: Mapping[str, Any]) -> Iterator[tuple[str, float | None, float | None]]:
+_Part = tuple[str, float | None, float | None]
+
+
+def _label_studio_tags(
+    task: Mapping[str, Any], places: Mapping[str, list[tuple[str, Place]]]
+) -> Iterator[_Part]:
     """(tag, start, end of its region in seconds, None for the whole file)."""
     annotations = task.get("annotations", task.get("completions"))
-    if annotations is None:  # JSON-MIN: a column per control
-        for value in task.values():
-            if isinstance(value, dict) and isinstance(value.get("choices"), list):
-                yield from ((str(tag), None, None) for tag in value["choices"])
+    if annotations is None:
+        yield from _tags_of_columns(task, places)
         return
     for annotation in annotations if isinstance(annotations, list) else ():
         if not isinstance(annotation, dict) or annotation.get("was_cancelled"):
             continue
         for result in annotation.get("result") or ():
-            value = result.get("value") if isinstance(result, dict) else None
-            if isinstance(value, dict):
-                for tag in (*_texts(value, "choices"), *_texts(value, "labels")):
-                    yield tag, _number(value.get("start")), _number(value.get("end"))
+            if isinstance(result, dict):
+                yield from _tags_of(result.get("value"))
+
+
+def _tags_of_columns(
+    task: Mapping[str, Any], places: Mapping[str, list[tuple[str, Place]]]
+) -> Iterator[_Part]:
+    """Of a task of JSON-MIN, a column per control: one choice is a plain text, several are a list
+    in a dict, regions a list of dicts. The task's own data are columns too, up to the audio and,
+    where a column says who annotated, up to the task's id.
+    """
+    texts = [name for name, value in task.items() if isinstance(value, str)]
+    audio = [name for name in texts if _clips_of(task[name], places)] or texts
+    ends = [*audio[:1], *(["id"] if "id" in task and "annotator" in task else [])]
+    last = max((list(task).index(name) for name in ends), default=-1)
+    for number, (name, value) in enumerate(task.items()):
+        for one in value if isinstance(value, list) else [value]:
+            if not isinstance(one, str):
+                yield from _tags_of(one)
+            elif number > last and name not in _OF_LABEL_STUDIO:
+                yield one, None, None
+
+
+def _tags_of(value: Any) -> Iterator[_Part]:
+    """Of a dict of choices or of a region's labels."""
+    if isinstance(value, dict):
+        for tag in (*_texts(value, "choices"), *_texts(value, "labels")):
+            yield tag, _number(value.get("start")), _number(value.get("end"))
 
 
 def _texts(value: Mapping[str, Any], key: str) -> list[str]:
     found = value.get(key)
+    found = [found] if isinstance(found, str) else found
     return [text for text in found if isinstance(text, str)] if isinstance(found, list) else []
 
 
@@ -147,14 +180,7 @@ def _of_audacity(path: Path, manifest: Manifest) -> Iterator[New]:
     begins with `-` is a no. Lines of frequencies, which begin with a backslash, are passed over.
     """
     places = _by_file(manifest)
-    named = {file_name(file, ".txt"): file for file in places}
-    file = named.get(path.name) or next(
-        (file for file in places if PurePosixPath(file).stem == path.stem), None
-    )
-    if file is None:
-        raise InputError(
-            f"{path}: no audio file of the manifest has its name; name the track after the file"
-        )
+    file = _file_of_track(path, places)
     for line, text in enumerate(read_text(path).splitlines(), 1):
         fields = text.split("\t")
         if not text.strip() or text.startswith("\\"):
@@ -168,6 +194,27 @@ def _of_audacity(path: Path, manifest: Manifest) -> Iterator[New]:
         for clip, place in places[file]:
             if _inside(place, start, end):
                 yield New(clip, tag.removeprefix("-").strip(), value)
+
+
+def _file_of_track(path: Path, files: Collection[str]) -> str:
+    """The audio file of a label track: that of its name as fsprobe.tag --audacity gives it, else
+    the one file with its stem. Raises InputError if there is none, or more than one.
+    """
+    for file in files:
+        if file_name(file, ".txt") == path.name:
+            return file
+    found = [file for file in files if PurePosixPath(file).stem == path.stem]
+    if not found:
+        raise InputError(
+            f"{path}: no audio file of the manifest has its name; name the track after the file"
+        )
+    if len(found) > 1:
+        listed = ", ".join(f"{file:.40}" for file in found[:3]) + ", …" * (len(found) > 3)
+        raise InputError(
+            f"{path}: {len(found)} audio files have its name: {listed}; rename the track, of the "
+            f"first to {file_name(found[0], '.txt')}"
+        )
+    return found[0]
 
 
 def _by_file(manifest: Manifest) -> dict[str, list[tuple[str, Place]]]:

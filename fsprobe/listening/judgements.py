@@ -124,6 +124,22 @@ class Judgements:
             ).fetchall()
         return Judgement(*rows[0]) if rows else None
 
+    def withdraw_sent(self, entry: New, by: str) -> None:
+        """Take back a judgement that its sender knows by its key alone: whether it has arrived, or
+        arrives later, it does not count. Raises InputError if it could not be kept at all.
+        """
+        check(entry)
+        if entry.key is None:
+            raise InputError("key: a judgement is taken back by its key")
+        at = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
+        with self._lock:
+            self._db.execute(
+                "INSERT INTO judgements (clip, tag, value, at, by, key, withdrawn) "
+                "VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (key) DO UPDATE "
+                "SET withdrawn = coalesce(withdrawn, excluded.withdrawn)",
+                (entry.clip, entry.tag, entry.value, at, by, entry.key, at),
+            )
+
     def latest(self, by: str) -> Judgement | None:
         """The last judgement of somebody that counts."""
         with self._lock:

@@ -11,7 +11,6 @@ from tqdm import tqdm
 from extract.errors import InputError
 from extract.manifest import Manifest
 from fsprobe.labels import tag_labels
-from fsprobe.listening.exchange import explicit
 from fsprobe.listening.judgements import Current
 from fsprobe.listening.ranking import standard_of, standardized
 from fsprobe.listening.strategies import Directions
@@ -61,12 +60,23 @@ def probabilities(pool: Pool, tagger: Tagger) -> np.ndarray:
     return out
 
 
+def heard(manifest: Manifest) -> np.ndarray:
+    """bool `[clip]`: False where the manifest has no `not_tags` and lists no tag of the clip."""
+    with_not_tags = manifest.not_tags is not None
+    return np.array([with_not_tags or bool(tags) for tags in manifest.tags], bool)
+
+
 def listed_labels(pool: Pool, manifest: Manifest, tags: Sequence[str]) -> np.ndarray:
-    """bool `[clip, tag]`: does the manifest say whether the clip has the tag? One without
-    `not_tags` says nothing of a clip without any tag.
+    """bool `[clip, tag]`: has somebody told the manifest whether the clip has the tag? Where it has
+    no `not_tags`, of clips with a tag all tags were told; a clip without any is not heard yet,
+    though training takes it for a no.
     """
-    positive, negative = tag_labels(explicit(manifest), tags)
-    said = positive if negative is None else positive | negative
+    positive, negative = tag_labels(manifest, tags)
+    if negative is None:
+        named = {tag for listed in manifest.tags for tag in listed}
+        said = heard(manifest)[:, None] & np.array([tag in named for tag in tags], bool)
+    else:
+        said = positive | negative
     places = {clip: place for place, clip in enumerate(manifest.clip_ids)}
     return said[[places[clip] for clip in pool.clip_ids]]
 

@@ -9,15 +9,15 @@ from typing import NamedTuple
 
 import numpy as np
 
-UNCERTAINTY, TOP, DIVERSE, BALANCED, RANDOM = (
-    "uncertainty",
+UNCERTAIN, TOP, DIVERSE, BALANCED, RANDOM = (
+    "uncertain",
     "top",
     "diverse",
     "balanced",
     "random",
 )
-DEFAULT = UNCERTAINTY
-STRATEGIES = (UNCERTAINTY, TOP, DIVERSE, BALANCED, RANDOM)
+DEFAULT = UNCERTAIN
+STRATEGIES = (UNCERTAIN, TOP, DIVERSE, BALANCED, RANDOM)
 BINS = 10  # of the probability, for `balanced`
 _UNSURE = 5  # for `diverse`: so many times more candidates than clips asked for, the most unsure
 _EXAMPLES = 1000  # labelled clips that `diverse` keeps away from
@@ -59,7 +59,7 @@ def choose(
     if strategy == BALANCED:
         return _balanced(places, p, count)
     doubt = np.abs(p - 0.5)
-    if strategy == UNCERTAINTY:
+    if strategy == UNCERTAIN:
         return [Choice(int(places[i]), "nearest to 0.5") for i in _least(doubt, count)]
     unsure = places[_least(doubt, _UNSURE * count)]
     judged = rng.permutation(np.flatnonzero(known))[:_EXAMPLES]
@@ -131,8 +131,9 @@ def suggest(
     directions: Directions,
     each: bool = False,
 ) -> list[Suggestion]:
-    """`count` clips, each once: the tags take turns, and take their most wanted clip that is left.
-    each: `count` clips for every tag instead, tag after tag.
+    """`count` clips, each once: the tags take turns, those of which the fewest clips are known
+    first, and take their most wanted clip that is left. So where there are more tags than `count`,
+    the next call asks about the others. each: `count` clips for every tag instead, tag after tag.
 
     probability, known: `[clip, tag]`. tags: columns to ask about.
     """
@@ -147,7 +148,7 @@ def suggest(
         return [one for tag in tags for one in wanted[tag]]
     found: list[Suggestion] = []
     taken: set[int] = set()
-    queues = [iter(wanted[tag]) for tag in tags]
+    queues = [iter(wanted[tag]) for tag in sorted(tags, key=known.sum(axis=0).__getitem__)]
     while queues and len(found) < count:
         for queue in list(queues):
             one = next((one for one in queue if one.place not in taken), None)

@@ -87,7 +87,10 @@ class _Answers:
         return {"ids": await run_in_threadpool(self.desk.judge, [_entry(one) for one in entries])}
 
     async def withdraw(self, request: Request) -> Any:
-        number = (await _body(request)).get("id")
+        body = await _body(request)
+        if "entry" in body:
+            return await run_in_threadpool(self.desk.withdraw_sent, _entry(body["entry"]))
+        number = body.get("id")
         if number is not None and (type(number) is not int or not 0 < number < 2**62):
             raise InputError("id: a judgement's number")
         return await run_in_threadpool(self.desk.withdraw, number)

@@ -65,6 +65,7 @@ class Desk:
         self.directions = pools.directions_of(self.pool)
         self.standard = ranking.standard_of(self.pool.parts, self.pool.rows)
         self.full = explicit(self.manifest)
+        self.heard = pools.heard(self.manifest)
         self.listed = {clip: row for row, clip in enumerate(self.manifest.clip_ids)}
         self.known: tuple[list[str], np.ndarray] = ([], np.empty((0, 0), bool))
         self.counts: dict[str, dict[str, int]] = {}
@@ -121,7 +122,7 @@ class Desk:
         return counts
 
     def _said(self, clip: str) -> dict[str, str]:
-        """tag → yes or no, as the manifest says of a clip."""
+        """tag → yes or no, as heads are fitted to a clip by the manifest alone."""
         if clip not in self.listed:
             return {}
         row, absent = self.listed[clip], self.full.not_tags or ()
@@ -143,7 +144,7 @@ class Desk:
                 p[:, column] = scores.now[:, scores.tags.index(name)]
         listed = self.known
         if listed[0] != wanted:
-            listed = self.known = (wanted, pools.listed_labels(self.pool, self.full, wanted))
+            listed = self.known = (wanted, pools.listed_labels(self.pool, self.manifest, wanted))
         known = pools.with_judged(listed[1], self.pool, current, wanted)
         for clip, name in self._asked_elsewhere(window):
             if name in wanted:
@@ -185,7 +186,8 @@ class Desk:
         with self.lock:
             tags, scores = list(self.tags), self.scores
         column = {tag: number for number, tag in enumerate(scores.tags)}
-        said = self._said(clip)
+        told = clip in self.listed and self.heard[self.listed[clip]]
+        said = self._said(clip) if told else {}
         rows = [
             {
                 "tag": tag,
@@ -259,6 +261,11 @@ class Desk:
         number = last.id if last else number
         row = None if number is None else self.judgements.withdraw(number)
         return row._asdict() if row else None
+
+    def withdraw_sent(self, entry: New) -> None:
+        """Take back a judgement that may not have arrived. Raises InputError on an unknown clip."""
+        self._row(entry.clip)
+        self.judgements.withdraw_sent(entry, self.by)
 
     def fit_again(self) -> dict[str, str]:
         """Fit heads to all labels; tag → verdict. Raises InputError where no tag has a yes and a

@@ -21,8 +21,8 @@ _BLOCK = 4096  # clips
 
 
 def update(tagger: Tagger, rows: Rows) -> Tagger:
-    """The tagger with these rows: a tag it has is replaced where it stands, a new one comes
-    last.
+    """The tagger with these rows and their pooled slope: a tag it has is replaced where it stands,
+    a new one comes last.
     """
     place = {tag: row for row, tag in enumerate(tagger.tags)}
     tags = [*tagger.tags, *(tag for tag in rows.tags if tag not in place)]
@@ -35,8 +35,14 @@ def update(tagger: Tagger, rows: Rows) -> Tagger:
         new[where] = getattr(rows, name)
         tensors[name] = new
     training = {**tagger.training, **rows.training}
+    shared = dict(tagger.shared)
+    if slope_for(tagger, rows.tags) is None:
+        shared.pop("pooled_slope", None)
+    if rows.pooled_slope is not None:
+        shared["pooled_slope"] = rows.pooled_slope
     return replace(
         tagger,
+        shared=shared,
         tags=tuple(tags),
         training={tag: training[tag] for tag in tags if tag in training},
         kernel=tensors["kernel"],
@@ -44,6 +50,14 @@ def update(tagger: Tagger, rows: Rows) -> Tagger:
         calibration=tensors["calibration"],
         threshold=tensors["threshold"],
     )
+
+
+def slope_for(tagger: Tagger, tags: Sequence[str]) -> float | None:
+    """The pooled slope for rows of these tags: the tagger's, as long as it keeps a row that has it;
+    None: theirs to find, as where no tag of the tagger could be judged.
+    """
+    kept: float | None = tagger.shared.get("pooled_slope")
+    return kept if set(tagger.tags) - set(tags) else None
 
 
 def remove(tagger: Tagger, tags: Sequence[str]) -> Tagger:

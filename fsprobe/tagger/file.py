@@ -22,6 +22,7 @@ import numpy as np
 
 from extract.errors import InputError
 from extract.files import atomic_write
+from fsprobe.config import is_store_name
 from fsprobe.tagger.tagger import Source, Tagger
 
 FORMAT = "fsprobe tagger 1"
@@ -104,6 +105,13 @@ def check(tagger: Tagger, where: str) -> None:
     count = len(tagger.tags)
     if not count or not tagger.sources:
         raise InputError(f"{where}: no {'store' if count else 'tag'} in it; {_FIX}")
+    names = [source.name for source in tagger.sources]
+    for name in names:  # it becomes a folder, of fsprobe.tag --audio
+        if not is_store_name(name) or names.count(name) > 1:
+            raise InputError(
+                f"{where}: a store is named {_short(name)}; a name stands once, and is letters, "
+                f"digits, '_', '.' and '-'; {_FIX}"
+            )
     if len(set(tagger.tags)) < count:
         twice = next(tag for tag in tagger.tags if tagger.tags.count(tag) > 1)
         raise InputError(f"{where}: tag {_short(twice)} stands twice; {_FIX}")
@@ -238,7 +246,7 @@ def _source(entry: Any, path: Path) -> Source:
     known = isinstance(entry, dict)
     known = known and all(isinstance(entry.get(key), str) and entry[key] for key in texts)
     known = known and all(
-        type(entry.get(key)) is int and entry[key] > 0 for key in ("dim", "width")
+        type(entry.get(key)) is int and 0 < entry[key] < 2**31 for key in ("dim", "width")
     )
     known = known and all(
         isinstance(entry.get(key, {}), dict) for key in ("settings", "provenance")
@@ -260,4 +268,9 @@ def _short(value: Any, most: int = 60) -> str:
 
 def is_number(value: Any) -> TypeGuard[float]:
     """A finite number, not a bool."""
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # an integer beyond every float
+        return False

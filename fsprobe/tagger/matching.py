@@ -11,6 +11,8 @@ from fsprobe.features import COMBINED, stores_of
 from fsprobe.tagger.tagger import Source, Tagger
 
 _SETTINGS = ("sample_rate", "window", "hop")
+# What is recorded only where it is not the default.
+_DEFAULTS = {"precision": "float32"}
 # What may differ without the numbers meaning something else: where it ran, and what of which
 # version; the file that an array was imported from.
 _CIRCUMSTANCES = frozenset(
@@ -120,7 +122,10 @@ def _require_same(wanted: Source, found: Source, where: str) -> None:
 
 
 def _options(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """What both say of the model, such as its variant; versions and machines aside."""
+    """What both say of the model, such as its variant, by default if not by name; versions and
+    machines aside.
+    """
+    found, wanted = {**_DEFAULTS, **found}, {**_DEFAULTS, **wanted}
     shared = (found.keys() & wanted.keys()) - _CIRCUMSTANCES
     return {key: (found[key], wanted[key]) for key in sorted(shared)}
 

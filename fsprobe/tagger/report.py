@@ -97,6 +97,7 @@ def _scored(rows: Rows, labelled: Labelled, tag: int) -> Any:
     if rows.training[rows.tags[tag]]["roc_auc"] is None:
         return None
     clips, data = judged_clips(rows.held_out.logits[:, tag], labelled, tag)
+    assert rows.pooled_slope is not None  # of this tag, if of no other
     p = cross_fitted(data, rows.held_out.folds[clips], rows.pooled_slope)
     known = ~np.isnan(p)
     label = data.positive > data.negative

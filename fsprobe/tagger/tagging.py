@@ -287,7 +287,9 @@ def _best(z: np.ndarray, top: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def as_slice(rows: np.ndarray) -> np.ndarray | slice:
-    """Consecutive rows as a slice, which is read without a copy."""
+    """Consecutive rows, and no rows, as a slice, which is read without a copy."""
+    if not len(rows):
+        return slice(0, 0)
     first, last = int(rows[0]), int(rows[-1])
     if last - first + 1 == len(rows) and (np.diff(rows) == 1).all():
         return slice(first, last + 1)

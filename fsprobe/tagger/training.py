@@ -25,6 +25,7 @@ from fsprobe.tagger.matching import Part, source_of
 from fsprobe.tagger.tagger import Tagger
 
 LABELS = "labels"
+UNJUDGED_SLOPE = 1.0  # of logits, where no tag could be judged: nobody stores it
 UNJUDGED_HIGHEST = 0.9  # no higher probability where nothing could be judged
 _MARGIN = 1.5  # clips to come may score higher than those known, by this
 
@@ -46,7 +47,7 @@ class TrainConfig:
 
 class Rows(NamedTuple):
     """What training gives, row by row: tensors as in a tagger, `training` per tag, and the
-    out-of-fold scores behind them.
+    out-of-fold scores behind them. pooled_slope: None where no tag could be judged.
     """
 
     tags: tuple[str, ...]
@@ -55,7 +56,7 @@ class Rows(NamedTuple):
     calibration: np.ndarray
     threshold: np.ndarray
     training: dict[str, dict[str, Any]]
-    pooled_slope: float
+    pooled_slope: float | None
     held_out: OutOfFold
 
 
@@ -88,7 +89,9 @@ def train(
     ]
     data = [judged_clips(held_out.logits[:, tag], labelled, tag) for tag in range(len(aucs))]
     judged = [one for (_, one), auc in zip(data, aucs, strict=True) if not math.isnan(auc)]
-    slope = calibration.pooled_slope(judged) if pooled_slope is None else pooled_slope
+    if pooled_slope is None and judged:
+        pooled_slope = calibration.pooled_slope(judged)
+    slope = UNJUDGED_SLOPE if pooled_slope is None else pooled_slope
     lines, chosen, training = [], [], {}
     for tag, name in enumerate(labelled.tags):
         if math.isnan(aucs[tag]):
@@ -113,7 +116,7 @@ def train(
         np.array(lines, np.float32),
         np.array(chosen, np.float32),
         training,
-        slope,
+        pooled_slope,
         held_out,
     )
 
@@ -122,7 +125,9 @@ def tagger_of(rows: Rows, parts: Sequence[Part], embedding: str, manifest: Manif
     """A new tagger of these rows. manifest: of the clips that it learnt from, whose usual length
     it records.
     """
-    shared: dict[str, Any] = {"pooled_slope": rows.pooled_slope}
+    shared: dict[str, Any] = {}
+    if rows.pooled_slope is not None:
+        shared["pooled_slope"] = rows.pooled_slope
     lengths = [length for length in manifest.durations if length]
     if lengths:
         shared["clip_seconds"] = statistics.median(lengths)

@@ -96,7 +96,7 @@ def listen(page: Page, truth: dict[str, frozenset[str]], first: int, last: int) 
             page.post("fit", {})
             asked = []
         if not asked:
-            asked = page.get("questions", strategy="uncertainty", count=REFIT, window="listener")
+            asked = page.get("questions", strategy="uncertain", count=REFIT, window="listener")
         one = asked.pop(0)
         value = "yes" if one["tag"] in truth[one["clip"]] else "no"
         entry = {"clip": one["clip"], "tag": one["tag"], "value": value, "key": str(number)}

@@ -58,7 +58,12 @@ def test_a_clip_is_asked_about_once_and_nothing_that_is_known(tmp_path, flags):
         assert 0 <= float(row["score"]) <= 1 and row["reason"] == "nearest to 0.5"
 
 
-@pytest.mark.parametrize("strategy", ["top", "diverse", "balanced", "random"])
+def test_the_help_names_the_strategies():
+    said = command("suggest", "--help").stdout
+    assert "--strategy: <uncertain|top|diverse|balanced|random>" in said
+
+
+@pytest.mark.parametrize("strategy", ["uncertain", "top", "diverse", "balanced", "random"])
 def test_every_strategy_each_tag(tmp_path, flags, strategy):
     rows = suggested(tmp_path, *flags, f"--strategy={strategy}", "--each_tag", "--count=4", "--tag=b",
                      "--tag=c")  # fmt: skip
@@ -94,8 +99,8 @@ def test_judgements_go_to_a_manifest_and_come_back(tmp_path, flags):
     assert exported.not_tags is not None
     labels_of = zip(exported.tags, exported.not_tags, strict=True)
     rows = dict(zip(exported.clip_ids, labels_of, strict=True))
-    assert rows["c0020"] == (("new",), ("a",)) and rows["c0021"] == ((), ("new",))
-    assert rows["c0000"] == (("a", "b"), ()) and rows["c0030"] == ((), ())
+    assert rows["c0020"] == (("new",), ("b", "a")) and rows["c0021"] == ((), ("a", "b", "new"))
+    assert rows["c0000"] == (("a", "b"), ()) and rows["c0030"] == ((), ("a", "b"))
 
 
 def test_the_page_needs_a_folder_of_audio_and_keeps_its_token(tmp_path, flags):

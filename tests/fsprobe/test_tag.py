@@ -137,6 +137,19 @@ def test_refusals_are_one_line(tmp_path, trained, flags, words):
     assert words in message and not (tmp_path / "o.csv").exists()
 
 
+@pytest.mark.parametrize("of_tagger", [True, False])
+def test_files_are_not_cut_into_millions_of_clips(tmp_path, of_tagger):
+    _, parts = make(tmp_path / "mine", HOSTILE)
+    shared = {"clip_seconds": 1e-6} if of_tagger else {}
+    write_tagger(tmp_path / "t.safetensors", random_tagger(HOSTILE, parts, shared=shared))
+    (tmp_path / "a.wav").write_bytes(b"")
+    flags = [f"--tagger={tmp_path / 't.safetensors'}", f"--audio={tmp_path / 'a.wav'}"]
+    flags += [f"--out={tmp_path / 'o.csv'}", *([] if of_tagger else ["--segment_seconds=1e-6"])]
+    message = refused(tag(*flags))
+    assert "--segment_seconds=1e-06" in message and "less than 0.1 s" in message
+    assert ("t.safetensors was trained on" in message) == of_tagger
+
+
 @pytest.mark.slow
 def test_a_killed_run_goes_on(tmp_path):
     """kill -9 at a mark; the same command gives the file of a run that was not killed."""
@@ -197,8 +210,34 @@ def test_audio_straight_to_tags_and_into_the_files(tmp_path):
     assert read_field(music / "one.flac", "genre") == []
     assert "2 files changed" in tag(*flags, "--yes").stdout
     assert read_field(music / "one.flac", "genre") == [rows(out)[0]["tag"]]
+    alone = [flags[0], f"--audio={music / 'broken.mp3'}", f"--out={tmp_path / 'none.csv'}"]
+    result = tag(*alone, "--num_workers=1")
+    assert result.returncode == 1 and "Traceback" not in result.stderr, result.stderr
+    assert "0 tags of 0 clips" in result.stdout and rows(tmp_path / "none.csv") == []
     said = succeeded(tag(f"--undo_tags={out}.undo.jsonl"))
     assert "2 files are as they were" in said and read_field(music / "one.flac", "genre") == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_audio_is_extracted_in_the_tagger_s_precision(tmp_path, precision):
+    soundfile = pytest.importorskip("soundfile")
+    pytest.importorskip("librosa")
+    (tmp_path / "music").mkdir()
+    sound = 0.2 * np.random.default_rng(0).standard_normal(3 * 16_000)
+    soundfile.write(tmp_path / "music" / "one.flac", sound, 16_000)
+    write_manifest(tmp_path / "m.csv", Manifest(("one.flac",), ("one.flac",), ("train",), ((),)))
+    extracted = ["--embedding=musicnn", "--random_weights=0", f"--precision={precision}"]
+    extracted += [f"--audio_root={tmp_path / 'music'}", f"--manifest={tmp_path / 'm.csv'}"]
+    extracted += [f"--store={tmp_path / 'rounded'}", "--num_workers=1"]
+    succeeded(tag(*extracted, module="extract.run"))
+    parts = parts_of({"musicnn": open_store(tmp_path / "rounded")}, "musicnn")
+    write_tagger(tmp_path / "t.safetensors", random_tagger(("calm", "loud"), parts))
+    common = [f"--tagger={tmp_path / 't.safetensors'}", f"--out={tmp_path / 'o.csv'}"]
+    kept = [f"--features_dir={tmp_path / 'kept'}", "--num_workers=1"]
+    succeeded(tag(*common, f"--audio={tmp_path / 'music'}", *kept))
+    features = [open_store(tmp_path / path).features for path in ("rounded", "kept/musicnn")]
+    np.testing.assert_array_equal(*features)
 
 
 @pytest.mark.slow

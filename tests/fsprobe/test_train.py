@@ -207,6 +207,17 @@ def test_unknown_labels_come_from_not_tags(data, tmp_path):
         (["--tags=file:{root}/none"], "no such file"),
         (["--embedding=store+x"], "unknown"),
         (["--remove=x"], "--update"),
+        (
+            [
+                "--update={t}",
+                "--tags=all",
+                "--prior=words",
+                "--words={root}/words",
+                "--teacher=x",
+                "--unlabelled=self_training",
+            ],
+            "--teacher=x: with --prior=words",
+        ),
         (["--l2=-1"], "--l2=-1"),
         (["--store=combined={root}/store"], "the name 'combined' is taken"),
         (["--store=x"], "--store=x: write it as --store=NAME=DIR"),

@@ -1,5 +1,8 @@
 // The review page. Everything shown is set as text, never as markup. An answer is kept in the
 // browser until the server says that it is on its disk; each has a key, so that none counts twice.
+// Each has a place of its own in the browser's storage, by that key: windows do not overwrite each
+// other's, and a window that opens takes over what others left. That an answer is taken back is kept
+// and sent likewise, for nobody knows whether an answer without a reply has arrived.
 "use strict";
 
 const $ = (id) => document.getElementById(id);
@@ -9,12 +12,14 @@ const HERE = `fsprobe ${location.pathname}`; // of this session's storage
 const windowName = sessionStorage.getItem(HERE) || randomKey();
 sessionStorage.setItem(HERE, windowName);
 
-let pending = JSON.parse(localStorage.getItem(`${HERE} pending`) || "[]"); // not saved yet
+const PENDING = `${HERE} pending `; // begins the places of what is not saved yet
+let pending = leftOver(); // oldest first; withdrawn: the answer of that key is taken back
 let given = JSON.parse(sessionStorage.getItem(`${HERE} given`) || "[]"); // saved here, for undo
 let queue = [];
 let current = null;
 let seen = null; // what the server says of the current clip
 let sending = false;
+let retry = 0; // the timer of the next try
 let together = 100; // answers sent at a time; 1 after one of them was refused
 let drawing = 0;
 const skipped = new Set(); // not asked again before the page is opened anew
@@ -42,8 +47,26 @@ async function attempt(work) {
 
 // Answers
 
+// What no window has saved yet.
+function leftOver() {
+  const names = Object.keys(localStorage).filter((name) => name.startsWith(PENDING));
+  const entries = names.map((name) => JSON.parse(localStorage.getItem(name))).filter(Boolean);
+  return entries.sort((a, b) => a.at - b.at);
+}
+
+function placeOf(entry) { return PENDING + entry.key + (entry.withdrawn ? " withdrawn" : ""); }
+
+function remember(entry) {
+  pending.push(entry);
+  localStorage.setItem(placeOf(entry), JSON.stringify(entry));
+}
+
+function forget(entries) {
+  pending = pending.filter((entry) => !entries.includes(entry));
+  for (const entry of entries) localStorage.removeItem(placeOf(entry));
+}
+
 function keep() {
-  localStorage.setItem(`${HERE} pending`, JSON.stringify(pending));
   sessionStorage.setItem(`${HERE} given`, JSON.stringify(given.slice(-1000)));
   $("saved").textContent = pending.length ? `${pending.length} not saved yet, trying again` : "all saved";
   $("saved").className = pending.length ? "waiting" : "";
@@ -54,30 +77,43 @@ async function flush() {
   sending = true;
   try {
     while (pending.length) {
-      const sent = pending.slice(0, together);
-      const answer = await ask("judge", { entries: sent });
+      await send();
       together = 100;
-      const keys = new Set(sent.map((entry) => entry.key));
-      pending = pending.filter((entry) => !keys.has(entry.key));
-      sent.forEach((entry, i) => given.push({ id: answer.ids[i], clip: entry.clip, tag: entry.tag }));
       keep();
       await refresh();
     }
   } catch (error) {
     if (error.status === 422 && together === 1) { // it would block those after it
-      const refused = pending.shift();
+      const refused = pending[0];
+      forget([refused]);
       say(`not kept: ${refused.clip}, ${refused.tag}, ${refused.value}: ${error.message}`);
     }
     together = error.status === 422 ? 1 : 100;
     keep();
-    setTimeout(flush, 1000);
+    clearTimeout(retry);
+    retry = setTimeout(flush, 1000);
   } finally {
     sending = false;
   }
 }
 
+// The first of what is pending, and with answers those that follow.
+async function send() {
+  const entry = ({ clip, tag, value, key }) => ({ clip, tag, value, key });
+  if (pending[0].withdrawn) {
+    const [back] = pending;
+    await ask("withdraw", { entry: entry(back) });
+    forget([back]);
+    return;
+  }
+  const sent = pending.filter((one) => !one.withdrawn).slice(0, together);
+  const answer = await ask("judge", { entries: sent.map(entry) });
+  sent.forEach((one, i) => given.push({ id: answer.ids[i], clip: one.clip, tag: one.tag }));
+  forget(sent);
+}
+
 function judge(clip, tag, value) {
-  pending.push({ clip, tag, value, key: randomKey() });
+  remember({ clip, tag, value, key: randomKey(), at: Date.now() });
   keep();
   flush();
 }
@@ -91,16 +127,21 @@ async function answer(value) {
 }
 
 async function undo() {
-  let back = null;
   while (sending) await new Promise((done) => setTimeout(done, 20));
-  if (pending.length) {
-    back = pending.pop();
-    keep();
+  let back = pending.findLast((entry) => !entry.withdrawn);
+  if (back) {
+    remember({ ...back, withdrawn: true, at: Date.now() });
+    forget([back]);
+    await flush();
+  } else if (given.length) {
+    while (given.length && !back) { // one that another window took back is passed over
+      back = await ask("withdraw", { id: given.at(-1).id });
+      given.pop();
+    }
   } else {
-    const last = given.pop();
-    back = await ask("withdraw", last ? { id: last.id } : {});
-    keep();
+    back = await ask("withdraw", {});
   }
+  keep();
   if (!back) return say("nothing to undo");
   if (current) queue.unshift(current);
   await show({ clip: back.clip, tag: back.tag, score: null, reason: "taken back" });
@@ -115,7 +156,7 @@ async function fill() {
     tag: $("tag").value, strategy: $("strategy").value, window: windowName,
     count: Math.min(200, BATCH + pending.length + skipped.size),
   });
-  const taken = new Set([...queue, ...pending, ...(current ? [current] : [])].map(nameOf));
+  const taken = new Set([...queue, ...pending.filter((e) => !e.withdrawn), ...(current ? [current] : [])].map(nameOf));
   const found = await ask(`questions?${query}`);
   queue.push(...found.filter((one) => !taken.has(nameOf(one)) && !skipped.has(nameOf(one))));
 }
@@ -130,19 +171,31 @@ async function skip() {
 async function advance() {
   current = null;
   if (!queue.length) {
-    try { await fill(); } catch (error) { say(`${error.message}; trying again`); setTimeout(advance, 1000); return; }
+    try { await fill(); }
+    catch (error) { say(`${error.message}; trying again`); setTimeout(() => current || advance(), 1000); return; }
   }
+  if (current) return; // a clip was opened meanwhile
   if (queue.length) return show(queue.shift());
   $("question").textContent = $("tag").options.length > 1 ? "Nothing is left to ask here" : "Add a tag to begin";
   $("reason").textContent = "";
 }
 
+// What comes back late, after another clip was asked about, is not shown.
 async function show(one) {
   current = one;
+  if (seen && seen.clip !== one.clip) $("player").pause();
   $("question").textContent = `Is it “${one.tag}”?`;
   $("reason").textContent = one.reason + (one.score === null ? "" : `; probability ${one.score.toFixed(2)}`);
-  try { seen = await ask(`clip?id=${encodeURIComponent(one.clip)}`); }
-  catch (error) { say(`${error.message}; trying again`); setTimeout(() => current === one && show(one), 1000); return; }
+  let found;
+  try { found = await ask(`clip?id=${encodeURIComponent(one.clip)}`); }
+  catch (error) {
+    if (current !== one) return;
+    say(`${error.message}; trying again`);
+    setTimeout(() => current === one && show(one), 1000);
+    return;
+  }
+  if (current !== one) return;
+  seen = found;
   $("file").textContent = seen.sound ? `${one.clip} · ${seen.sound.path}` : `${one.clip} has no audio file`;
   listen(seen);
   table();
@@ -203,17 +256,19 @@ function cell(row, text, kind = "td") {
 }
 
 function table() {
-  const latest = new Map(pending.filter((e) => current && e.clip === current.clip).map((e) => [e.tag, e.value]));
+  const latest = new Map(pending.filter((e) => e.clip === seen.clip && !e.withdrawn).map((e) => [e.tag, e.value]));
   const rows = seen.scores.map((one) => ({ ...one, value: latest.get(one.tag) || one.value }));
-  const rank = (one) => (current && one.tag === current.tag ? 3 : one.value ? 2 : (one.score ?? 0));
+  const rank = (one) => (isAsked(one) ? 3 : one.value ? 2 : (one.score ?? 0));
   const shown = rows.sort((a, b) => rank(b) - rank(a)).slice(0, ROWS);
   $("scores").replaceChildren(...shown.map(scoreRow));
   $("more").textContent = rows.length > ROWS ? `and ${rows.length - ROWS} tags more` : "";
 }
 
+function isAsked(one) { return current && seen.clip === current.clip && one.tag === current.tag; }
+
 function scoreRow(one) {
   const row = document.createElement("tr");
-  row.className = current && one.tag === current.tag ? "asked" : "";
+  row.className = isAsked(one) ? "asked" : "";
   cell(row, one.tag, "th");
   const score = cell(row, one.score === null ? "–" : `${one.score.toFixed(2)} `);
   score.className = "number";
@@ -234,7 +289,7 @@ function scoreRow(one) {
     button.setAttribute("aria-pressed", String(one.value === value));
     button.addEventListener("click", () => {
       judge(seen.clip, one.tag, value);
-      if (current && one.tag === current.tag) advance(); else table();
+      if (isAsked(one)) advance(); else table();
     });
     answers.append(button, " ");
   }

@@ -38,6 +38,7 @@ SUFFIXES = frozenset(
         ".wma",
     ]
 )
+SHORTEST = 0.1  # seconds of a clip that files are cut into; 36,000 of them are an hour
 SOME_FAILED = 1  # exit code of extract.run where some clips could not be decoded
 
 # Options of extract.run that are part of what an embedding's numbers are: flag → value, or None.
@@ -56,6 +57,9 @@ _OPTIONS: dict[str, dict[str, Callable[[Source], Any]]] = {
         "musicnn_hop": lambda source: _setting(source, "hop"),
     },
 }
+
+# Those of every embedding that has a network, recorded where they are not the default, or a choice.
+_OF_NETWORKS = ("precision", "backend")
 
 
 def _setting(source: Source, key: str) -> Any:
@@ -140,6 +144,7 @@ def extract(
 def options(source: Source) -> dict[str, Any]:
     """The model's flags of extract.run that give the numbers of `source`."""
     found = {flag: value(source) for flag, value in _OPTIONS.get(source.embedding, {}).items()}
+    found |= {flag: source.provenance.get(flag) for flag in _OF_NETWORKS}
     weights = source.provenance.get("weights")
     if isinstance(weights, str) and weights.startswith("random, seed "):
         found["random_weights"] = weights.removeprefix("random, seed ")

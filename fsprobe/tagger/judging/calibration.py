@@ -72,10 +72,8 @@ def platt(judged: Judged) -> Line:
 
 
 def pooled_slope(tags: list[Judged]) -> float:
-    """The one slope that fits all tags best, each with its own intercept; 1 where there are
-    none.
-    """
-    return fit_lines(tags)[0] if tags else 1.0
+    """The one slope that fits all tags best, each with its own intercept; tags: one or more."""
+    return fit_lines(tags)[0]
 
 
 def intercept(judged: Judged, slope: float) -> float:

@@ -1,13 +1,16 @@
 """Judgements to and from manifests, Label Studio and Audacity."""
 
 import json
+from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from extract.errors import InputError
 from extract.manifest import Manifest, read_manifest, write_manifest
 from fsprobe.listening.exchange import explicit, merged, read_labels
 from fsprobe.listening.judgements import New
+from fsprobe.tagger.labelled import labels
 
 CLIPS = Manifest(
     ("a", "b", "c", "d"),
@@ -19,8 +22,18 @@ CLIPS = Manifest(
 )
 
 
-def test_a_manifest_without_not_tags_knows_nothing_of_clips_without_tags():
-    assert explicit(CLIPS).not_tags == (("slow",), (), (), ())
+def test_an_export_without_a_judgement_trains_the_same_tagger():
+    for manifest in (CLIPS, explicit(CLIPS), replace(CLIPS, not_tags=((), (), ("rock",), ()))):
+        exported = merged(manifest, {})
+        assert exported.not_tags is not None
+        for before, after in zip(
+            *(labels(one, ["rock", "slow"]) for one in (manifest, exported)), strict=True
+        ):
+            np.testing.assert_array_equal(before, after)
+
+
+def test_a_manifest_without_not_tags_says_no_of_what_it_does_not_list():
+    assert explicit(CLIPS).not_tags == (("slow",), (), ("rock", "slow"), ("rock", "slow"))
     said = Manifest(*(column[:1] for column in (("a",), ("",), ("",), ((),))), not_tags=(("x",),))
     assert explicit(said) is said
 
@@ -35,7 +48,7 @@ def test_a_judgement_counts_more_than_the_manifest(tmp_path):
     }
     full = merged(CLIPS, current)
     assert full.tags == ((), ("slow", "rock"), ("calm",), ())
-    assert full.not_tags == (("rock",), (), (), ("rock",))
+    assert full.not_tags == (("rock",), (), ("rock", "slow"), ("slow", "rock"))
     write_manifest(tmp_path / "m.csv", full)
     assert read_manifest(tmp_path / "m.csv") == full
     entries, unknown = read_labels(tmp_path / "m.csv", CLIPS)
@@ -43,8 +56,8 @@ def test_a_judgement_counts_more_than_the_manifest(tmp_path):
         New("b", "slow", "yes"),
         New("b", "rock", "yes"),
         New("c", "calm", "yes"),
-        New("a", "rock", "no"),
-        New("d", "rock", "no"),
+        *(New(*pair, "no") for pair in (("a", "rock"), ("c", "rock"), ("c", "slow"))),
+        *(New(*pair, "no") for pair in (("d", "slow"), ("d", "rock"))),
     }
 
 
@@ -79,6 +92,60 @@ def test_label_studio(tmp_path):
     assert unknown == 1 and {e.value for e in entries} == {"yes"}
 
 
+def read_min(tmp_path, *tasks):
+    path = tmp_path / "min.json"
+    path.write_text(json.dumps(tasks))
+    entries, unknown = read_labels(path, CLIPS)
+    return {(entry.clip, entry.tag) for entry in entries}, unknown
+
+
+def test_label_studio_s_short_form_has_single_choices_as_texts_and_regions_as_lists(tmp_path):
+    url = "/data/local-files/?d=root/music/"
+    told = {"annotator": 1, "annotation_id": 5, "created_at": "2026-01-01T00:00:00Z"}
+    told |= {"updated_at": "2026-01-01T00:00:01Z", "lead_time": 3.5}
+    regions = [
+        {"start": 9.0, "end": 19.0, "channel": 0, "labels": ["piano", "slow"]},
+        {"start": 0.0, "end": 10.0, "labels": ["guitar"], "choices": "loud"},
+    ]
+    found, unknown = read_min(
+        tmp_path,
+        {
+            "artist": "Bob",
+            "of": ["x"],
+            "audio": url + "a.ogg",
+            "title": "Ode",
+            "id": 3,
+            "mood": "calm",
+            **told,
+        },
+        {"id": 4, "audio": url + "b.ogg", "mood": "happy", "kind": {"choices": ["rock", "slow"]}},
+        {"audio": "/data/upload/1/long.ogg", "id": 5, "label": regions, "note": ["dark"], **told},
+        {"id": 6, "audio": "other.ogg", "mood": "calm"},
+    )
+    assert unknown == 1 and found == {
+        ("a", "calm"),
+        ("b", "happy"),
+        ("b", "rock"),
+        ("b", "slow"),
+        ("d", "piano"),
+        ("d", "slow"),
+        ("c", "guitar"),
+        ("c", "loud"),
+        ("c", "dark"),
+        ("d", "dark"),
+    }
+
+
+def test_an_audacity_track_of_several_files_names_them(tmp_path):
+    clips = Manifest(("a", "b"), ("a/x.mp3", "b/x.mp3"), ("", ""), ((), ()))
+    path = tmp_path / "x.txt"
+    path.write_text("0\t1\trock\n")
+    with pytest.raises(InputError, match=r"x\.txt: 2 audio files .*: a/x\.mp3, b/x\.mp3;") as said:
+        read_labels(path, clips)
+    renamed = path.rename(tmp_path / str(said.value).rpartition(" ")[2])
+    assert read_labels(renamed, clips)[0] == [New("a", "rock", "yes")]
+
+
 def test_audacity(tmp_path):
     path = tmp_path / "long.txt"
     path.write_text(
@@ -101,6 +168,7 @@ def test_audacity(tmp_path):
         ("x.json", "{", "not JSON"),
         ("x.json", '{"a": 1}', "not a list of tasks"),
         ("x.json", "[1]", "not a list of tasks"),
+        ("x.json", '[{"data": 1}]', "data are 1"),
         ("nobody.txt", "0\t1\tx", "no audio file"),
         ("long.txt", "0 1 x", "line 1"),
         ("long.txt", "0\tx\ty", "line 1"),

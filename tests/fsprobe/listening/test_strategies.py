@@ -18,8 +18,8 @@ def places(strategy, count, p=P, known=NOTHING, directions=no_directions, seed=0
     return [one.place for one in choose(strategy, p, known, count, rng, directions)]
 
 
-def test_uncertainty_is_the_distance_to_a_half_and_top_the_probability():
-    assert places("uncertainty", 3) == [5, 2, 3]
+def test_uncertain_is_the_distance_to_a_half_and_top_the_probability():
+    assert places("uncertain", 3) == [5, 2, 3]
     assert places("top", 3) == [1, 7, 4]
 
 
@@ -49,7 +49,7 @@ def test_balanced_takes_bins_in_turn():
 
 def test_equals_are_not_taken_in_the_store_s_order():
     p = np.full(300, 0.5, np.float32)
-    assert max(places("uncertainty", 5, p, np.zeros(300, bool))) > 50
+    assert max(places("uncertain", 5, p, np.zeros(300, bool))) > 50
 
 
 def test_diverse_goes_farthest_first_from_what_is_judged():
@@ -88,9 +88,22 @@ def test_a_tag_that_has_nothing_left_leaves_its_turns_to_others():
     known = np.zeros((8, 2), bool)
     known[1:, 0] = True
     found = suggest("top", p, known, [0, 1], 5, np.random.default_rng(0), no_directions)
-    assert [one.tag for one in found] == [0, 1, 1, 1, 1]
+    assert [one.tag for one in found] == [1, 0, 1, 1, 1]
+
+
+@pytest.mark.parametrize("p", [np.nan, 0.4])
+def test_every_tag_is_asked_about_in_time_though_a_batch_has_fewer_questions(p):
+    known = np.zeros((200, 50), bool)
+    rng = np.random.default_rng(0)
+    for _ in range(5):
+        probability = np.full(known.shape, p, np.float32)
+        found = suggest("uncertain", probability, known, range(50), 20, rng, no_directions)
+        assert len(found) == 20
+        for one in found:
+            known[one.place, one.tag] = True
+    assert known.sum(axis=0).tolist() == [2] * 50
 
 
 def test_an_unknown_strategy():
-    with pytest.raises(ValueError, match=r"strategy='best': use one of uncertainty, top"):
+    with pytest.raises(ValueError, match=r"strategy='best': use one of uncertain, top"):
         places("best", 1)

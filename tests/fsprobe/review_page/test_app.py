@@ -185,7 +185,7 @@ def test_paths_in_the_address_lead_nowhere(client, path):
 
 
 def test_questions_answers_and_undo(client, desk):
-    asked = client.get("questions?strategy=uncertainty&count=5&tag=calm&window=w").json()
+    asked = client.get("questions?strategy=uncertain&count=5&tag=calm&window=w").json()
     assert len(asked) == 5 and {one["tag"] for one in asked} == {"calm"}
     assert asked[0]["score"] is None and "no head yet" in asked[0]["reason"]
     clip = asked[0]["clip"]
@@ -200,6 +200,32 @@ def test_questions_answers_and_undo(client, desk):
     assert client.post("withdraw", json={"id": number}).json()["clip"] == clip
     assert client.post("withdraw", json={}).json() is None
     assert desk.judgements.current() == {}
+
+
+def test_an_answer_is_taken_back_whether_it_has_arrived_or_not(client, desk):
+    names = ("clip", "tag", "value", "key")
+    there, later = ("c000", "calm", "yes", "k1"), ("c001", "calm", "yes", "k2")
+    judge(client, there)
+    for entry in (there, later, later):
+        body = {"entry": dict(zip(names, entry, strict=True))}
+        assert client.post("withdraw", json=body).status_code == 200
+    assert judge(client, there, later).status_code == 200  # sent late, by another window
+    assert desk.judgements.current() == {}
+
+
+def test_clips_without_a_tag_are_asked_about_though_they_count_as_no(desk):
+    desk.manifest = replace(desk.manifest, tags=(("bright",), *desk.manifest.tags[1:]))
+    desk.__post_init__()
+    client = client_of(desk)
+    asked = client.get("questions?strategy=random&count=100&tag=bright&window=w").json()
+    assert {one["clip"] for one in asked} == {*desk.pool.clip_ids[1:]}
+    told = [client.get(f"clip?id={clip}").json()["scores"][0] for clip in ("c000", "c001")]
+    assert [one["value"] for one in told] == ["yes", None]
+    counts = {one["tag"]: one for one in client.get("state").json()["tags"]}
+    assert (counts["bright"]["yes"], counts["bright"]["no"]) == (1, 59)
+    judge(client, ("c001", "bright", "yes", "k"))
+    counts = {one["tag"]: one for one in client.get("state").json()["tags"]}
+    assert (counts["bright"]["yes"], counts["bright"]["no"]) == (2, 58)
 
 
 def test_two_windows_are_asked_about_different_clips(client):
@@ -272,6 +298,9 @@ def test_tags_of_html_and_sql_stay_texts(client, desk, tmp_path):
         ("withdraw", {"id": "1; DROP TABLE judgements"}),
         ("withdraw", {"id": True}),
         ("withdraw", {"id": 2**70}),
+        ("withdraw", {"entry": {"clip": "c000", "tag": "a", "value": "yes"}}),
+        ("withdraw", {"entry": {"clip": "nowhere", "tag": "a", "value": "yes", "key": "k"}}),
+        ("withdraw", {"entry": {"clip": "c000", "tag": "a|b", "value": "yes", "key": "k"}}),
     ],
 )
 def test_what_cannot_be_kept_is_said(client, desk, path, body):

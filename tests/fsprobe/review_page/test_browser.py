@@ -195,11 +195,76 @@ def test_a_tag_of_html_is_shown_as_a_text(browser, server):
 def test_an_answer_that_is_refused_does_not_block_others(browser, server, catalogue):
     evaluate, *_ = visit(browser, server.address, 1400)
     wait(evaluate, ASKED)
-    evaluate(
-        "pending.push({clip: 'nowhere', tag: 'calm', value: 'yes', key: 'bad'},"
-        " {clip: 'c001', tag: 'calm', value: 'no', key: 'good'}); keep(); flush(); 0"
-    )
+    evaluate("judge('nowhere', 'calm', 'yes'); judge('c001', 'calm', 'no'); 0")
     wait(evaluate, "pending.length === 0")
     assert "not kept: nowhere" in evaluate("document.querySelector('#message').innerText")
     current = Judgements(catalogue.root / "labels.sqlite").current()
     assert current == {("c001", "calm"): "no"}
+
+
+def test_a_late_answer_does_not_play_another_clip_than_is_asked_about(browser, server):
+    evaluate, *_ = visit(browser, server.address, 1400)
+    wait(evaluate, ASKED)
+    evaluate(
+        "const real = window.fetch; window.fetch = async (path, options) => {"
+        " const answer = await real(path, options);"
+        " if (String(path).startsWith('clip?id=c001'))"
+        " { await new Promise((done) => setTimeout(done, 500)); window.late = true; }"
+        " return answer; };"
+        "for (const clip of ['c001', 'c002'])"
+        " show({ clip, tag: 'calm', score: null, reason: 'a test' }); 0"
+    )
+    wait(evaluate, "window.late")
+    time.sleep(0.2)
+    assert evaluate("current.clip") == evaluate("seen.clip") == "c002"
+    assert "c002" in evaluate("document.querySelector('#file').innerText")
+    assert evaluate("document.querySelector('#player').src").endswith("audio?id=c002")
+
+
+NO_NETWORK = "window.fetch = () => Promise.reject(new Error('no network')); 0"
+
+
+def judged(catalogue):
+    return Judgements(catalogue.root / "labels.sqlite").current()
+
+
+def test_two_windows_lose_nothing(browser, server, catalogue):
+    """Both answer without a network, both are closed; the next window sends what they left."""
+    first, second = (visit(browser, server.address, 1400)[0] for _ in range(2))
+    for evaluate in (first, second):
+        wait(evaluate, ASKED)
+        evaluate(NO_NETWORK)
+    first("judge('c001', 'calm', 'yes'); 0")
+    second("judge('c002', 'calm', 'yes'); 0")
+    first("judge('c003', 'calm', 'no'); judge('c004', 'calm', 'no'); 0")
+    first("undo()")
+    assert judged(catalogue) == {}
+    browser.call("Target.createTarget", url="about:blank")  # a browser without a page ends
+    pages = browser.call("Target.getTargets")["targetInfos"]
+    windows = [page["targetId"] for page in pages if page["url"] == server.address]
+    assert len(windows) == 2
+    for window in windows:
+        browser.call("Target.closeTarget", targetId=window)
+    evaluate, *_ = visit(browser, server.address, 1400)
+    wait(evaluate, ASKED + " && pending.length === 0")
+    expected = {("c001", "calm"): "yes", ("c002", "calm"): "yes", ("c003", "calm"): "no"}
+    assert judged(catalogue) == expected
+    assert evaluate("leftOver().length") == 0
+
+
+def test_an_answer_whose_reply_was_lost_is_taken_back(browser, server, catalogue):
+    evaluate, *_ = visit(browser, server.address, 1400)
+    wait(evaluate, ASKED)
+    evaluate(
+        "const real = window.fetch; window.fetch = async (path, options) => {"
+        " const answer = await real(path, options);"
+        " if (path === 'judge') { window.fetch = (path, options) => path === 'judge'"
+        " ? Promise.reject(new Error('lost')) : real(path, options); throw new Error('lost'); }"
+        " return answer; };"
+        "judge('c001', 'calm', 'yes'); 0"
+    )
+    wait(evaluate, "!sending")
+    assert judged(catalogue) == {("c001", "calm"): "yes"} and evaluate("pending.length") == 1
+    evaluate("undo()")
+    wait(evaluate, "pending.length === 0")
+    assert judged(catalogue) == {}

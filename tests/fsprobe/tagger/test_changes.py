@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from extract.errors import InputError
-from fsprobe.tagger.changes import compare, remove, rename, update
+from fsprobe.tagger.changes import compare, remove, rename, slope_for, update
 from fsprobe.tagger.file import TENSORS
 from fsprobe.tagger.judging.out_of_fold import OutOfFold
 from fsprobe.tagger.training import Rows
@@ -17,7 +17,7 @@ def tagger_and_stores(tmp_path):
     return tagger, {"s": part.store}
 
 
-def rows_of(tagger, tags, seed=9):
+def rows_of(tagger, tags, seed=9, pooled_slope=1.0):
     rng = np.random.default_rng(seed)
     new = {
         "kernel": rng.standard_normal((len(tags), tagger.kernel.shape[1])).astype(np.float32),
@@ -30,7 +30,7 @@ def rows_of(tagger, tags, seed=9):
         tuple(tags),
         **new,
         training={t: {"positives": 8} for t in tags},
-        pooled_slope=1.0,
+        pooled_slope=pooled_slope,
         held_out=nothing,
     )
 
@@ -52,6 +52,18 @@ def test_update_leaves_every_other_row_byte_for_byte_the_same(tagger_and_stores)
     assert same_rows(tagger, grown, "acd")
     np.testing.assert_array_equal(grown.kernel[[4, 1]], rows.kernel)
     assert grown.training["b"] == {"positives": 8} and grown.training["a"] == {"positives": 3}
+
+
+def test_a_pooled_slope_stays_as_long_as_a_row_that_has_it(tagger_and_stores):
+    tagger, _ = tagger_and_stores
+    assert slope_for(tagger, ("new",)) is None  # the tagger has none: the rows' own is stored
+    judged = update(tagger, rows_of(tagger, ("new",), pooled_slope=3.0))
+    assert judged.shared == {"pooled_slope": 3.0}
+    assert slope_for(judged, ("a", "b", "c", "new")) == 3.0
+    assert slope_for(judged, (*judged.tags, "newer")) is None
+    for found, stored in ((2.0, {"pooled_slope": 2.0}), (None, {})):
+        again = update(judged, rows_of(judged, judged.tags, pooled_slope=found))
+        assert again.shared == stored
 
 
 def test_remove_and_rename(tagger_and_stores):

@@ -87,10 +87,34 @@ CASES = {
     "highest probability of 7": lambda t, m: damaged(
         t, m, training='{"a": {"highest_probability": 7}}'
     ),
+    **{
+        f"{key} of 400 digits": lambda t, m, key=key: damaged(
+            t, m, shared=json.dumps({key: 10**400})
+        )
+        for key in ("pooled_slope", "clip_seconds")
+    },
+    "highest probability of 400 digits": lambda t, m: damaged(
+        t, m, training=json.dumps({"a": {"highest_probability": 10**400}})
+    ),
+    **{
+        f"{key} of 400 digits": lambda t, m, key=key: damaged(
+            t, m, stores=json.dumps([json.loads(m["stores"])[0] | {key: 10**400}])
+        )
+        for key in ("dim", "width")
+    },
     "a pooled slope below zero": lambda t, m: damaged(t, m, shared='{"pooled_slope": -1}'),
     "no stores": lambda t, m: damaged(t, m, stores="[]"),
     "a store without a name": lambda t, m: damaged(
         t, m, stores=json.dumps([json.loads(m["stores"])[0] | {"name": ""}])
+    ),
+    **{
+        f"a store named {name!r:.20}": lambda t, m, name=name: damaged(
+            t, m, stores=json.dumps([json.loads(m["stores"])[0] | {"name": name}])
+        )
+        for name in ("/home/u/x", "../../x", "..", ".", "a/b", "a\\b", "C:x", "-x", "a\n")
+    },
+    "two stores of one name": lambda t, m: damaged(
+        t | {"kernel": np.tile(t["kernel"], 2)}, m, stores=json.dumps(json.loads(m["stores"]) * 2)
     ),
     "a width below zero": lambda t, m: damaged(
         t, m, stores=json.dumps([json.loads(m["stores"])[0] | {"width": -7}])

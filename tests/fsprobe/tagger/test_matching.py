@@ -59,6 +59,23 @@ def test_another_embedding_weights_aggregation_or_option_is_refused(tmp_path, fe
     assert str(tmp_path / "b") in message and len(message) - len(str(tmp_path)) < 300
 
 
+@pytest.mark.parametrize("of_tagger", [{}, {"precision": "float32"}, {"precision": "bfloat16"}])
+@pytest.mark.parametrize("of_store", [{}, {"precision": "float32"}, {"precision": "bfloat16"}])
+def test_rounded_features_are_others_and_no_word_on_it_means_float32(
+    tmp_path, features, of_tagger, of_store
+):
+    stores = [
+        opened(tmp_path / name, features, embedding="m", provenance=WEIGHTS | more)
+        for name, more in (("a", of_tagger), ("b", of_store))
+    ]
+    tagger = random_tagger(("t",), parts_of(stores[0], "a"))
+    if ("bfloat16" in of_tagger.values()) == ("bfloat16" in of_store.values()):
+        assert match(tagger, stores[1])[0].name == "b"
+        return
+    with pytest.raises(InputError, match=r"its precision is .*float.*trained on .*float"):
+        match(tagger, stores[1])
+
+
 def test_a_tagger_of_two_stores_needs_both_by_name(tmp_path, features):
     stores = opened(tmp_path / "x", features) | opened(tmp_path / "y", features)
     tagger = random_tagger(("t",), parts_of(stores, "combined"))

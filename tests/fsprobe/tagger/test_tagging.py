@@ -10,7 +10,7 @@ from scipy.special import expit
 from extract.errors import InputError
 from extract.store import open_store
 from fsprobe.tagger.matching import parts_of
-from fsprobe.tagger.tagging import Selection, items_by_clip, items_by_track, tag_items
+from fsprobe.tagger.tagging import BLOCK, Selection, items_by_clip, items_by_track, tag_items
 from tests.support.fake_tagger import make, random_tagger, write_store
 
 
@@ -63,6 +63,23 @@ def test_all_scores_in_the_stores_and_the_taggers_order(tmp_path):
     np.testing.assert_allclose(
         scores[done], by_hand(tagger, features[done].astype(np.float32)), rtol=1e-5
     )
+
+
+@pytest.mark.parametrize("by", ["clip", "track"])
+@pytest.mark.parametrize("unfinished", [slice(0, BLOCK), slice(BLOCK, None), slice(None)])
+def test_a_block_without_a_finished_clip_has_no_tags(tmp_path, by, unfinished):
+    features = np.random.default_rng(0).standard_normal((2 * BLOCK, 2))
+    status = np.ones(len(features), np.uint8)
+    status[unfinished] = 2
+    stores = {"s": open_store(write_store(tmp_path / "s", features, status=status))}
+    parts = parts_of(stores, "s")
+    tagger = random_tagger(tuple("abc"), parts)
+    items = items_by_clip(parts) if by == "clip" else items_by_track(parts, {})
+    path = tmp_path / "scores.npy"
+    found = tag_items(tagger, parts, items, Selection(1), tmp_path / "w", {}, path)
+    done = np.flatnonzero(status == 1)
+    np.testing.assert_array_equal(found["item"], done)
+    np.testing.assert_array_equal(np.flatnonzero(np.isfinite(np.load(path)).all(axis=1)), done)
 
 
 def test_several_stores_are_joined_by_clip_id(tmp_path):

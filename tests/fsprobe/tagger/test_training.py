@@ -9,9 +9,10 @@ from scipy.special import expit
 from sklearn.metrics import roc_auc_score
 
 from extract.errors import InputError
+from extract.manifest import Manifest
 from fsprobe.tagger.judging.thresholds import Rule
 from fsprobe.tagger.labelled import Labelled
-from fsprobe.tagger.training import TrainConfig, train
+from fsprobe.tagger.training import TrainConfig, tagger_of, train
 from tests.support.plain_fit import fit_heads
 
 
@@ -85,6 +86,22 @@ def test_one_positive_cannot_be_judged_and_is_never_sure(prevalence):
         assert probabilities(rows, labelled.features).max() <= 0.9
         if rule.kind == "precision":
             assert rows.threshold[0] >= 0.9
+
+
+def test_a_slope_is_stored_only_if_a_tag_could_be_judged():
+    labelled = clips(90, tags=2, shares=(0.5, 0.5))
+    alone = np.zeros_like(labelled.positive)
+    alone[7] = 1
+    manifest = Manifest(labelled.clip_ids, ("",) * 90, ("train",) * 90, ((),) * 90)
+    nobody = train(labelled._replace(positive=alone, negative=1 - alone), fit_heads, FAST)
+    assert nobody.pooled_slope is None
+    assert "pooled_slope" not in tagger_of(nobody, [], "mine", manifest).shared
+    alone[:, 1] = labelled.positive[:, 1]
+    one = train(labelled._replace(positive=alone, negative=1 - alone), fit_heads, FAST)
+    assert one.pooled_slope > 0 and one.training["t0"]["roc_auc"] is None
+    assert tagger_of(one, [], "mine", manifest).shared == {"pooled_slope": one.pooled_slope}
+    given = train(labelled, fit_heads, FAST, pooled_slope=0.25)
+    assert given.pooled_slope == 0.25
 
 
 def test_many_clips_of_one_track_cannot_be_judged_either():

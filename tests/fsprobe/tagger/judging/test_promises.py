@@ -4,6 +4,8 @@ import pytest
 from fsprobe.tagger.judging.calibration import Judged
 from fsprobe.tagger.judging.promises import promise
 from fsprobe.tagger.judging.thresholds import Rule, choose
+from fsprobe.tagger.labelled import Labelled
+from tests.benchmarks import tagger_promises
 
 
 def scores(clips, gap, share, rng):
@@ -39,3 +41,16 @@ def test_what_is_never_given_promises_nothing():
     y = np.r_[np.ones(5), np.zeros(30)]
     found = promise(Judged(np.zeros(35), y, 1 - y), np.arange(35) % 5, 1.0, 0.1, Rule("f1"))
     assert np.isnan(found.precision) and found.recall == 0
+
+
+def test_the_benchmark_states_prevalences_that_its_held_back_clips_say_nothing_of():
+    positive = (np.arange(30)[:, None] % (2, 3) == 0).astype(np.float32)
+    ids = tuple(f"c{row}" for row in range(30))
+    everything = Labelled(("a", "b"), ids, positive, positive, 1 - positive, np.arange(30))
+    back = np.arange(0, 12)
+    shares = tagger_promises.shares_of(everything, back)
+    assert shares == pytest.approx({"a": 9 / 18, "b": 6 / 18})
+    positive[back] = 1 - positive[back]
+    assert tagger_promises.shares_of(everything, back) == shares
+    positive[12:, 1] = 0
+    assert tagger_promises.shares_of(everything, back)["b"] > 0
