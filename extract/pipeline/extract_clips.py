@@ -153,11 +153,11 @@ def _sum(store: Path, summaries: Sequence[Summary]) -> Summary:
     if len(summaries) == 1:
         return summaries[0]
     worst = max(summaries, key=lambda summary: summary.failed)
-    counts = (
+    done, failed, changed, gone, unread = (
         sum(getattr(summary, name) for summary in summaries)
         for name in ("done", "failed", "changed", "gone", "unread")
     )
-    return Summary(store, *counts, worst.failures)
+    return Summary(store, done, failed, changed, gone, unread, worst.failures)
 
 
 def _fill(

@@ -119,7 +119,7 @@ class ScoreOnCluster:
                         )
                     running[start(place)] = place
                 waits = f"{len(running)} blocks of clips for {cpus} CPUs"
-                watchdog.look(bool(ready), lambda waits=waits: waits)
+                watchdog.look(bool(ready), partial(str, waits))
             yield done.pop(wanted)
 
     def _start(
