@@ -137,7 +137,8 @@ def _values(sweeps: Sequence[SweepResults], names: Sequence[str], cells: Sequenc
     folders = ", ".join(sweep.label for sweep in sweeps)
     text = (
         f"Linear heads and baselines: mean [{INTERVAL}]. F1 is taken at each tag's best threshold "
-        f"on the support set. Folders: {folders}. {_where(sweeps, cells, counts)}"
+        "on the support set, for lc_protonets too, whose paper instead takes the labels of the "
+        f"nearest prototype. Folders: {folders}. {_where(sweeps, cells, counts)}"
     )
     return Table(text, ["embedding", "solver", "N", "K", *SCORES.values()], rows, left=2)
 
