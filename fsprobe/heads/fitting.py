@@ -58,16 +58,21 @@ def fit(
     """A head for features `[clip, dim]` and labels `[clip, tag]`.
 
     positive, negative: weights ≥ 0: (1, 0) yes, (0, 1) no, (0, 0) not known, (q, 1 − q) soft.
-    negative=None: whatever is not positive is negative. The loss of a tag is
+    negative=None: whatever is not positive is negative.
+
+    solver: one of `fsprobe.heads.solvers`, whose modules say what they minimise, if anything. With
+    lbfgs the loss of a tag is
     Σ_clip (positive·softplus(−z) + negative·softplus(z)) / Σ_clip (positive + negative)
     + l2/2 ‖w − w₀‖², the bias unpenalised; with every label known that is scikit-learn's
     LogisticRegression with C = 1 / (clips · l2).
 
-    solver: one of `fsprobe.heads.solvers`. l2: a strength, or "auto": chosen as `validation` says:
-    "support", cross-validation inside the clips; "none", a fixed one; or (features, positive,
-    negative) to choose by. A tag with three positives or more has a strength of its own, the others
-    share one. prior: the head with w₀, else 0. standardize: "none", or "train": each dimension by
-    its mean and deviation over the clips; the head is on the features as given all the same.
+    l2: a strength, of lbfgs and ridge, or "auto": chosen as `validation` says: "support", inside
+    the clips; "none", a fixed one; or (features, positive, negative) to choose by. Inside the clips
+    lbfgs cross-validates, and a tag with three positives or more has a strength of its own, the
+    others share one; ridge takes one for all tags, by leave-one-out; adam, which has no l2, chooses
+    its epochs by cross-validation. prior: of lbfgs, the head with w₀, else 0. standardize: "none",
+    or "train": each dimension by its mean and deviation over the clips; the head is on the features
+    as given all the same.
 
     Raises ValueError on shapes that do not fit and on values that are not finite; warns where the
     solver has to simplify the labels (`lc_protonets`).
