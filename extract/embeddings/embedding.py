@@ -37,7 +37,8 @@ class Embedding:
 
     layers: the parts of a frame, side by side, where they go into stores of their own; empty where
     a frame goes into one store. trained_on, trained_tags: the data set whose tags the weights have
-    seen, which makes a few-shot result on it worthless, and those tags.
+    seen, which makes a few-shot result on it worthless, and those tags. refused_on: platform, as
+    JAX names it → why the options that were given are refused there.
     """
 
     name: str
@@ -55,3 +56,4 @@ class Embedding:
     layers: tuple[Layer, ...] = ()
     trained_on: str = ""
     trained_tags: tuple[str, ...] = ()
+    refused_on: Mapping[str, str] = field(default_factory=dict)

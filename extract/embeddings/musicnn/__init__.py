@@ -194,6 +194,16 @@ def from_tensors(tensors: Tensors, where: str, model: str = "") -> dict[str, Any
     return params
 
 
+def _refused_on(model: str, precision: str) -> dict[str, str]:
+    """musicnn's products are convolutions, which a CPU computes in float32 whatever is asked."""
+    if precision == "float32" or model.endswith("vgg"):
+        return {}
+    return {
+        "cpu": f"precision {precision}: on a CPU {model} computes in float32 all the same; leave "
+        "it out, or take MSD_vgg or MTT_vgg"
+    }
+
+
 def build(
     model: str = Config.model,
     layer: str | tuple[str, ...] | list[str] | None = None,
@@ -249,4 +259,5 @@ def build(
         layers=tuple(parts) if len(parts) > 1 else (),
         trained_on=DATASET[corpus],
         trained_tags=TAGS[corpus],
+        refused_on=_refused_on(model, origin.precision),
     )
