@@ -160,6 +160,34 @@ def study(
     return result.returncode, result.stderr, calls
 
 
+def test_in_ci_what_cannot_be_had_fails(tmp_path):
+    (tmp_path / "launch").mkdir()
+    shutil.copytree(ROOT / ".ci", tmp_path / ".ci")
+    for name in ("test.sh", "parity.sh"):
+        script = f'echo {name} "$CI" "$@" >> {tmp_path}/log\n'
+        (tmp_path / "launch" / name).write_text(script)
+    env = {key: value for key, value in os.environ.items() if key != "CI"}
+    subprocess.run(["bash", str(tmp_path / ".ci" / "run")], env=env, check=True)
+    assert (tmp_path / "log").read_text() == "test.sh true --all\nparity.sh true\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("CI", "true"), ("FSPROBE_PARITY", "required"), ("", "")]
+)
+def test_without_the_wheel_a_test_fails_where_it_is_wanted(tmp_path, name, value):
+    """In a process of its own, whose copy of the support has no wheel and whose pip no index."""
+    shutil.copytree(ROOT / "tests" / "support", tmp_path / "tests" / "support")
+    env = os.environ | {"PIP_NO_INDEX": "1", "PIP_CONFIG_FILE": os.devnull, name or "UNUSED": value}
+    for other in {"CI", "FSPROBE_PARITY"} - {name}:
+        env.pop(other, None)
+    env["PYTHONPATH"] = os.pathsep.join((str(tmp_path), str(ROOT)))
+    code = "from tests.support.musicnn_wheel import wheel; wheel()"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env=env, capture_output=True, text=True
+    )
+    assert ("Failed: " if name else "Skipped: ") in done.stderr.splitlines()[-1]
+
+
 @pytest.mark.parametrize("script", ["catalogue.sh", "baselines.sh"])
 def test_out_is_relative_to_the_caller(tmp_path, script):
     data = "data/catalogue" if script == "catalogue.sh" else "data"
