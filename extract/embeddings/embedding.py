@@ -30,7 +30,8 @@ class Embedding:
     """How to turn audio into frames.
 
     sample_rate in Hz. dim: values per frame. window, hop in seconds, as recorded in store.json.
-    windows: float32 `[sample]`, any length ≥ 1 → float32 `[window, sample]`, at least one window.
+    windows: float32 `[sample]`, any length ≥ 1 → float32 `[window, sample]`, at least one window;
+    raises InputError, which fails the clip, where they would take too much memory.
     embed: (params, `[batch, sample]`) → `[batch, dim]`, pure and jittable. clip_frames: float32
     `[sample]` → float32 `[frame, dim]`, at least one frame. provenance: package, version, weights
     file name and SHA-256, variant: whatever defines the numbers.
