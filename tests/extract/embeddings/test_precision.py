@@ -13,7 +13,7 @@ from extract.embeddings import build
 from extract.embeddings.layers import in_float32, in_precision, matmul, rounded
 from extract.errors import InputError
 from extract.manifest import Manifest
-from extract.pipeline.extract_clips import extract_clips
+from extract.pipeline.extract_clips import RunConfig, extract_clips
 from tests.support.signals import noise
 
 
@@ -69,7 +69,7 @@ def test_a_store_never_records_a_precision_that_changed_nothing(tmp_path: Path) 
     on_cpu = replace(embedding, provenance={**embedding.provenance, "platform": "cpu"})
     said = "precision bfloat16: on a CPU MSD_musicnn computes in float32 all the same; leave it out"
     with pytest.raises(InputError, match=said):
-        extract_clips(clips, tmp_path, on_cpu, tmp_path / "store")
+        extract_clips(clips, tmp_path, on_cpu, tmp_path / "store", RunConfig(num_workers=1))
     assert not (tmp_path / "store").exists()
     assert "gpu" not in embedding.refused_on
     for options in ({"model": "MSD_vgg", "precision": "bfloat16"}, {}):
