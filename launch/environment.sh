@@ -4,6 +4,9 @@
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 
+# An argument that names a file or folder, relative to where the script was called, not to $root.
+from_here() { case $1 in /*) echo "$1" ;; *) echo "$PWD/$1" ;; esac; }
+
 fail() { echo "$(basename "$0"): $*" >&2; exit 2; }
 
 find_python() {
@@ -29,4 +32,15 @@ make_environment() {
       fail "pip could not install $root[$extras]; is a package index reachable?"
     echo "$stamp" > "$venv/stamp"  # last: an interrupted installation starts over
   fi
+}
+
+# `extract_store STORE FLAG…`: extract.run into STORE. Clips that cannot be decoded are listed there, and sweeps leave them
+# out with --missing=drop; clips that are not done stop the script.
+extract_store() {
+  local store=$1 code=0 said; shift
+  "$python" -m extract.run --store="$store" "$@" || code=$?
+  [ $code -le 1 ] || exit $code  # 1: some clips failed, or a bug, which leaves clips pending
+  said=$("$python" -m extract.verify --store="$store") || fail "$store is not sound (extract.run ended with $code)"
+  echo "$said"
+  ! grep -q '[1-9][0-9]* pending' <<<"$said" || fail "$store is incomplete (extract.run ended with $code)"
 }

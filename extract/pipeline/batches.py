@@ -17,6 +17,7 @@ from typing import Self
 import numpy as np
 
 from extract.embeddings import Embedding
+from extract.errors import InputError
 from extract.pipeline.workers import Job, Result, Task, outcomes
 from extract.shell import signals_deferred
 from extract.store import PENDING
@@ -112,15 +113,21 @@ class Framer:
 
     def add(self, row: int, result: Result, pending: bool) -> Iterator[tuple[int, Result]]:
         """Take a decoded clip, or the reason why there is none; yield (row, frames or reason) of
-        pending clips that are finished by now.
+        pending clips that are finished by now, and the reason why it has no windows.
         """
         if result.array is None:
             if pending:
                 yield row, result
             return
+        try:
+            windows = self._windows(result.array)
+        except InputError as error:
+            if pending:
+                yield row, result._replace(array=None, reason=str(error))
+            return
         if pending:
             self._results[row] = result._replace(array=None)
-        yield from self._with_frames(self._batcher.add(row, self._windows(result.array), pending))
+        yield from self._with_frames(self._batcher.add(row, windows, pending))
 
     def flush(self) -> Iterator[tuple[int, Result]]:
         """End the group: yield all that is left of it."""

@@ -108,7 +108,8 @@ def extract_clips(
     place of the one that config names; its context is the caller's.
 
     Raises InputError, before anything is written, on paths that leave audio_root, on a store that
-    was begun differently or is in use; and on a full disk.
+    was begun differently or is in use, and on options of the embedding that mean nothing on the
+    platform that computes it; and on a full disk.
     """
     clips, root = manifest.used(), named(audio_root)
     _check_audio(clips, root)
@@ -123,6 +124,8 @@ def extract_clips(
             engine = engines.build(config.engine, config.num_workers, config.ray_address)
             stack.enter_context(engine)
         embedding = engine.adapted(embedding)
+        if why := embedding.refused_on.get(str(embedding.provenance.get("platform"))):
+            raise InputError(why)
         total = sum(len(shard) for shard in shards)
         progress = stack.enter_context(Progress(embedding.name, total))
         return _sum(

@@ -178,10 +178,12 @@ class _Pool:
         for worker in self.workers:
             idle = worker.ready and worker.task is None
             if idle and self.waiting and self.waiting[0] < end:
+                try:
+                    worker.connection.send(self.tasks[self.waiting[0]])
+                except OSError:  # it died idle, which costs no task an attempt; collect hears of it
+                    continue
                 worker.task, worker.since = self.waiting.popleft(), time.monotonic()
                 self.attempts[worker.task] += 1
-                with contextlib.suppress(OSError):  # it died; its end of file says so in collect
-                    worker.connection.send(self.tasks[worker.task])
 
     def collect(self) -> None:
         """Wait a moment for messages and deaths; end what takes too long."""
@@ -201,7 +203,8 @@ class _Pool:
             elif worker.task is not None and time.monotonic() - worker.since > self.limit:
                 self._fail(worker.task, f"decoding took longer than {self.limit:g} s")
                 worker.task = None
-                worker.process.kill()  # its end of file is heard next
+                worker.process.kill()
+                self._replace(index)  # at once, lest the next task goes to a dead worker
 
     def _replace(self, index: int) -> None:
         """Start a worker in the place of a dead one, and try its task again or give it up."""

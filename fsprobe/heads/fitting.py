@@ -2,6 +2,7 @@
 labels go.
 """
 
+import warnings
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
@@ -58,18 +59,24 @@ def fit(
     """A head for features `[clip, dim]` and labels `[clip, tag]`.
 
     positive, negative: weights ≥ 0: (1, 0) yes, (0, 1) no, (0, 0) not known, (q, 1 − q) soft.
-    negative=None: whatever is not positive is negative. The loss of a tag is
+    negative=None: whatever is not positive is negative.
+
+    solver: one of `fsprobe.heads.solvers`, whose modules say what they minimise, if anything. With
+    lbfgs the loss of a tag is
     Σ_clip (positive·softplus(−z) + negative·softplus(z)) / Σ_clip (positive + negative)
     + l2/2 ‖w − w₀‖², the bias unpenalised; with every label known that is scikit-learn's
     LogisticRegression with C = 1 / (clips · l2).
 
-    solver: one of `fsprobe.heads.solvers`. l2: a strength, or "auto": chosen as `validation` says:
-    "support", cross-validation inside the clips; "none", a fixed one; or (features, positive,
-    negative) to choose by. A tag with three positives or more has a strength of its own, the others
-    share one. prior: the head with w₀, else 0. standardize: "none", or "train": each dimension by
-    its mean and deviation over the clips; the head is on the features as given all the same.
+    l2: a strength, of lbfgs and ridge, or "auto": chosen as `validation` says: "support", inside
+    the clips; "none", a fixed one; or (features, positive, negative) to choose by. Inside the clips
+    lbfgs cross-validates, and a tag with three positives or more has a strength of its own, the
+    others share one; ridge takes one for all tags, by leave-one-out; adam, which has no l2, chooses
+    its epochs by cross-validation. prior: of lbfgs, the head with w₀, else 0. standardize: "none",
+    or "train": each dimension by its mean and deviation over the clips; the head is on the features
+    as given all the same.
 
-    Raises ValueError on shapes that do not fit and on values that are not finite.
+    Raises ValueError on shapes that do not fit and on values that are not finite; warns where the
+    solver has to simplify the labels (`lc_protonets`).
     """
     if solver not in SOLVERS:
         raise ValueError(f"solver={solver!r}: use one of {', '.join(SOLVERS)}")
@@ -301,20 +308,25 @@ def _fit_any(
     data = Data(labels, held_out, held_out)
     strength = l2 if l2 == AUTO else float(l2) / scaling.scale**2
     config = SolverConfig(name, l2=strength, validation=how)
-    head = _one_probe(task, data, config, solver)
+    head, clips_cut = _one_probe(task, data, config, solver)
+    if clips_cut:
+        text = f"the labels {solver.cut}; this concerns {clips_cut:,} of {count:,} clips"
+        warnings.warn(text, stacklevel=4)  # of fit's caller
     return on_raw_features(head, scaling.mean, scaling.deviation)
 
 
-def _one_probe(task: Task, data: Data, config: SolverConfig, solver: Solver) -> Any:
+def _one_probe(task: Task, data: Data, config: SolverConfig, solver: Solver) -> tuple[Any, int]:
+    """The head, and the number of clips that the solver had to simplify."""
     if solver.steps is not None:
         steps = solver.steps(config, 1)
         advance = jax.jit(steps.advance)
         state = advance(steps.init(task, data), task, data, config.max_epochs)
-        return steps.head(state)
+        return steps.head(state), 0
     assert solver.cell is not None
     products = None
     if solver.needs_products:
         clips = jnp.asarray(data.train.features)
         products = Products(clips @ clips.T, data.valid.features @ clips.T, task.support)
     strength = None if isinstance(config.l2, str) else jnp.float32(config.l2)
-    return jax.jit(solver.cell)(task, products, data, Settings(strength, config.validation)).head
+    fitted = jax.jit(solver.cell)(task, products, data, Settings(strength, config.validation))
+    return fitted.head, int(fitted.clips_cut)

@@ -1,4 +1,4 @@
-"""Products in float32, on devices too that compute in TF32 or bfloat16 unless they are told."""
+"""Products in float32, also on devices whose default is TF32 or bfloat16."""
 
 import functools
 from collections.abc import Callable

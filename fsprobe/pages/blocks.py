@@ -1,7 +1,8 @@
 """A report as a list of blocks, and the two templates that write it: Markdown, and one
 self-contained HTML page that says the same. Only sounds are not in the page but linked.
 
-All text is plain: whatever a tag or a folder is called, the templates escape it.
+All text is plain: whatever a tag or a folder is called, the templates escape it. Jinja replaced two
+functions that put the pages together from strings: 81 lines of Python went, 102 of templates came.
 """
 
 import base64

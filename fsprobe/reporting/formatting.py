@@ -8,6 +8,7 @@ from fsprobe.config import KShot
 from fsprobe.reporting.comparisons import Comparison
 from fsprobe.reporting.statistics import Difference, Summary
 from fsprobe.reporting.sweep_results import SweepResults
+from fsprobe.study.records import cut_note
 
 INTERVAL = "95% bootstrap-t interval of the mean over seeds"
 METRICS = {"mAP": "mAP", "roc_auc": "ROC-AUC"}
@@ -64,6 +65,17 @@ def test_set(sweep: SweepResults) -> str:
     if sweep.test_clips == "all":
         return f"all {count}test clips"
     return f"those of the {count}test clips with at least one of the N tags"
+
+
+def simplified(sweep: SweepResults) -> str:
+    """Of how many probes the solver left something out, and what; empty for none."""
+    note = cut_note(sweep.solver, list(sweep.solver_rows.values()), len(sweep.probes))
+    return note and f"{note}."
+
+
+def simplified_of(sweeps: Sequence[SweepResults]) -> list[str]:
+    """`simplified`, with the sweep's name, of those where it is not empty."""
+    return [f"{sweep.label}: {note}" for sweep in sweeps if (note := simplified(sweep))]
 
 
 def interval(summary: Summary) -> str:

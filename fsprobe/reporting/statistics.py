@@ -21,7 +21,7 @@ RESAMPLES = 9999  # of the bootstrap: the 2.5% quantile of t is known to about 2
 EXACT_PAIRS = 20  # up to here all sign flips are enumerated: 2^19 sums, by symmetry
 SAMPLED_FLIPS = 99_999  # beyond it this many are drawn
 MIN_BOOTSTRAP = 5  # fewer values have too few distinct resamples for a bootstrap of any kind
-ARITHMETIC = 1e-5  # differences that vary less than this over seeds vary by rounding alone
+ARITHMETIC = 1e-5  # differences that are, or vary over seeds by, less than this are rounding
 
 _SEED = 20240627  # of the resamples, so that reports repeat to the byte
 
@@ -142,12 +142,14 @@ def sign_flip_test(differences: Sequence[float] | np.ndarray) -> float:
 def paired_difference(a: Mapping[Any, float], b: Mapping[Any, float]) -> Difference:
     """a − b over the keys (seeds) at which both have a value.
 
-    p is NaN where the difference is the same at every seed (to 1e-5): runs that repeat each other
-    are no evidence.
+    The test takes a difference below 1e-5 for 0: rounding has a sign, too. p is NaN where the
+    difference is the same at every seed (to 1e-5), and not 0: runs that repeat each other are no
+    evidence.
     """
     d = _defined([a[key] - b[key] for key in a if key in b])
-    repeats = d.size > 1 and np.ptp(d) < ARITHMETIC and np.max(np.abs(d)) >= ARITHMETIC
-    return Difference(*summarise(d), math.nan if repeats else sign_flip_test(d))
+    tested = np.where(np.abs(d) < ARITHMETIC, 0.0, d)
+    repeats = d.size > 1 and np.ptp(d) < ARITHMETIC and tested.any()
+    return Difference(*summarise(d), math.nan if repeats else sign_flip_test(tested))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

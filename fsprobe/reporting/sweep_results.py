@@ -70,7 +70,7 @@ class SweepResults:
 
     @cached_property
     def words(self) -> WordsConfig:
-        """What the sweep was told of words; of no directory without."""
+        """Its settings of words; `directory` is empty where it used none."""
         return from_json(WordsConfig, self.configuration.get("words") or {})
 
     @property

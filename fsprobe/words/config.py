@@ -1,4 +1,4 @@
-"""What a sweep is told of words."""
+"""A sweep's settings of words."""
 
 from dataclasses import dataclass
 

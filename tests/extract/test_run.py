@@ -29,6 +29,7 @@ from extract.pipeline.extract_clips import RunConfig, extract_clips
 from extract.storage.check import verify
 from extract.store import AUDIO_ARRAYS, DONE, PENDING, open_store, shard_name
 from tests.support import fake_embedding
+from tests.support.small_disk import leave, small_disk
 
 ARRAYS = (
     *("features.npy", "features_framenorm.npy", "status.npy", "frames.npy", "frame_offsets.npy"),
@@ -820,37 +821,23 @@ def test_a_signal_while_a_device_computes_ends_cleanly(
 
 
 @pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mount = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=128k", "tmpfs", disk], capture_output=True
-    )
-    if mount.returncode:
-        pytest.skip("may not mount a tmpfs here")
-    try:
-        yield disk
-    finally:
-        subprocess.run(["umount", disk], check=True)
+def disk(tmp_path: Path) -> Iterator[Path]:
+    with small_disk(tmp_path / "disk") as path:
+        yield path
 
 
-def test_a_disk_that_fills_up(
-    corpus: tuple[Path, Manifest], undisturbed: Path, small_disk: Path
-) -> None:
+def test_a_disk_that_fills_up(corpus: tuple[Path, Manifest], undisturbed: Path, disk: Path) -> None:
     root, manifest = corpus
     config = RunConfig(num_workers=1, keep_frames=True)
-    ballast = small_disk / "ballast"
-    ballast.write_bytes(bytes(4 << 10))
-    free = os.statvfs(small_disk).f_bavail * os.statvfs(small_disk).f_frsize
-    ballast.write_bytes(bytes((4 << 10) + free - (72 << 10)))  # room for everything but the frames
+    ballast = leave(disk, 72 << 10)  # room for everything but the frames
     with pytest.raises(
         InputError, match=r"the disk is full; .*run the same command again: finished clips are kept"
     ):
-        extract_clips(manifest, root, fake_embedding.build(), small_disk / "s", config)
-    assert verify(small_disk / "s").problems == ()
+        extract_clips(manifest, root, fake_embedding.build(), disk / "s", config)
+    assert verify(disk / "s").problems == ()
     ballast.unlink()
-    extract_clips(manifest, root, fake_embedding.build(), small_disk / "s", config)
-    assert contents(small_disk / "s") == contents(undisturbed)
+    extract_clips(manifest, root, fake_embedding.build(), disk / "s", config)
+    assert contents(disk / "s") == contents(undisturbed)
 
 
 def test_a_file_size_limit_is_a_full_disk(corpus: tuple[Path, Manifest], tmp_path: Path) -> None:

@@ -31,6 +31,8 @@ SAMPLE_RATE = frontend.SAMPLE_RATE
 MODELS = ("MSD_musicnn", "MTT_musicnn", "MSD_vgg", "MTT_vgg")
 TAILS = ("keep", "drop")
 LONGEST = 60  # seconds of a window: a batch of such takes gigabytes
+MOST = 1 << 30  # bytes of a clip's windows, where they overlap so much that they are
+OVERLAP = 4  # times the clip
 DATASET = {"MTT": "MagnaTagATune", "MSD": "the Million Song Dataset"}
 _LEAVES = {"scale": "gamma", "bias": "beta", "mean": "moving_mean", "var": "moving_variance"}
 
@@ -120,7 +122,19 @@ def _starts(num_samples: int, config: Config) -> np.ndarray:
 
 
 def windows(audio: np.ndarray, config: Config = Config()) -> np.ndarray:
-    """`[sample]` → `[window, 1 + sample]`, at least one, as `frontend.windows` describes."""
+    """`[sample]` → `[window, 1 + sample]`, at least one, as `frontend.windows` describes.
+
+    Raises InputError where a short hop would make more than MOST bytes of them, and more than
+    OVERLAP times the clip's own.
+    """
+    count = num_frames(len(audio), config)
+    size = 4 * count * frames_in(config.window) * frontend.HOP
+    if size > max(MOST, OVERLAP * 4 * len(audio)):
+        raise InputError(
+            f"musicnn hop {config.hop:g} s: {count:,} windows of a clip of "
+            f"{len(audio) / SAMPLE_RATE:,.0f} s take {size / MOST:.1f} GB, more than 1; use a "
+            "longer hop, or cut the clip"
+        )
     return frontend.windows(
         audio, frames_in(config.window), frames_in(config.hop), config.tail == "keep"
     )
@@ -194,6 +208,16 @@ def from_tensors(tensors: Tensors, where: str, model: str = "") -> dict[str, Any
     return params
 
 
+def _refused_on(model: str, precision: str) -> dict[str, str]:
+    """musicnn's products are convolutions, which a CPU computes in float32 whatever is asked."""
+    if precision == "float32" or model.endswith("vgg"):
+        return {}
+    return {
+        "cpu": f"precision {precision}: on a CPU {model} computes in float32 all the same; leave "
+        "it out, or take MSD_vgg or MTT_vgg"
+    }
+
+
 def build(
     model: str = Config.model,
     layer: str | tuple[str, ...] | list[str] | None = None,
@@ -249,4 +273,5 @@ def build(
         layers=tuple(parts) if len(parts) > 1 else (),
         trained_on=DATASET[corpus],
         trained_tags=TAGS[corpus],
+        refused_on=_refused_on(model, origin.precision),
     )

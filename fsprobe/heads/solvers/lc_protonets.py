@@ -4,7 +4,8 @@
 Every non-empty subset of a support clip's labels, within the episode's tags, is a combination; its
 prototype is the mean of the support clips that carry all of it. A tag's score is the best cosine of
 the clip with a prototype whose combination holds the tag. A soft label counts as its likelier side;
-a clip that a tag is unknown for does not carry it.
+a clip that a tag is unknown for does not carry it. F1 is taken at thresholds on these scores, as
+for every solver; the paper instead gives a clip the labels of its nearest prototype.
 
 A clip of 19 labels has half a million subsets, but two combinations that the same clips carry have
 one prototype, and only the larger one of them matters to the scores. So it is enough to go through

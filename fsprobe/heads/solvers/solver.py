@@ -1,5 +1,4 @@
-"""What a solver is: one module of this folder, with a `Solver`, and one line in
-the registry.
+"""What a solver is: one module of this folder, with a `Solver`, and one line in the registry.
 
 A solver says how ONE probe is fitted. `fsprobe.batch` maps it over many, by what it offers: `steps`
 where it trains in epochs, `cell` where it fits one probe at a time, `path` where it fits all tags

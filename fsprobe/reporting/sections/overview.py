@@ -6,9 +6,8 @@ from collections import Counter
 from fsprobe.features import COMBINED
 from fsprobe.heads.solvers.registry import SOLVERS
 from fsprobe.pages.blocks import Block, Bullets, Heading, Paragraph, Table
-from fsprobe.reporting.formatting import Style, listed, some, test_set
+from fsprobe.reporting.formatting import Style, listed, simplified, some, test_set
 from fsprobe.reporting.sweep_results import SweepResults
-from fsprobe.study.records import cut_note
 from fsprobe.study.tables import SolverRow
 
 # What a report without the file lacks.
@@ -52,8 +51,8 @@ def _run_items(sweep: SweepResults) -> list[str]:
             f"{len(stalled):,} of {len(sweep.probes):,} probes were still improving or within "
             f"their patience at the last epoch allowed ({solver['max_epochs']})."
         )
-    if cut := cut_note(sweep.solver, list(sweep.solver_rows.values()), len(sweep.probes)):
-        items.append(f"{cut}.")
+    if note := simplified(sweep):
+        items.append(note)
     return items
 
 

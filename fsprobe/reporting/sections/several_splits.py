@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from fsprobe.config import KShot, shot_order
-from fsprobe.pages.blocks import Block, Figure, Heading, Paragraph, Table
-from fsprobe.reporting.formatting import METRICS, Style, interval, slug
+from fsprobe.pages.blocks import Block, Bullets, Figure, Heading, Paragraph, Table
+from fsprobe.reporting.formatting import METRICS, Style, interval, simplified_of, slug
 from fsprobe.reporting.plots import curves
 from fsprobe.reporting.statistics import Summary, student_interval, summarise
 from fsprobe.reporting.sweep_results import SweepResults
@@ -62,6 +62,8 @@ def _of_group(sweeps: Sequence[SweepResults], style: Style) -> list[Block]:
         Heading(style.level + 1, f"{first.solver}: {len(sweeps)} splits"),
         Table(f"Mean [{INTERVAL}]. {where}", header, rows, left=1),
     ]
+    if notes := simplified_of(sweeps):
+        blocks.append(Bullets(notes))
     for n_way in sorted({n for n, _ in cells}):
         k_shots = sorted({k for n, k in cells if n == n_way}, key=shot_order)
         blocks.append(_curve(sweeps, n_way, k_shots, f"N = {n_way}. {where}"))

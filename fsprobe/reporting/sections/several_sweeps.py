@@ -13,6 +13,7 @@ from fsprobe.reporting.formatting import (
     difference_row,
     interval,
     seed_count,
+    simplified_of,
     test_set,
 )
 from fsprobe.reporting.statistics import summarise
@@ -20,11 +21,11 @@ from fsprobe.reporting.sweep_results import SweepResults
 
 
 def side_by_side(sweeps: Sequence[SweepResults], style: Style) -> list[Block]:
-    """Values beside each other, what does not compare, and paired differences to the first sweep
-    where it does.
+    """Values beside each other, what does not compare, what a solver left out, and paired
+    differences to the first sweep where they compare.
     """
     first, others = sweeps[0], sweeps[1:]
-    notes = [note for sweep in others for note in _notes(first, sweep)]
+    notes = [note for sweep in others for note in _notes(first, sweep)] + simplified_of(sweeps)
     groups: dict[str, list[SweepResults]] = {}
     for sweep in sweeps:
         groups.setdefault(sweep.manifest, []).append(sweep)

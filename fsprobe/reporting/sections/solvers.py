@@ -137,9 +137,25 @@ def _values(sweeps: Sequence[SweepResults], names: Sequence[str], cells: Sequenc
     folders = ", ".join(sweep.label for sweep in sweeps)
     text = (
         f"Linear heads and baselines: mean [{INTERVAL}]. F1 is taken at each tag's best threshold "
-        f"on the support set. Folders: {folders}. {_where(sweeps, cells, counts)}"
+        "on the support set, for lc_protonets too, whose paper instead takes the labels of the "
+        f"nearest prototype. {_settings(sweeps, names)} Folders: {folders}. "
+        f"{_where(sweeps, cells, counts)}"
     )
     return Table(text, ["embedding", "solver", "N", "K", *SCORES.values()], rows, left=2)
+
+
+def _settings(sweeps: Sequence[SweepResults], names: Sequence[str]) -> str:
+    """What chose each solver's strengths or epochs, and how its features were standardised."""
+    how = [
+        f"{name}: validation {sweep.validation}, standardize "
+        f"{sweep.configuration['solver'].get('standardize', 'none')}"
+        for name, sweep in zip(names, sweeps, strict=True)
+    ]
+    clips = sweeps[0].clips.get("valid")
+    labelled = f"{clips:,} labelled validation clips" if clips else "labelled validation clips"
+    seen = any(sweep.validation == "valid" for sweep in sweeps)
+    means = f" (valid: strengths or epochs were chosen on {labelled})" if seen else ""
+    return f"Settings{means}: {'; '.join(how)}."
 
 
 def _differences(

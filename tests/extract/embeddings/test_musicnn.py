@@ -120,6 +120,17 @@ def test_29_seconds_make_nine_windows_and_a_tail() -> None:
     assert len(musicnn.windows(audio)) == 10
 
 
+def test_windows_that_would_fill_the_memory_are_refused() -> None:
+    """Ten minutes at a hop of 16 ms: 37,313 windows of 3 s. Without overlap nothing is refused."""
+    audio = np.lib.stride_tricks.as_strided(np.zeros(1, np.float32), (600 * RATE,), (0,))
+    config = musicnn.Config(hop=0.016)
+    with pytest.raises(InputError, match=r"hop 0\.016 s: 37,315 windows of a clip of 600 s take 6"):
+        musicnn.windows(audio, config)
+    assert len(musicnn.windows(noise(RATE, 10), config)) == 440
+    hours = musicnn.Config(window=0.016, hop=0.016)
+    assert len(musicnn.windows(audio, hours)) == 37501
+
+
 @pytest.mark.parametrize("seconds", [1.5, 3.0, 6.0])
 def test_seconds_are_whole_frames(seconds: float) -> None:
     frames = {1.5: 93, 3.0: 187, 6.0: 375}[seconds]

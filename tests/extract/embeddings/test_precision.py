@@ -1,13 +1,19 @@
 """Products in bfloat16: asked for by name, near the others, and recorded."""
 
+from dataclasses import replace
+from pathlib import Path
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import soundfile
 
 from extract.embeddings import build
 from extract.embeddings.layers import in_float32, in_precision, matmul, rounded
 from extract.errors import InputError
+from extract.manifest import Manifest
+from extract.pipeline.extract_clips import RunConfig, extract_clips
 from tests.support.signals import noise
 
 
@@ -54,6 +60,20 @@ def test_parameters_are_rounded_once() -> None:
     assert rounded(params, "float32") is params
     leaves = rounded(params, "bfloat16")["a"]
     assert (leaves["kernel"].dtype, leaves["bias"].dtype) == (jnp.bfloat16, np.float32)
+
+
+def test_a_store_never_records_a_precision_that_changed_nothing(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "a.wav", noise(16000, 1), 16000)
+    clips = Manifest(("a",), ("a.wav",), ("train",), ((),))
+    embedding = build("musicnn", random_weights=0, precision="bfloat16")
+    on_cpu = replace(embedding, provenance={**embedding.provenance, "platform": "cpu"})
+    said = "precision bfloat16: on a CPU MSD_musicnn computes in float32 all the same; leave it out"
+    with pytest.raises(InputError, match=said):
+        extract_clips(clips, tmp_path, on_cpu, tmp_path / "store", RunConfig(num_workers=1))
+    assert not (tmp_path / "store").exists()
+    assert "gpu" not in embedding.refused_on
+    for options in ({"model": "MSD_vgg", "precision": "bfloat16"}, {}):
+        assert not build("musicnn", random_weights=0, **options).refused_on
 
 
 def test_options_that_do_not_fit() -> None:

@@ -138,6 +138,15 @@ def test_a_wheel(tmp_path: Path) -> None:
 
 VALUES = np.ones(3, np.float32)
 HUGE = varint(2**62)
+
+
+def endless_shape() -> bytes:
+    """Of 0 values: 2^64 − 1 by 0."""
+    lengths = (b"\x08" + varint(2**64 - 1), b"\x08" + varint(0))
+    message = b"".join(b"\x12" + varint(len(length)) + length for length in lengths)
+    return varint(len(message)) + message
+
+
 HOSTILE = {
     "empty": (b"", b""),
     "no table": (b"x" * 100, b""),
@@ -150,6 +159,10 @@ HOSTILE = {
     "a size that is not its shape's": (table([(b"w", entry(VALUES, 0, size=8))]), bytes(100)),
     "another CRC": (table([(b"w", entry(VALUES, 0, crc=b"1234"))]), VALUES.tobytes()),
     "a name that is not UTF-8": (table([(b"\xff", entry(VALUES, 0))]), VALUES.tobytes()),
+    "a length beyond 64 bits": (
+        table([(b"w", b"\x08\x01\x12" + endless_shape() + b"\x35" + mask(0))]),
+        b"",
+    ),
     "a shape that is a number": (table([(b"w", b"\x08\x01\x10\x03")]), bytes(100)),
     "a group": (table([(b"w", b"\x0b")]), b""),
     "a field without an end": (table([(b"w", b"\x12\x7f")]), b""),
@@ -193,13 +206,38 @@ def test_any_damaged_byte_is_found() -> None:
             read_bundle(index, hurt)
 
 
-@pytest.mark.parametrize("how", ["not a zip", "no data file", "truncated", "too large"])
+@pytest.mark.parametrize("method", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_damaged_compression(method: int, tmp_path: Path) -> None:
+    path = tmp_path / "w.whl"
+    index, data = bundle()
+    with zipfile.ZipFile(path, "w", method) as archive:
+        archive.writestr("m/.index", index)
+        archive.writestr("m/.data-00000-of-00001", data)
+    whole = path.read_bytes()
+    for place in range(0, len(whole), 3):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 255]) + whole[place + 1 :])
+        try:
+            found = read_wheel(path)
+        except InputError as error:
+            assert "\n" not in str(error)
+            continue
+        # what the directory at the end leaves out, or the name of a file that is no index
+        assert not found or {name: array.tobytes() for name, array in found.items()} == {
+            f"m/{name}": array.tobytes() for name, array in ARRAYS.items()
+        }
+
+
+@pytest.mark.parametrize(
+    "how", ["not a zip", "no data file", "truncated", "too large", "a place beyond the file"]
+)
 def test_damaged_wheels(how: str, tmp_path: Path) -> None:
     path = tmp_path / "w.whl"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("m/.index", bytes((1 << 28) + 1) if how == "too large" else b"x" * 100)
         if how == "truncated":
             archive.writestr("m/.data-00000-of-00001", bytes(1000))
+        if how == "a place beyond the file":
+            archive.infolist()[0].header_offset = 2**62
     if how == "not a zip":
         path.write_bytes(b"<html>")
     if how == "truncated":

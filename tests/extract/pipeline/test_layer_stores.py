@@ -19,6 +19,7 @@ from extract.pipeline.extract_clips import RunConfig, extract_clips
 from extract.storage.check import verify
 from extract.store import DONE, FAILED, find_layers, open_store
 from tests.support import fake_embedding
+from tests.support.small_disk import leave, small_disk
 
 REPO = Path(__file__).parents[3]
 ONE = RunConfig(num_workers=1)
@@ -149,6 +150,33 @@ def test_a_store_is_not_a_directory_of_stores(
         extract_clips(manifest, root, alone("low"), tmp_path / "two", ONE)
     with pytest.raises(InputError, match=r"store for each of 2 layers \(high, low\); name one of"):
         open_store(tmp_path / "two")
+
+
+@pytest.mark.parametrize(
+    ("room", "begun"), [(40, []), (96, ["low"]), (132, ["high", "low"])], ids=["0", "1", "2"]
+)
+def test_a_disk_that_fills_up(
+    corpus: tuple[Path, Manifest],
+    undisturbed: dict[str, dict[str, bytes]],
+    tmp_path: Path,
+    room: int,
+    begun: list[str],
+) -> None:
+    """room (KiB): for no store, for one of two, for both but not for their frames."""
+    root, manifest = corpus
+    config = replace(ONE, keep_frames=True)
+    with small_disk(tmp_path / "disk", 256 << 10) as disk:
+        ballast = leave(disk, room << 10)
+        with pytest.raises(InputError, match="the disk is full"):
+            extract_clips(manifest, root, layered(), disk / "s", config)
+        assert find_layers(disk / "s") == begun
+        for name in begun:
+            assert verify(disk / "s" / name).problems == ()
+        ballast.unlink()
+        extract_clips(manifest, root, layered(), disk / "s", config)
+        for name in WIDTHS:
+            assert contents(disk / "s" / name) == undisturbed[name]
+            assert verify(disk / "s" / name).problems == ()
 
 
 SCRIPT = """

@@ -1,6 +1,7 @@
-"""What decoding processes are given to work with."""
+"""What decoding processes are given to work with, and what their deaths cost."""
 
 import os
+import time
 from pathlib import Path
 
 import numpy as np
@@ -35,3 +36,24 @@ def test_an_environment_for_a_while() -> None:
         assert os.environ["OMP_NUM_THREADS"] == "1"
         assert os.environ["PATH"] == "/nowhere"
     assert dict(os.environ) == before
+
+
+def hangs_on_loud_clips(samples: np.ndarray) -> np.ndarray:
+    loudest = float(samples.max())
+    time.sleep(600 if loudest > 0.7 else loudest)
+    return samples[:4].reshape(2, 2)
+
+
+def test_stuck_decoders_cost_the_clips_that_wait_nothing(tmp_path: Path) -> None:
+    """The second is ended 0.5 s after the first, before another process is ready: a clip given to
+    both of the dead would have no attempt left.
+    """
+    levels = (0.9, 0.5, 0.9, 0.0, 0.0)
+    for i, level in enumerate(levels):
+        soundfile.write(tmp_path / f"{i}.wav", np.full(100, level), 8000)
+    tasks = [Task(tmp_path / f"{i}.wav") for i in range(len(levels))]
+    job = Job(8000, tmp_path / "scratch", hangs_on_loud_clips)
+    found = list(outcomes(tasks, job, 2, limit=6.0))
+    late = "decoding took longer than 6 s"
+    assert [result.reason for result in found] == [late, "", late, "", ""]
+    assert [result.array is None for result in found] == [True, False, True, False, False]

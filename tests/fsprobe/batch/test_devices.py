@@ -1,7 +1,8 @@
 """The same rows whatever they are computed on: 1, 2 or 8 devices, one core or all.
 
-Tolerance 1e-5: another layout sums in another order. Converged probes of all clips have none: under
-weak strengths a rounding shows in the ranking, so they are computed in one order.
+Tolerance 1e-5: another layout sums in another order. Converged probes of all clips have none: with
+a weak penalty, differences of rounding change the ranking of clips, so every layout sums these
+probes in the same order.
 """
 
 import os

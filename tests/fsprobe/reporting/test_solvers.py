@@ -49,6 +49,28 @@ def test_every_metric_of_every_solver_is_that_of_the_rows(folders):
         assert text == f"{found.mean:.4f} [{found.low:.4f}, {found.high:.4f}]"
 
 
+def test_the_comparison_says_which_solvers_saw_validation_clips(tmp_path, folders):
+    own = fake_results.write(
+        tmp_path / "own", solver="adam", validation="support", **GRID, quality={"good": 1.0}
+    )
+    fake_results.edit_run(
+        own, lambda run: run["configuration"]["solver"].update(standardize="train")
+    )
+    (table,) = tables(blocks_of(*folders, own), "Linear heads and baselines: mean [")
+    assert (
+        "chosen on 300 labelled validation clips): lbfgs: validation valid, standardize none; "
+        "ridge: validation valid, standardize none; adam (of_adam): validation valid, standardize "
+        "none; prototypes: validation none, standardize none; lc_protonets: validation none, "
+        "standardize none; adam (own): validation support, standardize train."
+    ) in table.caption
+    alone = [
+        fake_results.write(tmp_path / name, solver=name, validation="support", **GRID)
+        for name in ("ridge", "lbfgs")
+    ]
+    (table,) = tables(blocks_of(*alone), "Linear heads and baselines: mean [")
+    assert "lbfgs: validation support" in table.caption and "valid:" not in table.caption
+
+
 def test_differences_are_paired_with_the_first_linear_head(folders):
     (table,) = tables(blocks_of(*folders), "Each solver less lbfgs")
     assert [row[1] for row in table.rows[:4]] == ["ridge", "adam", "prototypes", "lc_protonets"]

@@ -172,6 +172,13 @@ def test_repetition_is_no_evidence():
     )
 
 
+@pytest.mark.parametrize("largest", [0.0, 0.01])
+def test_differences_of_rounding_are_no_evidence(largest):
+    """They may all have one sign; one seed that does differ does not lend them weight."""
+    a = {seed: 1e-7 * (seed + 1) for seed in range(20)} | {20: largest}
+    assert statistics.paired_difference(a, dict.fromkeys(range(21), 0.0)).p == 1.0
+
+
 def test_holm_by_hand():
     assert statistics.holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
     adjusted = statistics.holm([0.02, math.nan, 0.04])

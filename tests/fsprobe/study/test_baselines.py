@@ -2,6 +2,7 @@
 unknown, stopped or simplified. That a fit is right: tests/fsprobe/heads/solvers.
 """
 
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,11 +15,12 @@ from extract.manifest import Manifest, read_manifest, write_manifest
 from fsprobe.config import GridConfig, SolverConfig, SweepConfig
 from fsprobe.features import load_features
 from fsprobe.heads.solvers.registry import SOLVERS, validation_of
+from fsprobe.pages.blocks import to_markdown
 from fsprobe.study.execute import OutOfTime, sweep
 from fsprobe.study.grid import build_grid, probe_data, probe_keys, probe_specs
-from fsprobe.study.tables import SolverRow, read_rows
-from tests.support import tiny
-from tests.support.report_blocks import text_of
+from fsprobe.study.tables import ProbeRow, SolverRow, read_rows
+from tests.support import fake_results, tiny
+from tests.support.report_blocks import blocks_of, text_of
 
 BASELINES = [name for name, solver in SOLVERS.items() if solver.baseline]
 FILES = ("probes.csv", "per_tag.csv", "solver.csv")
@@ -138,6 +140,43 @@ def test_label_combinations_left_out_are_counted_and_said(tmp_path, capsys):
     text = text_of(tmp_path / "lc")
     assert said.replace("`", r"\`").replace("clips_cut", r"clips_cut") in text
     assert "Convergence" not in text and "nan" not in text
+
+
+def test_label_combinations_left_out_are_said_where_sweeps_are_compared(tmp_path):
+    grid = {"n_way": (5,), "k_shot": (1, "full"), "num_seeds": 2}
+    folders = [
+        fake_results.write(tmp_path / name, solver=name, **grid)
+        for name in ("lbfgs", "lc_protonets")
+    ]
+    splits = [
+        fake_results.write(
+            tmp_path / f"split{i}", solver="lc_protonets", manifest=str(i) * 64, **grid
+        )
+        for i in range(2)
+    ]
+    for path in (folders[1], splits[1]):
+        key = ("good", "lc_protonets", 5, "full", 1)
+        header = [*ProbeRow._fields[:5], "l2", "gradient_norm", "iterations", "gap", "converged"]
+        row = [*key, "", "", 0, "", 1, 39]
+        fake_results.write_csv(path / "solver.csv", [*header, "clips_cut"], [row])
+    for paths, label in ((folders, "lc_protonets"), (splits, "split1")):
+        text = to_markdown(blocks_of(*paths, each=False), str).replace("\\", "")
+        said = f"{label}: 1 of 12 probes have more than 8,192 label combinations"
+        assert text.count(said) == 1 and text.count("label combinations") == 1
+
+
+def test_fit_warns_of_label_combinations_left_out():
+    rng = np.random.default_rng(0)
+    labels, features = rng.random((160, 18)) < 0.5, rng.standard_normal((160, 4))
+    concerned = int(np.sum(labels.sum(axis=1) > 2))
+    said = rf"more than 8,192 label combinations: .*; this concerns {concerned} of 160 clips"
+    with pytest.warns(UserWarning, match=said) as warned:
+        fsprobe.fit(features, labels, solver="lc_protonets")
+    (warning,) = (one for one in warned if "label combinations" in str(one.message))
+    assert warning.filename == __file__
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message=".*label combinations")
+        fsprobe.fit(features, labels[:, :8], solver="lc_protonets")
 
 
 @pytest.mark.parametrize(
