@@ -25,9 +25,11 @@ extract_catalogue "$work/logmel" --embedding=logmel
 extract_musicnn 3
 
 compare() {  # compare NAME FLAG…: all solvers on one data set, and a page that compares them
-  local name=$1 results=(); shift
+  local name=$1 results=() by; shift
   for solver in lbfgs adam ridge prototypes lc_protonets; do
-    "$python" -m fsprobe.sweep --flagfile=launch/baselines.cfg --num_seeds=$seeds --solver=$solver "$@" \
+    by=(--validation=support)  # inside the support set, which is all that prototypes see
+    [[ $solver != *proto* ]] || by=()
+    "$python" -m fsprobe.sweep --flagfile=launch/baselines.cfg --num_seeds=$seeds --solver=$solver "${by[@]}" "$@" \
       --out="$out/$name/$solver"
     results+=("--results=$out/$name/$solver")
   done
