@@ -128,7 +128,7 @@ def test_label_combinations_left_out_are_counted_and_said(tmp_path, capsys):
     write_manifest(tmp_path / "manifest.csv", clips)
     tiny.write_store(tmp_path / "good", clips.clip_ids, tiny.features(clips))
     grid = GridConfig(n_way=(18,), k_shot=(1, "full"), num_seeds=1)
-    sweep(config(tmp_path, "lc", SolverConfig("lc_protonets", validation="none"), grid=grid))
+    sweep(config(tmp_path, "lc", SolverConfig("lc_protonets"), grid=grid))
     said = (
         "1 of 2 probes have more than 8,192 label combinations: single tags and the commonest "
         f"pairs of tags stand for all; this concerns up to {concerned} support clips of a probe (column "
