@@ -1,6 +1,8 @@
 """The whole report: its sections in order."""
 
+import shlex
 from collections.abc import Sequence
+from pathlib import Path
 
 from fsprobe.pages.blocks import Block, Code, Heading, Paragraph
 from fsprobe.reporting.comparisons import compare_embeddings
@@ -53,15 +55,16 @@ def report(
 
 
 def _introduction(sweeps: Sequence[SweepResults], each: bool) -> list[Block]:
-    folders = [f"--results=results/{sweep.label}" for sweep in sweeps]
-    folders += [] if each else ["--noeach"]
+    command = ["python", "-m", "fsprobe.report"]
+    command += [f"--results={_folder(sweep)}" for sweep in sweeps]
+    command += [] if each else ["--noeach"]
     return [
         Heading(1, f"Few-shot probes: {', '.join(sweep.label for sweep in sweeps)}"),
         Paragraph(
             "Made from the rows that fsprobe.sweep wrote. The same rows give the same page, byte "
             "for byte:"
         ),
-        Code(" ".join(["python -m fsprobe.report", *folders])),
+        Code(shlex.join(command)),
         Paragraph(
             "N is the number of tags of an episode, K the support clips per tag. "
             f"Intervals are the {INTERVAL} (Student's below 5 seeds, none for one). "
@@ -69,6 +72,12 @@ def _introduction(sweeps: Sequence[SweepResults], each: bool) -> list[Block]:
             "initialisation and the order of the clips. They do not cover another test set."
         ),
     ]
+
+
+def _folder(sweep: SweepResults) -> str:
+    """Where the sweep wrote its rows, unless the folder has another name by now."""
+    out = str((sweep.run.get("flags") or {}).get("out") or "")
+    return out if Path(out).name == Path(sweep.label).name else f"results/{sweep.label}"
 
 
 def _one_sweep(sweep: SweepResults, style: Style) -> list[Block]:

@@ -181,6 +181,16 @@ def test_the_committed_report_is_what_the_committed_rows_give(names):
     assert (folders[-1] / "report.md").read_text("utf-8") == text_of(*folders)
 
 
+def test_the_reports_command_names_the_folders_that_the_sweeps_wrote(tmp_path):
+    folders = [fake_results.write(tmp_path / name) for name in ("as asked", "renamed", "unknown")]
+    for folder, out in zip(folders, ("results/mine/as asked", "results/mine/before"), strict=False):
+        fake_results.edit_run(folder, lambda run, out=out: run.update(flags={"out": out}))
+    assert (
+        "python -m fsprobe.report '--results=results/mine/as asked' --results=results/renamed "
+        "--results=results/unknown\n"
+    ) in text_of(*folders)
+
+
 def test_the_catalogues_report_is_of_its_ten_sweeps():
     root = ROOT / "results" / "reference" / "catalogue"
     sweeps = [root / f"{solver}_split{i}" for solver in ("lbfgs", "adam") for i in range(5)]

@@ -14,8 +14,8 @@ small (`fsprobe.heads.solvers.closed_sets`), and nothing is left out.
 
 The cap: where there are more than MOST of them, as on thousands of clips, the single tags and the
 commonest pairs of tags are taken instead, MOST in all, each extended by the tags that all of its
-clips carry. A sweep and its report say so, with the number of clips of three tags or more, which it
-concerns.
+clips carry. A sweep, its report and a warning of `fsprobe.fit` say so, with the number of clips of
+three tags or more, which it concerns.
 """
 
 from typing import NamedTuple

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -37,7 +38,8 @@ def splits_together(groups: Sequence[Sequence[SweepResults]], style: Style) -> l
         Paragraph(
             "Each value is the mean over splits of the mean over seeds. The interval is that of "
             "the splits' means, so it covers both what the split and what the seeds change. The "
-            "splits share their clips: it says nothing about another catalogue."
+            "splits share their clips: it says nothing about another catalogue. A tag without "
+            "positive test clips in a split is not tested there and left out of its means."
         ),
     ]
     for group in groups:
@@ -62,12 +64,39 @@ def _of_group(sweeps: Sequence[SweepResults], style: Style) -> list[Block]:
         Heading(style.level + 1, f"{first.solver}: {len(sweeps)} splits"),
         Table(f"Mean [{INTERVAL}]. {where}", header, rows, left=1),
     ]
+    blocks.append(_tested_table(sweeps, where))
     if notes := simplified_of(sweeps):
         blocks.append(Bullets(notes))
     for n_way in sorted({n for n, _ in cells}):
         k_shots = sorted({k for n, k in cells if n == n_way}, key=shot_order)
         blocks.append(_curve(sweeps, n_way, k_shots, f"N = {n_way}. {where}"))
     return [*blocks, *_differences(sweeps, cells, where)]
+
+
+def _tested_table(sweeps: Sequence[SweepResults], where: str) -> Table:
+    """How many of an episode's N tags have a metric, a column for each split."""
+    first = sweeps[0]
+    rows = [
+        [name, str(n_way), *(_tested(sweep, name, n_way) for sweep in sweeps)]
+        for name in first.embeddings
+        for n_way in sorted({n for n, _ in first.cells(name)})
+    ]
+    return Table(
+        f"Of the N tags that an episode draws, those that were tested: mean over K and seeds, in "
+        f"each split. {where}",
+        ["embedding", "N", *(sweep.label for sweep in sweeps)],
+        rows,
+        left=1,
+    )
+
+
+def _tested(sweep: SweepResults, name: str, n_way: int) -> str:
+    counts = [
+        sum(not math.isnan(row.average_precision) for row in rows)
+        for key, rows in sweep.tags.items()
+        if (key.embedding, key.n_way) == (name, n_way)
+    ]
+    return f"{np.mean(counts):.1f}" if counts else "–"
 
 
 def _curve(

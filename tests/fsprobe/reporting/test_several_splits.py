@@ -33,6 +33,21 @@ def test_means_and_intervals_are_those_of_the_splits_means(tmp_path):
     assert {"splits_adam_n5", "splits_adam_n10"} <= names(blocks)
 
 
+def test_tags_that_a_split_cannot_test_are_counted(tmp_path):
+    paths = folders(tmp_path, 2, extras=False)
+    paths.append(
+        fake_results.write(
+            tmp_path / "few", manifest="f" * 64, extras=False, unscored=("t1", "t2", "t3")
+        )
+    )
+    (table,) = tables(blocks_of(*paths), "Of the N tags that an episode draws, those that were")
+    assert list(table.header) == ["embedding", "N", "split0", "split1", "few"]
+    probes = [rows for key, rows in read_sweep(paths[2], "x").tags.items() if key.n_way == 10]
+    tested = np.mean([sum(row.tag not in ("t1", "t2", "t3") for row in rows) for rows in probes])
+    assert 7 <= tested < 9
+    assert ["good", "10", "10.0", "10.0", f"{tested:.1f}"] in [*map(list, table.rows)]
+
+
 def test_differences_are_paired_by_split(tmp_path):
     paths = [
         fake_results.write(tmp_path / f"split{i}", manifest=str(i) * 64, noise=1e-6)
