@@ -104,7 +104,8 @@ def cooccurrence(names: Sequence[str], share: np.ndarray) -> Figure:
         axes.set_xticks(range(len(names)), labels, rotation=90, fontsize=7.5)
         axes.set_yticks(range(len(names)), labels, fontsize=7.5)
         axes.set_xlabel("… that also carry this tag")
-        axes.set_ylabel("of the clips with this tag, the share …")
+        few = len(names) < 15  # then the figure is lower than the label is long
+        axes.set_ylabel("of the clips with this tag," + ("\n" if few else " ") + "the share …")
         axes.grid(visible=False)
         figure.colorbar(image, ax=axes, pad=0.02, shrink=0.6)
         return figure

@@ -174,7 +174,14 @@ def test_the_real_sweeps_folder_makes_a_report(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "names", [["quickstart"], ["mtat_posteriors"], ["mtat_posteriors", "mtat_posteriors_lbfgs"]]
+    "names",
+    [
+        ["quickstart"],
+        ["mtat_posteriors"],
+        ["mtat_posteriors", "mtat_posteriors_lbfgs"],
+        ["words/magnatagatune"],
+        ["words/catalogue"],
+    ],
 )
 def test_the_committed_report_is_what_the_committed_rows_give(names):
     folders = [ROOT / "results" / "reference" / name for name in names]
