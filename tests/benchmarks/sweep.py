@@ -2,7 +2,7 @@
 episodes.
 
     pip install -e '.[extract,dev,benchmark]'     # torch; any build, the CPU's is smallest
-    python -m tests.benchmarks.sweep [--quick] [--json=PATH]    # 16 to 19 minutes on two cores
+    python -m tests.benchmarks.sweep [--quick | --converged] [--json=PATH]    # 16 to 19 minutes on two cores
 
 Features are generated in MagnaTagATune's shape (15,247 / 1,529 / 4,332 clips, its 50 tag counts).
 Everybody trains the same number of epochs, without early stopping: all take the same steps. Peers
@@ -40,6 +40,7 @@ N_WAYS, K_SHOTS = (2, 5, 10, 15, 20, 25, 30, 35, 40, 45, 50), (1, 5, 10, 15, 20)
 
 FLAGS = flags.FLAGS
 flags.DEFINE_bool("quick", False, "A corner of the grid at two widths: 3 minutes on two cores.")
+flags.DEFINE_bool("converged", False, "The converged probes alone: 9 minutes on two cores.")
 flags.DEFINE_string("json", None, "Where to write the figures.")
 flags.DEFINE_integer("epochs", 10, "Epochs that everybody trains; 5 if --quick.")
 flags.DEFINE_integer("seeds", 2, "Seeds of every cell.")
@@ -287,6 +288,46 @@ def main(_: list[str]) -> None:
         measure(flops, bandwidth)
 
 
+def measure_converged(
+    dims: list[int], n_ways: tuple[int, ...], k_shots: tuple[int, ...]
+) -> list[dict[str, Any]]:
+    converged = lbfgs(dims, n_ways, k_shots, FLAGS.seeds)
+    print(
+        f"\nRegularised to convergence, {converged[0]['probes']} probes, best of {len(DUAL_PATH)} "
+        f"strengths: seconds"
+    )
+    head = [
+        "dim",
+        "fsprobe",
+        "scikit-learn",
+        "ratio",
+        "cold",
+        "programs",
+        "probes/s",
+        "largest difference of the loss",
+    ]
+    print(
+        tables.align(
+            [
+                head,
+                *(
+                    [
+                        str(r["dim"]),
+                        f"{r['fsprobe_s']:.2f}",
+                        *_beside(r, "sklearn_s"),
+                        f"{r['cold_s']:.2f}",
+                        str(r["programs"]),
+                        f"{r['probes'] / r['fsprobe_s']:.1f}",
+                        f"{r['val_loss_difference']:.1e}",
+                    ]
+                    for r in converged
+                ),
+            ]
+        )
+    )
+    return converged
+
+
 def measure(flops: float, bandwidth: float) -> None:
     jax.config.update("jax_enable_compilation_cache", False)  # compilation is timed
     n_ways, k_shots, dims, epochs = (
@@ -298,6 +339,11 @@ def measure(flops: float, bandwidth: float) -> None:
         f"{machine.describe()}; {flops / 1e9:.0f} GFLOP/s in matrix products, "
         f"{bandwidth / 1e9:.1f} GB/s copying"
     )
+    if FLAGS.converged:
+        converged = measure_converged(dims, n_ways, k_shots)
+        ours, theirs = (sum(r[key] for r in converged) for key in ("fsprobe_s", "sklearn_s"))
+        print(f"\nRatio: sklearn {theirs / ours:.1f}")
+        return
     rows = adam(dims, n_ways, k_shots, FLAGS.seeds, epochs)
     print(f"\nTraining, {rows[0]['probes']} probes x {epochs} epochs: seconds")
     head = [
@@ -336,40 +382,7 @@ def measure(flops: float, bandwidth: float) -> None:
         key: sum(r[key] for r in rows)
         for key in ("fsprobe_s", "torch_vmap_s", "torch_loop_s", "flops", "bytes")
     }
-    converged = lbfgs(dims, n_ways, k_shots, FLAGS.seeds)
-    print(
-        f"\nRegularised to convergence, {converged[0]['probes']} probes, best of {len(DUAL_PATH)} "
-        f"strengths: seconds"
-    )
-    head = [
-        "dim",
-        "fsprobe",
-        "scikit-learn",
-        "ratio",
-        "cold",
-        "programs",
-        "probes/s",
-        "largest difference of the loss",
-    ]
-    print(
-        tables.align(
-            [
-                head,
-                *(
-                    [
-                        str(r["dim"]),
-                        f"{r['fsprobe_s']:.2f}",
-                        *_beside(r, "sklearn_s"),
-                        f"{r['cold_s']:.2f}",
-                        str(r["programs"]),
-                        f"{r['probes'] / r['fsprobe_s']:.1f}",
-                        f"{r['val_loss_difference']:.1e}",
-                    ]
-                    for r in converged
-                ),
-            ]
-        )
-    )
+    converged = measure_converged(dims, n_ways, k_shots)
     score, seeds, start = scoring(500 if FLAGS.quick else 2500), linearity(1024, 5), startup()
     figures = {
         "machine": machine.describe(),
