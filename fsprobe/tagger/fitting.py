@@ -1,4 +1,4 @@
-"""`fsprobe.fit` as training asks for it: strengths chosen by track, and told."""
+"""`fsprobe.fit` as training asks for it: strengths chosen by track, and each choice recorded."""
 
 from collections.abc import Sequence
 
