@@ -204,6 +204,13 @@ def test_the_catalogues_report_is_of_its_ten_sweeps():
     assert (root / "report.md").read_text("utf-8") == text_of(*sweeps)
 
 
+@pytest.mark.parametrize("data", ["mtat_posteriors", "catalogue"])
+def test_the_comparison_of_solvers_is_of_five_sweeps(data):
+    root = ROOT / "results" / "reference" / "baselines" / data
+    sweeps = [root / name for name in ("lbfgs", "adam", "ridge", "prototypes", "lc_protonets")]
+    assert (root / "report.md").read_text("utf-8") == text_of(*sweeps, each=False)
+
+
 def test_the_report_needs_no_display_and_no_framework():
     code = "import fsprobe.report, sys; assert not {'matplotlib.pyplot', 'torch', 'tensorflow'} & set(sys.modules)"
     env = {key: value for key, value in os.environ.items() if key != "DISPLAY"}

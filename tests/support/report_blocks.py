@@ -13,8 +13,8 @@ def blocks_of(*paths: Path, each: bool = True) -> list[Block]:
     return report(sweeps, each=each)
 
 
-def text_of(*paths: Path) -> str:
-    return to_markdown(blocks_of(*paths), "figures/{}.png".format)
+def text_of(*paths: Path, each: bool = True) -> str:
+    return to_markdown(blocks_of(*paths, each=each), "figures/{}.png".format)
 
 
 def tables(blocks: list[Block], start: str) -> list[Table]:
