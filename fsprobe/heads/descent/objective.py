@@ -140,11 +140,12 @@ class Place(NamedTuple):
     """Where a descent stands. theta, gradient, gradient_metric: `[coef + 1, tag]`; logits: `[clip,
     tag]`; value, gap: `[tag]`, f and an estimate of how far it lies above its minimum:
 
-        f − min f ≲ ‖∂f/∂w‖² / (2·l2) + (∂f/∂b)² / (2·h),   h = ∂²f/∂b² = Σ_clip weight·σ(z)·σ(−z)
+        f − min f ≈ ‖∂f/∂w‖² / (2·l2) + 2·(∂f/∂b)²
 
-    With the bias at its best the first term is a bound, from strong convexity. The second is what a
-    step of Newton's method on the bias would gain. A tag of few positives has a small h, which its
-    largest value, 1/4, would hide.
+    With the bias at its best this is a bound, from strong convexity. The second term takes
+    ∂²f/∂b² = Σ_clip weight·σ(z)·σ(−z) at its largest, 1/4; of a tag of few positives it is far
+    smaller, and f may lie further above its minimum: 2.6e-5 of it with 20 positives in 20,000
+    clips. The term with ∂²f/∂b² itself moved mAP of probes on all clips by up to 5e-4.
     """
 
     theta: Array
@@ -161,15 +162,14 @@ def place(problem: Problem, l2: Array, theta: Array, logits: Array) -> Place:
     margin = labels.sign * logits
     value = labels.total(jax.nn.softplus(-margin)) + 0.5 * l2 * problem.squared_norm(theta, logits)
     # the slope keeps its relative precision as it vanishes, which σ(logit) − label would not
-    miss = jax.nn.sigmoid(-margin)
-    error = -labels.weight * labels.sign * miss
+    error = -labels.weight * labels.sign * jax.nn.sigmoid(-margin)
     if labels.soft is not None:
         value += total(labels.soft * margin)
         error += labels.soft * labels.sign
     gradient = problem.pull(error).at[:-1].add(l2 * theta[:-1])
     metric = problem.metric(gradient)
-    squared, bend = gradient * metric, jnp.maximum(labels.total(miss * (1 - miss)), 1e-30)
-    gap = total(squared[:-1]) / (2 * l2) + squared[-1] / (2 * bend)
+    squared = gradient * metric
+    gap = total(squared[:-1]) / (2 * l2) + 2 * squared[-1]
     return Place(theta, logits, value, gradient, metric, gap)
 
 
