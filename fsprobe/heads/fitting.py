@@ -109,8 +109,9 @@ def fit_tags(
     groups: np.ndarray | None = None,
 ) -> TagFits:
     """`fit` which also returns each tag's strength and gap. solver: one with `own_strengths`.
-    groups: int `[clip]`: clips of one group are in one fold. scales: of the prior, chosen with the
-    strength; 1 where nothing chooses.
+    groups: int `[clip]`: clips of one group are in one fold; those of a negative number are never
+    held out, and their positives do not count towards a strength of a tag's own. scales: of the
+    prior, chosen with the strength; 1 where nothing chooses.
     """
     if not SOLVERS[solver].own_strengths:
         raise ValueError(f"solver={solver!r}: use one of {', '.join(_own_strengths())}")
@@ -118,9 +119,12 @@ def fit_tags(
     clips, scaling = standardized(features, standardize)
     labels = _labelled(clips, positive, negative)
     held_out, name = _held_out(validation, scaling, labels)
-    folds = np.zeros(len(clips), np.int32)
+    groups = np.arange(len(clips)) if groups is None else np.asarray(groups)
+    told = groups >= 0
+    positives, groups = np.asarray(labels.positive)[told], groups[told]
+    folds = np.full(len(clips), -1, np.int32)
     if name == "support":
-        folds = assign_folds(np.asarray(labels.positive), groups)
+        folds[told] = assign_folds(positives, groups)
     strength = None if l2 == AUTO else np.float32(float(l2) / scaling.scale**2)
     settings = Settings(strength, name, STRENGTHS)  # type: ignore[arg-type]
     tried = np.array((1.0,) if prior is None or name == "none" else scales, np.float32)
@@ -133,8 +137,8 @@ def fit_tags(
         path = _path(SOLVERS[solver], support, folds, valid, settings, mine, scales)
         return _Choices.of(path, scales)
 
-    judged, groups = (held_out, None) if name == "valid" else (labels, groups)
-    scarce = num_positive(np.asarray(judged.positive), groups) < OWN_STRENGTH
+    judged = (np.asarray(held_out.positive), None) if name == "valid" else (positives, groups)
+    scarce = num_positive(*judged) < OWN_STRENGTH
     fits = _in_blocks(fit, settings, tried, scarce)
     head = on_raw_features(fits.head, scaling.mean, scaling.deviation)
     return fits._replace(head=head, l2=fits.l2 * scaling.scale**2)

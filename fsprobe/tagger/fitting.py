@@ -23,7 +23,8 @@ def fit_heads(
     l2: float | None,
 ) -> Fitted:
     """Converged heads. features float32 `[clip, dim]`; positive, negative `[clip, tag]` weights;
-    units int `[clip]`, tracks; l2: the strength, None to choose one per tag.
+    units int `[clip]`, tracks, negative for clips that are never held out; l2: the strength, None
+    to choose one per tag.
     """
     found = _fit(features, positive, negative, units, l2)
     return Fitted(np.asarray(found.head.kernel), np.asarray(found.head.bias), found.l2)

@@ -1,6 +1,7 @@
 """Clips that nobody has labelled, in the training of a tagger: `fsprobe.heads.unlabelled` around
 the fits. What is judged out of fold stays the labelled clips alone; unlabelled clips of the tracks
-that are held out are left out with them.
+that are held out are left out with them. Strengths too are chosen by the labelled clips alone, as
+in the sweep: unlabelled ones, whose labels are guesses, are in every part that a fit learns from.
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,6 +26,7 @@ from fsprobe.tagger.labelled import Labelled, units_of
 from fsprobe.tagger.matching import Part
 from fsprobe.tagger.training import FitHeads
 
+NEVER_HELD_OUT = -1  # the unit of a clip, for fit_heads
 WAYS = (WEAK_NEGATIVES, SELF_TRAINING)
 
 
@@ -106,7 +108,7 @@ def with_unlabelled(
         else:
             everything = weak_negatives(everything, open_, share)
         yes, no = (np.asarray(part) for part in everything.weights)
-        together = np.append(rest.labelled_units, rest.units)
+        together = np.append(rest.labelled_units, np.full(len(usable), NEVER_HELD_OUT))
         return fit(clips, yes, no, together, l2)
 
     return fit_more

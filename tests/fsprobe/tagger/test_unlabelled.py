@@ -9,12 +9,16 @@ import pytest
 
 from extract.manifest import Manifest, write_manifest
 from extract.store import open_store
+from fsprobe.heads.cross_validation import FOLDS, assign_folds
+from fsprobe.heads.fitting import STRENGTHS
 from fsprobe.tagger.file import read_tagger
+from fsprobe.tagger.fitting import fit_heads
 from fsprobe.tagger.judging.out_of_fold import Fitted
 from fsprobe.tagger.labelled import clips_to_train_on, load
 from fsprobe.tagger.matching import parts_of
-from fsprobe.tagger.unlabelled import load_rest, with_unlabelled
+from fsprobe.tagger.unlabelled import NEVER_HELD_OUT, load_rest, with_unlabelled
 from tests.support.fake_tagger import write_store
+from tests.support.plain_fit import fit_heads as plain_fit
 
 ROOT = Path(__file__).parents[3]
 COUNT = 40
@@ -93,6 +97,48 @@ def test_clips_of_tracks_that_are_held_out_are_left_out(catalogue):
     expected[rest.clip_ids.index("c0035")] = 0
     np.testing.assert_allclose(no[count:, 0], expected, rtol=1e-6)
     np.testing.assert_array_equal(no[:count], negative)
+
+
+def test_strengths_are_chosen_by_the_labelled_clips_alone():
+    """By hand: folds over the labelled clips, the unlabelled ones in every fit. The second tag has
+    two labelled positives: with pseudo-positives too it has no strength of its own.
+    """
+    rng = np.random.default_rng(1)
+    labelled, count, dim = 30, 90, 5
+    x = rng.standard_normal((count, dim)).astype(np.float32)
+    yes = np.stack([x[:, 0] + rng.standard_normal(count) > 0.3, x[:, 1] > 0.5], axis=1)
+    yes = yes.astype(np.float32)
+    yes[:labelled, 1] = np.arange(labelled) % 15 == 0
+    weight = np.where(np.arange(count) < labelled, 1.0, 0.5)[:, None].astype(np.float32)
+    yes, no = weight * yes, weight * (1 - yes)
+    units = np.where(np.arange(count) < labelled, np.arange(count) // 2, NEVER_HELD_OUT)
+    folds = np.full(count, -1)
+    folds[:labelled] = assign_folds(yes[:labelled], units[:labelled])
+    spread = x.var(axis=0).sum()
+    losses = np.zeros((len(STRENGTHS), 2))
+    for row, strength in enumerate(STRENGTHS):
+        for fold in range(FOLDS):
+            seen, held = (folds != fold)[:, None], folds == fold
+            part = plain_fit(x, yes * seen, no * seen, l2=strength * spread)
+            z = x[held] @ part.kernel.T + part.bias
+            losses[row] += np.sum(np.logaddexp(0, z) - yes[held] * z, axis=0)
+    best = [losses[:, 0].argmin(), losses.sum(axis=1).argmin()]
+    found = fit_heads(x, yes, no, units, None).strengths
+    np.testing.assert_allclose(found, np.array(STRENGTHS)[best] * spread, rtol=1e-4)
+    assert losses[:, 1].argmin() != best[1]  # its own choice would show
+
+
+def test_unlabelled_clips_are_never_held_out(catalogue):
+    manifest, parts = catalogue
+    data = load(clips_to_train_on(manifest, "train"), parts, ["rock"])
+    rest = load_rest(manifest, "train", data, parts)
+    fit, calls = recording()
+    with_unlabelled(fit, rest, "weak_negatives", 1.0)(
+        data.features, data.positive, data.negative, data.units, None
+    )
+    units, count = calls[0][3], len(data.clip_ids)
+    np.testing.assert_array_equal(units[:count], rest.labelled_units)
+    assert (units[count:] == NEVER_HELD_OUT).all()
 
 
 def test_a_teacher_may_learn_on_other_features(catalogue):
