@@ -65,6 +65,8 @@ class Page:
         )
         assert self.process.stdout is not None
         self.address = [self.process.stdout.readline() for _ in range(2)][1].strip()
+        if not self.address:
+            raise RuntimeError("fsprobe.review did not start; its message is above")
 
     def get(self, path: str, **query: Any) -> Any:
         with urllib.request.urlopen(f"{self.address}{path}?{urllib.parse.urlencode(query)}") as a:
