@@ -19,6 +19,7 @@ from typing import NamedTuple
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import StrMethodFormatter
 from scipy import stats
 from scipy.special import expit
 from tqdm import tqdm
@@ -196,6 +197,7 @@ def draw(curves: dict[str, list[list[tuple[int, float]]]], best: float) -> Figur
             )  # fmt: skip
         axes.axhline(SHARE * best, color="black", linestyle=":", linewidth=1)
         axes.set_xscale("log", base=2)
+        axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
         axes.set_xlabel("judgements per tag")
         axes.set_ylabel("mAP of held-back clips")
         axes.legend(loc="lower right")
