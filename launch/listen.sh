@@ -6,7 +6,7 @@
 #   results/suggest/{catalogue,mtat_posteriors}   judgements needed by strategy (20 seeds)
 #   results/listening                             from no label at all to a tagger: ROC-AUC over judgements
 #   results/unlabelled                            unlabelled clips in few-shot probes, paired tests
-# results/reference has copies. SEEDS (20) and DRAWS (3) make it smaller. Two cores: about 25 minutes, the extraction apart.
+# results/reference has copies of the first two. SEEDS (20) and DRAWS (3) make it smaller. Two cores: about 25 minutes, the extraction apart.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 [ $# = 1 ] && [ -f "$1/catalogue/tags.csv" ] && [ -d "$1/mtat_posteriors" ] ||
