@@ -126,7 +126,9 @@ def test_an_added_tag_leaves_the_others_bytes(data, tmp_path):
         assert old.training[tag] == new.training[tag]
     # tag 1 is refitted for another prevalence: the same head, as far as fits converge
     i = old.tags.index("tag 1")
-    np.testing.assert_allclose(old.kernel[i], new.kernel[i], rtol=1e-2, atol=1e-3)
+    # (folds are dealt to the tags of a run together, so its strength may be the next one)
+    old_row, new_row = old.kernel[i], new.kernel[i]
+    assert old_row @ new_row > 0.999 * np.linalg.norm(old_row) * np.linalg.norm(new_row)
     assert new.training["tag 1"]["prevalence"] == 0.2
     assert "2 tags are the same" in said and re.search(r"rare <b> +added", said)
     assert re.search(r"tag 1 +changed +0\.\d+", said)
