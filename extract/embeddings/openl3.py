@@ -171,14 +171,15 @@ def layout(variant: str) -> Layout:
     return names
 
 
-def _shapes() -> Any:
+def parameter_shapes() -> Any:
+    """The tree of parameters, each a `jax.ShapeDtypeStruct`."""
     image = jax.ShapeDtypeStruct((1, BANDS, FRAMES, 1), np.float32)
     return jax.eval_shape(Network().init, jax.random.key(0), image)
 
 
 def init_params(key: jax.Array, variant: str = Config.variant) -> dict[str, Any]:
     """Random parameters."""
-    params: dict[str, Any] = random_tree(_shapes(), key)
+    params: dict[str, Any] = random_tree(parameter_shapes(), key)
     if variant == "torchopenl3":
         params["frontend"] = {"mel": mel_filters(variant)}
     return params
@@ -203,7 +204,7 @@ def from_tensors(tensors: Tensors, where: str, variant: str = "") -> dict[str, A
         )
     if found == "openl3":
         tensors = _keras_numbered({name: tensor for name, tensor in tensors.items() if "/" in name})
-    shapes: dict[str, Any] = dict(_shapes())
+    shapes: dict[str, Any] = dict(parameter_shapes())
     if found == "torchopenl3":
         kernel = jax.ShapeDtypeStruct((BINS, 1, N_FFT), np.float32)
         shapes["frontend"] = {

@@ -152,7 +152,8 @@ def frames(params: Mapping[str, Any], audio: jax.Array, config: Config = Config(
     return y.mean(1, keepdims=True) if config.mode == "scene" else y
 
 
-def _shapes() -> Any:
+def parameter_shapes() -> Any:
+    """The tree of parameters, each a `jax.ShapeDtypeStruct`."""
     return jax.eval_shape(
         Network().init, jax.random.key(0), jax.ShapeDtypeStruct((1, 128, 16), np.float32)
     )
@@ -160,7 +161,7 @@ def _shapes() -> Any:
 
 def init_params(key: jax.Array) -> dict[str, Any]:
     """Random parameters."""
-    params: dict[str, Any] = random_tree(_shapes(), key)
+    params: dict[str, Any] = random_tree(parameter_shapes(), key)
     return params
 
 
@@ -173,7 +174,7 @@ def from_tensors(tensors: Tensors, where: str) -> dict[str, Any]:
     """Parameters from published tensors. Raises InputError, naming `where`, unless they are this
     model's.
     """
-    params: dict[str, Any] = from_published(tensors, layout(), _shapes(), where)
+    params: dict[str, Any] = from_published(tensors, layout(), parameter_shapes(), where)
     return params
 
 

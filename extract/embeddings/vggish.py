@@ -160,7 +160,8 @@ def layout() -> Layout:
     return names
 
 
-def _shapes() -> dict[str, Any]:
+def parameter_shapes() -> dict[str, Any]:
+    """The tree of parameters, each a `jax.ShapeDtypeStruct`."""
     example = jax.ShapeDtypeStruct((1, FRAMES, BANDS, 1), np.float32)
     pca = {
         "eigenvectors": jax.ShapeDtypeStruct((DIM, DIM), np.float32),
@@ -171,7 +172,7 @@ def _shapes() -> dict[str, Any]:
 
 def init_params(key: jax.Array) -> dict[str, Any]:
     """Random parameters."""
-    params: dict[str, Any] = random_tree(_shapes(), key)
+    params: dict[str, Any] = random_tree(parameter_shapes(), key)
     return params
 
 
@@ -186,7 +187,7 @@ def from_tensors(tensors: Tensors, where: str) -> dict[str, Any]:
     """
     if "pca_means" in tensors:  # published as [128] or [128, 1]; the package reshapes it, too
         tensors = tensors | {"pca_means": tensors["pca_means"].reshape(-1)}
-    params: dict[str, Any] = from_published(tensors, layout(), _shapes(), where)
+    params: dict[str, Any] = from_published(tensors, layout(), parameter_shapes(), where)
     return params
 
 

@@ -193,7 +193,7 @@ def zeros_of(model: str) -> dict[str, np.ndarray]:
     }[model]
     flat = {
         "/".join(path): np.broadcast_to(np.float32(0), leaf.shape)
-        for path, leaf in flatten_dict(dict(module._shapes())).items()
+        for path, leaf in flatten_dict(dict(module.parameter_shapes())).items()
     }
     if model == "torchopenl3":
         flat["frontend/mel"] = np.zeros((128, 1025), np.float32)

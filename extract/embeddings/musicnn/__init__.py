@@ -183,7 +183,8 @@ def layout(model: str = "") -> Layout:
     return names
 
 
-def _shapes(model: str = "") -> dict[str, Any]:
+def parameter_shapes(model: str = "") -> dict[str, Any]:
+    """The tree of parameters of a model, or of all, each a `jax.ShapeDtypeStruct`."""
     return {
         name: networks.shapes(name.partition("_")[2]) for name in ([model] if model else MODELS)
     }
@@ -204,7 +205,7 @@ def from_tensors(tensors: Tensors, where: str, model: str = "") -> dict[str, Any
     """Model → parameters, of all models unless one is named. Raises InputError, naming `where`,
     unless the tensors are these models'.
     """
-    params: dict[str, Any] = from_published(tensors, layout(model), _shapes(model), where)
+    params: dict[str, Any] = from_published(tensors, layout(model), parameter_shapes(model), where)
     return params
 
 
