@@ -9,6 +9,8 @@ examples never give certainty:
 
 A slope takes more examples than an intercept. A tag with fewer than `TOO_FEW` of either kind takes
 the slope that all tags together have (each with an intercept of its own), and fits its intercept.
+For the slope of all tags, positives and negatives are those of all of them: targets smoothed as if
+each tag stood alone would flatten it.
 
 Marked clips say nothing of how common a tag is. Probabilities that hold where a share π₀ of clips
 has the tag become those for π by Bayes' rule: b + logit(π) − logit(π₀).
@@ -24,7 +26,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.special import expit, log_expit, logit
 
-TOO_FEW = 10  # of positives or negatives: the slope is pooled
+TOO_FEW = 20  # of positives or negatives: the slope is pooled
 LOWEST, HIGHEST = 1e-4, 1 - 1e-4  # prevalences beyond are moved here
 _FLATTEST = 1e-3  # least slope, per standard deviation of the logits
 _STEPS = 100
@@ -54,9 +56,10 @@ class Judged(NamedTuple):
         return float(self.positive.sum()) / known if known else 0.5
 
 
-def smoothed(judged: Judged) -> tuple[np.ndarray, np.ndarray]:
-    """(target, weight) of each clip: Platt's smoothed targets, weighted by how much is known."""
-    positives, negatives = judged.positive.sum(), judged.negative.sum()
+def smoothed(judged: Judged, positives: float, negatives: float) -> tuple[np.ndarray, np.ndarray]:
+    """(target, weight) of each clip: Platt's smoothed targets, weighted by how much is known.
+    positives, negatives: examples that the line is fitted to.
+    """
     high, low = (positives + 1) / (positives + 2), 1 / (negatives + 2)
     weight = judged.positive + judged.negative
     target = (judged.positive * high + judged.negative * low) / np.where(weight > 0, weight, 1)
@@ -95,7 +98,10 @@ def fit_lines(tags: list[Judged], slope: float | None = None) -> tuple[float, li
     Hessian is an arrow (one slope, independent intercepts), so a step costs one pass.
     """
     logits = np.concatenate([judged.logits for judged in tags])
-    target, weight = map(np.concatenate, zip(*map(smoothed, tags), strict=True))
+    positives = sum(float(judged.positive.sum()) for judged in tags)
+    negatives = sum(float(judged.negative.sum()) for judged in tags)
+    parts = [smoothed(judged, positives, negatives) for judged in tags]
+    target, weight = map(np.concatenate, zip(*parts, strict=True))
     tag = np.repeat(np.arange(len(tags)), [len(judged.logits) for judged in tags])
     spread = float(logits.std()) or 1.0
 

@@ -55,20 +55,29 @@ def test_the_slope_is_positive_whatever_the_scores(gap):
 
 
 def test_pooled_slope_is_the_minimum_over_all_tags():
+    """Targets smoothed by 15 positives and 59 negatives, all that there are."""
     tags = [judged(4, 20, 2.0, 1), judged(3, 9, 3.0, 2), judged(8, 30, 1.0, 3)]
 
     def loss(parameters):
         total = 0.0
         for data, b in zip(tags, parameters[1:], strict=True):
-            p, n = data.positive.sum(), data.negative.sum()
-            target = np.where(data.positive > 0, (p + 1) / (p + 2), 1 / (n + 2))
+            target = np.where(data.positive > 0, 16 / 17, 1 / 61)
             z = parameters[0] * data.logits + b
             total += (np.logaddexp(0, z) - target * z).sum()
         return total
 
     found = minimize(loss, np.zeros(4), tol=1e-12).x
     np.testing.assert_allclose(pooled_slope(tags), found[0], rtol=1e-4)
-    np.testing.assert_allclose(intercept(tags[1], found[0]), found[2], rtol=1e-3)
+
+
+def test_an_intercept_is_the_minimum_for_its_slope():
+    data = judged(3, 9, 3.0, 2)
+
+    def loss(b):
+        z = 0.7 * data.logits + b
+        return (np.logaddexp(0, z) - np.where(data.positive > 0, 4 / 5, 1 / 11) * z).sum()
+
+    np.testing.assert_allclose(intercept(data, 0.7), minimize(loss, 0.0, tol=1e-12).x[0], rtol=1e-3)
 
 
 def test_a_tag_with_too_few_takes_the_pooled_slope():
