@@ -5,15 +5,14 @@ Pons and Serra, "musicnn: pre-trained convolutional neural networks for music au
 """
 
 import functools
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from extract.embeddings.layers import Conv3x3, map_batches
-from extract.embeddings.musicnn.filters import across_mel, along_time
+from extract.embeddings.layers import Conv3x3
+from extract.embeddings.musicnn.filters import across_mel, along_time, by_window
 
 Params = Mapping[str, Mapping[str, jax.Array]]
 Layers = dict[str, jax.Array]
@@ -41,7 +40,7 @@ POOLS = (((4, 1), (2, 1)), ((2, 2), (2, 2)), ((2, 2), (2, 2)), ((2, 2), (2, 2)),
 
 def musicnn(params: Params, x: jax.Array) -> Layers:
     """`[batch, frame, 96]`, any number of frames → name → `[batch, width]`."""
-    front = by_window(lambda x: _front(params, x), _normalise(params, 0, x))
+    front = _front(params, _normalise(params, 0, x))
     middle: list[jax.Array] = []
     for conv, i, _ in MIDDLE:
         y = _normalise(
@@ -103,17 +102,6 @@ def _every_other_band(layer: Mapping[str, jax.Array], x: jax.Array) -> jax.Array
         dimension_numbers=("NHWC", "HWIO", "NHWC"),
     )
     return y + layer["bias"]
-
-
-def by_window(function: Callable[[jax.Array], Any], x: jax.Array) -> Any:
-    """function(x), on a CPU window by window, which stays in its cache; elsewhere as many windows
-    at a time as make 12,000 frames, which need some gigabytes.
-    """
-    return jax.lax.platform_dependent(
-        x,
-        cpu=lambda x: map_batches(function, x, 1),
-        default=lambda x: map_batches(function, x, max(1, 12_000 // x.shape[1])),
-    )
 
 
 def max_pool(x: jax.Array, window: tuple[int, int], stride: tuple[int, int]) -> jax.Array:
