@@ -19,7 +19,7 @@ from extract.errors import InputError
 from extract.manifest import Manifest, write_manifest
 from tests.support.musicnn_wheel import wheel
 
-REPO = Path(__file__).parents[2]
+REPO = Path(__file__).parents[3]
 NO_NETWORK = {"PIP_INDEX_URL": "http://127.0.0.1:9/simple", "PIP_RETRIES": "0", "PIP_NO_INDEX": "0"}
 
 

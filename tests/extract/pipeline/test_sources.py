@@ -18,7 +18,7 @@ from extract.store import AUDIO_ARRAYS, DECODERS, DONE, open_store
 from tests.support.damaged_audio import encode, mp3_no_header
 
 ONE = RunConfig(num_workers=1)
-REPO = Path(__file__).parents[2]
+REPO = Path(__file__).parents[3]
 
 
 def first_samples(samples: np.ndarray) -> np.ndarray:
