@@ -1,6 +1,5 @@
 """The extraction run, end to end: real files, real worker processes, real kills."""
 
-import csv
 import multiprocessing
 import os
 import random
@@ -27,14 +26,18 @@ from extract.pipeline import workers
 from extract.pipeline.aggregate import standardise, summarise
 from extract.pipeline.extract_clips import RunConfig, extract_clips
 from extract.storage.check import verify
-from extract.store import AUDIO_ARRAYS, DONE, PENDING, open_store, shard_name
+from extract.store import DONE, PENDING, open_store, shard_name
 from tests.support import fake_embedding
+from tests.support.clip_frames import (
+    dies_on_long_clips,
+    has_a_bug,
+    mean_of_thousands,
+    not_finite,
+)
+from tests.support.commands import Commands
+from tests.support.corpora import contents, failures, make_corpus
 from tests.support.small_disk import leave, small_disk
 
-ARRAYS = (
-    *("features.npy", "features_framenorm.npy", "status.npy", "frames.npy", "frame_offsets.npy"),
-    *(f"{name}.npy" for name in AUDIO_ARRAYS if name != "source"),  # which has the file's time
-)
 ONE = RunConfig(num_workers=1)
 REPO = Path(__file__).parents[2]
 KILLS = int(
@@ -43,40 +46,23 @@ KILLS = int(
 LARGE = KILLS >= 20
 
 
-def make_corpus(root: Path, clips: int, rate: int = 8000) -> Manifest:
-    """Clips of noise, 0.02 s to 1 s, every ninth a broken file; manifest.csv beside them."""
-    rng = np.random.default_rng(0)
-    root.mkdir(parents=True, exist_ok=True)
-    names = [f"c{i:03}" for i in range(clips)]
-    for i, name in enumerate(names):
-        samples = 0.3 * rng.standard_normal(rng.integers(rate // 50, rate))
-        soundfile.write(root / f"{name}.wav", samples, rate)
-        if i % 9 == 4:
-            (root / f"{name}.wav").write_bytes(b"" if i % 2 else b"broken" * 50)
-    manifest = Manifest(
-        tuple(names), tuple(f"{name}.wav" for name in names), ("train",) * clips, ((),) * clips
-    )
-    write_manifest(root / "manifest.csv", manifest)
-    return manifest
-
-
 @pytest.fixture(scope="session")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Manifest]:
     root = tmp_path_factory.mktemp("corpus")
     return root, make_corpus(root, 20)
 
 
-def contents(path: Path) -> dict[str, bytes]:
-    return {
-        name: (path / name).read_bytes()
-        for name in (*ARRAYS, "failures.csv", "notes.csv", "paths.txt")
-        if (path / name).exists()
-    }
-
-
-def failures(path: Path) -> dict[str, str]:
-    with (path / "failures.csv").open() as file:
-        return {row["clip_id"]: row["reason"] for row in csv.DictReader(file)}
+@pytest.fixture(scope="session")
+def undisturbed(corpus: tuple[Path, Manifest], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("undisturbed")
+    extract_clips(
+        corpus[1],
+        corpus[0],
+        fake_embedding.build(),
+        path,
+        RunConfig(num_workers=2, keep_frames=True),
+    )
+    return path
 
 
 # --- what is computed
@@ -102,38 +88,35 @@ def test_a_large_offset_does_not_spoil_the_deviation() -> None:
     np.testing.assert_allclose(summarise(frames)[0], [1e4] * 4 + [1] * 4, rtol=1e-6)
 
 
-def by_hand(embedding: Embedding, samples: np.ndarray) -> np.ndarray:
-    assert embedding.windows is not None
-    assert embedding.embed is not None
-    return np.asarray(embedding.embed(embedding.params, embedding.windows(samples)))
+def by_hand(samples: np.ndarray, most: int = 64) -> np.ndarray:
+    """Frames of one clip. All clips are filled up to as many windows, for one compilation."""
+    cut = fake_embedding.windows(samples)
+    filled = np.zeros((most, fake_embedding.WINDOW), np.float32)
+    filled[: len(cut)] = cut
+    return np.asarray(jax.jit(fake_embedding.embed)(fake_embedding.build().params, filled))[
+        : len(cut)
+    ]
 
 
 def test_windows_of_many_clips_share_batches_and_nothing_else(
-    corpus: tuple[Path, Manifest], tmp_path: Path
+    corpus: tuple[Path, Manifest], undisturbed: Path
 ) -> None:
     root, manifest = corpus
-    embedding = fake_embedding.build(batch_size=16)
-    summary = extract_clips(
-        manifest, root, embedding, tmp_path / "s", RunConfig(num_workers=2, keep_frames=True)
-    )
-    assert summary[:5] == (tmp_path / "s", 18, 2, 0, 0)
-    store = open_store(tmp_path / "s")
+    store = open_store(undisturbed)
     assert store.clip_ids == manifest.clip_ids
     for row, name in enumerate(manifest.paths):
         if store.status[row] == DONE:
-            expected = by_hand(embedding, audio.decode(root / name, embedding.sample_rate))
+            expected = by_hand(audio.decode(root / name, fake_embedding.RATE))
             # float32 sums in another order; float16 has 11 bits
             np.testing.assert_allclose(store.features[row], summarise(expected)[0], atol=1e-5)
             np.testing.assert_allclose(
                 store.features_framenorm[row], summarise(expected)[1], atol=1e-3
             )
             np.testing.assert_allclose(store.clip_frames(row), expected, rtol=1e-3, atol=1e-4)
-    assert failures(tmp_path / "s") == {
-        "c004": failures(tmp_path / "s")["c004"],
-        "c013": "empty file (0 bytes)",
-    }
-    assert "no decoder reads it" in failures(tmp_path / "s")["c004"]
-    assert verify(tmp_path / "s").problems == ()
+    reasons = failures(undisturbed)
+    assert reasons == {"c004": reasons["c004"], "c013": "empty file (0 bytes)"}
+    assert "no decoder reads it" in reasons["c004"]
+    assert verify(undisturbed).problems == ()
 
 
 def test_one_compilation_whatever_the_lengths(
@@ -151,22 +134,15 @@ def test_one_compilation_whatever_the_lengths(
     assert shapes == [(16, fake_embedding.WINDOW)]
 
 
-def test_number_of_workers_does_not_show(corpus: tuple[Path, Manifest], tmp_path: Path) -> None:
+def test_number_of_workers_does_not_show(
+    corpus: tuple[Path, Manifest], undisturbed: Path, tmp_path: Path
+) -> None:
+    """One; the other store is of two."""
     root, manifest = corpus
-    for workers_used in (1, 3):
-        extract_clips(
-            manifest,
-            root,
-            fake_embedding.build(),
-            tmp_path / str(workers_used),
-            RunConfig(num_workers=workers_used),
-        )
-    assert contents(tmp_path / "1") == contents(tmp_path / "3")
-
-
-def mean_of_thousands(samples: np.ndarray) -> np.ndarray:
-    blocks = samples[: max(1, len(samples) // 1000) * 1000]
-    return np.stack([part[:3] for part in np.array_split(blocks, max(1, len(blocks) // 1000))])
+    config = replace(ONE, keep_frames=True)
+    summary = extract_clips(manifest, root, fake_embedding.build(), tmp_path / "s", config)
+    assert summary[:5] == (tmp_path / "s", 18, 2, 0, 0)
+    assert contents(tmp_path / "s") == contents(undisturbed)
 
 
 def test_clip_frames_in_workers_or_here(corpus: tuple[Path, Manifest], tmp_path: Path) -> None:
@@ -205,10 +181,6 @@ def test_a_long_clip_comes_through_a_scratch_file(
 # --- what goes wrong
 
 
-def not_finite(samples: np.ndarray) -> np.ndarray:
-    return np.full((2, 3), np.nan if len(samples) > 4000 else 1e6, np.float32)
-
-
 def test_useless_frames_are_failures(corpus: tuple[Path, Manifest], tmp_path: Path) -> None:
     root, manifest = corpus
     embedding = Embedding(
@@ -225,12 +197,6 @@ def test_useless_frames_are_failures(corpus: tuple[Path, Manifest], tmp_path: Pa
         "a",
     }
     assert extract_clips(manifest, root, embedding, tmp_path / "t", ONE).done > 0
-
-
-def dies_on_long_clips(samples: np.ndarray) -> np.ndarray:
-    if len(samples) > 7000:
-        os.kill(os.getpid(), signal.SIGSEGV)
-    return samples[:30].reshape(-1, 3)
 
 
 def test_a_worker_that_dies_costs_its_clip_only(
@@ -250,23 +216,6 @@ def test_a_worker_that_dies_costs_its_clip_only(
     reasons = failures(tmp_path / "s")
     assert {clip for clip, reason in reasons.items() if "died (signal 11" in reason} == long
     assert set(reasons) == long | {"c004", "c013"}
-
-
-def hangs_on_long_clips(samples: np.ndarray) -> np.ndarray:
-    if len(samples) > 7000:
-        time.sleep(600)
-    return samples[:30].reshape(-1, 3)
-
-
-def test_a_stuck_decoder_costs_its_clip_only(corpus: tuple[Path, Manifest], tmp_path: Path) -> None:
-    root, manifest = corpus
-    readable = [root / p for p in manifest.paths if not p.startswith(("c004", "c013"))]
-    by_length = sorted(readable, key=lambda path: len(soundfile.read(path)[0]))
-    tasks = [workers.Task(path) for path in (by_length[-1], *by_length[:3])]
-    job = workers.Job(8000, tmp_path, hangs_on_long_clips)
-    stuck, *others = workers.outcomes(tasks, job, 2, limit=6.0)
-    assert stuck.array is None and stuck.reason == "decoding took longer than 6 s"
-    assert all(result.array is not None for result in others)
 
 
 @pytest.mark.parametrize("deaths", [2, 3])
@@ -290,10 +239,6 @@ def test_a_worker_killed_while_it_starts(
         with pytest.raises(InputError, match=r"do not start \(signal 9, Killed\)"):
             list(stream)
     assert len(killed) == deaths
-
-
-def has_a_bug(samples: np.ndarray) -> np.ndarray:
-    raise KeyError("bug")
 
 
 def test_a_bug_is_not_a_broken_file(corpus: tuple[Path, Manifest], tmp_path: Path) -> None:
@@ -358,19 +303,6 @@ def test_what_cannot_be_meant_is_refused(corpus: tuple[Path, Manifest], tmp_path
 # --- resuming
 
 
-@pytest.fixture(scope="session")
-def undisturbed(corpus: tuple[Path, Manifest], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("undisturbed")
-    extract_clips(
-        corpus[1],
-        corpus[0],
-        fake_embedding.build(),
-        path,
-        RunConfig(num_workers=2, keep_frames=True),
-    )
-    return path
-
-
 def stopped_after(embedding: Embedding, clips: int) -> Embedding:
     """The same embedding, interrupted after that many clips."""
     seen = 0
@@ -385,10 +317,22 @@ def stopped_after(embedding: Embedding, clips: int) -> Embedding:
     return replace(embedding, windows=windows)
 
 
-@pytest.mark.parametrize("group", [64, 4])
-@pytest.mark.parametrize("clips", [1, 5, 17])
+@pytest.fixture(scope="module")
+def in_fours(corpus: tuple[Path, Manifest], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store as `undisturbed`, of groups of four rows."""
+    path = tmp_path_factory.mktemp("in_fours")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(framing, "GROUP", 4)
+        config = replace(ONE, keep_frames=True)
+        extract_clips(corpus[1], corpus[0], fake_embedding.build(), path, config)
+    return path
+
+
+@pytest.mark.parametrize(("clips", "group"), [(17, 64), (5, 4)])
 def test_an_interrupted_run_resumes_to_the_same_bytes(
     corpus: tuple[Path, Manifest],
+    undisturbed: Path,
+    in_fours: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     clips: int,
@@ -396,16 +340,16 @@ def test_an_interrupted_run_resumes_to_the_same_bytes(
 ) -> None:
     root, manifest = corpus
     monkeypatch.setattr(framing, "GROUP", group)
-    config = RunConfig(num_workers=2, keep_frames=True)
+    config = replace(ONE, keep_frames=True)
     embedding = fake_embedding.build()
-    extract_clips(manifest, root, embedding, tmp_path / "whole", config)
     with pytest.raises(KeyboardInterrupt):
         extract_clips(manifest, root, stopped_after(embedding, clips), tmp_path / "s", config)
     report = verify(tmp_path / "s")
     assert report.problems == ()
+    assert report.done > 0
     assert report.pending > 0
     extract_clips(manifest, root, embedding, tmp_path / "s", config)
-    assert contents(tmp_path / "s") == contents(tmp_path / "whole")
+    assert contents(tmp_path / "s") == contents(undisturbed if group == 64 else in_fours)
     assert verify(tmp_path / "s").checksums == 13
 
 
@@ -478,9 +422,7 @@ def test_a_finished_store_is_left_as_it_is_and_failures_can_be_retried(
         if before_retry is not None and row != 4:
             np.testing.assert_array_equal(retried.clip_frames(row), before_retry)
     if keep_frames:
-        expected = by_hand(
-            fake_embedding.build(), audio.decode(root / "c004.wav", fake_embedding.RATE)
-        )
+        expected = by_hand(audio.decode(root / "c004.wav", fake_embedding.RATE))
         np.testing.assert_allclose(retried.clip_frames(4), expected, rtol=1e-3, atol=1e-4)
     with pytest.raises(InputError, match="another manifest"):
         extract_clips(manifest.take(range(7)), root, fake_embedding.build(), store, config)
@@ -500,13 +442,11 @@ def test_a_finished_store_is_left_as_it_is_and_failures_can_be_retried(
             extract_clips(manifest, root, fake_embedding.build(), store, replace(config, **change))
 
 
-@pytest.mark.parametrize("group", [64, 4])
 def test_a_clip_with_useless_frames_keeps_its_place_in_the_batches(
-    corpus: tuple[Path, Manifest], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, group: int
+    corpus: tuple[Path, Manifest], tmp_path: Path
 ) -> None:
     """The fake embedding of a batch depends on all of it, so that a shifted window shows."""
     root, manifest = corpus
-    monkeypatch.setattr(framing, "GROUP", group)
     lengths = {
         len(audio.decode(root / name, 8000)) for i, name in enumerate(manifest.paths) if i in (1, 6)
     }
@@ -680,11 +620,8 @@ def test_workers_do_not_outlive_a_killed_run_and_the_second_run_is_refused(
         time.sleep(0.05)
 
 
-def command(root: Path, store: Path, *more: str) -> list[str]:
+def flags(root: Path, store: Path, *more: str) -> list[str]:
     return [
-        sys.executable,
-        "-m",
-        "extract.run",
         f"--manifest={root / 'manifest.csv'}",
         f"--audio_root={root}",
         "--embedding=logmel",
@@ -694,9 +631,9 @@ def command(root: Path, store: Path, *more: str) -> list[str]:
     ]
 
 
-def test_the_command(corpus: tuple[Path, Manifest], tmp_path: Path) -> None:
+def test_the_command(corpus: tuple[Path, Manifest], tmp_path: Path, commands: Commands) -> None:
     root, _ = corpus
-    done = subprocess.run(command(root, tmp_path / "s"), capture_output=True, text=True, cwd=REPO)
+    done = commands.run("extract.run", *flags(root, tmp_path / "s"))
     assert done.returncode == 1
     assert "18 clips" in done.stdout
     assert "2 of 20 clips failed" in done.stderr
@@ -710,22 +647,17 @@ def test_the_command(corpus: tuple[Path, Manifest], tmp_path: Path) -> None:
         ([f"--store={root / 'c000.wav'}"], "c000.wav is a file, not a directory"),
         (["--keep_frames"], "keep_frames False, now it is True"),
     ):
-        wrong = subprocess.run(
-            [*command(root, tmp_path / "s"), *more], capture_output=True, text=True, cwd=REPO
-        )
+        wrong = commands.run("extract.run", *flags(root, tmp_path / "s"), *more)
         assert wrong.returncode == 2, more
         assert named in wrong.stderr
         assert wrong.stderr.count("\n") == 1, wrong.stderr
 
 
-def test_help_names_the_models_defaults() -> None:
+def test_help_names_the_models_defaults(commands: Commands) -> None:
     from extract.embeddings import openl3, passt
     from extract.embeddings.pretrained import Source
 
-    shown = subprocess.run(
-        [sys.executable, "-m", "extract.run", "--help"], capture_output=True, text=True, cwd=REPO
-    )
-    text = " ".join(shown.stdout.split())
+    text = " ".join(commands.run("extract.run", "--help").stdout.split())
     for named in (
         f"PaSST's window in seconds; by default {passt.Config.window}.",
         f"PaSST's hop in seconds; by default {passt.Config.hop}.",
@@ -736,8 +668,7 @@ def test_help_names_the_models_defaults() -> None:
     assert passt.Config.mode == "timestamp"
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_to_the_whole_group_ends_cleanly(tmp_path: Path, number: signal.Signals) -> None:
+def test_a_signal_to_the_whole_group_ends_cleanly(tmp_path: Path) -> None:
     root = tmp_path / "audio"
     few = make_corpus(root, 4)
     names = tuple(f"c{i}" for i in range(20_000))  # more than it can do before it is stopped
@@ -745,7 +676,7 @@ def test_a_signal_to_the_whole_group_ends_cleanly(tmp_path: Path, number: signal
         root / "manifest.csv", Manifest(names, few.paths * 5000, few.splits * 5000, few.tags * 5000)
     )
     process = subprocess.Popen(
-        command(root, tmp_path / "s"),
+        [sys.executable, "-m", "extract.run", *flags(root, tmp_path / "s")],
         stderr=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -753,9 +684,9 @@ def test_a_signal_to_the_whole_group_ends_cleanly(tmp_path: Path, number: signal
         cwd=REPO,
     )
     wait_until_under_way(process, tmp_path / "s")
-    os.killpg(process.pid, number)
+    os.killpg(process.pid, signal.SIGINT)
     _, errors = process.communicate(timeout=60)
-    assert process.returncode == 128 + number
+    assert process.returncode == 128 + signal.SIGINT
     assert "the same command goes on from there" in errors
     assert "Traceback" not in errors
     report = verify(tmp_path / "s")
@@ -788,6 +719,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow  # faster: a signal to the whole group
 @pytest.mark.parametrize(("number", "at_once"), [(signal.SIGINT, False), (signal.SIGTERM, True)])
 def test_a_signal_while_a_device_computes_ends_cleanly(
     corpus: tuple[Path, Manifest], tmp_path: Path, number: signal.Signals, at_once: bool
@@ -840,6 +772,7 @@ def test_a_disk_that_fills_up(corpus: tuple[Path, Manifest], undisturbed: Path, 
     assert contents(disk / "s") == contents(undisturbed)
 
 
+@pytest.mark.slow  # faster: a disk that fills up
 def test_a_file_size_limit_is_a_full_disk(corpus: tuple[Path, Manifest], tmp_path: Path) -> None:
     root, manifest = corpus
     limited = (
@@ -847,7 +780,15 @@ def test_a_file_size_limit_is_a_full_disk(corpus: tuple[Path, Manifest], tmp_pat
         "os.execv(sys.argv[1], sys.argv[1:])"
     )  # the frames grow beyond it
     done = subprocess.run(
-        [sys.executable, "-c", limited, *command(root, tmp_path / "s", "--keep_frames")],
+        [
+            sys.executable,
+            "-c",
+            limited,
+            sys.executable,
+            "-m",
+            "extract.run",
+            *flags(root, tmp_path / "s", "--keep_frames"),
+        ],
         capture_output=True,
         text=True,
         cwd=REPO,

@@ -37,12 +37,14 @@ class Commands:
     def __exit__(self, *_: object) -> None:
         self.server.communicate(timeout=60)
 
-    def run(self, module: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """`python -m module *arguments`, in the repository's root."""
+    def run(
+        self, module: str, *arguments: str, cwd: Path = ROOT, **environment: str
+    ) -> subprocess.CompletedProcess[str]:
+        """`python -m module *arguments` in the directory cwd, with these more variables."""
         assert self.server.stdin is not None and self.server.stdout is not None
         with tempfile.TemporaryDirectory() as folder:
             streams = [Path(folder) / name for name in ("out", "err")]
-            asked = [module, list(arguments), *map(str, streams)]
+            asked = [module, list(arguments), *map(str, streams), str(cwd), environment]
             self.server.stdin.write(json.dumps(asked) + "\n")
             self.server.stdin.flush()
             code = int(self.server.stdout.readline())
@@ -52,9 +54,11 @@ class Commands:
 
 def _serve() -> None:
     for line in sys.stdin:
-        module, arguments, out, err = json.loads(line)
+        module, arguments, out, err, cwd, environment = json.loads(line)
         child = os.fork()
         if not child:
+            os.chdir(cwd)
+            os.environ.update(environment)
             _child(module, arguments, out, err)
         _, status = os.waitpid(child, 0)
         print(os.waitstatus_to_exitcode(status), flush=True)

@@ -19,13 +19,15 @@ def windows(audio: np.ndarray) -> np.ndarray:
     return np.lib.stride_tricks.sliding_window_view(padded, WINDOW)[::HOP]
 
 
-def build(batch_size: int = 16) -> Embedding:
+def embed(params, batch):  # type: ignore[no-untyped-def]
+    """Of the module, so that all runs of a process share its programs."""
     import jax.numpy as jnp
 
-    def embed(params, batch):  # type: ignore[no-untyped-def]
-        spectrum = jnp.log(jnp.abs(jnp.fft.rfft(batch)) + 1e-3)
-        return jnp.tanh(spectrum @ params) * jnp.std(batch, axis=1, keepdims=True)
+    spectrum = jnp.log(jnp.abs(jnp.fft.rfft(batch)) + 1e-3)
+    return jnp.tanh(spectrum @ params) * jnp.std(batch, axis=1, keepdims=True)
 
+
+def build(batch_size: int = 16) -> Embedding:
     weights = (
         np.random.default_rng(0).standard_normal((WINDOW // 2 + 1, DIM)).astype(np.float32) / 10
     )

@@ -12,7 +12,7 @@ pytest.importorskip("moto")
 pytest.importorskip("s3fs")
 
 from extract.audio import remote
-from extract.embeddings import build
+from extract.embeddings import Embedding
 from extract.errors import InputError
 from extract.manifest import Manifest
 from extract.pipeline.extract_clips import RunConfig, extract_clips
@@ -20,11 +20,15 @@ from extract.pipeline.sources import compare, locate
 from extract.pipeline.workers import Job, Task
 from extract.storage.check import verify
 from extract.store import DONE, open_store
-from tests.extract.test_run import contents, failures, make_corpus
 from tests.support import object_store
+from tests.support.clip_frames import mean_of_thousands
+from tests.support.corpora import contents, failures, make_corpus
 from tests.support.object_store import Proxy
 
 ONE = RunConfig(num_workers=1)
+TOY = Embedding(
+    name="toy", sample_rate=8000, dim=3, window=0.1, hop=0.1, clip_frames=mean_of_thousands
+)
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +66,7 @@ def test_stores_are_those_of_the_same_files_on_a_disk(
 ) -> None:
     root, address, manifest = corpus
     for where, store in ((root, "local"), (address, "s3"), (f"file://{root}", "file")):
-        summary = extract_clips(manifest, where, build("logmel"), tmp_path / store, ONE)
+        summary = extract_clips(manifest, where, TOY, tmp_path / store, ONE)
         assert summary[1:3] == (7, 1)
     assert contents(tmp_path / "s3") == contents(tmp_path / "local")
     assert contents(tmp_path / "file") == contents(tmp_path / "local")
@@ -84,10 +88,10 @@ def test_a_file_that_changed_there_is_extracted_again(
         (folder / name).write_bytes((root / name).read_bytes())
     address = object_store.upload(proxy, folder, "changing")
     manifest = manifest.take(range(3))
-    extract_clips(manifest, address, build("logmel"), tmp_path / "s", ONE)
+    extract_clips(manifest, address, TOY, tmp_path / "s", ONE)
     (folder / "c001.wav").write_bytes((root / "c002.wav").read_bytes())
     object_store.upload(proxy, folder, "changing")
-    assert extract_clips(manifest, address, build("logmel"), tmp_path / "s", ONE).changed == 1
+    assert extract_clips(manifest, address, TOY, tmp_path / "s", ONE).changed == 1
     features = open_store(tmp_path / "s").features
     np.testing.assert_array_equal(np.asarray(features[1]), np.asarray(features[2]))
 
@@ -156,7 +160,7 @@ def test_what_stays_broken_fails_with_the_reason_and_is_tried_by_the_next_run(
     gone = place._replace(address=f"{address}/gone.wav")
     assert Job(8000, tmp_path)(Task(gone)).reason == "No such file or directory"
     missing = replace(manifest.take(range(2)), paths=("c000.wav", "gone.wav"))
-    extract_clips(missing, address, build("logmel"), tmp_path / "s", ONE)
+    extract_clips(missing, address, TOY, tmp_path / "s", ONE)
     reasons = failures(tmp_path / "s")
     assert list(reasons) == ["c001"]
     assert reasons["c001"].startswith("No such file or directory: 'gone.wav'")
@@ -185,7 +189,7 @@ def test_path_rules_are_the_same(
     _, address, manifest = corpus
     paths = (*manifest.paths[:-1], path)
     with pytest.raises(InputError, match=r"clip 'c007': path .* leads out of --audio_root s3://"):
-        extract_clips(replace(manifest, paths=paths), address, build("logmel"), tmp_path / "s", ONE)
+        extract_clips(replace(manifest, paths=paths), address, TOY, tmp_path / "s", ONE)
 
 
 def test_what_cannot_be_read_is_refused(
@@ -206,6 +210,6 @@ def test_what_cannot_be_read_is_refused(
         ("file:///nowhere", "no such directory"),
     ):
         with pytest.raises(InputError, match=named) as refused:
-            extract_clips(manifest, root, build("logmel"), tmp_path / "s", ONE)
+            extract_clips(manifest, root, TOY, tmp_path / "s", ONE)
         assert "secret" not in str(refused.value)
     assert not (tmp_path / "s").exists()

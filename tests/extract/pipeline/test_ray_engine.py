@@ -25,8 +25,9 @@ from extract.pipeline.ray_stages import Decoding, decode, own_versions, sources_
 from extract.pipeline.workers import Job, Task
 from extract.storage.check import verify
 from extract.store import open_store
-from tests.extract.test_run import contents, failures, make_corpus, mean_of_thousands
 from tests.support import fake_embedding
+from tests.support.clip_frames import mean_of_thousands
+from tests.support.corpora import contents, failures, make_corpus
 from tests.support.fake_cluster import FakeActor, FakeCluster, FakeRef
 
 ROOT = Path(__file__).parents[3]
@@ -148,8 +149,10 @@ def poison(*rows: int) -> Callable[[tuple[Any, ...]], bool]:
     return deadly
 
 
-@pytest.mark.parametrize("losses", [0.0, 0.2])
-@pytest.mark.parametrize("rows", [(16,), (19,), (23,), (17, 18, 21), (1, 19)])
+@pytest.mark.parametrize(
+    ("rows", "losses"),
+    [((16,), 0.2), ((19,), 0.0), ((23,), 0.0), ((17, 18, 21), 0.2), ((1, 19), 0.0)],
+)
 def test_clips_that_cost_every_model_fail_alone_and_are_tried_by_the_next_run(
     corpus: tuple[Path, Manifest],
     local: Path,

@@ -3,7 +3,6 @@
 import os
 import shutil
 import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,10 +14,10 @@ from extract.manifest import Manifest, write_manifest
 from extract.pipeline.extract_clips import RunConfig, Summary, extract_clips
 from extract.storage.check import duplicates, verify
 from extract.store import AUDIO_ARRAYS, DECODERS, DONE, open_store
+from tests.support.commands import Commands
 from tests.support.damaged_audio import encode, mp3_no_header
 
 ONE = RunConfig(num_workers=1)
-REPO = Path(__file__).parents[3]
 
 
 def first_samples(samples: np.ndarray) -> np.ndarray:
@@ -238,19 +237,14 @@ def test_duplicates_that_cross_splits_are_named(tmp_path: Path) -> None:
     assert duplicates(store, dict.fromkeys(splits, "train")) == ()
 
 
-def test_the_commands(tmp_path: Path) -> None:
+def test_the_commands(tmp_path: Path, commands: Commands) -> None:
     root, store = tmp_path / "audio", tmp_path / "s"
     manifest = make(root, "a.wav", "b.wav")
     shutil.copy(root / "a.wav", root / "b.wav")
     write_manifest(tmp_path / "m.csv", replace(manifest, splits=("train", "test")))
 
     def call(module: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", f"extract.{module}", f"--store={store}", *arguments],
-            capture_output=True,
-            text=True,
-            cwd=REPO,
-        )
+        return commands.run(f"extract.{module}", f"--store={store}", *arguments)
 
     files = (f"--manifest={tmp_path / 'm.csv'}", f"--audio_root={root}")
     run = (*files, "--embedding=logmel", "--num_workers=1")
