@@ -11,6 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from extract.errors import InputError
+from tests.support import musicnn_wheel
+
 ROOT = Path(__file__).parents[1]
 
 
@@ -172,20 +175,21 @@ def test_in_ci_what_cannot_be_had_fails(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("CI", "true"), ("FSPROBE_PARITY", "required"), ("", "")]
+    ("name", "value"), [("CI", "true"), ("FSPROBE_PARITY", "required"), ("UNUSED", "")]
 )
-def test_without_the_wheel_a_test_fails_where_it_is_wanted(tmp_path, name, value):
-    """In a process of its own, whose copy of the support has no wheel and whose pip no index."""
-    shutil.copytree(ROOT / "tests" / "support", tmp_path / "tests" / "support")
-    env = os.environ | {"PIP_NO_INDEX": "1", "PIP_CONFIG_FILE": os.devnull, name or "UNUSED": value}
-    for other in {"CI", "FSPROBE_PARITY"} - {name}:
-        env.pop(other, None)
-    env["PYTHONPATH"] = os.pathsep.join((str(tmp_path), str(ROOT)))
-    code = "from tests.support.musicnn_wheel import wheel; wheel()"
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=tmp_path, env=env, capture_output=True, text=True
-    )
-    assert ("Failed: " if name else "Skipped: ") in done.stderr.splitlines()[-1]
+def test_without_the_wheel_a_test_fails_where_it_is_wanted(tmp_path, monkeypatch, name, value):
+    def no_index(*_):
+        raise InputError("pip cannot fetch it")
+
+    monkeypatch.setattr(musicnn_wheel, "CACHE", tmp_path / "cache")
+    monkeypatch.setattr(musicnn_wheel, "download_wheel", no_index)
+    for other in ("CI", "FSPROBE_PARITY"):
+        monkeypatch.delenv(other, raising=False)
+    monkeypatch.setenv(name, value)
+    wanted = pytest.skip.Exception if name == "UNUSED" else pytest.fail.Exception
+    with pytest.raises(wanted, match="pip cannot fetch it"):
+        musicnn_wheel.wheel()
+    assert list((tmp_path / "cache").iterdir()) == []
 
 
 @pytest.mark.parametrize("script", ["catalogue.sh", "baselines.sh"])

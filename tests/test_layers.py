@@ -6,6 +6,7 @@ entry modules on top. extract never imports fsprobe, and fsprobe of extract only
 """
 
 import ast
+import functools
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -69,9 +70,19 @@ def name_of(file: Path) -> str:
 MODULES = {name_of(file) for file in CODE}
 
 
-def imports(file: Path) -> Iterator[tuple[str, int]]:
+@functools.cache
+def nodes(file: Path) -> list[ast.AST]:
+    return list(ast.walk(ast.parse(file.read_text("utf-8"))))
+
+
+@functools.cache
+def imports(file: Path) -> list[tuple[str, int]]:
     """(module, line) of every import, wherever it stands."""
-    for node in ast.walk(ast.parse(file.read_text("utf-8"))):
+    return list(found_imports(file))
+
+
+def found_imports(file: Path) -> Iterator[tuple[str, int]]:
+    for node in nodes(file):
         if isinstance(node, ast.Import):
             yield from ((alias.name, node.lineno) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -85,6 +96,7 @@ def imports(file: Path) -> Iterator[tuple[str, int]]:
                 yield str(argument.value), node.lineno
 
 
+@functools.cache
 def is_entry(module: str) -> bool:
     """A command: it is started by `python -m`."""
     file = ROOT / (module.replace(".", "/") + ".py")
@@ -183,7 +195,7 @@ def test_no_module_is_imported_in_a_circle():
 def test_no_private_name_of_another_module():
     wrong = []
     for file in CODE:
-        for node in ast.walk(ast.parse(file.read_text("utf-8"))):
+        for node in nodes(file):
             if isinstance(node, ast.ImportFrom) and str(node.module).split(".")[0] in (
                 "extract",
                 "fsprobe",
@@ -211,7 +223,7 @@ def test_functions_have_at_most_60_lines():
     wrong = [
         f"{where(file, node.lineno)}: {node.name} has {node.end_lineno - node.lineno + 1}"
         for file in CODE
-        for node in ast.walk(ast.parse(file.read_text("utf-8")))
+        for node in nodes(file)
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
         if node.end_lineno - node.lineno + 1 > 60
     ]
@@ -229,8 +241,8 @@ def test_at_most_16_modules_lie_flat():
     assert not wrong, "\n".join(sorted(wrong))
 
 
-def loaded_by(module: str) -> set[str]:
-    code = f"import sys, {module}; print(*{{name.partition('.')[0] for name in sys.modules}})"
+def loaded_by(modules: str) -> set[str]:
+    code = f"import sys, {modules}; print(*{{name.partition('.')[0] for name in sys.modules}})"
     return set(
         subprocess.run(
             [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
@@ -253,10 +265,10 @@ def test_fsprobe_loads_no_model_package(module):
     assert not loaded_by(module) & heavy
 
 
-@pytest.mark.parametrize("module", ["extract.manifest", "extract.store"])
-def test_the_contract_needs_numpy_and_the_standard_library(module):
+def test_the_contract_needs_numpy_and_the_standard_library():
     allowed = {"numpy", "extract", "__main__"} | sys.stdlib_module_names
-    ours = {name for name in loaded_by(module) if not name.startswith("_")}
+    loaded = loaded_by("extract.manifest, extract.store")
+    ours = {name for name in loaded if not name.startswith("_")}
     startup = {
         name for name in loaded_by("sys") if not name.startswith("_")
     }  # what this interpreter brings along

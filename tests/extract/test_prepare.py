@@ -6,11 +6,8 @@ import functools
 import gzip
 import hashlib
 import http.server
-import subprocess
-import sys
 import threading
 import zipfile
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -23,25 +20,25 @@ from extract.errors import InputError
 from extract.manifest import read_manifest
 
 
-def prepare(*args, cwd):
-    return subprocess.run(
-        [sys.executable, "-m", "extract.prepare", *args],
-        cwd=cwd,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        env={"PYTHONPATH": str(Path(__file__).parents[2])},
-    )
+@pytest.fixture
+def prepare(tmp_path, commands):
+    """extract.prepare with these flags, in tmp_path."""
+    return lambda *flags: commands.run("extract.prepare", *flags, cwd=tmp_path)
 
 
-def refused(*args, cwd):
+@pytest.fixture
+def refused(tmp_path, prepare):
     """The one line of a refusal; nothing may have been written."""
-    before = sorted(cwd.rglob("*"))
-    done = prepare(*args, cwd=cwd)
-    assert (done.returncode, done.stdout) == (2, ""), done.stderr
-    assert done.stderr.count("\n") == 1
-    assert sorted(cwd.rglob("*")) == before
-    return done.stderr
+
+    def run(*flags):
+        before = sorted(tmp_path.rglob("*"))
+        done = prepare(*flags)
+        assert (done.returncode, done.stdout) == (2, ""), done.stderr
+        assert done.stderr.count("\n") == 1
+        assert sorted(tmp_path.rglob("*")) == before
+        return done.stderr
+
+    return run
 
 
 # --- MagnaTagATune, in small: clip 1 in train, 2 in valid, 3 in test, 4 untagged, 55753 empty
@@ -154,7 +151,7 @@ def test_clip_info_must_agree(tmp_path):
         magnatagatune.check_clip_info(clip_info(tmp_path / "i.csv", fewer), manifest)
 
 
-def test_magnatagatune_command(tmp_path):
+def test_magnatagatune_command(tmp_path, prepare):
     annotations(tmp_path / "a.csv"), clip_info(tmp_path / "i.csv")
     (tmp_path / "audio/0").mkdir(parents=True)
     (tmp_path / "audio/0/a.mp3").touch()
@@ -166,7 +163,6 @@ def test_magnatagatune_command(tmp_path):
         "--audio_root=audio",
         "--split_file=split.csv",
         "--out=new/m.csv",
-        cwd=tmp_path,
     )
     assert done.returncode == 0
     assert read_manifest(tmp_path / "new/m.csv").splits == ("", "", "train")
@@ -175,7 +171,7 @@ def test_magnatagatune_command(tmp_path):
     assert "3 clips: 1 train, 0 valid, 0 test, 2 unused; 3 tags" in done.stdout
 
 
-def test_download_proceeds_to_the_manifest(tmp_path):
+def test_download_proceeds_to_the_manifest(tmp_path, prepare):
     site, music = tmp_path / "site", tmp_path / "music"
     annotations(site / magnatagatune.ANNOTATIONS), clip_info(site / magnatagatune.CLIP_INFO)
     with zipfile.ZipFile(tmp_path / "mp3.zip", "w") as archive:
@@ -207,11 +203,7 @@ def test_download_proceeds_to_the_manifest(tmp_path):
         assert Quiet.asked == []  # everything is there, the archive need not be kept
         # The command itself insists on the official hashes.
         done = prepare(
-            "--dataset=magnatagatune",
-            "--download",
-            "--audio_root=d",
-            f"--base_url={url}",
-            cwd=tmp_path,
+            "--dataset=magnatagatune", "--download", "--audio_root=d", f"--base_url={url}"
         )
         server.shutdown()
     assert done.returncode == 2
@@ -430,32 +422,27 @@ def test_bad_fractions(fractions):
 # --- the command
 
 
-def test_demo_command_twice(tmp_path):
+def test_demo_command_twice(tmp_path, prepare):
     args = ("--dataset=demo", "--num_clips=20", "--audio_root=audio", "--out=m.csv")
-    assert prepare(*args, cwd=tmp_path).returncode == 0
+    assert prepare(*args).returncode == 0
     manifest, text = read_manifest(tmp_path / "m.csv"), (tmp_path / "m.csv").read_bytes()
     times = [(tmp_path / "audio" / path).stat().st_mtime_ns for path in manifest.paths]
-    done = prepare(*args, cwd=tmp_path)
+    done = prepare(*args)
     assert "20 clips: 14 train, 2 valid, 4 test" in done.stdout
     assert (tmp_path / "m.csv").read_bytes() == text
     assert [(tmp_path / "audio" / path).stat().st_mtime_ns for path in manifest.paths] == times
 
 
-def test_folder_command(tmp_path):
+def test_folder_command(tmp_path, prepare):
     tagged_folder(tmp_path, [("a.wav", "x"), ("b/c.mp3", "y"), ("d", "")])
-    assert (
-        prepare(
-            "--dataset=folder", "--audio_root=music", "--tags=tags.csv", cwd=tmp_path
-        ).returncode
-        == 0
-    )
+    assert prepare("--dataset=folder", "--audio_root=music", "--tags=tags.csv").returncode == 0
     assert sorted(read_manifest(tmp_path / "manifest.csv").splits) == ["test", "train", "valid"]
 
 
-def test_a_folder_without_any_label(tmp_path):
+def test_a_folder_without_any_label(tmp_path, prepare):
     """Every file gets a split, and the manifest says that nothing is known of any."""
     tagged_folder(tmp_path, [("a.wav", "x")])
-    done = prepare("--dataset=folder", "--audio_root=music", cwd=tmp_path)
+    done = prepare("--dataset=folder", "--audio_root=music")
     assert done.returncode == 0, done.stderr
     manifest = read_manifest(tmp_path / "manifest.csv")
     assert sorted(manifest.clip_ids) == ["a.wav", "b/c.mp3", "b/c.wav", "d.flac"]
@@ -463,30 +450,28 @@ def test_a_folder_without_any_label(tmp_path):
     assert manifest.tags == manifest.not_tags == ((),) * 4
 
 
-def test_bad_flags_write_nothing(tmp_path):
+def test_bad_flags_write_nothing(tmp_path, refused):
     annotations(tmp_path / "a.csv")
-    assert "--dataset" in refused(cwd=tmp_path)
-    assert "--annotations" in refused("--dataset=magnatagatune", cwd=tmp_path)
-    assert "nope.csv" in refused("--dataset=magnatagatune", "--annotations=nope.csv", cwd=tmp_path)
+    assert "--dataset" in refused()
+    assert "--annotations" in refused("--dataset=magnatagatune")
+    assert "nope.csv" in refused("--dataset=magnatagatune", "--annotations=nope.csv")
     assert "s.csv" in refused(
-        "--dataset=magnatagatune", "--annotations=a.csv", "--split_file=s.csv", cwd=tmp_path
+        "--dataset=magnatagatune", "--annotations=a.csv", "--split_file=s.csv"
     )
-    assert "no audio at all" in refused("--dataset=folder", "--audio_root=.", cwd=tmp_path)
-    assert "--annotations is for" in refused("--dataset=demo", "--annotations=a.csv", cwd=tmp_path)
-    assert "--num_clips=3" in refused("--dataset=demo", "--num_clips=3", cwd=tmp_path)
+    assert "no audio at all" in refused("--dataset=folder", "--audio_root=.")
+    assert "--annotations is for" in refused("--dataset=demo", "--annotations=a.csv")
+    assert "--num_clips=3" in refused("--dataset=demo", "--num_clips=3")
     for out in ("", ".", "a.csv/m.csv"):  # before anything is synthesised
-        assert f"--out={out}: " in refused(
-            "--dataset=demo", "--num_clips=20", f"--out={out}", cwd=tmp_path
-        )
+        assert f"--out={out}: " in refused("--dataset=demo", "--num_clips=20", f"--out={out}")
 
 
-def test_an_artist_of_several_spellings_stays_in_one_split(tmp_path):
+def test_an_artist_of_several_spellings_stays_in_one_split(tmp_path, prepare):
     artists = ["Queen", "Queen ", "queen", "Bj\u00f6rk", "Bjo\u0308rk", "NINA", "Nina\u200b", "Can"]
     names = [f"s{i}.wav" for i in range(40)]
     rows = [(name, "x", artists[i % 8]) for i, name in enumerate(names)]
     tagged_folder(tmp_path, rows, ("clip", "tags", "artist"), names)
     args = ("--dataset=folder", "--audio_root=music", "--tags=tags.csv", "--group_by=artist")
-    done = prepare(*args, "--out=m.csv", cwd=tmp_path)
+    done = prepare(*args, "--out=m.csv")
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("\n") == 1 and "3 groups" in done.stderr
     manifest = read_manifest(tmp_path / "m.csv")
@@ -507,18 +492,18 @@ def test_an_artist_of_several_spellings_stays_in_one_split(tmp_path):
         ("Rock", ("rock",), "--normalize_tags"),
     ],
 )
-def test_the_flag_that_a_warning_names_mends_the_tags(tmp_path, cell, mended, flag):
+def test_the_flag_that_a_warning_names_mends_the_tags(tmp_path, cell, mended, flag, prepare):
     names = [f"s{i}.wav" for i in range(4)]
     rows = [(name, cell if i else "rock") for i, name in enumerate(names)]
     tagged_folder(tmp_path, rows, audio=names)
     args = ("--dataset=folder", "--audio_root=music", "--tags=tags.csv", "--out=m.csv")
-    done = prepare(*args, cwd=tmp_path)
+    done = prepare(*args)
     if "\t" in cell:
         assert done.returncode == 2 and "control characters" in done.stderr
     else:
         assert done.stderr.count("\n") == 1 and flag.replace("=;", "=';'") in done.stderr
         assert done.returncode == 0
         assert read_manifest(tmp_path / "m.csv").tags == (("rock",), *((cell,),) * 3)
-    done = prepare(*args, flag, cwd=tmp_path)
+    done = prepare(*args, flag)
     assert (done.returncode, done.stderr) == (0, "")
     assert read_manifest(tmp_path / "m.csv").tags == (("rock",), *((mended,) * 3))

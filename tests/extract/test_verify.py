@@ -1,6 +1,5 @@
 import contextlib
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from extract.storage.check import verify
 from extract.storage.files import HEADER, StoreSpec
 from extract.storage.writer import StoreWriter
 from extract.store import open_store, shard_name
+from tests.support.commands import Commands
 
 CLIPS = ("a", "b", "c")
 
@@ -130,14 +130,9 @@ def test_problems_in_any_shard_are_found(tmp_path: Path) -> None:
     assert shard_name(1, 2) in problem
 
 
-def test_the_command(tmp_path: Path) -> None:
+def test_the_command(tmp_path: Path, commands: Commands) -> None:
     def call() -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "extract.verify", f"--store={tmp_path}"],
-            capture_output=True,
-            text=True,
-            cwd=Path(__file__).parents[2],
-        )
+        return commands.run("extract.verify", f"--store={tmp_path}")
 
     make(tmp_path, pending=True)
     good = call()

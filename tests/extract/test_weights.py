@@ -26,6 +26,7 @@ from extract.embeddings.registry import OPENL3, Published
 from extract.embeddings.weights_formats import cache_file, read_weights, write_weights
 from extract.errors import InputError
 from tests.support import http_server
+from tests.support.commands import Commands
 
 server = http_server.server
 
@@ -221,6 +222,12 @@ def test_tensors_of_another_rank_are_refused(shape: tuple[int, ...]) -> None:
         )
 
 
+SMALL = {  # what a file of a model may hold
+    "conv2d_1/kernel": np.ones((3, 3, 1, 64), np.float32),
+    "conv2d_1/bias": np.ones(64, np.float32),
+}
+
+
 def damage_keras(path: Path, how: str) -> None:
     with h5py.File(path, "r+") as file:
         weight = "conv2d_1/conv2d_1/bias:0"
@@ -255,11 +262,10 @@ def damage_keras(path: Path, how: str) -> None:
     ],
 )
 @pytest.mark.parametrize("packed", [False, True])
-def test_damaged_keras_files(
-    how: str, packed: bool, tensors: dict[str, np.ndarray], tmp_path: Path
-) -> None:
+def test_damaged_keras_files(how: str, packed: bool, tmp_path: Path) -> None:
     path = tmp_path / "w.h5"
-    write_keras(path, tensors)
+    write_keras(path, SMALL)
+    assert read_weights(path)[0].keys() == SMALL.keys()
     damage_keras(path, how)
     if packed:
         path = tmp_path / "w.h5.gz"
@@ -432,19 +438,12 @@ def test_a_damaged_file_leaves_the_cache_alone(
     assert target.read_bytes() == b"before"
 
 
-def test_the_command(published: bytes, tmp_path: Path) -> None:
+def test_the_command(published: bytes, tmp_path: Path, commands: Commands) -> None:
     local = tmp_path / "mine.h5.gz"
     local.write_bytes(published)
-    command = [
-        sys.executable,
-        "-m",
-        "extract.weights",
-        "--embedding=openl3",
-        f"--cache_dir={tmp_path}",
-    ]
-    done = subprocess.run(
-        [*command, f"--weights={local}"], capture_output=True, text=True, check=True
-    )
+    command = ("extract.weights", "--embedding=openl3", f"--cache_dir={tmp_path}")
+    done = commands.run(*command, f"--weights={local}")
+    assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == str(cache_file("openl3", "openl3", tmp_path))
     for more, named in (
         (["--weights=none.h5"], "none.h5: no such weights file"),
@@ -452,14 +451,14 @@ def test_the_command(published: bytes, tmp_path: Path) -> None:
         (["--openl3_variant=other"], "openl3_variant"),
         ([f"--weights={local}", "--base_url=http://x"], "give one of them"),
     ):
-        wrong = subprocess.run([*command, *more], capture_output=True, text=True)
+        wrong = commands.run(*command, *more)
         assert wrong.returncode == 2
         assert named in wrong.stderr
         assert wrong.stderr.count("\n") == 1, wrong.stderr
 
 
-def test_the_embedding_must_be_named() -> None:
-    done = subprocess.run([sys.executable, "-m", "extract.weights"], capture_output=True, text=True)
+def test_the_embedding_must_be_named(commands: Commands) -> None:
+    done = commands.run("extract.weights")
     assert (done.returncode, done.stderr) == (
         2,
         "extract.weights: --embedding is missing; see --help\n",

@@ -1,8 +1,6 @@
 """python -m extract.words, from its flags to the directory that it writes."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -24,19 +22,24 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def words(folder: Path, *flags: str) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", "extract.words", *flags]
-    return subprocess.run(
-        [flag.replace("FOLDER", str(folder)) for flag in command], capture_output=True, text=True
-    )
+@pytest.fixture
+def words(folder, commands):
+    """extract.words with these flags, of which FOLDER names the folder."""
+
+    def run(*flags: str):
+        return commands.run(
+            "extract.words", *(flag.replace("FOLDER", str(folder)) for flag in flags)
+        )
+
+    return run
 
 
 ARGUMENTS = ("--vectors=FOLDER/glove.txt", "--manifest=FOLDER/manifest.csv", "--out=FOLDER/out")
 
 
-def test_the_directory_is_the_contract(folder):
+def test_the_directory_is_the_contract(folder, words):
     (folder / "more.txt").write_text("the rock\n\nrock\n")
-    done = words(folder, *ARGUMENTS, "--tags=file:FOLDER/more.txt")
+    done = words(*ARGUMENTS, "--tags=file:FOLDER/more.txt")
     assert done.returncode == 0, done.stderr
     assert "4 of 5 tags have a vector of 2 values" in done.stdout
     assert "without a vector: xylorimba" in done.stdout
@@ -56,9 +59,9 @@ def test_the_directory_is_the_contract(folder):
     np.testing.assert_array_equal(loaded.vectors, vectors)
 
 
-def test_a_csv_of_tags(folder):
+def test_a_csv_of_tags(folder, words):
     (folder / "v.csv").write_text("tag,v1,v2\nrock,1,2\nheavy metal,3,4\nclassical,5,6\n")
-    done = words(folder, "--vectors=FOLDER/v.csv", *ARGUMENTS[1:])
+    done = words("--vectors=FOLDER/v.csv", *ARGUMENTS[1:])
     assert done.returncode == 0, done.stderr
     assert load_words(folder / "out").tags == ("rock", "heavy metal")
     assert "without a vector: clasical, xylorimba" in done.stdout
@@ -80,16 +83,16 @@ def test_a_csv_of_tags(folder):
         ((*ARGUMENTS[:2], "--out=FOLDER/glove.txt"), "is a file; name a directory"),
     ],
 )
-def test_bad_flags_are_one_line(folder, flags, message):
-    done = words(folder, *flags)
+def test_bad_flags_are_one_line(folder, words, flags, message):
+    done = words(*flags)
     assert done.returncode == 2
     assert message in done.stderr
     assert len(done.stderr.splitlines()) == 1
     assert not (folder / "out").exists()
 
 
-def test_no_tag_in_common(folder):
+def test_no_tag_in_common(folder, words):
     (folder / "glove.txt").write_text("zwölf 1 2\n")
-    done = words(folder, *ARGUMENTS)
+    done = words(*ARGUMENTS)
     assert done.returncode == 2
     assert "none of the 4 tags ('rock', 'clasical', 'heavy metal', …) has a vector" in done.stderr

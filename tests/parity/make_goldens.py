@@ -7,6 +7,7 @@ is stored.
 """
 
 import contextlib
+import functools
 import io
 import tempfile
 from collections.abc import Callable
@@ -68,18 +69,26 @@ def make_passt() -> Arrays:
     }
 
 
-def make_musicnn(kind: str) -> Arrays:
-    audio = golden.audio(musicnn.SAMPLE_RATE, MUSICNN_SECONDS)
-    model = f"MSD_{kind}"
+@functools.cache
+def made_by_graphs() -> dict[str, Arrays]:
+    """Of `musicnn` and `vgg`, in one process of TensorFlow."""
+    windows = musicnn_package.log_mel(golden.audio(musicnn.SAMPLE_RATE, MUSICNN_SECONDS))[
+        None, :187
+    ]
+    kinds = ("musicnn", "vgg")
     published = {
         name: golden.musicnn_params(kind)[path.split("/")[1]][path.split("/")[2]]
-        for path, (name, _) in musicnn.layout(model).items()
+        for kind in kinds
+        for path, (name, _) in musicnn.layout(f"MSD_{kind}").items()
     }
     with tempfile.TemporaryDirectory() as folder:
         package = musicnn_package.unpacked(wheel(), Path(folder))
-        windows = musicnn_package.log_mel(audio)[None, :187]
-        layers = musicnn_package.run_graph(package, model, windows, Path(folder), published)
-    return {name: musicnn_package.averaged(name, layer) for name, layer in layers.items()}
+        jobs = [(f"MSD_{kind}", windows) for kind in kinds]
+        found = musicnn_package.run_graphs(package, jobs, Path(folder), published)
+    return {
+        kind: {name: musicnn_package.averaged(name, layer) for name, layer in layers.items()}
+        for kind, layers in zip(kinds, found, strict=True)
+    }
 
 
 MAKERS: dict[str, Callable[[], Arrays]] = {
@@ -87,8 +96,8 @@ MAKERS: dict[str, Callable[[], Arrays]] = {
     "openl3": lambda: make_openl3("openl3"),
     "torchopenl3": lambda: make_openl3("torchopenl3"),
     "passt": make_passt,
-    "musicnn": lambda: make_musicnn("musicnn"),
-    "vgg": lambda: make_musicnn("vgg"),
+    "musicnn": lambda: made_by_graphs()["musicnn"],
+    "vgg": lambda: made_by_graphs()["vgg"],
 }
 
 

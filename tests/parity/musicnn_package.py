@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import librosa
@@ -30,25 +30,29 @@ def log_mel(audio: np.ndarray) -> np.ndarray:
     return np.log10(10000 * half + 1)
 
 
-def run_graph(
+def run_graphs(
     package: Path,
-    model: str,
-    windows: np.ndarray,
+    jobs: Sequence[tuple[str, np.ndarray]],
     scratch: Path,
     weights: Mapping[str, np.ndarray] | None = None,
-) -> dict[str, np.ndarray]:
-    """Layer → `[window, ...]` by the package's graph; windows: log-mel `[window, frame, 96]`.
-    weights: by published name, instead of the package's.
+) -> list[dict[str, np.ndarray]]:
+    """Of every (model, windows), layer → `[window, ...]` by the package's graph, in one process;
+    windows: log-mel `[window, frame, 96]`. weights: by published name, instead of the package's.
     """
-    np.save(scratch / "windows.npy", windows)
-    command = [sys.executable, str(SCRIPT), str(package), model]
-    command += [str(scratch / "windows.npy"), str(scratch / "layers.npz")]
+    command = [sys.executable, str(SCRIPT), str(package)]
+    targets = [scratch / f"layers{i}.npz" for i in range(len(jobs))]
+    for i, (model, windows) in enumerate(jobs):
+        np.save(scratch / f"windows{i}.npy", windows)
+        command += [model, str(scratch / f"windows{i}.npy"), str(targets[i])]
     if weights is not None:
         np.savez(scratch / "weights.npz", **weights)
         command.append(f"--weights={scratch / 'weights.npz'}")
     subprocess.run(command, check=True, capture_output=True, env=os.environ | LEGACY)
-    with np.load(scratch / "layers.npz") as arrays:
-        return dict(arrays)
+    found = []
+    for target in targets:
+        with np.load(target) as arrays:
+            found.append(dict(arrays))
+    return found
 
 
 def averaged(name: str, layer: np.ndarray) -> np.ndarray:

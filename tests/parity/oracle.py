@@ -19,9 +19,10 @@ RECORDINGS = (
     "vibe_ace.ogg",
 )
 CLIPS = (*SYNTHETIC, *RECORDINGS)
+FEW = ("noise", "silence", RECORDINGS[1])  # for networks, whose front ends are tried on all of them
 REQUIRED = os.environ.get("FSPROBE_PARITY") == "required"
 SECONDS = float(
-    os.environ.get("FSPROBE_PARITY_SECONDS", "4")
+    os.environ.get("FSPROBE_PARITY_SECONDS", "2")
 )  # of every clip; 30 takes the recordings whole
 
 

@@ -2,15 +2,13 @@
 librosa.
 """
 
-from pathlib import Path
-
 import jax
 import numpy as np
 import pytest
 
 from extract.embeddings import musicnn
 from extract.embeddings.musicnn import frontend
-from tests.parity.musicnn_package import averaged, log_mel, run_graph, unpacked
+from tests.parity.musicnn_package import averaged, log_mel, run_graphs, unpacked
 from tests.parity.oracle import CLIPS, RECORDINGS, REQUIRED, SECONDS, assert_agree, clip
 from tests.support.musicnn_wheel import wheel
 from tests.support.signals import noise
@@ -32,17 +30,45 @@ def audio_of(name: str, request: pytest.FixtureRequest) -> np.ndarray:
     return clip(name, RATE, 60 if name == WHOLE else max(SECONDS, 4), request)
 
 
-@pytest.fixture(scope="session")
-def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return unpacked(wheel(), tmp_path_factory.mktemp("package"))
+OTHER = (1.5, 6.0)  # seconds of windows
+AUDIO = noise(RATE, 6.5)  # that they are tried on
+
+
+def windows_of(audio: np.ndarray) -> np.ndarray:
+    return frontend.windows(audio, 187, 187, keep_tail=False)
+
+
+@pytest.fixture(scope="module")
+def clips(request: pytest.FixtureRequest) -> dict[str, np.ndarray]:
+    return {name: audio_of(name, request) for name in (*CLIPS, LOUD)}
+
+
+@pytest.fixture(scope="module")
+def expected(
+    clips: dict[str, np.ndarray], tmp_path_factory: pytest.TempPathFactory
+) -> dict[str | float, dict[str, np.ndarray]]:
+    """What the package's graphs compute, of all that this module compares, in one process, since
+    TensorFlow takes longest to start: by model for the clips, by seconds for other windows.
+    """
+    scratch = tmp_path_factory.mktemp("package")
+    package = unpacked(wheel(), scratch)
+    whole = [log_mel(x)[: 187 * len(windows_of(x))] for x in clips.values()]
+    jobs: dict[str | float, tuple[str, np.ndarray]] = {
+        model: (model, np.concatenate(whole).reshape(-1, 187, 96)) for model in musicnn.MODELS
+    }
+    for seconds in OTHER:
+        frames = musicnn.frames_in(seconds)
+        mel = log_mel(AUDIO)
+        mel = mel[: len(mel) // frames * frames]
+        jobs[seconds] = ("MSD_musicnn", mel.reshape(-1, frames, 96))
+    found = run_graphs(package, list(jobs.values()), scratch)
+    return dict(zip(jobs, found, strict=True))
 
 
 @pytest.mark.parametrize("name", [*CLIPS, LOUD])
-def test_the_front_end_is_librosas(name: str, request: pytest.FixtureRequest) -> None:
-    audio = audio_of(name, request)
-    windows = frontend.windows(audio, 187, 187, keep_tail=False)
-    actual = np.concatenate(jax.jit(frontend.log_mel)(windows))
-    expected = log_mel(audio)[: len(actual)]
+def test_the_front_end_is_librosas(name: str, clips: dict[str, np.ndarray]) -> None:
+    actual = np.concatenate(jax.jit(frontend.log_mel)(windows_of(clips[name])))
+    expected = log_mel(clips[name])[: len(actual)]
     # float32 sums in another order may fall on the other side of a rounding to float16: then they
     # differ by a step, log10(1 + 2^-10) = 4.24e-4, about 1e-4 of the loudest values
     assert np.abs(actual - expected).max() <= 4.3e-4
@@ -51,39 +77,33 @@ def test_the_front_end_is_librosas(name: str, request: pytest.FixtureRequest) ->
 
 @pytest.mark.parametrize("model", musicnn.MODELS)
 def test_every_layer_is_the_packages(
-    model: str, package: Path, tmp_path: Path, request: pytest.FixtureRequest
+    model: str,
+    clips: dict[str, np.ndarray],
+    expected: dict[str | float, dict[str, np.ndarray]],
 ) -> None:
-    """Each clip by its own scale, for a quiet one could hide behind a loud one. All of them in one
-    call: TensorFlow takes longest to start.
-    """
-    clips = {name: audio_of(name, request) for name in (*CLIPS, LOUD)}
-    windows = {name: frontend.windows(x, 187, 187, keep_tail=False) for name, x in clips.items()}
-    mel = [log_mel(x)[: 187 * len(windows[name])] for name, x in clips.items()]
-    expected = run_graph(package, model, np.concatenate(mel).reshape(-1, 187, 96), tmp_path)
+    """Each clip by its own scale, for a quiet one could hide behind a loud one."""
+    windows = {name: windows_of(x) for name, x in clips.items()}
     params = musicnn.load_params(wheel(), model)
     run = jax.jit(musicnn.all_layers, static_argnums=2)
     actual = run(params, np.concatenate(list(windows.values())), model)
-    assert actual.keys() == expected.keys() == musicnn.layers(model).keys()
+    assert actual.keys() == expected[model].keys() == musicnn.layers(model).keys()
     assert len(windows[WHOLE]) == 9
     bounds = np.cumsum([len(part) for part in windows.values()])[:-1]
-    for name, layer in expected.items():
+    for name, layer in expected[model].items():
         parts = (np.split(x, bounds) for x in (np.asarray(actual[name]), averaged(name, layer)))
         for of, here, there in zip(clips, *parts, strict=True):
             print(model, name, of, end=": ")
             assert_agree(here, there, 1e-4)
 
 
-@pytest.mark.parametrize("seconds", [1.5, 6.0])
-def test_other_windows(seconds: float, package: Path, tmp_path: Path) -> None:
-    audio = noise(RATE, 6.5)
-    frames = musicnn.frames_in(seconds)
+@pytest.mark.parametrize("seconds", OTHER)
+def test_other_windows(seconds: float, expected: dict[str | float, dict[str, np.ndarray]]) -> None:
     layers = ("timbral", "cnn3", "max_pool", "penultimate")
     config = musicnn.Config(layer=layers, window=seconds, hop=seconds, tail="drop")
-    actual = musicnn.frames(musicnn.load_params(wheel()), audio, config)
-    mel = log_mel(audio)[: len(actual) * frames].reshape(-1, frames, 96)
-    expected = run_graph(package, "MSD_musicnn", mel, tmp_path)
+    actual = musicnn.frames(musicnn.load_params(wheel()), AUDIO, config)
     for name, part in zip(
         config.names, np.split(actual, np.cumsum([408, 64, 753]), axis=1), strict=True
     ):
-        there = averaged(name, expected[name])
+        there = averaged(name, expected[seconds][name])
+        assert part.shape == there.shape
         assert np.abs(part - there).max() <= 1e-4 * np.abs(there).max()

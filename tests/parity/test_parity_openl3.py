@@ -12,7 +12,7 @@ import pytest
 from extract.embeddings import openl3, packages
 from extract.embeddings.openl3_frontend import log_mel
 from extract.embeddings.pretrained import to_published
-from tests.parity.oracle import CLIPS, SECONDS, assert_agree, clip, installed
+from tests.parity.oracle import CLIPS, FEW, SECONDS, assert_agree, clip, installed
 from tests.support.signals import noise
 
 pytestmark = pytest.mark.parity
@@ -62,7 +62,7 @@ def front_end(variant: str, package: Callable) -> Callable[[np.ndarray], np.ndar
     return frames
 
 
-@pytest.mark.parametrize("name", CLIPS)
+@pytest.mark.parametrize("name", FEW)
 def test_embeddings(
     name: str, params: dict[str, Any], package: Callable, request: pytest.FixtureRequest
 ) -> None:
@@ -96,7 +96,7 @@ def test_front_end(
     assert_agree(actual, expected)
 
 
-@pytest.mark.parametrize("samples", [1, 23_999, 24_000, 24_001, 28_801])
+@pytest.mark.parametrize("samples", [1, 24_000, 24_001, 28_801])
 def test_lengths(samples: int, params: dict[str, Any], package: Callable) -> None:
     audio = noise(RATE, samples / RATE)
     expected = package(audio)

@@ -56,10 +56,10 @@ def test_a_few_damaged_files_of_each_kind_are_right_or_fail() -> None:
 
 
 @pytest.mark.slow
-def test_two_hundred_damaged_files_are_right_or_fail() -> None:
-    wrong, decoded = fuzz(210, seed=0)
+def test_five_damaged_files_of_each_kind_are_right_or_fail() -> None:
+    wrong, decoded = fuzz(150, seed=0)
     assert wrong == []
-    assert decoded > 50
+    assert decoded > 36
 
 
 @pytest.mark.parametrize("container", damaged_audio.CONTAINERS)

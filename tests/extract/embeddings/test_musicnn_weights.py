@@ -1,8 +1,9 @@
 """musicnn's weights: pip, the wheel, the cache, and one line where something is missing."""
 
-import os
 import subprocess
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import jax
@@ -17,17 +18,19 @@ from extract.embeddings.registry import MUSICNN
 from extract.embeddings.weights_formats import cache_file
 from extract.errors import InputError
 from extract.manifest import Manifest, write_manifest
+from tests.support.commands import Commands
 from tests.support.musicnn_wheel import wheel
 
 REPO = Path(__file__).parents[3]
 NO_NETWORK = {"PIP_INDEX_URL": "http://127.0.0.1:9/simple", "PIP_RETRIES": "0", "PIP_NO_INDEX": "0"}
 
 
-def get(*more: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "extract.weights", "--embedding=musicnn", *more]
-    return subprocess.run(
-        command, capture_output=True, text=True, cwd=REPO, env=os.environ | environment
-    )
+Get = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def get(commands: Commands) -> Get:
+    return partial(commands.run, "extract.weights", "--embedding=musicnn")
 
 
 def one_line(done: subprocess.CompletedProcess[str]) -> str:
@@ -45,7 +48,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_pip_fetches_from_the_users_index(tmp_path: Path) -> None:
+def test_pip_fetches_from_the_users_index(tmp_path: Path, get: Get) -> None:
     """A folder of wheels as the index, by pip's own settings."""
     links = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(wheel().parent)}
     first = get(f"--cache_dir={tmp_path}", **links)
@@ -58,19 +61,15 @@ def test_pip_fetches_from_the_users_index(tmp_path: Path) -> None:
     assert left <= {"musicnn.safetensors", ".musicnn.safetensors.lock"}
 
 
-def test_a_run_fetches_by_itself_and_says_so(tmp_path: Path) -> None:
+def test_a_run_fetches_by_itself_and_says_so(tmp_path: Path, commands: Commands) -> None:
     soundfile.write(tmp_path / "a.wav", np.zeros(8000), 16000)
     write_manifest(tmp_path / "m.csv", Manifest(("a",), ("a.wav",), ("train",), ((),)))
-    command = [
-        *(sys.executable, "-m", "extract.run", f"--manifest={tmp_path / 'm.csv'}"),
-        *(f"--audio_root={tmp_path}", "--embedding=musicnn", "--musicnn_window=0.3"),
-        *(f"--cache_dir={tmp_path / 'cache'}", f"--store={tmp_path / 's'}", "--num_workers=1"),
+    flags = [
+        *(f"--manifest={tmp_path / 'm.csv'}", f"--audio_root={tmp_path}"),
+        *("--embedding=musicnn", "--musicnn_window=0.3", "--num_workers=1"),
+        *(f"--cache_dir={tmp_path / 'cache'}", f"--store={tmp_path / 's'}"),
     ]
-
-    def run(**environment: str) -> subprocess.CompletedProcess[str]:
-        env = os.environ | environment
-        return subprocess.run(command, capture_output=True, text=True, cwd=REPO, env=env)
-
+    run = partial(commands.run, "extract.run", *flags)
     assert "pip cannot fetch it" in one_line(run(**NO_NETWORK))
     assert not (tmp_path / "s").exists()
     links = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(wheel().parent)}
@@ -80,13 +79,13 @@ def test_a_run_fetches_by_itself_and_says_so(tmp_path: Path) -> None:
     assert run(**NO_NETWORK).returncode == 0
 
 
-def test_without_network_and_cache_one_line_says_what_to_do(tmp_path: Path) -> None:
+def test_without_network_and_cache_one_line_says_what_to_do(tmp_path: Path, get: Get) -> None:
     line = one_line(get(f"--cache_dir={tmp_path}", **NO_NETWORK))
     assert "pip cannot fetch it" in line
     assert "give --weights=FILE" in line
 
 
-def test_without_pip_one_line_says_so(tmp_path: Path) -> None:
+def test_without_pip_one_line_says_so(tmp_path: Path, get: Get) -> None:
     (tmp_path / "blocked" / "pip").mkdir(parents=True)
     (tmp_path / "blocked" / "pip" / "__init__.py").write_text(
         'raise ModuleNotFoundError("No module named pip")\n'
@@ -133,5 +132,5 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
         convert(Config("musicnn", cache_dir=str(tmp_path)))
 
 
-def test_a_mirror_is_chosen_by_pip() -> None:
+def test_a_mirror_is_chosen_by_pip(get: Get) -> None:
     assert "choose that by pip config" in one_line(get("--base_url=http://x"))

@@ -21,12 +21,13 @@ def params() -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("variant", openl3.VARIANTS)
-def test_equals_the_package(variant: str) -> None:
-    expected = golden.load(variant)["frames"]
-    frames = openl3.frames(
-        openl3.init_params(jax.random.key(0), variant), golden.audio(RATE, 0.65)[None]
-    )
-    golden.assert_agree(frames[0], expected)
+def test_equals_the_package_and_clips_of_a_batch_do_not_touch(variant: str) -> None:
+    params = openl3.init_params(jax.random.key(0), variant)
+    audio = golden.audio(RATE, 0.65)
+    frames = openl3.frames(params, np.stack([silence(RATE, 0.65), audio]))
+    golden.assert_agree(frames[1], golden.load(variant)["frames"])
+    np.testing.assert_allclose(frames[0, 0], frames[0, 1], rtol=1e-5)
+    assert np.isfinite(np.asarray(frames)).all()
 
 
 def test_the_variants_differ() -> None:
@@ -48,19 +49,12 @@ def test_the_variants_differ() -> None:
     ],
 )
 def test_lengths(samples: int, count: int, params: dict[str, Any]) -> None:
-    shape = jax.eval_shape(
-        openl3.frames, params, jax.ShapeDtypeStruct((2, samples), np.float32)
-    ).shape
-    assert shape == (2, count, openl3.DIM)
+    assert openl3.num_frames(samples) == count
+    if samples in (1, 28_800, 28_801):  # tracing takes longest
+        audio = jax.ShapeDtypeStruct((2, samples), np.float32)
+        assert jax.eval_shape(openl3.frames, params, audio).shape == (2, count, openl3.DIM)
     assert openl3.windows(np.zeros(samples, np.float32)).shape == (count, openl3.WINDOW)
     assert openl3.frame_times(samples).shape == (count,)
-
-
-def test_clips_of_a_batch_do_not_touch(params: dict[str, Any]) -> None:
-    frames = openl3.frames(params, np.stack([silence(RATE, 0.65), golden.audio(RATE, 0.65)]))
-    golden.assert_agree(frames[1], golden.load("openl3")["frames"])
-    np.testing.assert_allclose(frames[0, 0], frames[0, 1], rtol=1e-5)
-    assert np.isfinite(np.asarray(frames)).all()
 
 
 def test_frames_are_the_windows_of_a_run(params: dict[str, Any]) -> None:

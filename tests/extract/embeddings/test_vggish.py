@@ -18,13 +18,19 @@ def params() -> dict[str, Any]:
     return golden.vggish_params()
 
 
-def test_equals_the_package(params: dict[str, Any]) -> None:
+def test_equals_the_package_and_clips_of_a_batch_do_not_touch(params: dict[str, Any]) -> None:
     expected = golden.load("vggish")
     audio = golden.audio(RATE, 2.2)
     golden.assert_agree(vggish.log_mel(vggish.windows(audio))[:, ::8], expected["log_mel"])
-    frames = np.asarray(vggish.frames(params, audio[None])[0])
-    difference = np.abs(frames - expected["frames"])
+    frames = np.asarray(vggish.frames(params, np.stack([silence(RATE, 2.2), audio])))
     assert frames.dtype == np.float32
+    assert_quantised_alike(frames[1], expected["frames"])
+    np.testing.assert_array_equal(frames[0, 0], frames[0, 1])
+    assert np.isfinite(frames).all()
+
+
+def assert_quantised_alike(actual: Any, expected: np.ndarray) -> None:
+    difference = np.abs(np.asarray(actual) - expected)
     assert difference.max() <= 1
     assert (difference > 0).mean() <= 0.01
 
@@ -34,21 +40,12 @@ def test_equals_the_package(params: dict[str, Any]) -> None:
     [(1, 1), (15_599, 1), (15_600, 1), (30_959, 1), (30_960, 2), (465_600, 30)],
 )
 def test_lengths(samples: int, count: int, params: dict[str, Any]) -> None:
-    shape = jax.eval_shape(
-        vggish.frames, params, jax.ShapeDtypeStruct((3, samples), np.float32)
-    ).shape
-    assert shape == (3, count, vggish.DIM)
+    if samples in (1, 30_959, 30_960):  # tracing takes longest
+        audio = jax.ShapeDtypeStruct((3, samples), np.float32)
+        assert jax.eval_shape(vggish.frames, params, audio).shape == (3, count, vggish.DIM)
     assert vggish.windows(np.zeros(samples, np.float32)).shape == (count, vggish.WINDOW)
     assert vggish.frame_times(samples).shape == (count,)
     assert vggish.num_frames(samples) == count
-
-
-def test_clips_of_a_batch_do_not_touch(params: dict[str, Any]) -> None:
-    audio = golden.audio(RATE, 2.2)
-    frames = np.asarray(vggish.frames(params, np.stack([silence(RATE, 2.2), audio])))
-    assert np.abs(frames[1] - golden.load("vggish")["frames"]).max() <= 1
-    np.testing.assert_array_equal(frames[0, 0], frames[0, 1])
-    assert np.isfinite(frames).all()
 
 
 def test_frames_are_the_windows_of_a_run(params: dict[str, Any]) -> None:
@@ -60,7 +57,7 @@ def test_frames_are_the_windows_of_a_run(params: dict[str, Any]) -> None:
     assert embedding.windows is not None
     assert embedding.embed is not None
     actual = jax.jit(embedding.embed)(params, embedding.windows(audio))
-    assert np.abs(np.asarray(actual) - vggish.frames(params, audio[None])[0]).max() <= 1
+    assert_quantised_alike(actual, golden.load("vggish")["frames"])
 
 
 def test_frame_times_are_centres() -> None:

@@ -1,10 +1,5 @@
 """extract.manifests.duplicates: the same audio under several ids."""
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 
@@ -21,7 +16,6 @@ from extract.manifests.duplicates import (
 from extract.manifests.splits import SplitConfig, draw_splits
 from tests.support import tiny
 
-REPO = Path(__file__).parents[3]
 IDS = ("a", "b", "c", "d", "e", "f")
 SPLITS = ("", "train", "test", "train", "train", "")
 HASHES = {"a": "1", "b": "1", "c": "2", "d": "3", "e": "2", "z": "3"}
@@ -81,7 +75,7 @@ def test_a_store_without_hashes_says_so(tmp_path):
         audio_hashes(tmp_path / "good")
 
 
-def test_from_audio_to_the_manifest(tmp_path):
+def test_from_audio_to_the_manifest(tmp_path, commands):
     """The same sound as WAV and as FLAC, under two ids: found in the store, and acted on."""
     soundfile = pytest.importorskip("soundfile")
     (tmp_path / "music").mkdir()
@@ -97,14 +91,7 @@ def test_from_audio_to_the_manifest(tmp_path):
     (tmp_path / "tags.csv").write_text("clip,tags\n" + "".join(f"{name},x\n" for name in names))
 
     def command(module, *args):
-        return subprocess.run(
-            [sys.executable, "-m", f"extract.{module}", "--audio_root=music", *args],
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            timeout=120,
-            env={**os.environ, "PYTHONPATH": str(REPO)},
-        )
+        return commands.run(f"extract.{module}", "--audio_root=music", *args, cwd=tmp_path)
 
     def prepare(tags, *args):
         return command("prepare", "--dataset=folder", f"--tags={tags}.csv", "--out=m.csv", *args)

@@ -1,11 +1,7 @@
 """extract.manifests.segments: whole tracks → clips; and the tags of files, through the command."""
 
 import csv
-import os
-import subprocess
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,7 +14,6 @@ from extract.manifest import Manifest, read_manifest
 from extract.manifests.segments import SegmentConfig, cut_tracks, segment_starts
 
 soundfile = pytest.importorskip("soundfile")
-REPO = Path(__file__).parents[3]
 RATE = 8000
 
 
@@ -102,15 +97,11 @@ def test_clips_of_tracks(tmp_path):
     assert len(decode(root / "a.wav", RATE, start=4.37, duration=2.0)) == 2 * RATE
 
 
-def prepare(cwd, *args):
-    return subprocess.run(
-        [sys.executable, "-m", "extract.prepare", "--dataset=folder", "--audio_root=music", *args],
-        cwd=cwd,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        env={**os.environ, "PYTHONPATH": str(REPO)},
-    )
+@pytest.fixture
+def prepare(tmp_path, commands):
+    """extract.prepare with these flags, in tmp_path, of the folder music."""
+    given = ("--dataset=folder", "--audio_root=music")
+    return lambda *flags: commands.run("extract.prepare", *given, *flags, cwd=tmp_path)
 
 
 def table(path, header, *rows):
@@ -118,11 +109,11 @@ def table(path, header, *rows):
         csv.writer(file).writerows([header, *rows])
 
 
-def test_the_command_keeps_tracks_whole(tmp_path):
+def test_the_command_keeps_tracks_whole(tmp_path, prepare):
     music(tmp_path / "music", **{f"t{i}": 4 + i % 3 for i in range(12)})
     rows = [(f"t{i}.wav", "x|y" if i % 2 else "x", f"artist {i // 2}") for i in range(12)]
     table(tmp_path / "tags.csv", ("clip", "tags", "artist"), *rows)
-    done = prepare(tmp_path, "--tags=tags.csv", "--segment_seconds=2", "--out=m.csv")
+    done = prepare("--tags=tags.csv", "--segment_seconds=2", "--out=m.csv")
     assert done.returncode == 0, done.stderr
     manifest = read_manifest(tmp_path / "m.csv")
     assert len(manifest) == sum((4 + i % 3) // 2 for i in range(12))
@@ -134,25 +125,25 @@ def test_the_command_keeps_tracks_whole(tmp_path):
     assert len(by_track) == 12 and all(len(splits) == 1 for splits in by_track.values())
     # with groups, too; and a split file may name tracks
     args = ("--tags=tags.csv", "--segment_seconds=2", "--segments=1", "--group_by=artist")
-    assert prepare(tmp_path, *args, "--out=m.csv").returncode == 0
+    assert prepare(*args, "--out=m.csv").returncode == 0
     manifest = read_manifest(tmp_path / "m.csv")
     assert len(manifest) == 12
     for artist in set(manifest.groups):
         rows = zip(manifest.splits, manifest.groups, strict=True)
         assert len({split for split, group in rows if group == artist}) == 1
     table(tmp_path / "s.csv", ("clip_id", "split"), ("t0.wav", "test"), ("t1.wav", "train"))
-    done = prepare(tmp_path, *args, "--split_file=s.csv", "--out=m.csv")
+    done = prepare(*args, "--split_file=s.csv", "--out=m.csv")
     assert read_manifest(tmp_path / "m.csv").splits[:3] == ("test", "train", "")
     assert "1 groups lie in several splits, such as 'artist 0'" in done.stderr
     for wrong, complaint in (
         (("--segments=2",), "--segments=2 needs --segment_seconds"),
         (("--segment_seconds=2", "--segments=some"), "--segments=some"),
     ):
-        done = prepare(tmp_path, "--tags=tags.csv", *wrong)
+        done = prepare("--tags=tags.csv", *wrong)
         assert done.returncode == 2 and complaint in done.stderr
 
 
-def test_tags_of_files_and_of_a_csv(tmp_path):
+def test_tags_of_files_and_of_a_csv(tmp_path, prepare):
     mutagen = pytest.importorskip("mutagen")
     root = music(tmp_path / "music", **dict.fromkeys("abcdefgh", 1))
     for name, genres in {"a": ["Rock"], "b": ["Jazz", "rock"], "c": ["Folk; Live"]}.items():
@@ -165,7 +156,7 @@ def test_tags_of_files_and_of_a_csv(tmp_path):
             file.tags.add(mutagen.id3.TCON(encoding=3, text=genres))
         file.save()
     (root / "broken.mp3").write_bytes(b"no audio")
-    done = prepare(tmp_path, "--tags_from=genre", "--out=m.csv")
+    done = prepare("--tags_from=genre", "--out=m.csv")
     assert done.returncode == 0, done.stderr
     manifest = read_manifest(tmp_path / "m.csv")
     assert manifest.clip_ids == ("a.wav", "b.flac", "broken.mp3", *(f"{x}.wav" for x in "cdefgh"))
@@ -180,7 +171,7 @@ def test_tags_of_files_and_of_a_csv(tmp_path):
     header = ("clip", "tags", "not_tags")
     table(tmp_path / "tags.csv", header, ("b", "slow", "rock"), ("d.wav", "", "Rock"))
     args = ("--tags=tags.csv", "--tags_from=genre", "--tag_separator=;", "--normalize_tags")
-    done = prepare(tmp_path, *args, "--valid_fraction=0", "--out=m.csv")
+    done = prepare(*args, "--valid_fraction=0", "--out=m.csv")
     assert done.returncode == 0, done.stderr
     manifest = read_manifest(tmp_path / "m.csv")
     rows = dict(
@@ -192,7 +183,7 @@ def test_tags_of_files_and_of_a_csv(tmp_path):
     assert rows["d.wav"] == ((), ("rock",))
     split = dict(zip(manifest.clip_ids, manifest.splits, strict=True))
     assert split["d.wav"] and not split["e.wav"]  # a row of the CSV is known, if only to be empty
-    done = prepare(tmp_path, "--tags_from=artist")
+    done = prepare("--tags_from=artist")
     assert done.returncode == 2 and "give genre, grouping, txxx" in done.stderr
-    done = prepare(tmp_path, "--tags_from=genre", "--group_by=artist")
+    done = prepare("--tags_from=genre", "--group_by=artist")
     assert done.returncode == 2 and "a column of --tags" in done.stderr

@@ -201,6 +201,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow  # faster: layers that stopped at different clips
 def test_killed_at_random_moments(
     corpus: tuple[Path, Manifest], undisturbed: dict[str, dict[str, bytes]], tmp_path: Path
 ) -> None:
