@@ -40,7 +40,11 @@ def test_front_ends_stay_in_float32() -> None:
 
 @pytest.mark.parametrize(
     ("name", "options"),
-    [("passt", {"window": 0.16}), ("musicnn", {"model": "MSD_vgg"}), ("vggish", {})],
+    [
+        ("passt", {"window": 0.16}),
+        ("musicnn", {"model": "MSD_vgg"}),
+        pytest.param("vggish", {}, marks=pytest.mark.slow),  # faster: the other two
+    ],
 )
 def test_embeddings_are_near_those_in_float32(name: str, options: dict) -> None:
     frames = []
