@@ -32,6 +32,7 @@ def pages(tmp_path_factory) -> dict[str, Path]:
     one = fake_results.write(
         root / "one",
         n_way=(2, 50),
+        k_shot=(1, 5, "full"),
         num_tags=60,
         num_seeds=3,
         tags="all",

@@ -2,7 +2,6 @@
 
 import csv
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -15,12 +14,16 @@ from fsprobe.tagger.file import write_tagger
 from tests.support.fake_tagger import HOSTILE, make, write_store
 from tests.support.word_data import word_data
 
-ROOT = Path(__file__).parents[2]
 
+@pytest.fixture
+def search(commands):
+    """fsprobe.search with some flags."""
 
-def search(*flags: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "fsprobe.search", *map(str, flags)]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    def run(*flags: object) -> subprocess.CompletedProcess[str]:
+        done: subprocess.CompletedProcess[str] = commands.run("fsprobe.search", *map(str, flags))
+        return done
+
+    return run
 
 
 @pytest.fixture
@@ -38,7 +41,7 @@ def with_files(tmp_path: Path, ids: tuple[str, ...]) -> str:
     return f"--manifest={tmp_path / 'm.csv'}"
 
 
-def test_a_tag_as_a_table_and_as_a_csv(tmp_path, store):
+def test_a_tag_as_a_table_and_as_a_csv(search, tmp_path, store):
     flags, tagger, part = store
     x = np.asarray(part.store.features, np.float64)
     number, out = HOSTILE.index("../../etc/passwd"), tmp_path / "found.csv"
@@ -54,7 +57,7 @@ def test_a_tag_as_a_table_and_as_a_csv(tmp_path, store):
     assert done.stdout.count("\n") == 6
 
 
-def test_like_a_clip_as_a_playlist(tmp_path, store):
+def test_like_a_clip_as_a_playlist(search, tmp_path, store):
     flags, _, part = store
     ids = part.store.clip_ids
     out = tmp_path / "lists" / "near.m3u8"
@@ -68,7 +71,7 @@ def test_like_a_clip_as_a_playlist(tmp_path, store):
     assert "./#c0003.ogg" not in files
 
 
-def test_a_text_finds_the_clips_of_its_tag(tmp_path):
+def test_a_text_finds_the_clips_of_its_tag(commands, search, tmp_path):
     """The tag is taken out of the labels: by its words alone it is found again."""
     data = word_data(clips=400, tags=40)
     names = tuple(f"w{i}" for i in range(40))
@@ -84,11 +87,10 @@ def test_a_text_finds_the_clips_of_its_tag(tmp_path):
         + "\n"
         + "".join(f"{n},{','.join(map(str, v))}\n" for n, v in zip(names, data.words, strict=True))
     )
-    made = subprocess.run(
-        [sys.executable, "-m", "extract.words", f"--vectors={vectors}",
-         f"--manifest={tmp_path / 'm.csv'}", f"--out={tmp_path / 'words'}"],
-        cwd=ROOT, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+    made = commands.run(
+        *("extract.words", f"--vectors={vectors}"),
+        *(f"--manifest={tmp_path / 'm.csv'}", f"--out={tmp_path / 'words'}"),
+    )
     assert made.returncode == 0, made.stderr
     out = tmp_path / "found.csv"
     done = search(
@@ -114,20 +116,20 @@ def test_a_text_finds_the_clips_of_its_tag(tmp_path):
         (("--like=c0001", "--embedding=other"), "--embedding=other"),
     ],
 )
-def test_refusals_in_one_line(tmp_path, flags, says):
+def test_refusals_in_one_line(search, tmp_path, flags, says):
     write_store(tmp_path / "mine", np.random.default_rng(0).standard_normal((5, 3)))
     done = search(f"--store=mine={tmp_path / 'mine'}", *flags)
     assert done.returncode == 2 and done.stderr.count("\n") == 1, done
     assert says in done.stderr and len(done.stderr) <= 301
 
 
-def test_an_unknown_tag_lists_those_there_are(store):
+def test_an_unknown_tag_lists_those_there_are(search, store):
     flags, *_ = store
     done = search(*flags, "--tag=nothing")
     assert done.returncode == 2 and "--tag=nothing" in done.stderr and "CON" in done.stderr
 
 
-def test_unfinished_clips_are_not_found(tmp_path):
+def test_unfinished_clips_are_not_found(search, tmp_path):
     status = np.ones(6, np.uint8)
     status[[1, 4]] = 0
     write_store(tmp_path / "mine", np.random.default_rng(0).standard_normal((6, 3)), status=status)

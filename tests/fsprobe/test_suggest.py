@@ -3,8 +3,6 @@
 import csv
 import stat
 import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
@@ -13,13 +11,18 @@ from fsprobe.listening.judgements import Judgements, New
 from fsprobe.tagger.file import write_tagger
 from tests.support.fake_tagger import make
 
-ROOT = Path(__file__).parents[2]
 CLIPS, TAGS = 50, ("a", "b", "c")
 
 
-def command(module: str, *flags: object) -> subprocess.CompletedProcess[str]:
-    line = [sys.executable, "-m", f"fsprobe.{module}", *map(str, flags)]
-    return subprocess.run(line, cwd=ROOT, capture_output=True, text=True, check=False)
+@pytest.fixture
+def command(commands):
+    """A command of fsprobe with some flags."""
+
+    def run(module: str, *flags: object) -> subprocess.CompletedProcess[str]:
+        done: subprocess.CompletedProcess[str] = commands.run(f"fsprobe.{module}", *map(str, flags))
+        return done
+
+    return run
 
 
 @pytest.fixture
@@ -36,7 +39,7 @@ def flags(tmp_path):
     ]
 
 
-def suggested(tmp_path, *given):
+def suggested(command, tmp_path, *given):
     out = tmp_path / "next.csv"
     done = command("suggest", *given, f"--out={out}")
     assert done.returncode == 0, done.stderr
@@ -44,11 +47,13 @@ def suggested(tmp_path, *given):
         return list(csv.DictReader(file, strict=True))
 
 
-def test_a_clip_is_asked_about_once_and_nothing_that_is_known(tmp_path, flags):
+def test_a_clip_is_asked_about_once_and_nothing_that_is_known(command, tmp_path, flags):
     labels = Judgements(tmp_path / "labels.sqlite")
     labels.add([New(f"c{row:04}", "c", "unknown") for row in range(10, 20)], "me")
     labels.close()
-    rows = suggested(tmp_path, *flags, f"--labels={tmp_path / 'labels.sqlite'}", "--count=30")
+    rows = suggested(
+        command, tmp_path, *flags, f"--labels={tmp_path / 'labels.sqlite'}", "--count=30"
+    )
     assert list(rows[0]) == ["clip_id", "tag", "score", "reason"]
     assert len({row["clip_id"] for row in rows}) == 30
     assert [row["tag"] for row in rows[:3]] == ["a", "b", "c"]
@@ -58,14 +63,14 @@ def test_a_clip_is_asked_about_once_and_nothing_that_is_known(tmp_path, flags):
         assert 0 <= float(row["score"]) <= 1 and row["reason"] == "nearest to 0.5"
 
 
-def test_the_help_names_the_strategies():
+def test_the_help_names_the_strategies(command):
     said = command("suggest", "--help").stdout
     assert "--strategy: <uncertain|top|diverse|balanced|random>" in said
 
 
 @pytest.mark.parametrize("strategy", ["uncertain", "top", "diverse", "balanced", "random"])
-def test_every_strategy_each_tag(tmp_path, flags, strategy):
-    rows = suggested(tmp_path, *flags, f"--strategy={strategy}", "--each_tag", "--count=4", "--tag=b",
+def test_every_strategy_each_tag(command, tmp_path, flags, strategy):
+    rows = suggested(command, tmp_path, *flags, f"--strategy={strategy}", "--each_tag", "--count=4", "--tag=b",
                      "--tag=c")  # fmt: skip
     assert [row["tag"] for row in rows] == ["b"] * 4 + ["c"] * 4
     if strategy == "top":
@@ -81,12 +86,12 @@ def test_every_strategy_each_tag(tmp_path, flags, strategy):
         (("--count=0",), "count"),
     ],
 )
-def test_refusals(flags, more, says):
+def test_refusals(command, flags, more, says):
     done = command("suggest", *flags, *more)
     assert done.returncode == 2 and says in done.stderr and done.stderr.count("\n") == 1
 
 
-def test_judgements_go_to_a_manifest_and_come_back(tmp_path, flags):
+def test_judgements_go_to_a_manifest_and_come_back(command, tmp_path, flags):
     labels, manifest = tmp_path / "labels.sqlite", flags[2]
     (tmp_path / "more.csv").write_text(
         "clip_id,path,split,tags,not_tags\nc0020,,train,new,a\nc0021,,,,new\nother,,,new,\n"
@@ -103,7 +108,7 @@ def test_judgements_go_to_a_manifest_and_come_back(tmp_path, flags):
     assert rows["c0000"] == (("a", "b"), ()) and rows["c0030"] == ((), ("a", "b"))
 
 
-def test_the_page_needs_a_folder_of_audio_and_keeps_its_token(tmp_path, flags):
+def test_the_page_needs_a_folder_of_audio_and_keeps_its_token(command, tmp_path, flags):
     labels = tmp_path / "labels.sqlite"
     done = command("review", *flags, f"--labels={labels}", "--audio_root=/nowhere")
     assert done.returncode == 2 and "--audio_root=/nowhere" in done.stderr

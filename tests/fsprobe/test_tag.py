@@ -19,9 +19,15 @@ from tests.support.fake_tagger import HOSTILE, make, random_tagger, write_store
 ROOT = Path(__file__).parents[2]
 
 
-def tag(*flags: object, module: str = "fsprobe.tag") -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", module, *map(str, flags)]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+@pytest.fixture
+def tag(commands):
+    """fsprobe.tag, or another module, with some flags."""
+
+    def run(*flags: object, module: str = "fsprobe.tag") -> subprocess.CompletedProcess[str]:
+        done: subprocess.CompletedProcess[str] = commands.run(module, *map(str, flags))
+        return done
+
+    return run
 
 
 def succeeded(result: subprocess.CompletedProcess[str]) -> str:
@@ -51,7 +57,7 @@ def trained(tmp_path):
     return flags, tagger, p
 
 
-def test_every_output_of_one_run(tmp_path, trained):
+def test_every_output_of_one_run(tag, tmp_path, trained):
     flags, tagger, p = trained
     ids = open_store(tmp_path / "mine").clip_ids
     clips = Manifest(
@@ -84,7 +90,7 @@ def test_every_output_of_one_run(tmp_path, trained):
     assert sorted(path.name for path in out.parent.iterdir()) == ["tags.csv"]  # no partial files
 
 
-def test_top_and_tracks(tmp_path, trained):
+def test_top_and_tracks(tag, tmp_path, trained):
     flags, _, p = trained
     ids = open_store(tmp_path / "mine").clip_ids
     clips = Manifest(
@@ -125,7 +131,7 @@ def test_top_and_tracks(tmp_path, trained):
         (["--audio={root}/a.wav"], "imported"),
     ],
 )
-def test_refusals_are_one_line(tmp_path, trained, flags, words):
+def test_refusals_are_one_line(tag, tmp_path, trained, flags, words):
     import pickle
 
     (tmp_path / "pickle").write_bytes(pickle.dumps([1] * 100))
@@ -138,7 +144,7 @@ def test_refusals_are_one_line(tmp_path, trained, flags, words):
 
 
 @pytest.mark.parametrize("of_tagger", [True, False])
-def test_files_are_not_cut_into_millions_of_clips(tmp_path, of_tagger):
+def test_files_are_not_cut_into_millions_of_clips(tag, tmp_path, of_tagger):
     _, parts = make(tmp_path / "mine", HOSTILE)
     shared = {"clip_seconds": 1e-6} if of_tagger else {}
     write_tagger(tmp_path / "t.safetensors", random_tagger(HOSTILE, parts, shared=shared))
@@ -151,7 +157,7 @@ def test_files_are_not_cut_into_millions_of_clips(tmp_path, of_tagger):
 
 
 @pytest.mark.slow
-def test_a_killed_run_goes_on(tmp_path):
+def test_a_killed_run_goes_on(tag, tmp_path):
     """kill -9 at a mark; the same command gives the file of a run that was not killed."""
     import signal
     import time
@@ -175,7 +181,7 @@ def test_a_killed_run_goes_on(tmp_path):
 
 
 @pytest.mark.slow
-def test_audio_straight_to_tags_and_into_the_files(tmp_path):
+def test_audio_straight_to_tags_and_into_the_files(tag, tmp_path):
     soundfile = pytest.importorskip("soundfile")
     pytest.importorskip("mutagen")
     pytest.importorskip("librosa")
@@ -220,7 +226,7 @@ def test_audio_straight_to_tags_and_into_the_files(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_audio_is_extracted_in_the_tagger_s_precision(tmp_path, precision):
+def test_audio_is_extracted_in_the_tagger_s_precision(tag, tmp_path, precision):
     soundfile = pytest.importorskip("soundfile")
     pytest.importorskip("librosa")
     (tmp_path / "music").mkdir()
@@ -242,7 +248,7 @@ def test_audio_is_extracted_in_the_tagger_s_precision(tmp_path, precision):
 
 
 @pytest.mark.slow
-def test_whole_tracks_are_cut_as_the_tagger_learnt_and_pooled(tmp_path):
+def test_whole_tracks_are_cut_as_the_tagger_learnt_and_pooled(tag, tmp_path):
     soundfile = pytest.importorskip("soundfile")
     pytest.importorskip("librosa")
     rng = np.random.default_rng(0)

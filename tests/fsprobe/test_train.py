@@ -3,9 +3,7 @@
 import json
 import re
 import subprocess
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,23 +16,35 @@ from fsprobe.tagger.file import TENSORS, read_tagger
 from tests.support.fake_tagger import write_store
 from tests.support.word_sweeps import write_words
 
-ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.slow  # every command starts JAX
 
 
-def run(module: str, *flags: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", module, *map(str, flags)]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+@pytest.fixture(scope="module")
+def run(commands):
+    """A command with some flags."""
 
+    def command(module: str, *flags: object) -> subprocess.CompletedProcess[str]:
+        done: subprocess.CompletedProcess[str] = commands.run(module, *map(str, flags))
+        return done
 
-def trained(*flags: object) -> str:
-    result = run("fsprobe.train", *flags)
-    assert result.returncode == 0, result.stderr
-    return result.stdout
+    return command
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory):
+def trained(run):
+    """What fsprobe.train says with some flags."""
+
+    def train(*flags: object) -> str:
+        result = run("fsprobe.train", *flags)
+        assert result.returncode == 0, result.stderr
+        said: str = result.stdout
+        return said
+
+    return train
+
+
+@pytest.fixture(scope="module")
+def data(trained, tmp_path_factory):
     """120 clips of 40 tracks, three tags by a linear model and one of a single clip; the tagger of
     the first three (flags, folder).
     """
@@ -104,7 +114,7 @@ def test_the_page_is_playable_and_escapes(data):
     assert {"reliability.png", "reliability_1.svg", "roc_auc.png"} <= figures
 
 
-def test_an_added_tag_leaves_the_others_bytes(data, tmp_path):
+def test_an_added_tag_leaves_the_others_bytes(trained, run, data, tmp_path):
     root, flags, *_ = data
     (tmp_path / "new.txt").write_text("rare <b>\ntag 1\n")
     out = tmp_path / "grown.safetensors"
@@ -145,7 +155,7 @@ def test_an_added_tag_leaves_the_others_bytes(data, tmp_path):
     assert np.load(tmp_path / "s.npy")[:, 3].max() <= np.float32(0.9)
 
 
-def test_a_new_tag_starts_from_its_name(data, tmp_path):
+def test_a_new_tag_starts_from_its_name(trained, run, data, tmp_path):
     root, flags, *_ = data
     (tmp_path / "new.txt").write_text("rare <b>\ntag 1\n")
     names = ["tag 0", "tag 1", "tag 2"]
@@ -163,7 +173,7 @@ def test_a_new_tag_starts_from_its_name(data, tmp_path):
     assert alone.returncode == 2 and "belong together" in alone.stderr
 
 
-def test_edits(data, tmp_path):
+def test_edits(trained, data, tmp_path):
     root, *_ = data
     out = tmp_path / "e.safetensors"
     trained(
@@ -177,14 +187,14 @@ def test_edits(data, tmp_path):
     assert "1 tags are the same" in said and "added" in said and "removed" in said
 
 
-def test_a_dry_run_counts_and_writes_nothing(data, tmp_path):
+def test_a_dry_run_counts_and_writes_nothing(trained, data, tmp_path):
     _, flags, *_ = data
     said = trained(*flags, "--dry_run", f"--out={tmp_path / 'x.safetensors'}")
     assert re.search(r"rare <b> +1 +113 +1\n", said) and "GB" in said
     assert not list(tmp_path.iterdir())
 
 
-def test_unknown_labels_come_from_not_tags(data, tmp_path):
+def test_unknown_labels_come_from_not_tags(trained, data, tmp_path):
     _, flags, clips, *_ = data
     not_tags = tuple(
         ("tag 0",) if i % 2 and "tag 0" not in clips.tags[i] else () for i in range(120)
@@ -225,7 +235,7 @@ def test_unknown_labels_come_from_not_tags(data, tmp_path):
         (["--store=x"], "--store=x: write it as --store=NAME=DIR"),
     ],
 )
-def test_refusals_are_one_line(data, more, words):
+def test_refusals_are_one_line(run, data, more, words):
     root, flags, *_ = data
     filled = [flag.format(root=root, t=root / "t.safetensors") for flag in more]
     result = run("fsprobe.train", *flags, f"--out={root / 'never.safetensors'}", *filled)
@@ -234,7 +244,7 @@ def test_refusals_are_one_line(data, more, words):
     assert not (root / "never.safetensors").exists()
 
 
-def test_a_store_of_other_weights_is_refused(data):
+def test_a_store_of_other_weights_is_refused(run, data):
     root, flags, *_ = data
     update = [f"--update={root / 't.safetensors'}", "--tags=all", f"--out={root / 'never'}"]
     result = run("fsprobe.train", flags[0], f"--store=store={root / 'other'}", *update)

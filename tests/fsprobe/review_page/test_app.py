@@ -1,10 +1,7 @@
 """The review server: who may ask, what it gives, what it keeps."""
 
-import subprocess
-import sys
 import threading
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,7 +15,6 @@ testclient = pytest.importorskip("starlette.testclient", reason="needs the extra
 
 from fsprobe.review_page.app import build  # noqa: E402
 
-ROOT = Path(__file__).parents[3]
 TOKEN = "a-token-that-nobody-guesses"
 HOSTS = {"127.0.0.1:8765", "localhost:8765"}
 HERE = "http://127.0.0.1:8765"
@@ -333,7 +329,7 @@ def test_finding_clips(client):
     assert client.get("find", params={"text": "%' OR 1=1"}).json() == []
 
 
-def test_finding_clips_by_a_text_as_the_command_does(tmp_path):
+def test_finding_clips_by_a_text_as_the_command_does(commands, tmp_path):
     """The text is no tag; its vector lies between those of two tags of eight."""
     made = make_catalogue(tmp_path, 120, tuple("abcdefgh"))
     tags = tuple(
@@ -352,12 +348,11 @@ def test_finding_clips_by_a_text_as_the_command_does(tmp_path):
     client = client_of(desk)
 
     hits = client.get("find", params={"text": " slow sad piano "}).json()
-    done = subprocess.run(
-        [sys.executable, "-m", "fsprobe.search", f"--store=mine={tmp_path / 'mine'}",
-         f"--manifest={tmp_path / 'manifest.csv'}", f"--words={tmp_path / 'words'}",
-         "--query=slow sad piano", "--count=30", f"--out={tmp_path / 'found.csv'}"],
-        cwd=ROOT, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+    done = commands.run(
+        *("fsprobe.search", f"--store=mine={tmp_path / 'mine'}"),
+        *(f"--manifest={tmp_path / 'manifest.csv'}", f"--words={tmp_path / 'words'}"),
+        *("--query=slow sad piano", "--count=30", f"--out={tmp_path / 'found.csv'}"),
+    )
     assert done.returncode == 0, done.stderr
     lines = (tmp_path / "found.csv").read_text().splitlines()[1:]
     assert [hit["clip"] for hit in hits] == [line.partition(",")[0] for line in lines]

@@ -97,7 +97,7 @@ def test_every_probe_is_as_fitted_alone(data, name, validation, manifest):
 
 @pytest.mark.parametrize("name", BASELINES)
 def test_stopped_again_and_again_it_ends_as_an_undisturbed_one(data, name):
-    grid = GridConfig(n_way=(3,), k_shot=(2, "full"), num_seeds=4)
+    grid = GridConfig(n_way=(3,), k_shot=(2, "full"), num_seeds=2)
     solver = solver_of(name, "support")
     whole, stopped = (config(data, f"{name}-{out}", solver, grid=grid) for out in ("whole", "cut"))
     sweep(whole)

@@ -1,33 +1,41 @@
-"""Unlabelled clips as a setting of the sweep: rows change, `full` does not, Adam refuses."""
+"""Unlabelled clips as a setting of the sweep: rows change, `full` does not. Adam refuses them:
+test_sweep.py.
+"""
 
-import subprocess
+from pathlib import Path
 
 import pytest
 
-from fsprobe.config import FULL
-from fsprobe.study.results import read_probes
-from tests.support.sweeping import ROOT, command, sweep
+from fsprobe.config import FULL, GridConfig, KShot, SolverConfig, SweepConfig
+from fsprobe.study.execute import sweep
+from fsprobe.study.tables import ProbeRow
 from tests.support.tiny import write_data
 
-FLAGS = ("--solver=lbfgs", "--k_shot=full", "--tags=all")
+
+def swept(data: Path, out: str, *k_shot: KShot, **solver: object) -> dict[object, ProbeRow]:
+    """Rows of a sweep of every tag, by key."""
+    config = SweepConfig(
+        str(data / "manifest.csv"),
+        (("poor", str(data / "poor")),),
+        out=str(data / out),
+        grid=GridConfig(n_way=(3,), k_shot=k_shot, num_seeds=3, tags="all"),
+        solver=SolverConfig("lbfgs", **solver),  # type: ignore[arg-type]
+    )
+    return {row.key: row for row in sweep(config)}
 
 
 @pytest.fixture(scope="module")
 def plain(tmp_path_factory):
     data = tmp_path_factory.mktemp("data")
     write_data(data)
-    return data, sweep(data, "plain", *FLAGS)
+    return data, swept(data, "plain", 2, FULL)
 
 
 @pytest.mark.parametrize("validation", ["valid", "support"])
 def test_rows_with_unlabelled_clips(plain, validation):
-    data, without = plain
-    out = sweep(
-        data, f"weak_{validation}", *FLAGS, "--unlabelled=weak_negatives",
-        "--unlabelled_weight=0.5", f"--validation={validation}",
-    )  # fmt: skip
-    rows = {row.key: row for row in read_probes(out)}
-    others = {row.key: row for row in read_probes(without)}
+    data, others = plain
+    weak = {"unlabelled": "weak_negatives", "unlabelled_weight": 0.5, "validation": validation}
+    rows = swept(data, validation, 2, FULL, **weak)
     assert rows.keys() == others.keys()
     shot = [key for key in rows if rows[key].k_shot != FULL]
     assert any(rows[key].mAP != others[key].mAP for key in shot)
@@ -35,19 +43,12 @@ def test_rows_with_unlabelled_clips(plain, validation):
     if validation == "valid":
         full = [key for key in rows if rows[key].k_shot == FULL]
         assert full and all(rows[key].mAP == others[key].mAP for key in full)
-    assert (out / "episodes.csv").read_bytes() == (without / "episodes.csv").read_bytes()
+    episodes = [(data / out / "episodes.csv").read_bytes() for out in (validation, "plain")]
+    assert episodes[0] == episodes[1]
 
 
 def test_self_training_without_a_full_probe(plain):
-    data, _ = plain
-    out = sweep(data, "self", "--solver=lbfgs", "--tags=all", "--unlabelled=self_training")
-    assert len(read_probes(out)) == 5
-
-
-def test_adam_has_no_unlabelled_clips(plain):
-    data, _ = plain
-    done = subprocess.run(
-        command(data, "adam", "--unlabelled=weak_negatives"),
-        cwd=ROOT, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert done.returncode == 2 and "only --solver=lbfgs heeds it" in done.stderr
+    data, others = plain
+    rows = swept(data, "self", 2, unlabelled="self_training")
+    assert len(rows) == 3
+    assert any(rows[key].mAP != others[key].mAP for key in rows)

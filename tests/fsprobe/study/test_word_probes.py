@@ -1,6 +1,7 @@
 """Probes without examples, and few shots pulled to what the words say."""
 
 import csv
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from fsprobe.heads.strengths import DUAL_PATH
 from fsprobe.heads.words.eszsl import zero_shot_heads
 from fsprobe.labels import tag_labels
 from fsprobe.study.execute import sweep
-from fsprobe.study.results import read_per_tag
+from fsprobe.study.results import read_per_tag, read_probes
 from fsprobe.study.seen_tags import SeenTags
 from fsprobe.words.vectors import load_words, vectors_of
 from tests.support.probes import logistic_loss
@@ -29,6 +30,24 @@ ROWS = ("probes.csv", "per_tag.csv", "zero_shot.csv", "zero_shot_tags.csv", "epi
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory) -> Path:
     return write_corpus(tmp_path_factory.mktemp("words"))
+
+
+@pytest.fixture(scope="module")
+def plain(corpus) -> Path:
+    """A sweep without examples; to read only."""
+    sweep(config(corpus, "plain"))
+    return corpus / "plain"
+
+
+PRIORS = ("none", "words", "shuffled")
+CURVE: tuple[int | str, ...] = (0, 2, "full")
+
+
+@pytest.fixture(scope="module")
+def curve(corpus) -> Path:
+    """A sweep from no example to all, with every prior; to read only."""
+    sweep(config(corpus, "curve", CURVE, prior=PRIORS))
+    return corpus / "curve"
 
 
 def read(path: Path) -> list[dict[str, str]]:
@@ -67,15 +86,15 @@ class Corpus:
         return Head(head.kernel[0], head.bias[0]), tags
 
 
-def test_without_examples_each_seed_is_judged_on_tags_it_never_saw(corpus):
-    rows = sweep(config(corpus, "plain"))
+def test_without_examples_each_seed_is_judged_on_tags_it_never_saw(corpus, plain):
+    rows = read_probes(plain)
     assert [(row.k_shot, row.zero_shot, row.prior, row.num_train) for row in rows] == [
         (0, "eszsl", "words", 0)
     ] * 3
     assert all(row.epochs == 0 and np.isnan(row.macro_f1) for row in rows)
-    episodes = read(corpus / "plain" / "episodes.csv")
+    episodes = read(plain / "episodes.csv")
     assert [(row["shot"], row["clip_id"]) for row in episodes] == [("", "")] * 9
-    unseen, data = read(corpus / "plain" / "unseen.csv"), Corpus(corpus)
+    unseen, data = read(plain / "unseen.csv"), Corpus(corpus)
     for row in rows:
         hidden = [line["tag"] for line in unseen if int(line["seed"]) == row.seed]
         drawn = [line["tag"] for line in episodes if int(line["seed"]) == row.seed]
@@ -88,10 +107,9 @@ def test_without_examples_each_seed_is_judged_on_tags_it_never_saw(corpus):
     assert np.mean([row.roc_auc for row in rows]) > 0.75
 
 
-def test_files_of_the_map(corpus):
-    sweep(config(corpus, "map"))
-    means = read(corpus / "map" / "zero_shot.csv")
-    (probe,) = (row for row in read(corpus / "map" / "probes.csv") if row["seed"] == "1")
+def test_files_of_the_map(plain):
+    means = read(plain / "zero_shot.csv")
+    (probe,) = (row for row in read(plain / "probes.csv") if row["seed"] == "1")
     mine = {
         (row["task"], row["tags"], row["clip_kind"]): row for row in means if row["seed"] == "1"
     }
@@ -99,14 +117,14 @@ def test_files_of_the_map(corpus):
     assert float(mine["retrieval", "unseen", "all"]["mAP"]) == pytest.approx(float(probe["mAP"]))
     assert "feature_l2=" in mine["annotation", "generalised", "both"]["chosen"]
     assert 0 < float(mine["annotation", "generalised", "all"]["hit_at_10"]) <= 1
-    tags = [row for row in read(corpus / "map" / "zero_shot_tags.csv") if row["seed"] == "1"]
-    hidden = [row["tag"] for row in read(corpus / "map" / "unseen.csv") if row["seed"] == "1"]
+    tags = [row for row in read(plain / "zero_shot_tags.csv") if row["seed"] == "1"]
+    hidden = [row["tag"] for row in read(plain / "unseen.csv") if row["seed"] == "1"]
     for row in tags:
         assert row["tag"] in hidden
         leant = [item.rpartition("=")[0] for item in row["leans_on"].split("|")]
         assert len(leant) == 5 and not set(leant) & set(hidden)
         assert len(row["nearest"].split("|")) == 5
-    precise = [row["precision_at_10"] for row in read(corpus / "map" / "per_tag.csv")]
+    precise = [row["precision_at_10"] for row in read(plain / "per_tag.csv")]
     assert all(0 <= float(value) <= 1 for value in precise)
 
 
@@ -134,16 +152,16 @@ def test_every_way_has_its_rows_and_shuffled_words_are_chance(corpus):
 def test_a_prior_equals_a_plain_loop(corpus, validation):
     """Of every seed: scale and strength by a loop of single fits, and the head of the choice."""
     out = f"prior-{validation}"
-    prior = ("none", "words", "shuffled")
-    rows = sweep(
-        config(corpus, out, (2,), solver={"validation": validation}, save_heads=True, prior=prior)
+    sweeping = config(
+        corpus, out, (2,), {"num_seeds": 2}, {"validation": validation}, True, prior=PRIORS
     )
-    assert [row.prior for row in rows] == [name for name in prior for _ in range(3)]
+    rows = sweep(sweeping)
+    assert [row.prior for row in rows] == [name for name in PRIORS for _ in range(2)]
     data, heads = Corpus(corpus), load_file(corpus / out / "heads" / "store.safetensors")
     hidden = read(corpus / out / "unseen.csv")
     episodes = read(corpus / out / "episodes.csv")
     chosen = {(row["seed"], row["prior"]): row for row in read(corpus / out / "solver.csv")}
-    for seed in range(3):
+    for seed in range(2):
         clips = [row for row in episodes if row["seed"] == str(seed)]
         drawn = list(dict.fromkeys(row["tag"] for row in clips))
         start, tags = data.word_head([row["tag"] for row in hidden if row["seed"] == str(seed)])
@@ -185,33 +203,35 @@ def test_a_prior_equals_a_plain_loop(corpus, validation):
         assert np.linalg.norm(saved - expected) < 0.02 * np.linalg.norm(expected)
 
 
-def test_a_curve_from_none_to_many_shots_is_on_the_same_tags(corpus):
-    priors = ("none", "words", "shuffled")
-    rows = sweep(config(corpus, "curve", (0, 1, 3, "full"), prior=priors))
+def test_a_curve_from_none_to_many_shots_is_on_the_same_tags(curve):
     tags = {}
-    for row in read_per_tag(corpus / "curve"):
+    for row in read_per_tag(curve):
         tags.setdefault((row.seed, row.key), []).append(row.tag)
     for seed in range(3):
         assert len({tuple(names) for (mine, _), names in tags.items() if mine == seed}) == 1
-    assert [(row.k_shot, row.prior) for row in rows if row.seed == 0] == [
+    assert [(row.k_shot, row.prior) for row in read_probes(curve) if row.seed == 0] == [
         (0, "words"),
         (0, "shuffled"),
-        *((k_shot, prior) for k_shot in (1, 3) for prior in priors),
+        *((2, prior) for prior in PRIORS),
         ("full", "none"),
     ]
 
 
-def test_a_stopped_sweep_goes_on(corpus):
-    sweeping = config(corpus, "again", (0, 1), prior=("none", "words"))
-    rows = sweep(sweeping)
-    files = {name: (corpus / "again" / name).read_bytes() for name in ROWS}
+def test_a_stopped_sweep_goes_on(corpus, curve):
+    """Rows of each kind are gone: by words, few shots without a prior and with it."""
+    rows = read_probes(curve)
+    files = {name: (curve / name).read_bytes() for name in ROWS}
+    shutil.copytree(curve, corpus / "again")
     with (corpus / "again" / "probes.csv").open("w") as file:
         lines = files["probes.csv"].decode().splitlines(keepends=True)
-        file.writelines(line for i, line in enumerate(lines) if i not in (2, 5, 9))
-    assert sweep(sweeping) == rows
+        gone = {(0, "words", 1), (2, "none", 0), (2, "shuffled", 2)}
+        kept = [(row.k_shot, row.prior, row.seed) not in gone for row in rows]
+        assert kept.count(False) == 3
+        file.writelines(line for line, keep in zip(lines, [True, *kept], strict=True) if keep)
+    assert sweep(config(corpus, "again", CURVE, prior=PRIORS)) == rows
     assert {name: (corpus / "again" / name).read_bytes() for name in ROWS} == files
     with pytest.raises(InputError, match="another configuration: words"):
-        sweep(config(corpus, "again", (0, 1), prior=("none", "words"), seen=0.7))
+        sweep(config(corpus, "again", CURVE, prior=PRIORS, seen=0.7))
 
 
 def test_another_corpus_to_test_on(corpus, tmp_path):

@@ -1,9 +1,5 @@
 """Unlabelled clips in a tagger's training: which they are, their weights, what is held out."""
 
-import subprocess
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 
@@ -20,7 +16,6 @@ from fsprobe.tagger.unlabelled import NEVER_HELD_OUT, load_rest, with_unlabelled
 from tests.support.fake_tagger import write_store
 from tests.support.plain_fit import fit_heads as plain_fit
 
-ROOT = Path(__file__).parents[3]
 COUNT = 40
 
 
@@ -161,14 +156,13 @@ def test_a_teacher_may_learn_on_other_features(catalogue):
 @pytest.mark.parametrize(
     "flags", [("weak_negatives",), ("self_training",), ("self_training", "--teacher=b")]
 )
-def test_by_the_command(tmp_path, catalogue, flags):
+def test_by_the_command(commands, tmp_path, catalogue, flags):
     out = tmp_path / "t.safetensors"
-    command = [
-        *(sys.executable, "-m", "fsprobe.train", f"--manifest={tmp_path / 'm.csv'}"),
+    done = commands.run(
+        *("fsprobe.train", f"--manifest={tmp_path / 'm.csv'}"),
         *(f"--store=a={tmp_path / 'a'}", f"--store=b={tmp_path / 'b'}", "--embedding=a"),
         *(f"--out={out}", f"--unlabelled={flags[0]}", *flags[1:], "--l2=0.1"),
-    ]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    )
     assert done.returncode == 0, done.stderr
     assert f"9 unlabelled clips: {flags[0]}" in done.stdout
     record = read_tagger(out).training["rock"]
