@@ -67,7 +67,7 @@ def test_all_known_is_scikit_learn(n, l2):
 
 @pytest.mark.parametrize("l2", [1e-1, 1e-4])
 def test_half_unknown_is_scikit_learn_on_the_known_clips_of_each_tag(l2):
-    x, y = clips(1, n=80)
+    x, y = clips(1)
     known = np.random.default_rng(2).random(y.shape) < 0.5
     head = fsprobe.fit(x, y & known, ~y & known, l2=l2)
     assert (excess(head, x, y & known, ~y & known, l2) < 1e-5).all()
@@ -303,7 +303,7 @@ def test_a_tag_that_no_clip_is_known_for():
 
 
 def test_adam_by_the_same_function():
-    x, y = clips(16, n=80)
+    x, y = clips(16)
     head = fsprobe.fit(x, y, solver="adam", validation="support")
     assert head.kernel.shape == (TAGS, DIM) and all(np.isfinite(part).all() for part in head)
 
