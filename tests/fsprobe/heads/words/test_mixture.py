@@ -88,24 +88,27 @@ def tagger_of(head: Head, tags: list[str]) -> Tagger:
     return Tagger(tuple(tags), kernel, bias, numbers, numbers[:, 0], "store", (source,))
 
 
-@pytest.mark.parametrize("grown", [True, False])
-def test_a_new_tag_starts_from_its_name(data, grown):
-    """One shot for each of four tags: test ROC-AUC above that of heads that start from zero.
+@pytest.mark.parametrize(
+    ("grown", "clips", "tags"),
+    [(True, 60, 4), pytest.param(False, 130, 6, marks=pytest.mark.slow)],
+)
+def test_a_new_tag_starts_from_its_name(data, grown, clips, tags):
+    """One shot for each of some tags: test ROC-AUC above that of heads that start from zero.
 
     grown: the other tags are a tagger's; else they are trained beside, of all their labels.
     """
     names = [f"tag{i}" for i in range(TAGS)]
     words = Words(tuple(names), data.words, {"source": "made up"})
-    train, test = slice(0, 60), slice(130, None)
+    train, test = slice(0, clips), slice(130, None)
     full = fsprobe.fit(data.features[train], data.labels[train])
     gains = []
-    for new in range(4):
+    for new in range(tags):
         rows = np.flatnonzero(data.labels[train, new])[:1]
         rest = np.flatnonzero(~data.labels[train, new])[:12]
         few = np.concatenate([rows, rest])
         yes = data.labels[train].astype(np.float32)
         no = 1 - yes
-        known = np.isin(np.arange(60), few)
+        known = np.isin(np.arange(clips), few)
         yes[:, new] *= known
         no[:, new] *= known
         others = [tag for tag in range(TAGS) if tag != new]
@@ -116,7 +119,7 @@ def test_a_new_tag_starts_from_its_name(data, grown):
             tagger = tagger_of(kept, [names[tag] for tag in others])
         columns = [names[tag] for tag in order]
         fit = FitFromWords(words, columns, tagger)
-        arguments = (data.features[train], yes[:, order], no[:, order], np.arange(60), None)
+        arguments = (data.features[train], yes[:, order], no[:, order], np.arange(clips), None)
         at = order.index(new)
         area = []
         started, plain = fit(*arguments), fit_heads(*arguments)
