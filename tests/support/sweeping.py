@@ -32,9 +32,7 @@ def command(data: Path, out: str, *flags: str) -> list[str]:
 
 def environment(data: Path, devices: int) -> dict[str, str]:
     return os.environ | {
-        "JAX_COMPILATION_CACHE_DIR": os.environ.get(
-            "JAX_COMPILATION_CACHE_DIR", str(data / "jax-cache")
-        ),
+        "JAX_COMPILATION_CACHE_DIR": str(data / "jax-cache"),
         "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
     }
 
