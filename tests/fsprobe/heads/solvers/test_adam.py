@@ -281,10 +281,10 @@ def test_bce_of_weights_by_hand():
 
 def test_a_hidden_layer_learns_what_a_line_cannot():
     rng = np.random.default_rng(2)
-    parts = [jnp.array(rng.standard_normal((n, 4)), jnp.float32) for n in (300, 50, 300)]
+    parts = [jnp.array(rng.standard_normal((n, 4)), jnp.float32) for n in (400, 100, 400)]
     # exclusive or, twice
     data = Data(*(Labelled(part, part[:, :2] * part[:, 2:] > 0) for part in parts))
-    task = probes.task(np.arange(300), np.arange(2), 1)
+    task = probes.task(np.arange(400), np.arange(2), 1)
     accuracy = {}
     for hidden in (0, 64):
         config = SolverConfig(learning_rate=0.01, max_epochs=60, patience=60, hidden=hidden)
