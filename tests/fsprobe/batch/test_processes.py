@@ -330,7 +330,7 @@ def test_what_cannot_be_joined_is_one_line(data):
         (["--process_id=2", "--num_processes=2"], "--process_id=2: it must be below"),
     )
     _, _, module, *given = command(data, "none")
-    with Commands(module, **environment(data, 1)) as served:
+    with Commands("fsprobe.study.execute", **environment(data, 1)) as served:
         for flags, message in refused:
             result = served.run(module, *given, *flags)
             errors = result.stderr
