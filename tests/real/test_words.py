@@ -22,11 +22,11 @@ def study(real_data: Path) -> words.Study:
 
 
 def test_unseen_tags_are_found_by_their_words(study):
-    """20 seeds of 21 unseen tags of 105, strengths chosen on seen tags: aims 0.14 and 0.72; the
-    share of positives is 0.033. Shuffled words: ROC-AUC 0.49 (20 seeds), here of 6.
+    """10 seeds of 21 unseen tags of 105, strengths chosen on seen tags: aims 0.14 and 0.72; the
+    share of positives is 0.033. Shuffled words: ROC-AUC 0.49 (20 seeds), here of 4.
     """
     assert len(study.tags) == 105
-    unseen = words.unseen_tags(study, 20)
+    unseen = words.unseen_tags(study, 10)
     scores = [head.score(study.test.features) for head in words.eszsl(study, unseen)]
     found = words.judged(study, unseen, scores)
     print(found)
@@ -34,9 +34,9 @@ def test_unseen_tags_are_found_by_their_words(study):
     assert found["mAP_others"] >= 0.13  # it is not the near synonyms that do it
     dealt = [
         words.eszsl(words.shuffled(study, i), unseen[i : i + 1])[0].score(study.test.features)
-        for i in range(6)
+        for i in range(4)
     ]
-    by_chance = words.judged(study, unseen[:6], dealt)
+    by_chance = words.judged(study, unseen[:4], dealt)
     print(by_chance)
     assert abs(by_chance["roc_auc"] - 0.5) < 0.05
     assert by_chance["mAP"] < 0.07

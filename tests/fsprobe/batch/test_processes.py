@@ -16,6 +16,7 @@ import pytest
 
 from fsprobe.study.results import read_probes
 from tests.support import tiny
+from tests.support.commands import Commands
 from tests.support.sweeping import (
     ROOT,
     SOLVERS,
@@ -115,6 +116,19 @@ def wait_for_training(out: Path) -> None:
     time.sleep(2)
 
 
+def wait_for_port(first: subprocess.Popen[str]) -> None:
+    """Until the first process listens for the others."""
+    (address,) = (arg for arg in first.args if arg.startswith("--coordinator="))
+    deadline = time.monotonic() + 60
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", int(address.rpartition(":")[2]))).close()
+            return
+        except ConnectionRefusedError:
+            assert time.monotonic() < deadline and first.poll() is None
+            time.sleep(0.05)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("solver", SOLVERS)
 def test_the_rows_of_one_process(data, solver):
@@ -160,7 +174,7 @@ def test_what_is_done_is_known_to_both(data):
     assert "holds 5 of 5 probes already" in errors and " MB" not in errors
 
 
-@pytest.mark.parametrize("told", [0, 1])
+@pytest.mark.parametrize("told", [pytest.param(0, marks=pytest.mark.slow), 1])
 def test_a_signal_to_either_stops_both(data, told):
     processes = start(data, f"told{told}", *LONG)
     wait_for_training(data / f"told{told}")
@@ -262,20 +276,26 @@ def test_a_process_that_fails_alone_ends_the_other(data):
     assert results[0][0] != 0
 
 
-@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
-def test_who_waits_for_the_others_can_be_told_to_stop(data, signum):
-    first, second = start(data, "waiting")
-    second.kill()
-    second.communicate()
-    time.sleep(6)
-    first.send_signal(signum)
-    assert end([first], 10)[0][0] in (-signum, 128 + signum)
+def test_who_waits_for_the_others_can_be_told_to_stop(data):
+    waiting = {}
+    for signum in (signal.SIGINT, signal.SIGTERM):
+        waiting[signum], second = start(data, "waiting")
+        second.kill()
+        second.communicate()
+    for first in waiting.values():
+        wait_for_port(first)
+    time.sleep(1)
+    for signum, first in waiting.items():
+        assert first.poll() is None, "it waits"
+        first.send_signal(signum)
+    for signum, (code, _, _) in zip(waiting, end([*waiting.values()], 10), strict=True):
+        assert code in (-signum, 128 + signum)
 
 
 def test_who_waits_in_vain_says_so(data):
     hasty = (
         "import runpy; from fsprobe.batch import processes\n"
-        "processes.LONGEST_WAIT = 8\n"
+        "processes.LONGEST_WAIT = 3\n"
         "runpy.run_module('fsprobe.sweep', run_name='__main__', alter_sys=True)"
     )
     python, _, _, *flags = command(
@@ -290,14 +310,14 @@ def test_who_waits_in_vain_says_so(data):
         timeout=60,
     )
     assert (
-        result.returncode == 2 and ": the other processes have not come within 8 s" in result.stderr
+        result.returncode == 2 and ": the other processes have not come within 3 s" in result.stderr
     )
     assert result.stderr.count("\n") == 1 and not (data / "vain").exists()
 
 
 def test_what_cannot_be_joined_is_one_line(data):
     taken = socket.create_server(("", 0))
-    for flags, message in (
+    refused = (
         (["--distributed"], "--distributed: no cluster was found"),
         (["--coordinator=nowhere"], "--coordinator=nowhere: write it as HOST:PORT"),
         (["--coordinator=localhost:99999"], "--coordinator=localhost:99999: bind()"),
@@ -308,15 +328,10 @@ def test_what_cannot_be_joined_is_one_line(data):
         ),
         (["--distributed", "--coordinator=a:1"], "leave out --coordinator"),
         (["--process_id=2", "--num_processes=2"], "--process_id=2: it must be below"),
-    ):
-        result = subprocess.run(
-            [*command(data, "none"), *flags],
-            cwd=ROOT,
-            env=environment(data, 1),
-            text=True,
-            capture_output=True,
-            timeout=60,
-        )
-        assert (
-            result.returncode == 2 and message in result.stderr and result.stderr.count("\n") == 1
-        ), result.stderr
+    )
+    _, _, module, *given = command(data, "none")
+    with Commands("fsprobe.study.execute", **environment(data, 1)) as served:
+        for flags, message in refused:
+            result = served.run(module, *given, *flags)
+            errors = result.stderr
+            assert result.returncode == 2 and message in errors and errors.count("\n") == 1, errors

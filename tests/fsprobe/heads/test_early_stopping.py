@@ -90,11 +90,11 @@ def stopped(x, y, weights, config, size):
     return lax.while_loop(lambda progress: ~progress.done, interval, START)
 
 
-def validated(x, y, trail, best_loss) -> np.ndarray:
-    loss = lambda w: bce(x @ w, jnp.array(y), None, jnp.ones(y.shape, bool))  # noqa: E731
-    return np.asarray(
-        losses_that_matter(loss, jnp.array(trail), len(trail), jnp.float32(best_loss))
-    )
+@jax.jit
+def validated(x, y, trail, best_loss):
+    """`[epoch]`."""
+    loss = lambda w: bce(x @ w, y, None, jnp.ones(y.shape, bool))  # noqa: E731
+    return losses_that_matter(loss, trail, len(trail), jnp.asarray(best_loss, jnp.float32))
 
 
 @settings(deadline=None)

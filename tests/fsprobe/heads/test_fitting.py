@@ -303,7 +303,7 @@ def test_a_tag_that_no_clip_is_known_for():
 
 
 def test_adam_by_the_same_function():
-    x, y = clips(16, n=80)
+    x, y = clips(16)
     head = fsprobe.fit(x, y, solver="adam", validation="support")
     assert head.kernel.shape == (TAGS, DIM) and all(np.isfinite(part).all() for part in head)
 

@@ -102,7 +102,7 @@ def test_weights_are_an_array_to_map_over(data):
 
     mapped = jax.jit(jax.vmap(at))(jnp.array([0.0, 0.1, 1.0]))
     assert np.all(np.diff(mapped, axis=0) < 0)  # more negatives, lower bias
-    plain = SOLVERS["lbfgs"].path(
+    plain = jax.jit(SOLVERS["lbfgs"].path)(
         TASK.labelled_support(data.train),
         TASK.clip_mask,
         TASK.folds,

@@ -152,8 +152,9 @@ def assert_kernel(state, theta: np.ndarray, config: SolverConfig) -> None:
     np.testing.assert_allclose(head.bias, theta[-1], atol=1e-4)
 
 
-@pytest.mark.parametrize("restore_best", [True, False])
-@pytest.mark.parametrize("validate_every", [1, 3, 10])
+@pytest.mark.parametrize(
+    ("validate_every", "restore_best"), [(1, True), (1, False), (3, True), (10, False)]
+)
 def test_a_whole_fit_is_the_plain_loop(restore_best, validate_every):
     data, task = problem()
     config = replace(CONFIG, restore_best=restore_best)

@@ -4,6 +4,7 @@ Objectives agree to 1e-5 relative and mAP to 1e-3: float32 resolves an objective
 ranking to few swaps.
 """
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -22,6 +23,8 @@ from fsprobe.heads.solvers.registry import SOLVERS
 from fsprobe.heads.solvers.solver import Settings
 from fsprobe.heads.strengths import DUAL_PATH, PRIMAL_PATH
 from tests.support.probes import logistic_loss, mesh_of, objective, scikit_learn
+
+MINIMA, MINIMISE = jax.jit(minimise.minima), jax.jit(minimise.minimise)
 
 
 def clips(
@@ -68,7 +71,6 @@ def problem(
     [
         (10, 64, True, 0.0),
         (60, 200, True, 1.5),
-        (10, 64, False, 1.5),
         (60, 200, False, 1.5),
         (200, 20, False, 1.5),
     ],
@@ -78,7 +80,7 @@ def test_the_optimum_is_scikit_learns(n, dim, dual, spread):
     x -= x.mean(axis=0)
     scale = float(np.mean(np.sum(x**2, axis=1)))
     path = np.array([1e1, 1e-1, 1e-2, 1e-3, minimise.WEAKEST_DUAL]) * scale
-    fits = minimise.minima(problem(x, labels, dual), jnp.asarray(path, jnp.float32))
+    fits = MINIMA(problem(x, labels, dual), jnp.asarray(path, jnp.float32))
     for i, l2 in enumerate(path):
         for tag in range(3):
             y = labels[:, tag] * 1.0
@@ -102,7 +104,7 @@ def test_unknown_and_soft_labels_are_weights(dual):
     )
     l2 = 1e-2 * float(np.mean(np.sum(x**2, axis=1)))
     task = problem(x, yes, dual, padding=5, negative=no)
-    fit = minimise.minimise(task, jnp.float32(l2), minimise.origin(task))
+    fit = MINIMISE(task, jnp.float32(l2), minimise.origin(task))
     for tag in range(3):
         pair = yes[:, tag].astype(np.float64), no[:, tag].astype(np.float64)
         theta = np.asarray(fit.theta[:, tag], np.float64)
@@ -113,12 +115,12 @@ def test_unknown_and_soft_labels_are_weights(dual):
 
 
 def test_the_gradient_norm_is_the_gradients():
-    x, labels = clips(3, 30, 100, 2)
+    x, labels = clips(3, 24, 60, 3)
     x -= x.mean(axis=0)
     l2 = 0.01 * float(np.mean(np.sum(x**2, axis=1)))
     for dual in (True, False):
         task = problem(x, labels, dual)
-        fit = minimise.minimise(task, jnp.float32(l2), minimise.origin(task))
+        fit = MINIMISE(task, jnp.float32(l2), minimise.origin(task))
         w = np.asarray(fit.theta[:-1], np.float64)
         w = x.T @ w if dual else w
         error = (1 / (1 + np.exp(-(x @ w + np.asarray(fit.theta[-1])))) - labels) / len(x)
@@ -144,7 +146,7 @@ def test_padding_is_inert_and_a_class_that_is_absent_stays_put():
     labels[:, 2] = True
     l2 = jnp.float32(1.0)
     tight, loose = (
-        minimise.minimise(task, l2, minimise.origin(task))
+        MINIMISE(task, l2, minimise.origin(task))
         for task in (problem(x, labels, True), problem(x, labels, True, padding=9))
     )
     np.testing.assert_allclose(tight.theta[:24], loose.theta[:24], atol=1e-5)
@@ -152,9 +154,13 @@ def test_padding_is_inert_and_a_class_that_is_absent_stays_put():
     assert not np.asarray(tight.theta[:-1, 2]).any() and np.isnan(tight.gradient_norm[2])
 
 
+DIM, TAGS = 100, 20  # of the clips of every probe, whose mean square is about 130
+L2 = 1.0
+
+
 @pytest.fixture(scope="module")
 def data() -> Data:
-    parts = [clips(seed, n, 300, 50, 0.5) for seed, n in ((5, 1300), (6, 80), (7, 300))]
+    parts = [clips(seed, n, DIM, TAGS, 0.5) for seed, n in ((5, 500), (6, 60), (7, 200))]
     mean = parts[0][0].mean(axis=0)
     return Data(*(Labelled(jnp.asarray(x - mean), jnp.asarray(y)) for x, y in parts))
 
@@ -162,7 +168,7 @@ def data() -> Data:
 def spec(data: Data, n_way: int, k_shot: int | None, seed: int, folds: bool = False) -> ProbeSpec:
     """k_shot clips of each tag, or (None) every training clip."""
     rng = np.random.default_rng([seed, n_way])
-    tags = rng.permutation(50)[:n_way]
+    tags = rng.permutation(TAGS)[:n_way]
     labels, taken = np.asarray(data.train.positive), []
     for tag in tags if k_shot else ():
         free = np.setdiff1d(np.flatnonzero(labels[:, tag]), taken)
@@ -216,7 +222,7 @@ def expected(spec: ProbeSpec, data: Data, l2: float) -> tuple[float, float]:
 def test_in_the_grid_as_scikit_learn_on_the_same_episodes(data, half):
     """half: of the labels unknown, at random, in every split. The heads reach scikit-learn's
     objective to 1e-5, and rank as their metrics say."""
-    l2 = 3.0
+    l2 = L2
     if half:
         rng = np.random.default_rng(11)
         seen = [jnp.asarray(rng.random(part.positive.shape) < 0.5) for part in data[:3]]
@@ -226,7 +232,7 @@ def test_in_the_grid_as_scikit_learn_on_the_same_episodes(data, half):
                 for part, mine in zip(data[:3], seen, strict=True)
             )
         )
-    cells = [(2, 1), (10, 20), (10, None)]
+    cells = [(5, 10), (10, None)] if half else [(2, 1), (5, 10), (10, None)]
     specs = [spec(data, n_way, k_shot, seed=n_way + 1) for n_way, k_shot in cells]
     outcomes = train(specs, data, device_mesh(), Wanted(heads=True), l2=l2)
     assert set(outcomes) == {one.key for one in specs}
@@ -254,7 +260,7 @@ def test_in_the_grid_as_scikit_learn_on_the_same_episodes(data, half):
 
 
 def test_a_strength_beyond_a_gram_matrix(data):
-    one, l2 = spec(data, 10, 5, 0), 1e-3  # clips have a mean square of 400
+    one, l2 = spec(data, 10, 5, 0), 3e-4
     outcome = train([one], data, device_mesh(), l2=l2)[one.key]
     precision, loss = expected(one, data, l2)
     assert np.mean(outcome.metrics.average_precision) == pytest.approx(precision, abs=1e-3)
@@ -267,7 +273,7 @@ def test_cross_validation_inside_the_support_is_scikit_learns_folds(data, k_shot
     """The strength of least loss of clips held out, and the probe with it on the whole support."""
     one = spec(data, 5, k_shot, 0, folds=True)
     if k_shot is None:  # a pool that scikit-learn gets through
-        one = spec_of(one, np.arange(0, 1300, 4), data)
+        one = spec_of(one, np.arange(0, 500, 2), data)
     support = np.asarray(data.train.features)[one.support]
     scale = np.mean(np.sum((support - support.mean(axis=0)) ** 2, axis=1))
     path = DUAL_PATH if k_shot else PRIMAL_PATH[:10]
@@ -306,10 +312,10 @@ def held_out_loss(one: ProbeSpec, data: Data, l2: float) -> float:
 
 def test_a_fixed_strength_where_nothing_validates(data):
     one = spec(data, 5, 4, 0)
-    outcome = train([one], data, device_mesh(), validation="none", l2=3.0)[one.key]
-    assert np.isnan(outcome.val_loss) and outcome.l2 == 3.0
+    outcome = train([one], data, device_mesh(), validation="none", l2=L2)[one.key]
+    assert np.isnan(outcome.val_loss) and outcome.l2 == L2
     assert np.mean(outcome.metrics.average_precision) == pytest.approx(
-        expected(one, data, 3.0)[0], abs=1e-3
+        expected(one, data, L2)[0], abs=1e-3
     )
     chosen = train([one], data, device_mesh(), validation="none")[one.key]
     assert 0 < chosen.l2 < np.inf and np.isnan(chosen.val_loss)
@@ -319,7 +325,7 @@ def test_a_fixed_strength_where_nothing_validates(data):
 def test_together_as_alone_on_any_devices(data):
     specs = [
         spec(data, n_way, k_shot, seed)
-        for seed in range(3)
+        for seed in range(2)
         for n_way, k_shot in ((2, 1), (10, 5), (5, None))
     ]
     meshes = [mesh_of(count) for count in (1, 2)]
@@ -344,7 +350,7 @@ def test_together_as_alone_on_any_devices(data):
 def test_seeds_side_by_side_as_one_by_one(data):
     """As an accelerator runs them."""
     specs = [spec(data, 5, 4, seed) for seed in range(3)]
-    settings = Settings(np.float32(3.0))
+    settings = Settings(np.float32(L2))
     one, four = (
         [
             outcome

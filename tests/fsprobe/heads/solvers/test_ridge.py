@@ -25,7 +25,7 @@ def spread_of(x: np.ndarray) -> float:
     return float(np.sum(np.var(x.astype(np.float64), axis=0)))
 
 
-@pytest.mark.parametrize(("n", "dim"), [(20, 50), (60, 300), (300, 60), (1000, 40)])
+@pytest.mark.parametrize(("n", "dim"), [(20, 50), (300, 60)])
 def test_the_strength_is_that_of_ridgecv_and_so_are_the_scores(n, dim):
     x, labels = clips(n, dim, 5)
     alphas = [n * spread_of(x) * strength for strength in ridge.STRENGTHS]
@@ -91,8 +91,7 @@ def test_validation_clips_choose_by_squared_error_and_none_takes_a_fixed_strengt
         np.testing.assert_allclose(chosen.kernel, fixed.kernel, atol=1e-5)
 
 
-@pytest.mark.parametrize("unknown", [False, True])
-@pytest.mark.parametrize("dim", [12, 100])
+@pytest.mark.parametrize(("unknown", "dim"), [(False, 12), (False, 100), (True, 12)])
 def test_padding_is_inert_and_vmapped_is_looped(unknown, dim):
     x, labels = clips(90, dim, 6)
     negative = ~labels & (np.random.default_rng(3).random(labels.shape) < 0.7) if unknown else None

@@ -222,11 +222,14 @@ def test_mixing_tells_whom_a_tag_leans_on():
 def test_one_compilation_for_all_pairs_of_strengths():
     """The maths is one traced function of strengths: vmapped equals one by one."""
     data, seen = word_data(), jnp.asarray(seen_masks(1, 24)[0])
-    features = spectra.feature_side(jnp.asarray(data.features), jnp.asarray(data.labels))
-    words = spectra.word_side(jnp.asarray(data.words), seen, jnp.arange(24))
+    features = jax.jit(spectra.feature_side)(jnp.asarray(data.features), jnp.asarray(data.labels))
+    words = jax.jit(spectra.word_side)(jnp.asarray(data.words), seen, jnp.arange(24))
     l2s = jnp.array([1e-3, 1e-1])
-    many = jax.vmap(spectra.eszsl, in_axes=(None, None, 0, 0))(features, words, l2s, l2s[::-1])
+    many = jax.jit(jax.vmap(spectra.eszsl, in_axes=(None, None, 0, 0)))(
+        features, words, l2s, l2s[::-1]
+    )
+    alone = jax.jit(spectra.eszsl)
     for i in range(2):
-        one = spectra.eszsl(features, words, l2s[i], l2s[1 - i])
+        one = alone(features, words, l2s[i], l2s[1 - i])
         scale = np.abs(one.kernel).max()
         np.testing.assert_allclose(many.kernel[i], one.kernel, atol=1e-5 * scale)

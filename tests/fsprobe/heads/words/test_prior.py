@@ -95,8 +95,8 @@ def plain_loop(data: Data, validation: str, l2s: np.ndarray) -> dict[tuple[float
     return found
 
 
-@pytest.mark.parametrize("validation", ["valid", "support"])
-@pytest.mark.parametrize("dim", [8, 60])  # fewer dimensions than clips, and more
+# fewer dimensions than clips, and more
+@pytest.mark.parametrize(("dim", "validation"), [(8, "valid"), (60, "support")])
 def test_equals_a_plain_loop(dim, validation):
     """The choice of scale and strength, its loss to 1e-3, and the weights to 5e-3 of their length:
     the solver ends within 1e-6 of the objective, and ‖Δ‖² ≤ 2·gap / l2. A loss on other clips
