@@ -89,7 +89,7 @@ def assert_equal(store: Path, local: Path) -> None:
     assert rest[0] == rest[1]
 
 
-@pytest.mark.parametrize("count", [1, 3])
+@pytest.mark.parametrize("count", [1, 2, 4])
 def test_equal_stores_on_nodes(
     corpus: tuple[Path, Manifest], local: Path, tmp_path: Path, count: int
 ) -> None:
