@@ -199,6 +199,7 @@ def test_the_reports_command_names_the_folders_that_the_sweeps_wrote(tmp_path):
     ) in text_of(*folders)
 
 
+@pytest.mark.slow
 def test_the_catalogues_report_is_of_its_ten_sweeps():
     root = ROOT / "results" / "reference" / "catalogue"
     sweeps = [root / f"{solver}_split{i}" for solver in ("lbfgs", "adam") for i in range(5)]

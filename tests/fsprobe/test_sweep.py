@@ -123,7 +123,7 @@ def test_from_files_to_table_and_again(run, data):
     assert second.stdout == first.stdout
 
 
-@pytest.mark.parametrize("name", ["adam", "lbfgs"])
+@pytest.mark.parametrize("name", [pytest.param("adam", marks=pytest.mark.slow), "lbfgs"])
 def test_as_a_library_it_writes_the_commands_bytes(run, data, name):
     sweeping = config(data, n_way=(2,), k_shot=(1, "full"))
     solver = sweeping.solver if name == "adam" else SolverConfig(name)
@@ -207,7 +207,11 @@ def test_order_of_rows_in_the_manifest_changes_nothing(data, swept):
 # otherwise
 @pytest.mark.parametrize(
     ("solver", "tolerance"),
-    [({}, 1e-5), ({"name": "lbfgs"}, 5e-4), ({"name": "lbfgs", "l2": 1e-3}, 5e-4)],
+    [
+        ({}, 1e-5),
+        ({"name": "lbfgs"}, 5e-4),
+        pytest.param({"name": "lbfgs", "l2": 1e-3}, 5e-4, marks=pytest.mark.slow),
+    ],
 )
 def test_a_probe_does_not_depend_on_the_rest_of_the_grid(data, solver, tolerance):
     every = config(data, n_way=(4, 5), k_shot=(3,), num_seeds=2)

@@ -167,6 +167,7 @@ def test_unequal_devices_are_refused(data):
         ), errors
 
 
+@pytest.mark.slow
 def test_what_is_done_is_known_to_both(data):
     for begin in (start, start_under_slurm):
         (code, _, errors), (other, _, _) = end(begin(data, "--solver=adam-two", "--solver=adam"))

@@ -76,6 +76,7 @@ def test_png_and_svg_without_dates_scripts_or_links(rendered, name):
     assert len(svg) < 200_000
 
 
+@pytest.mark.slow
 def test_bytes_repeat_whatever_the_hash_seed_and_the_users_settings(rendered, tmp_path):
     (tmp_path / "matplotlibrc").write_text(
         "font.size: 30\nfigure.facecolor: red\nsvg.fonttype: none\n"

@@ -64,7 +64,7 @@ def solver_of(name: str, validation: str) -> SolverConfig:
 
 CASES = [
     ("ridge", "support", "manifest.csv"),
-    ("ridge", "none", "all.csv"),
+    pytest.param("ridge", "none", "all.csv", marks=pytest.mark.slow),
     ("prototypes", "support", "manifest.csv"),
     ("lc_protonets", "none", "manifest.csv"),
 ]

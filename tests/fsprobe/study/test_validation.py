@@ -49,8 +49,17 @@ def config(data: Path, out: str, solver: SolverConfig, **more: object) -> SweepC
     return SweepConfig(**settings | more)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("validation", ["valid", "support", "none"])
-@pytest.mark.parametrize("name", ["adam", "lbfgs"])
+@pytest.mark.parametrize(
+    ("name", "validation"),
+    [
+        ("adam", "valid"),
+        ("adam", "support"),
+        pytest.param("adam", "none", marks=pytest.mark.slow),
+        pytest.param("lbfgs", "valid", marks=pytest.mark.slow),
+        ("lbfgs", "support"),
+        ("lbfgs", "none"),
+    ],
+)
 def test_every_probe_is_as_alone(data, name, validation):
     """The clips, folds and seeds of a probe reach its fit, whatever trains beside it.
 

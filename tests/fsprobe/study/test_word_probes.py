@@ -148,7 +148,7 @@ def test_every_way_has_its_rows_and_shuffled_words_are_chance(corpus):
         assert abs(area[way, "shuffled"] - 0.5) < 0.15
 
 
-@pytest.mark.parametrize("validation", ["valid", "none"])
+@pytest.mark.parametrize("validation", ["valid", pytest.param("none", marks=pytest.mark.slow)])
 def test_a_prior_equals_a_plain_loop(corpus, validation):
     """Of every seed: scale and strength by a loop of single fits, and the head of the choice."""
     out = f"prior-{validation}"

@@ -154,7 +154,12 @@ def test_a_teacher_may_learn_on_other_features(catalogue):
 
 
 @pytest.mark.parametrize(
-    "flags", [("weak_negatives",), ("self_training",), ("self_training", "--teacher=b")]
+    "flags",
+    [
+        pytest.param(("weak_negatives",), marks=pytest.mark.slow),
+        pytest.param(("self_training",), marks=pytest.mark.slow),
+        ("self_training", "--teacher=b"),
+    ],
 )
 def test_by_the_command(commands, tmp_path, catalogue, flags):
     out = tmp_path / "t.safetensors"

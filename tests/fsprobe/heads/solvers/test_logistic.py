@@ -268,7 +268,7 @@ def test_a_strength_beyond_a_gram_matrix(data):
     assert outcome.val_loss == pytest.approx(loss, rel=5e-3)
 
 
-@pytest.mark.parametrize("k_shot", [4, None])
+@pytest.mark.parametrize("k_shot", [4, pytest.param(None, marks=pytest.mark.slow)])
 def test_cross_validation_inside_the_support_is_scikit_learns_folds(data, k_shot):
     """The strength of least loss of clips held out, and the probe with it on the whole support."""
     one = spec(data, 5, k_shot, 0, folds=True)
