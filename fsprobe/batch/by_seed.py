@@ -25,7 +25,7 @@ from fsprobe.heads.data import Data, Task
 from fsprobe.heads.solvers.solver import Fitted, Products, Settings, Solver
 from fsprobe.heads.strengths import DUAL_PATH, PRIMAL_PATH, num_strengths
 
-_PROGRAMS = 5  # padded sizes of support sets
+_PROGRAMS = 4  # padded sizes of support sets
 _OTHER_WORK = 256.0  # on a clip and tag, in units of a product with one clip
 
 

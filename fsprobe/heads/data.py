@@ -13,6 +13,8 @@ from jax import Array, lax
 
 from fsprobe.heads.head import Head
 
+_FEW = 256  # clips, for which a program has a branch of their own
+
 
 class Labelled(NamedTuple):
     """Clips with labels. features: float32 `[clip, dim]`. positive, negative: `[clip, tag]`,
@@ -134,9 +136,9 @@ def balanced(
 
 
 def on_real_clips(function: Callable[[int], Any], count: Array, padded: int) -> Any:
-    """function(size) for the least of 128, 512 and `padded` that holds `count` clips: sorting
-    padding takes its time. What it returns has the same shapes for every size.
+    """function(256) where that holds `count` clips, else function(padded): sorting padding takes
+    time. What it returns has the same shapes for both.
     """
-    sizes = [*(size for size in (128, 512) if size < padded), padded]
-    least = sum((count > size).astype(jnp.int32) for size in sizes[:-1])
-    return lax.switch(least, [lambda size=size: function(size) for size in sizes])
+    if padded <= _FEW:
+        return function(padded)
+    return lax.cond(count <= _FEW, lambda: function(_FEW), lambda: function(padded))
