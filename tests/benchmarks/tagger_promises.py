@@ -26,7 +26,7 @@ from extract.files import atomic_write
 from extract.manifest import read_manifest
 from fsprobe import shell
 from fsprobe.heads.cross_validation import FOLDS
-from fsprobe.pages.plot_style import GREY, OKABE_ITO, WIDTH, render, style
+from fsprobe.pages.plot_style import GREY, MARKERS, OKABE_ITO, WIDTH, render, style
 from fsprobe.tagger import labelled, options
 from fsprobe.tagger.fitting import fit_heads
 from fsprobe.tagger.judging.calibration import calibration_error, reliability
@@ -216,11 +216,14 @@ def draw_promises(table: list[dict[str, Any]]) -> Figure:
     with style():
         figure = Figure(figsize=(WIDTH, 4.2))
         axes = figure.add_subplot()
-        for tag, color in zip(sorted({r["tag"] for r in rows}), OKABE_ITO * 3, strict=False):
+        for i, tag in enumerate(sorted({r["tag"] for r in rows})):
             mine = [r for r in rows if r["tag"] == tag]
             x, y = ([r[key] for r in mine] for key in ("roc_auc", "held_back_roc_auc"))
-            axes.scatter(x, y, 14, color=color, alpha=0.7, label=tag)
-        axes.plot([0, 1], [0, 1], linestyle=":", color=GREY, linewidth=1)
+            turn, place = divmod(i, len(OKABE_ITO))  # another marker once the colours are used up
+            marker = MARKERS[turn % len(MARKERS)]
+            axes.scatter(x, y, 14, color=OKABE_ITO[place], marker=marker, alpha=0.7, label=tag)
+        lowest = min((min(r["roc_auc"], r["held_back_roc_auc"]) for r in rows), default=0)
+        axes.plot([lowest, 1], [lowest, 1], linestyle=":", color=GREY, linewidth=1)
         axes.set_xlabel("ROC-AUC promised, out of fold")
         axes.set_ylabel("ROC-AUC on held-back tracks")
         figure.legend(loc="outside upper left", ncols=3, fontsize=7)
