@@ -133,15 +133,15 @@ def test_a_deviation_of_60_with_a_weak_penalty_reaches_scikit_learn(separable):
 
 @pytest.mark.parametrize(("n", "positives", "l2"), [(5000, 3, 1e-2), (20_000, 20, 1e-2)])
 def test_a_rare_tag_reaches_scikit_learn(n, positives, l2):
-    """Nearly: its bias bends the objective a thousandth as much as that of a common tag, which the
-    gap does not see.
+    """Its bias bends the objective a thousandth as much as that of a common tag. What is left is
+    within the gap, but for the rounding of float32.
     """
     rng = np.random.default_rng(2 if positives == 3 else 1)
     x = rng.standard_normal((n, 16)).astype(np.float32)
     y = np.zeros((n, 1), bool)
     y[np.argsort(-(x[:, 0] + rng.standard_normal(n)))[:positives]] = True
     fits = fit_tags(x, y, l2=l2)
-    assert excess(fits.head, x, y, ~y, l2) < 1e-4
+    assert fits.gap < 2e-6 and excess(fits.head, x, y, ~y, l2) < 1.1 * fits.gap
 
 
 @settings(max_examples=12, deadline=None)

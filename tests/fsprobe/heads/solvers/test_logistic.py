@@ -24,7 +24,7 @@ from fsprobe.heads.solvers.solver import Settings
 from fsprobe.heads.strengths import DUAL_PATH, PRIMAL_PATH
 from tests.support.probes import logistic_loss, mesh_of, objective, scikit_learn
 
-MINIMA, MINIMISE = jax.jit(minimise.minima), jax.jit(minimise.minimise)
+MINIMA = jax.jit(minimise.minima)
 
 
 def clips(
@@ -65,6 +65,11 @@ def problem(
     )
 
 
+def minimum(task: Problem, l2: float) -> minimise.Fit:
+    """Of one strength."""
+    return jax.tree.map(lambda part: part[0], MINIMA(task, jnp.float32([l2])))
+
+
 # with more clips than dimensions, never the dual
 @pytest.mark.parametrize(
     ("n", "dim", "dual", "spread"),
@@ -88,7 +93,6 @@ def test_the_optimum_is_scikit_learns(n, dim, dual, spread):
             mine = x.T @ theta[:-1] if dual else theta[:-1]
             least = objective(x, y, 1 - y, l2, *scikit_learn(x, y, 1 - y, l2))
             assert objective(x, y, 1 - y, l2, mine, theta[-1]) <= least * (1 + 1e-5)
-            assert float(fits.value[i, tag]) == pytest.approx(least, rel=1e-5)
 
 
 @pytest.mark.parametrize("dual", [True, False])
@@ -104,14 +108,13 @@ def test_unknown_and_soft_labels_are_weights(dual):
     )
     l2 = 1e-2 * float(np.mean(np.sum(x**2, axis=1)))
     task = problem(x, yes, dual, padding=5, negative=no)
-    fit = MINIMISE(task, jnp.float32(l2), minimise.origin(task))
+    fit = minimum(task, l2)
     for tag in range(3):
         pair = yes[:, tag].astype(np.float64), no[:, tag].astype(np.float64)
         theta = np.asarray(fit.theta[:, tag], np.float64)
         mine = x.T @ theta[: len(x)] if dual else theta[:-1]
         least = objective(x, *pair, l2, *scikit_learn(x, *pair, l2))
         assert objective(x, *pair, l2, mine, theta[-1]) <= least * (1 + 1e-5)
-        assert float(fit.value[tag]) == pytest.approx(least, rel=1e-5)
 
 
 def test_the_gradient_norm_is_the_gradients():
@@ -120,7 +123,7 @@ def test_the_gradient_norm_is_the_gradients():
     l2 = 0.01 * float(np.mean(np.sum(x**2, axis=1)))
     for dual in (True, False):
         task = problem(x, labels, dual)
-        fit = MINIMISE(task, jnp.float32(l2), minimise.origin(task))
+        fit = minimum(task, l2)
         w = np.asarray(fit.theta[:-1], np.float64)
         w = x.T @ w if dual else w
         error = (1 / (1 + np.exp(-(x @ w + np.asarray(fit.theta[-1])))) - labels) / len(x)
@@ -144,9 +147,8 @@ def test_sums_over_clips(count):
 def test_padding_is_inert_and_a_class_that_is_absent_stays_put():
     x, labels = clips(4, 24, 60, 3)
     labels[:, 2] = True
-    l2 = jnp.float32(1.0)
     tight, loose = (
-        MINIMISE(task, l2, minimise.origin(task))
+        minimum(task, 1.0)
         for task in (problem(x, labels, True), problem(x, labels, True, padding=9))
     )
     np.testing.assert_allclose(tight.theta[:24], loose.theta[:24], atol=1e-5)
