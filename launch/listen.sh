@@ -5,8 +5,8 @@
 # Writes, each with its README.md, figures and rows:
 #   results/suggest/{catalogue,mtat_posteriors}   judgements needed by strategy (20 seeds)
 #   results/listening                             from no label at all to a tagger: ROC-AUC over judgements
-#   results/unlabelled                            unlabelled clips in few-shot probes, paired tests
-# results/reference has copies of the first two. SEEDS (20) and DRAWS (3) make it smaller. Two cores: about 25 minutes, the extraction apart.
+#   results/unlabelled/{catalogue,mtat_posteriors}   unlabelled clips in few-shot probes, paired tests (20 seeds)
+# results/reference has copies. SEEDS (20) and DRAWS (3) make it smaller. Two cores: about 25 minutes, the extraction apart.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 [ $# = 1 ] && [ -f "$1/catalogue/tags.csv" ] && [ -d "$1/mtat_posteriors" ] ||
@@ -35,4 +35,7 @@ done
   --out=results/suggest/mtat_posteriors
 "$python" -m tests.benchmarks.listening --tags="$data/catalogue/tags.csv" --audio_root="$music" \
   --store=musicnn=$work/musicnn --draws="${DRAWS:-3}" --out=results/listening
-"$python" -m tests.benchmarks.unlabelled "${mtat[@]}" --seeds="$seeds" --work=$work/unlabelled --out=results/unlabelled
+"$python" -m tests.benchmarks.unlabelled --manifest=$work/catalogue.csv --store=musicnn=$work/musicnn --seeds="$seeds" \
+  --work=$work/unlabelled/catalogue --out=results/unlabelled/catalogue
+"$python" -m tests.benchmarks.unlabelled "${mtat[@]}" --seeds="$seeds" --work=$work/unlabelled/mtat_posteriors \
+  --out=results/unlabelled/mtat_posteriors

@@ -23,7 +23,7 @@ from fsprobe.batch.scoring import Tested, over_devices, test_tasks
 from fsprobe.batch.spec import Outcome, ProbeSpec, Wanted, padded_tasks
 from fsprobe.heads.data import Data, Task
 from fsprobe.heads.solvers.solver import Fitted, Products, Settings, Solver
-from fsprobe.heads.strengths import DUAL_PATH, PRIMAL_PATH, num_strengths
+from fsprobe.heads.strengths import DUAL_PATH, num_strengths
 
 _PROGRAMS = 4  # padded sizes of support sets
 _OTHER_WORK = 256.0  # on a clip and tag, in units of a product with one clip
@@ -46,8 +46,7 @@ def plan_by_seed(
     """
     lanes = max(1, (1 if platform == "cpu" else 8) // divisor)
     width = max(map(len, _unions(specs).values())) if solver.needs_products else 0
-    path = DUAL_PATH if settings.unlabelled == "none" else PRIMAL_PATH
-    strengths = num_strengths(settings, path) if "l2" in solver.settings else 0
+    strengths = num_strengths(settings, DUAL_PATH) if "l2" in solver.settings else 0
     n_clips_of, seeds = _padded(specs, sizes.dim), sorted({spec.seed for spec in specs})
     widths = _widths(specs, n_clips_of)
     if settings.unlabelled != "none":  # each probe sees all training clips

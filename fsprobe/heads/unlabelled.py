@@ -11,6 +11,7 @@ labelled clips count.
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +19,7 @@ from jax import Array
 
 from fsprobe.heads.data import Data, Labelled, Task
 from fsprobe.heads.solvers.solver import Fitted, Path, Products, Settings
-from fsprobe.heads.strengths import choose
+from fsprobe.heads.strengths import DUAL_PATH, choose
 
 WEAK_NEGATIVES, SELF_TRAINING = "weak_negatives", "self_training"
 CONFIDENT = 0.9  # a teacher's probability of its answer
@@ -64,6 +65,8 @@ def unlabelled_cell_of(path: Callable[..., Path]) -> Callable[..., Fitted]:
 
 
 def _fit(path: Callable[..., Path], task: Task, data: Data, settings: Settings) -> Fitted:
+    # the strengths of probes without unlabelled clips: few labels have no use for weaker ones
+    settings = replace(settings, path=settings.path or DUAL_PATH)
     train = data.train.of_tags(task.tags)
     count = train.features.shape[0]
     places = jnp.where(task.clip_mask, task.support, count)  # padding falls off the end

@@ -90,18 +90,22 @@ def write(args: argparse.Namespace, found: dict[tuple[str, float], Any]) -> None
             for (way, weight, shot, without, d), p in zip(table, adjusted, strict=True)
         ),
     ]
-    helps = [
-        f"{way} {weight:g} at K = {shot}"
-        for (way, weight, shot, _, d), p in zip(table, adjusted, strict=True)
-        if p < 0.05 and d.mean > 0
-    ]
+    helps, harms = (
+        ", ".join(
+            f"{way} {weight:g} at K = {shot}"
+            for (way, weight, shot, _, d), p in zip(table, adjusted, strict=True)
+            if p < 0.05 and sign * d.mean > 0
+        )
+        for sign in (1, -1)
+    )
     text = (
         f"# Unlabelled clips\n\n`python -m tests.benchmarks.unlabelled`, {args.n_way} tags, "
         f"{args.seeds} seeds, {' and '.join(text.partition('=')[0] for text in args.store)}: mAP with the "
-        "unlabelled clips less that without, paired by seed; sign-flip test. The weight is what all "
-        "unlabelled clips count together, as a share of the labelled ones.\n\n"
+        "unlabelled clips less that without, paired by seed; sign-flip test. Unlabelled are all "
+        "training clips beside the support. The weight is what they count together, as a share of "
+        "the labelled ones.\n\n"
         + "\n".join(lines)
-        + f"\n\nThey help, at p below 0.05: {', '.join(helps) or 'nowhere'}.\n"
+        + f"\n\nWith p below 0.05 they help {helps or 'nowhere'}, and harm {harms or 'nowhere'}.\n"
     )
     with atomic_write(args.out / "README.md") as file:
         file.write(text)

@@ -4,7 +4,7 @@ import html
 import re
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from fsprobe.pages.blocks import Bullets, Heading, Paragraph, Sounds, Table, to_html, to_markdown
@@ -14,6 +14,7 @@ markup = st.text(st.sampled_from("ab _*`[]()<>|~\\$&;#-+1.!:"), min_size=1, max_
 
 
 @given(anything | markup)
+@example("~~a~~")
 @settings(deadline=None, max_examples=300)
 def test_any_name_survives_markdown_and_html(name):
     name = " ".join(name.split()) or "x"

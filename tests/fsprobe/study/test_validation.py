@@ -14,6 +14,7 @@ from fsprobe.batch import by_seed
 from fsprobe.batch.spec import Wanted
 from fsprobe.config import GridConfig, SolverConfig, SweepConfig
 from fsprobe.features import load_features
+from fsprobe.heads.cross_validation import FOLDS
 from fsprobe.heads.solvers.adam import adam
 from fsprobe.heads.solvers.registry import SOLVERS
 from fsprobe.heads.solvers.solver import Settings
@@ -140,6 +141,17 @@ def test_near_copies_are_in_one_fold_of_every_cell(data):
         tracks = grid.tracks[spec.support]
         for track in np.unique(tracks):
             assert len(set(spec.folds[tracks == track])) == 1
+
+
+def test_folds_share_out_the_clips_of_every_cell(data):
+    config = GridConfig(n_way=(2, 5), k_shot=(2, 4, "full"), num_seeds=3)
+    grid = build_grid(read_manifest(data / "manifest.csv"), config, validation="support")
+    for spec in probe_specs(grid, probe_keys(config, "good", "adam"), "support"):
+        sizes = np.bincount(spec.folds, minlength=FOLDS)
+        assert len(sizes) == FOLDS and sizes.max() <= max(2, 2 * len(spec.support) / FOLDS)
+        for tag in spec.tags:  # what is held out leaves positives to learn from
+            positives = spec.folds[grid.positive[spec.support, tag]]
+            assert len(positives) < 3 or len(set(positives)) > 1
 
 
 def test_side_by_side_is_combined_of_the_two(data):
