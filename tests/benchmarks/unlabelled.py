@@ -90,7 +90,7 @@ def write(args: argparse.Namespace, found: dict[tuple[str, float], Any]) -> None
             for (way, weight, shot, without, d), p in zip(table, adjusted, strict=True)
         ),
     ]
-    helps, harms = (
+    better, worse = (
         ", ".join(
             f"{way} {weight:g} at K = {shot}"
             for (way, weight, shot, _, d), p in zip(table, adjusted, strict=True)
@@ -105,7 +105,7 @@ def write(args: argparse.Namespace, found: dict[tuple[str, float], Any]) -> None
         "training clips beside the support. The weight is what they count together, as a share of "
         "the labelled ones.\n\n"
         + "\n".join(lines)
-        + f"\n\nWith p below 0.05 they help {helps or 'nowhere'}, and harm {harms or 'nowhere'}.\n"
+        + f"\n\nBetter, with p below 0.05: {better or 'nowhere'}. Worse: {worse or 'nowhere'}.\n"
     )
     with atomic_write(args.out / "README.md") as file:
         file.write(text)
