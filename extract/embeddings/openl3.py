@@ -123,13 +123,11 @@ def embed(params: Mapping[str, Any], x: jax.Array) -> jax.Array:
 
     def trunk(x: jax.Array) -> jax.Array:
         image = in_float32(log_mel)(x, params.get("frontend"))[..., None]
-        y: jax.Array = Network().apply(network, image, method="trunk")
-        return y
+        return Network().apply(network, image, method="trunk")
 
     # One window at a time stays in a CPU's cache; the head is small enough to go in one batch.
     y = jax.lax.platform_dependent(x, cpu=lambda x: map_batches(trunk, x, 1), default=trunk)
-    out: jax.Array = Network().apply(network, y, method="head")
-    return out
+    return Network().apply(network, y, method="head")
 
 
 @functools.partial(jax.jit, static_argnames="batch_size")

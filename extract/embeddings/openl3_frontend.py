@@ -121,10 +121,7 @@ def mel_filters(variant: str) -> np.ndarray:
     from librosa.filters import mel
 
     options = {"htk": False, "norm": "slaney"} if variant == "openl3" else {"htk": True, "norm": 1}
-    filters: np.ndarray = mel(
-        sr=SAMPLE_RATE, n_fft=N_FFT, n_mels=BANDS, fmin=0, fmax=SAMPLE_RATE / 2, **options
-    )
-    return filters
+    return mel(sr=SAMPLE_RATE, n_fft=N_FFT, n_mels=BANDS, fmin=0, fmax=SAMPLE_RATE / 2, **options)
 
 
 @functools.cache

@@ -85,10 +85,7 @@ def openl3(tensors: Tensors) -> tuple[ClipFrames, dict[str, str]]:
 
     def clip_frames(audio: np.ndarray) -> np.ndarray:
         with warnings.catch_warnings(action="ignore"):  # short or silent audio
-            embeddings: np.ndarray = openl3.get_audio_embedding(
-                audio, 48000, model=model, hop_size=0.1, verbose=0
-            )[0]
-        return embeddings
+            return openl3.get_audio_embedding(audio, 48000, model=model, hop_size=0.1, verbose=0)[0]
 
     return clip_frames, _versions("openl3", "kapre", "tensorflow")
 
@@ -107,8 +104,7 @@ def torchopenl3(tensors: Tensors) -> tuple[ClipFrames, dict[str, str]]:
 
     def clip_frames(audio: np.ndarray) -> np.ndarray:
         embeddings, _ = torchopenl3.get_audio_embedding(audio, 48000, model=network, hop_size=0.1)
-        frames: np.ndarray = embeddings[0].cpu().numpy()
-        return frames
+        return embeddings[0].cpu().numpy()
 
     return clip_frames, _versions("torchopenl3", "torch")
 
@@ -165,8 +161,7 @@ def passt(
                 if mode == "scene"
                 else model.get_timestamp_embeddings(batch)[0]
             )
-        embeddings: np.ndarray = frames[0].cpu().numpy()
-        return embeddings
+        return frames[0].cpu().numpy()
 
     return clip_frames, _versions("hear21passt", "torch", "torchaudio")
 

@@ -106,8 +106,7 @@ def windows(audio: np.ndarray, size: int, hop: int) -> np.ndarray:
 @in_precision
 def embed(params: Mapping[str, Any], x: jax.Array) -> jax.Array:
     """Windows `[batch, sample]` → `[batch, 768]`."""
-    y: jax.Array = Network().apply(params, in_float32(log_mel)(x))
-    return y
+    return Network().apply(params, in_float32(log_mel)(x))
 
 
 @functools.partial(jax.jit, static_argnames="precision")
@@ -116,8 +115,7 @@ def scene(params: Mapping[str, Any], x: jax.Array, length: jax.Array) -> jax.Arr
     """One pass over the first `length` samples of `[batch, sample]`, at most 30 s → `[batch,
     768]`.
     """
-    y: jax.Array = Network().apply(params, in_float32(log_mel)(x, length), num_columns(length))
-    return y
+    return Network().apply(params, in_float32(log_mel)(x, length), num_columns(length))
 
 
 def scene_frames(
@@ -161,8 +159,7 @@ def parameter_shapes() -> Any:
 
 def init_params(key: jax.Array) -> dict[str, Any]:
     """Random parameters."""
-    params: dict[str, Any] = random_tree(parameter_shapes(), key)
-    return params
+    return random_tree(parameter_shapes(), key)
 
 
 def load_params(path: str | Path) -> dict[str, Any]:
@@ -174,8 +171,7 @@ def from_tensors(tensors: Tensors, where: str) -> dict[str, Any]:
     """Parameters from published tensors. Raises InputError, naming `where`, unless they are this
     model's.
     """
-    params: dict[str, Any] = from_published(tensors, layout(), parameter_shapes(), where)
-    return params
+    return from_published(tensors, layout(), parameter_shapes(), where)
 
 
 def build(

@@ -84,10 +84,9 @@ class Model:
         missing.
         """
         try:
-            embedding: Embedding = self.module().build(**options)
+            return self.module().build(**options)
         except ModuleNotFoundError as error:
             raise _library_missing(self.name, error) from error
-        return embedding
 
     def argument(self, flag: str) -> str:
         """The name in `build` of one of its options."""

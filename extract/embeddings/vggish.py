@@ -122,14 +122,12 @@ def network_output(params: Mapping[str, Any], x: jax.Array) -> jax.Array:
     network = {"params": params["params"]}
 
     def trunk(x: jax.Array) -> jax.Array:
-        y: jax.Array = Network().apply(network, in_float32(log_mel)(x)[..., None], method="trunk")
-        return y
+        return Network().apply(network, in_float32(log_mel)(x)[..., None], method="trunk")
 
     # Few examples at a time stay in a CPU's cache; the dense layers read 270 MB of weights, so all
     # at once.
     y = jax.lax.platform_dependent(x, cpu=lambda x: map_batches(trunk, x, 4), default=trunk)
-    out: jax.Array = Network().apply(network, y, method="head")
-    return out
+    return Network().apply(network, y, method="head")
 
 
 @functools.partial(jax.jit, static_argnames="batch_size")
@@ -172,8 +170,7 @@ def parameter_shapes() -> dict[str, Any]:
 
 def init_params(key: jax.Array) -> dict[str, Any]:
     """Random parameters."""
-    params: dict[str, Any] = random_tree(parameter_shapes(), key)
-    return params
+    return random_tree(parameter_shapes(), key)
 
 
 def load_params(path: str | Path) -> dict[str, Any]:
@@ -187,8 +184,7 @@ def from_tensors(tensors: Tensors, where: str) -> dict[str, Any]:
     """
     if "pca_means" in tensors:  # published as [128] or [128, 1]; the package reshapes it, too
         tensors = tensors | {"pca_means": tensors["pca_means"].reshape(-1)}
-    params: dict[str, Any] = from_published(tensors, layout(), parameter_shapes(), where)
-    return params
+    return from_published(tensors, layout(), parameter_shapes(), where)
 
 
 def build(batch_size: int = Config.batch_size, **source: Any) -> Embedding:

@@ -57,8 +57,7 @@ class SweepResults:
 
     @property
     def configuration(self) -> Mapping[str, Any]:
-        value: Mapping[str, Any] = self.run["configuration"]
-        return value
+        return self.run["configuration"]
 
     @property
     def embeddings(self) -> tuple[str, ...]:

@@ -144,8 +144,7 @@ def windows(audio: np.ndarray, config: Config = Config()) -> np.ndarray:
 def all_layers(params: Any, x: jax.Array, model: str) -> dict[str, jax.Array]:
     """Windows `[batch, 1 + sample]` → layer → `[batch, width]`."""
     network = networks.vgg if model.endswith("vgg") else networks.musicnn
-    found: dict[str, jax.Array] = network(params, in_float32(frontend.log_mel)(x))
-    return found
+    return network(params, in_float32(frontend.log_mel)(x))
 
 
 def embed(
@@ -205,8 +204,7 @@ def from_tensors(tensors: Tensors, where: str, model: str = "") -> dict[str, Any
     """Model → parameters, of all models unless one is named. Raises InputError, naming `where`,
     unless the tensors are these models'.
     """
-    params: dict[str, Any] = from_published(tensors, layout(model), parameter_shapes(model), where)
-    return params
+    return from_published(tensors, layout(model), parameter_shapes(model), where)
 
 
 def _refused_on(model: str, precision: str) -> dict[str, str]:

@@ -51,8 +51,7 @@ def mel_filters() -> np.ndarray:
     """Slaney's, each of unit area, 0 to 8000 Hz: float32 `[bin, band]`."""
     from librosa.filters import mel
 
-    filters: np.ndarray = mel(sr=SAMPLE_RATE, n_fft=N_FFT, n_mels=BANDS)
-    return np.ascontiguousarray(filters.T)
+    return np.ascontiguousarray(mel(sr=SAMPLE_RATE, n_fft=N_FFT, n_mels=BANDS).T)
 
 
 def log_mel(x: jax.Array) -> jax.Array:
