@@ -16,7 +16,7 @@ import threading
 import time
 import traceback
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
@@ -31,7 +31,7 @@ from extract.audio.samples import discard
 from extract.errors import InputError
 from extract.files import is_disk_full
 from extract.pipeline.sources import File, fingerprint
-from extract.shell import ONE_THREAD, environment
+from extract.shell import ONE_THREAD, environment, handling
 from extract.storage.files import AudioRecord
 
 _ATTEMPTS = 2  # a worker may die of something else than its clip: of too little memory, say
@@ -247,7 +247,11 @@ def _start(job: Job) -> _Worker:
     # Workers share the cores: with a thread per core in each of them, their linear algebra waits
     # for cores more than it computes (36 ms instead of 4 for the log-mel of a clip of 4 s). And on
     # one thread a frame is the same whatever the number of cores.
-    with _signals_ignored(), environment(ONE_THREAD):
+    # What is ignored here stays ignored there: Ctrl-C and a terminated job reach the whole process
+    # group, and it is the parent who decides.
+    main = threading.current_thread() is threading.main_thread()
+    ignored = dict.fromkeys((signal.SIGINT, signal.SIGTERM), signal.SIG_IGN) if main else {}
+    with handling(ignored), environment(ONE_THREAD):
         process.start()
     theirs.close()
     return _Worker(process, ours)
@@ -259,24 +263,6 @@ def _bury(worker: _Worker) -> str:
     worker.process.join()
     code = worker.process.exitcode or 0
     return f"signal {-code}, {signal.strsignal(-code)}" if code < 0 else f"exit code {code}"
-
-
-@contextlib.contextmanager
-def _signals_ignored() -> Iterator[None]:
-    """What is ignored here stays ignored in a process started here: Ctrl-C and a terminated job
-    reach the whole process group, and it is the parent who decides.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    previous = {
-        number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)
-    }
-    try:
-        yield
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
 
 
 def _work(connection: Connection, job: Job) -> None:
