@@ -136,8 +136,8 @@ def write_store(
                 store_files.write_at(
                     scratch / f"{name}.npy", [(store_files.HEADER, array.tobytes())]
                 )
-            store_files.write_failures(scratch, ())
-            store_files.write_clip_ids(scratch, clip_ids)
+            store_files.write_pairs(scratch / "failures.csv", "reason", ())
+            store_files.write_lines(scratch / "clip_ids.txt", clip_ids)
             meta = store_files.new_meta(spec, len(clip_ids))
             store_files.write_meta(scratch, {**meta, "checksums": store_files.checksums(scratch)})
             scratch.replace(path)

@@ -39,7 +39,7 @@ class AudioFiles:
                     files.allocate(scratch, dtype, shape)
             self.arrays.setdefault(name, np.zeros(shape, dtype))
         if not (self.path / "paths.txt").exists():
-            files.write_paths(self.path, self.paths)
+            files.write_lines(self.path / "paths.txt", self.paths)
         if not (self.path / "notes.csv").exists():
             self._write_notes()
 
@@ -86,8 +86,9 @@ class AudioFiles:
         return self.path / f"{name}.npy"
 
     def _write_notes(self) -> None:
-        files.write_notes(
-            self.path,
+        files.write_pairs(
+            self.path / "notes.csv",
+            "note",
             (
                 (self.clip_ids[row], " ".join(note.split()))
                 for row in sorted(self.notes)

@@ -132,15 +132,16 @@ def write_meta(path: Path, meta: Mapping[str, Any]) -> None:
         file.write(json.dumps(meta, indent=2) + "\n")
 
 
-def write_clip_ids(path: Path, clip_ids: Iterable[str]) -> None:
-    with atomic_write(path / "clip_ids.txt") as file:
-        file.writelines(f"{clip}\n" for clip in clip_ids)
+def write_lines(path: Path, lines: Iterable[str]) -> None:
+    """clip_ids.txt or paths.txt."""
+    with atomic_write(path) as file:
+        file.writelines(f"{line}\n" for line in lines)
 
 
-def write_failures(path: Path, failures: Iterable[tuple[str, str]]) -> None:
-    """failures.csv from (clip_id, reason) pairs."""
-    with atomic_write(path / "failures.csv") as file:
-        csv.writer(file, lineterminator="\n").writerows([("clip_id", "reason"), *failures])
+def write_pairs(path: Path, what: str, pairs: Iterable[tuple[str, str]]) -> None:
+    """failures.csv or notes.csv from pairs of a clip_id and a text. what: the text's column."""
+    with atomic_write(path) as file:
+        csv.writer(file, lineterminator="\n").writerows([("clip_id", what), *pairs])
 
 
 def read_failures(path: Path) -> dict[str, str]:
@@ -152,17 +153,6 @@ def read_failures(path: Path) -> dict[str, str]:
         raise InputError(
             f"{path / 'failures.csv'}: no such file; restore it or extract again"
         ) from None
-
-
-def write_paths(path: Path, paths: Iterable[str]) -> None:
-    with atomic_write(path / "paths.txt") as file:
-        file.writelines(f"{name}\n" for name in paths)
-
-
-def write_notes(path: Path, notes: Iterable[tuple[str, str]]) -> None:
-    """notes.csv from (clip_id, note) pairs."""
-    with atomic_write(path / "notes.csv") as file:
-        csv.writer(file, lineterminator="\n").writerows([("clip_id", "note"), *notes])
 
 
 def read_notes(path: Path) -> dict[str, tuple[str, ...]]:

@@ -235,7 +235,7 @@ class StoreWriter:
             for name, (dtype, shape) in arrays.items():
                 files.allocate(self._file(name), dtype, shape)
             self._write_failures()
-            files.write_clip_ids(self.path, self.clip_ids)
+            files.write_lines(self.path / "clip_ids.txt", self.clip_ids)
             if self._audio is not None:
                 self._audio.add_missing()
             self._meta = files.new_meta(self.spec, clips)
@@ -302,8 +302,10 @@ class StoreWriter:
         self.status[rows] = status
 
     def _write_failures(self) -> None:
-        files.write_failures(
-            self.path, ((self.clip_ids[row], self.failures[row]) for row in sorted(self.failures))
+        files.write_pairs(
+            self.path / "failures.csv",
+            "reason",
+            ((self.clip_ids[row], self.failures[row]) for row in sorted(self.failures)),
         )
 
     def _write_meta(self, sums: dict[str, str]) -> None:
