@@ -40,6 +40,7 @@ Written by `extract.storage.writer`. Needs only NumPy and the standard library, 
 may import it.
 """
 
+import itertools
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -248,6 +249,7 @@ def _stack(path: Path, shards: list[Store]) -> Store:
                 )
     clip_ids = tuple(clip for shard in shards for clip in shard.clip_ids)
     check_unique(clip_ids, path)
+    paths = [shard.paths for shard in shards if shard.paths is not None]
     complete = all(shard.meta.get("checksums") for shard in shards)
     meta = {
         **first.meta,
@@ -276,7 +278,7 @@ def _stack(path: Path, shards: list[Store]) -> Store:
             for name in AUDIO_ARRAYS
             if all(name in shard.audio for shard in shards)
         },
-        _joined_paths(shards),
+        tuple(itertools.chain(*paths)) if len(paths) == len(shards) else None,
     )
 
 
@@ -293,15 +295,6 @@ def same_provenance(one: Any, other: Any) -> bool:
     rest = [{key: part[key] for key in part if key not in PASSING} for part in (one, other)]
     shared = decoding[0].keys() & decoding[1].keys()
     return rest[0] == rest[1] and all(decoding[0][key] == decoding[1][key] for key in shared)
-
-
-def _joined_paths(shards: list[Store]) -> tuple[str, ...] | None:
-    paths: list[str] = []
-    for shard in shards:
-        if shard.paths is None:
-            return None
-        paths += shard.paths
-    return tuple(paths)
 
 
 def read_meta(path: Path) -> dict[str, Any]:
