@@ -156,11 +156,7 @@ def apply_split_file(manifest: Manifest, path: str | Path) -> tuple[Manifest, in
     """
     splits: dict[str, str] = {}
     for line, row in read_csv(path, ("clip_id", "split")):
-        clip_id, split = row["clip_id"], row["split"]
-        if split not in SPLITS:
-            raise InputError(
-                f"{path}, line {line}: split {split!r} is not one of train, valid, test or empty"
-            )
+        clip_id, split = row["clip_id"], check_split(row["split"], f"{path}, line {line}")
         if clip_id in splits:
             raise InputError(f"{path}, line {line}: clip_id {clip_id!r} is named twice")
         splits[clip_id] = split
@@ -205,19 +201,29 @@ def check_inside(audio_root: object, path: str) -> Path:
     return normal
 
 
-def check_clip_id(clip_id: str, where: str) -> None:
-    """Raise InputError unless clip_id is non-empty and fits on one line of clip_ids.txt."""
+def check_clip_id(clip_id: str, where: str) -> str:
+    """The clip_id. Raises InputError unless it is non-empty and fits on one line of
+    clip_ids.txt.
+    """
     if not clip_id:
         raise InputError(f"{where}: empty clip_id")
-    _parse_name("clip_id", clip_id, where)
+    return _parse_name("clip_id", clip_id, where)
 
 
-def check_path(path: str, where: str) -> None:
-    """Raise InputError unless the path can stand in a manifest."""
+def check_path(path: str, where: str) -> str:
+    """The path. Raises InputError unless it can stand in a manifest."""
     if _UNWRITABLE.search(path):
         raise InputError(
             f"{where}: path {path!r} has control characters or is not UTF-8; rename the file"
         )
+    return path
+
+
+def check_split(split: str, where: str) -> str:
+    """The split. Raises InputError unless it is one of SPLITS."""
+    if split not in SPLITS:
+        raise InputError(f"{where}: split {split!r} is not one of train, valid, test or empty")
+    return split
 
 
 def check_not_tags(tags: Sequence[str], not_tags: Sequence[str], where: str) -> None:
@@ -269,22 +275,6 @@ def _parse_name(name: str, text: str, where: str) -> str:
     return text
 
 
-def _parse_clip_id(text: str, where: str) -> str:
-    check_clip_id(text, where)
-    return text
-
-
-def _parse_path(text: str, where: str) -> str:
-    check_path(text, where)
-    return text
-
-
-def _parse_split(text: str, where: str) -> str:
-    if text not in SPLITS:
-        raise InputError(f"{where}: split {text!r} is not one of train, valid, test or empty")
-    return text
-
-
 # A column's field in Manifest, and how its text is read: (text, where) → value.
 _FIELDS = {
     "clip_id": "clip_ids",
@@ -298,9 +288,9 @@ _FIELDS = {
     "not_tags": "not_tags",
 }
 _PARSE: dict[str, Callable[[str, str], Any]] = {
-    "clip_id": _parse_clip_id,
-    "path": _parse_path,
-    "split": _parse_split,
+    "clip_id": check_clip_id,
+    "path": check_path,
+    "split": check_split,
     "tags": parse_tags,
     "start": partial(parse_seconds, "start"),
     "duration": partial(parse_seconds, "duration"),

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from extract.errors import InputError
-from extract.manifest import SPLITS, Manifest
+from extract.manifest import Manifest, check_split
 
 
 @dataclass(frozen=True)
@@ -109,8 +109,7 @@ def check_splits(manifest: Manifest, where: Sequence[str]) -> None:
     each clip.
     """
     for split, place in zip(manifest.splits, where, strict=True):
-        if split not in SPLITS:
-            raise InputError(f"{place}: split {split!r} is not one of train, valid, test or empty")
+        check_split(split, place)
     for kind, column in (("group", manifest.groups), ("track", manifest.tracks)):
         first: dict[str, int] = {}
         for row, name in enumerate(column):
