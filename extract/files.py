@@ -7,6 +7,7 @@ import contextlib
 import csv
 import errno
 import hashlib
+import importlib.metadata
 import itertools
 import os
 import re
@@ -146,6 +147,14 @@ def sha256_of(path: str | Path, progress: Callable[[int], object] = lambda count
             digest.update(data)
             progress(len(data))
     return digest.hexdigest()
+
+
+def version_of(package: str) -> str:
+    """Of an installed package; `not installed` of another."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"
 
 
 def cache_folder() -> Path | None:

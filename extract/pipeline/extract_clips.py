@@ -3,7 +3,6 @@ run stopped.
 """
 
 import hashlib
-import importlib.metadata
 from collections.abc import Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
@@ -16,6 +15,7 @@ from extract.audio import decoding as audio
 from extract.audio.remote import Folder, named
 from extract.embeddings import Embedding, Layer
 from extract.errors import InputError
+from extract.files import version_of
 from extract.manifest import Manifest, check_inside
 from extract.pipeline import engines
 from extract.pipeline.aggregate import Summariser
@@ -234,7 +234,7 @@ def _spec(clips: Manifest, embedding: Embedding, layer: Layer, config: RunConfig
         **embedding.provenance,
         **layer.provenance,
         "decoding": audio.provenance(),
-        "fsprobe": _own_version(),
+        "fsprobe": version_of("fsprobe"),
     }
     if embedding.windows is not None:  # what shares a batch changes the last bits
         provenance["batch_size"] = config.batch_size or embedding.batch_size
@@ -250,13 +250,6 @@ def _spec(clips: Manifest, embedding: Embedding, layer: Layer, config: RunConfig
         clips_sha256=digest,
         provenance=provenance,
     )
-
-
-def _own_version() -> str:
-    try:
-        return importlib.metadata.version("fsprobe")
-    except importlib.metadata.PackageNotFoundError:
-        return "not installed"
 
 
 def _check_audio(clips: Manifest, audio_root: Path | Folder) -> None:

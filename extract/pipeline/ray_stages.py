@@ -8,7 +8,6 @@ import contextlib
 import faulthandler
 import functools
 import hashlib
-import importlib.metadata
 import os
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,7 +22,7 @@ from extract.audio import decoding
 from extract.audio.scratch import remove
 from extract.embeddings import Embedding
 from extract.errors import InputError
-from extract.files import sha256_of
+from extract.files import sha256_of, version_of
 from extract.pipeline.aggregate import Extracted, Summariser
 from extract.pipeline.batches import Framer
 from extract.pipeline.workers import Job, Result, Task
@@ -122,8 +121,7 @@ class Model:
         """
         if index == 0:
             self._next = (attempt, 0)
-            if self._framer is not None:  # the group before it was given up
-                self._framer = None
+            self._framer = None  # what the group before it left, if it was given up
         if self._next != (attempt, index):
             return []
         self._next = (attempt, index + 1)
@@ -178,12 +176,12 @@ def _without_file(array: np.ndarray | None) -> np.ndarray | None:
 @functools.cache
 def own_versions() -> dict[str, Any]:
     """Of all that a row comes from but JAX and the weights: decoders, packages, this package."""
-    packages = {name: _version(name) for name in ("numpy", "scipy", "librosa")}
+    packages = {name: version_of(name) for name in ("numpy", "scipy", "librosa")}
     return {SOURCES: sources_digest(PACKAGE), **packages, **decoding.provenance()}
 
 
 def jax_versions() -> dict[str, Any]:
-    return {name: _version(name) for name in ("jax", "jaxlib", "flax")}
+    return {name: version_of(name) for name in ("jax", "jaxlib", "flax")}
 
 
 def sources_digest(folder: Path) -> str:
@@ -193,13 +191,6 @@ def sources_digest(folder: Path) -> str:
         name = file.relative_to(folder).as_posix()
         digest.update(f"{name} {sha256_of(file)}\n".encode())
     return digest.hexdigest()[:12]
-
-
-def _version(package: str) -> str:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return "not installed"
 
 
 def _check(wanted: Mapping[str, Any], here: Mapping[str, Any]) -> None:
