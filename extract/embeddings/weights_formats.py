@@ -79,7 +79,9 @@ def read_weights(
         if not found:
             raise InputError(f"{path}: its second file {companion} must lie in the same folder")
         files.append(found[0])
-    tensors = {name: tensor for file in files for name, tensor in _read(file).items()}
+    tensors = {}
+    for file in files:
+        tensors |= _read_torch(file) if file.name.endswith(TORCH_SUFFIXES) else _read_keras(file)
     return tensors, {file.name: sha256_of(file) for file in files}
 
 
@@ -143,12 +145,6 @@ def _read_wheel(path: Path, wheel: Wheel) -> tuple[Tensors, dict[str, str]]:
             "it is published; fetch it again"
         )
     return read_wheel(path), {wheel.name: digest}
-
-
-def _read(path: Path) -> Tensors:
-    if path.name.endswith(TORCH_SUFFIXES):
-        return _read_torch(path)
-    return _read_keras(path)
 
 
 def _read_safetensors(path: Path) -> tuple[Tensors, dict[str, str]]:
@@ -289,7 +285,8 @@ def _read_keras(path: Path) -> Tensors:
             tensors = {}
             for layer in _strings(root.attrs["layer_names"]):
                 for weight in _strings(root[layer].attrs["weight_names"]):
-                    tensors[f"{layer}/{_basename(weight)}"] = _float32(root[layer][weight][()])
+                    name = weight.rsplit("/", 1)[-1].split(":")[0]  # of conv2d_1/kernel:0, kernel
+                    tensors[f"{layer}/{name}"] = _float32(root[layer][weight][()])
             return tensors
     except Exception as error:  # whatever is not where it should be
         raise InputError(
@@ -299,11 +296,6 @@ def _read_keras(path: Path) -> Tensors:
 
 def _strings(names: Iterable[Any]) -> list[str]:
     return [name.decode() if isinstance(name, bytes) else str(name) for name in names]
-
-
-def _basename(weight: str) -> str:
-    """`conv2d_1/kernel:0` → `kernel`."""
-    return weight.rsplit("/", 1)[-1].split(":")[0]
 
 
 def _float32(array: Any) -> np.ndarray:
