@@ -102,15 +102,16 @@ def _filter(
     # Without the barriers XLA fuses each transform into all its consumers and computes it many
     # times over.
     products = [
-        optimization_barrier(product(optimization_barrier(_combine(row, phases)), kernels[q]))
+        optimization_barrier(product(optimization_barrier(combine(row, phases)), kernels[q]))
         for q, row in enumerate(data)
     ]
-    y = jnp.stack([_combine(row, products) for row in output], axis + 1)
+    y = jnp.stack([combine(row, products) for row in output], axis + 1)
     y = y.reshape(*y.shape[:axis], step * tiles, *y.shape[axis + 2 :])
     return jax.lax.slice_in_dim(y, 0, length, 1, axis)
 
 
-def _combine(weights: np.ndarray, arrays: Sequence[jax.Array]) -> jax.Array:
+def combine(weights: np.ndarray, arrays: Sequence[jax.Array]) -> jax.Array:
+    """The arrays' sum with these weights; what stands at a zero is left out."""
     terms = [
         array if weight == 1 else array * weight.astype(array.dtype)
         for weight, array in zip(weights, arrays, strict=True)

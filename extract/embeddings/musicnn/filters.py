@@ -5,14 +5,14 @@ have one input channel and are large, so they are matrix products in disguise, w
 convolution runs near peak FLOP/s; there, fewer FLOPs and fatter products are what helps.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from extract.embeddings.layers import map_batches
+from extract.embeddings.layers import combine, map_batches
 
 Layer = Mapping[str, jax.Array]  # kernel `[taps, bands, 1, out]`, bias `[out]`
 Norm = tuple[jax.Array, jax.Array]  # factor and summand, `[out]` each
@@ -110,12 +110,12 @@ def filtered_across_mel(x: jax.Array, kernel: jax.Array) -> jax.Array:
     inputs = [x[:, :, phase::_STEP][:, :, :length] for phase in range(phases)]
     kernels = [kernel[:, phase::_STEP] for phase in range(_STEP)]
     products = [
-        _conv(_combine(data, inputs), _combine(taps, kernels), 1, (3, 3))
+        _conv(combine(data, inputs), combine(taps, kernels), 1, (3, 3))
         for data, taps in zip(_DATA, _TAPS, strict=True)
     ]
     best = None
     for phase, row in enumerate(_OUTPUT):
-        y = _combine(row, products)
+        y = combine(row, products)
         beyond = _STEP * np.arange(steps) + phase >= positions  # of the filled up last step
         if beyond.any():
             y = y + np.where(beyond, -np.inf, 0).astype(np.float32)[:, None]
@@ -155,12 +155,3 @@ def _conv(x: jax.Array, kernel: jax.Array, stride: int, pad: tuple[int, int]) ->
         [pad, (0, 0)],
         dimension_numbers=("NHWC", "HWIO", "NHWC"),
     )
-
-
-def _combine(weights: np.ndarray, arrays: Sequence[jax.Array]) -> jax.Array:
-    terms = [
-        array if weight == 1 else array * np.float32(weight)
-        for weight, array in zip(weights, arrays, strict=True)
-        if weight
-    ]
-    return sum(terms[1:], terms[0])
