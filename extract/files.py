@@ -139,6 +139,15 @@ def _not_decodable(path: str | Path, encoding: str) -> InputError:
     return InputError(f"{path}: not UTF-8; save the file as UTF-8")
 
 
+def is_number(text: str | bytes) -> bool:
+    """Is it one as Python writes numbers?"""
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
 def sha256_of(path: str | Path, progress: Callable[[int], object] = lambda count: None) -> str:
     """The file's SHA-256 in hex. progress: called with the bytes read since it was called last."""
     digest = hashlib.sha256()

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from extract.errors import InputError
-from extract.files import text_encoding
+from extract.files import is_number, text_encoding
 
 ID_COLUMNS = ("auto", "keep", "drop")
 CLIP_ID = "clip_id"
@@ -195,7 +195,7 @@ def _read_csv(path: Path, id_name: str) -> Columns:
     texts: dict[int, list[str]] = {
         place: []
         for place, cell in enumerate(first[0][1] if first else header, 1)
-        if header[place - 1 : place] == [id_name] or not _is_number(cell)
+        if header[place - 1 : place] == [id_name] or not is_number(cell)
     }
     numeric = [place for place in range(1, width + 1) if place not in texts]
     rows = []
@@ -235,11 +235,11 @@ def _has_header(rows: Sequence[Sequence[str]]) -> bool:
     cell, holds no number, holds text above a number, or numbers its columns beside some text.
     """
     first, second = rows[0], rows[-1]
-    numbers = [float(cell) for cell in first if _is_number(cell)]
+    numbers = [float(cell) for cell in first if is_number(cell)]
     if CLIP_ID in first or first[0] == "" or not numbers:
         return True
     text_above_number = any(
-        _is_number(below) and not _is_number(above)
+        is_number(below) and not is_number(above)
         for above, below in zip(first, second, strict=False)
     )
     numbered = len(numbers) > 1 and all(value == numbers[0] + i for i, value in enumerate(numbers))
@@ -252,7 +252,7 @@ def _numbers(cells: list[str], where: str) -> np.ndarray:
     try:
         return np.array(cells, np.float64)
     except ValueError:
-        bad = next(cell for cell in cells if not _is_number(cell))
+        bad = next(cell for cell in cells if not is_number(cell))
         shown = bad if len(bad) <= 40 else f"{bad[:40]}…"
         hint = "; write decimal points, not commas" if _has_decimal_comma(bad) else ""
         raise InputError(
@@ -261,12 +261,4 @@ def _numbers(cells: list[str], where: str) -> np.ndarray:
 
 
 def _has_decimal_comma(cell: str) -> bool:
-    return "," in cell and _is_number(cell.replace(",", ".", 1))
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
+    return "," in cell and is_number(cell.replace(",", ".", 1))

@@ -14,6 +14,7 @@ import numpy as np
 from tqdm import tqdm
 
 from extract.errors import InputError
+from extract.files import is_number
 from extract.word_vectors.lookup import TableRows
 
 LONGEST_LINE = 1 << 20  # bytes
@@ -30,8 +31,7 @@ def find_in_text(path: str | Path, words: Collection[str]) -> TableRows:
     path = Path(path)
     asked = {word.encode(): word for word in words}
     found: TableRows = {}
-    rows = _Rows(path)
-    for place, (line, word, values) in enumerate(rows):
+    for place, (line, word, values) in enumerate(_rows(path)):
         if word in asked:
             if asked[word] in found:
                 raise InputError(
@@ -71,50 +71,42 @@ def find_in_csv(path: str | Path, tags: Collection[str]) -> TableRows:
     return found
 
 
-class _Rows:
-    """Iterates over (line number, word, the bytes of its numbers), checked."""
-
-    def __init__(self, path: Path):
-        self.path = path
-
-    def __iter__(self) -> Iterator[tuple[int, bytes, bytes]]:
-        dim, declared, count = 0, None, 0
-        for line, text in _lines(self.path):
-            if line == 1 and (header := _header(text)):
-                declared, dim = header
-                continue
+def _rows(path: Path) -> Iterator[tuple[int, bytes, bytes]]:
+    """(line number, word, the bytes of its numbers), checked."""
+    dim, declared, count = 0, None, 0
+    for line, text in _lines(path):
+        if line == 1 and (header := _header(text)):
+            declared, dim = header
+            continue
+        word, _, values = text.partition(b" ")
+        if not dim:
+            text = text.replace(b"\t", b" ")
             word, _, values = text.partition(b" ")
-            if not dim:
-                text = text.replace(b"\t", b" ")
-                word, _, values = text.partition(b" ")
-                dim = len(values.split())
-            if values.count(b" ") != dim - 1 or values.translate(None, _NUMBER) or not word:
-                word, values = self._carefully(line, text, dim)
-            count += 1
-            yield line, word, values
-        if not count:
-            raise InputError(f"{self.path}: no words in it; {_ABOUT}")
-        if declared is not None and count != declared:
-            raise InputError(
-                f"{self.path}: {count} words, its first line says {declared}; "
-                "the file is cut short or its first line is wrong: get it again"
-            )
+            dim = len(values.split())
+        if values.count(b" ") != dim - 1 or values.translate(None, _NUMBER) or not word:
+            word, values = _carefully(text, dim, f"{path}, line {line}")
+        count += 1
+        yield line, word, values
+    if not count:
+        raise InputError(f"{path}: no words in it; {_ABOUT}")
+    if declared is not None and count != declared:
+        raise InputError(
+            f"{path}: {count} words, its first line says {declared}; "
+            "the file is cut short or its first line is wrong: get it again"
+        )
 
-    def _carefully(self, line: int, text: bytes, dim: int) -> tuple[bytes, bytes]:
-        """A row that is not a word, a blank and numbers with one blank between: tabs, repeated
-        blanks, or a word that holds blanks (GloVe 840B has ". . .").
-        """
-        where = f"{self.path}, line {line}"
-        fields = text.replace(b"\t", b" ").split(b" ")
-        fields = fields[:1] + [part for part in fields[1:] if part]
-        head, values = fields[:-dim] or [b""], fields[-dim:]
-        if len(fields) <= dim or not dim or any(map(_is_number, head[1:])):
-            raise InputError(
-                f"{where}: {len(fields) - 1} numbers instead of {dim or 'some'}; {_ABOUT}"
-            )
-        numbers = b" ".join(values)
-        _numbers(values, where)
-        return b" ".join(head), numbers
+
+def _carefully(text: bytes, dim: int, where: str) -> tuple[bytes, bytes]:
+    """A row that is not a word, a blank and numbers with one blank between: tabs, repeated
+    blanks, or a word that holds blanks (GloVe 840B has ". . .").
+    """
+    fields = text.replace(b"\t", b" ").split(b" ")
+    fields = fields[:1] + [part for part in fields[1:] if part]
+    head, values = fields[:-dim] or [b""], fields[-dim:]
+    if len(fields) <= dim or not dim or any(map(is_number, head[1:])):
+        raise InputError(f"{where}: {len(fields) - 1} numbers instead of {dim or 'some'}; {_ABOUT}")
+    _numbers(values, where)
+    return b" ".join(head), b" ".join(values)
 
 
 def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
@@ -163,18 +155,10 @@ def _header(text: bytes) -> tuple[int, int] | None:
     return None
 
 
-def _is_number(text: bytes) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
-
-
 def _numbers(values: Sequence[bytes], where: str) -> np.ndarray:
     """float32 `[dim]`. Raises InputError on what is no finite number."""
     for value in values:
-        if not _is_number(value):
+        if not is_number(value):
             raise InputError(f"{where}: {value.decode(errors='replace')!r} is no number; {_ABOUT}")
     vector = np.array([float(value) for value in values]).astype(np.float32)
     if not np.isfinite(vector).all():
@@ -194,7 +178,7 @@ def _csv_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
             reader = csv.reader(file, strict=True)
             for i, row in enumerate(reader):
                 header = i == 0 and row and row[0].strip().lower() in ("tag", "word")
-                if header and not any(_is_number(field.encode()) for field in row[1:2]):
+                if header and not any(is_number(field.encode()) for field in row[1:2]):
                     continue
                 if row:
                     yield reader.line_num, row
