@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import safetensors.numpy
-from scipy.special import erf
+from scipy.special import erf, softmax
 from tqdm import tqdm
 
 from extract.errors import InputError
@@ -99,8 +99,8 @@ def _layer(tensors: Tensors, name: str, x: np.ndarray, num_heads: int) -> np.nda
         _heads(_dense(tensors, f"{name}.attention.self.{part}", x), num_heads)
         for part in ("query", "key", "value")
     )
-    weights = _softmax(query @ key.swapaxes(-1, -2) / np.float32(np.sqrt(query.shape[-1])))
-    mixed = (weights @ value).swapaxes(1, 2).reshape(x.shape)
+    logits = query @ key.swapaxes(-1, -2) / np.float32(np.sqrt(query.shape[-1]))
+    mixed = (softmax(logits, axis=-1) @ value).swapaxes(1, 2).reshape(x.shape)
     x = _layer_norm(
         tensors,
         f"{name}.attention.output.LayerNorm",
@@ -128,11 +128,6 @@ def _layer_norm(tensors: Tensors, name: str, x: np.ndarray) -> np.ndarray:
     variance = (centred**2).mean(axis=-1, keepdims=True)
     scaled = centred / np.sqrt(variance + np.float32(EPSILON))
     return scaled * tensors[f"{name}.weight"] + tensors[f"{name}.bias"]
-
-
-def _softmax(x: np.ndarray) -> np.ndarray:
-    powers = np.exp(x - x.max(axis=-1, keepdims=True))
-    return powers / powers.sum(axis=-1, keepdims=True)
 
 
 def _gelu(x: np.ndarray) -> np.ndarray:
