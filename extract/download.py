@@ -5,7 +5,7 @@ called NAME is always whole. Whatever breaks the transfer (Ctrl-C, kill -9, the 
 call goes on where it stopped.
 
 Why not a library: pooch starts a broken transfer anew (3 GB for MagnaTagATune) and knows neither a
-part of a hash nor a size; with httpx this file has as many statements as with urllib, and what had
+part of a hash; with httpx this file has as many statements as with urllib, and what had
 arrived of the last chunk before a break is lost.
 """
 
@@ -44,7 +44,6 @@ def fetch(
     path: str | Path,
     *,
     sha256: str = "",
-    size: int | None = None,
     attempts: int = 4,
     pause: float = 1.0,
 ) -> Path:
@@ -52,9 +51,9 @@ def fetch(
     checked.
 
     sha256: the hex digits that open the file's SHA-256: all 64, the 8 of a torch.hub name, or none
-    if unpublished. size: bytes, if published. attempts: tries in a row without a new byte, `pause`,
-    2·`pause`, … seconds apart. Raises InputError where the server says no, the network stays away,
-    or size or hash differ (and then removes what it downloaded, but never a file that it found).
+    if unpublished. attempts: tries in a row without a new byte, `pause`, 2·`pause`, … seconds
+    apart. Raises InputError where the server says no, the network stays away, or the hash differs
+    (and then removes what it downloaded, but never a file that it found).
     """
     path = Path(path)
     if not re.match(r"https?://", url):
@@ -63,17 +62,17 @@ def fetch(
     try:
         with filelock.FileLock(path.with_name(f".{path.name}.lock"), timeout=0):
             if path.exists():
-                if problem := _differs(path, sha256, size):
+                if problem := _differs(path, sha256):
                     raise InputError(f"{path}: {problem}; delete the file to download it again")
                 return path
             part = path.with_name(path.name + ".part")
             try:
-                _insist(url, part, bool(sha256), size, attempts, pause)
+                _insist(url, part, bool(sha256), attempts, pause)
             except OSError as error:
                 if error.filename is None and is_disk_full(error):
                     raise OSError(error.errno, error.strerror, str(part)) from error
                 raise
-            if problem := _differs(part, sha256, size):
+            if problem := _differs(part, sha256):
                 _discard(part)
                 raise InputError(
                     f"{url}: {problem}; the download was removed: try again, or another mirror"
@@ -85,23 +84,19 @@ def fetch(
     return path
 
 
-def _differs(path: Path, sha256: str, size: int | None) -> str:
+def _differs(path: Path, sha256: str) -> str:
     """How the file differs from what was published; empty if it does not."""
-    if size is not None and path.stat().st_size != size:
-        return f"{path.stat().st_size} bytes instead of {size}"
     if sha256 and not (digest := sha256_of(path)).startswith(sha256.lower()):
         return f"SHA-256 {digest} instead of {sha256}"
     return ""
 
 
-def _insist(
-    url: str, part: Path, hashed: bool, size: int | None, attempts: int, pause: float
-) -> None:
+def _insist(url: str, part: Path, hashed: bool, attempts: int, pause: float) -> None:
     """Transfer until `part` is whole, starting anew after every break-off."""
     failed, most = 0, _length(part)
     while True:
         try:
-            return _transfer(url, part, hashed, size)
+            return _transfer(url, part, hashed)
         except _Broken as error:
             failed = 0 if _length(part) > most else failed + 1
             most = max(most, _length(part))
@@ -113,7 +108,7 @@ def _insist(
             time.sleep(min(pause * 2**failed, 30.0))
 
 
-def _transfer(url: str, part: Path, hashed: bool, size: int | None) -> None:
+def _transfer(url: str, part: Path, hashed: bool) -> None:
     """One attempt. Raises _Broken if another may help, InputError if not."""
     validator = _validator(part)
     version = validator.read_text() if validator.exists() else ""
@@ -128,7 +123,7 @@ def _transfer(url: str, part: Path, hashed: bool, size: int | None) -> None:
     try:
         request = urllib.request.Request(url, headers=headers)
         with urllib.request.urlopen(request, timeout=TIMEOUT) as response:
-            _receive(response, url, part, start, size)
+            _receive(response, part, start)
     except urllib.error.HTTPError as error:
         error.close()
         if error.code == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
@@ -146,9 +141,7 @@ _PASSING = (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS)  # refusal
 _NO_CONNECTION = (urllib.error.URLError, http.client.HTTPException, ConnectionError, TimeoutError)
 
 
-def _receive(
-    response: http.client.HTTPResponse, url: str, part: Path, start: int, size: int | None
-) -> None:
+def _receive(response: http.client.HTTPResponse, part: Path, start: int) -> None:
     """Write what the server sends behind the `start` bytes of `part`, or from its beginning."""
     if response.status != HTTPStatus.PARTIAL_CONTENT:
         start = 0  # the server ignores ranges, or the file has changed
@@ -156,11 +149,7 @@ def _receive(
         _discard(part)
         raise _Broken("the server sent another range than was asked for")
     length = response.headers.get("Content-Length", "")
-    total = start + int(length) if length.isdecimal() else size
-    if size is not None and total != size:
-        raise InputError(
-            f"{url}: the server offers {total} bytes, {size} were published; try another mirror"
-        )
+    total = start + int(length) if length.isdecimal() else None
     if not start:
         # The old bytes go first: a crash here must not leave them beside the new version.
         part.unlink(missing_ok=True)

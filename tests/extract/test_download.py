@@ -21,7 +21,7 @@ def leftovers(folder):
 
 @pytest.mark.parametrize("sha256", [SHA256, SHA256[:8], ""])
 def test_fresh(server, tmp_path, sha256):
-    path = fetch(server.url + "/file", tmp_path / "deep" / "file", sha256=sha256, size=len(DATA))
+    path = fetch(server.url + "/file", tmp_path / "deep" / "file", sha256=sha256)
     assert path.read_bytes() == DATA
     assert leftovers(path.parent) == ["file"]
     fetch(server.url + "/file", path, sha256=sha256)
@@ -100,12 +100,6 @@ def test_wrong_file_already_there_is_named_and_kept(server, tmp_path):
         fetch(server.url + "/file", tmp_path / "file", sha256=SHA256)
     assert (tmp_path / "file").read_bytes() == b"mine"
     assert server.log == []
-
-
-def test_wrong_size_is_refused_before_the_transfer(server, tmp_path):
-    with pytest.raises(InputError, match="offers 700000 bytes, 5 were published"):
-        fetch(server.url + "/file", tmp_path / "file", size=5)
-    assert leftovers(tmp_path) == []
 
 
 def test_server_errors(server, tmp_path):
