@@ -14,6 +14,8 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Self
 
+from tqdm import tqdm
+
 from extract.errors import InputError
 from extract.files import is_disk_full
 from extract.shell import ONE_THREAD, num_cores
@@ -215,8 +217,6 @@ class Cluster:
 
 
 def _say(message: str) -> None:
-    from tqdm import tqdm
-
     tqdm.write(message, file=sys.stderr)  # above the bar
 
 

@@ -3,6 +3,8 @@
 import sys
 from typing import Any, Self
 
+from tqdm import tqdm
+
 
 class Progress:
     """A context manager. total: clips of all shards of the run. Nothing is shown before the first
@@ -24,7 +26,13 @@ class Progress:
     def found(self, done: int, failed: int) -> None:
         """Clips that an earlier run finished: they count, but not for this one's speed."""
         if self._bar is None:
-            self._bar = self._new_bar()
+            self._bar = tqdm(
+                total=self._total,
+                desc=self._name,
+                unit=" clips",
+                dynamic_ncols=True,
+                mininterval=0.5 if sys.stderr.isatty() else 30,
+            )
         self._bar.initial += done + failed
         self._bar.n += done + failed
         self._count(failed)
@@ -33,17 +41,6 @@ class Progress:
         """A clip is finished."""
         self._count(int(failed))
         self._bar.update()
-
-    def _new_bar(self) -> Any:
-        from tqdm import tqdm
-
-        return tqdm(
-            total=self._total,
-            desc=self._name,
-            unit=" clips",
-            dynamic_ncols=True,
-            mininterval=0.5 if sys.stderr.isatty() else 30,
-        )
 
     def _count(self, failed: int) -> None:
         self._failed += failed
