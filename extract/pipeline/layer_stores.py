@@ -88,15 +88,13 @@ class LayerStores:
         how many have changed, how many done rows' files no longer exist, and how many were never
         read.
         """
-        changed: set[int] = set()
-        gone: set[int] = set()
-        unread: set[int] = set()
-        for writer in self._writers:
-            found = compare(writer.status, writer.audio, sources, check)
-            writer.reopen([*found.changed, *found.unread])
-            changed |= set(found.changed)
-            gone |= set(found.gone)
-            unread |= set(found.unread)
+        found = [compare(one.status, one.audio, sources, check) for one in self._writers]
+        for writer, mine in zip(self._writers, found, strict=True):
+            writer.reopen([*mine.changed, *mine.unread])
+        changed, gone, unread = (
+            {row for mine in found for row in getattr(mine, name)}
+            for name in ("changed", "gone", "unread")
+        )
         return len(changed), len(gone), len(unread - changed)
 
     def retry_failed(self) -> None:
