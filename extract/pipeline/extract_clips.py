@@ -270,17 +270,13 @@ def _check_audio(clips: Manifest, audio_root: Path | Folder) -> None:
         )
     first = next(path for path in clips.paths if path)
     here = isinstance(audio_root, Path) and any((audio_root / path).exists() for path in paths)
-    some = [first] if isinstance(audio_root, Path) else _spread(paths)
+    # of an object store a few, from all over
+    some = [first] if isinstance(audio_root, Path) else paths[:: max(1, len(paths) // 20)]
     if not here and all(source.path is None for source in locate(audio_root, some)):
         raise InputError(
             f"--audio_root={audio_root}: none of the {len(paths)} files of the manifest is there, "
             f"{first!r} for one; is it the right directory?"
         )
-
-
-def _spread(paths: Sequence[str]) -> Sequence[str]:
-    """A few of them, from all over."""
-    return paths[:: max(1, len(paths) // 20)]
 
 
 def _store_paths(store: Path, layers: Sequence[str], config: RunConfig) -> dict[str, Path]:

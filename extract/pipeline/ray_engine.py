@@ -106,7 +106,12 @@ class _Run:
         job = work.job if needs_model else replace(work.job, clip_frames=embedding.clip_frames)
         how = cluster.put(Decoding(job, own_versions(), limit))
         if needs_model:
-            self._decoders = Decoders(cluster, partial(self._decode, how), _no_samples, limit)
+            self._decoders = Decoders(
+                cluster,
+                partial(self._decode, how),
+                lambda reason: [Result(None, reason)],
+                limit,
+            )
             self._models = self._new_models(limit)
             return
         pending = [row for row, status in enumerate(work.status) if status == PENDING]
@@ -206,7 +211,3 @@ class _Run:
     def _waits_for(self) -> str:
         models = "" if self._models is None else f", {self._models}"
         return f"{self._decoders}{models}; {self._nodes}"
-
-
-def _no_samples(reason: str) -> list[Result]:
-    return [Result(None, reason)]
