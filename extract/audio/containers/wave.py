@@ -4,6 +4,7 @@ Microsoft's and IBM's RIFF; EBU Tech 3306; Apple's AIFF-C.
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import NamedTuple
 
 from extract.audio.containers.stream import Data, Stream, big, little
@@ -97,13 +98,12 @@ def _aiff(data: Data, start: int, stop: int) -> Stream | None:
             found = _stream("aiff", data, start, stop, body + 8, max(size - 8, 0), form)
             if found is None or not plain:
                 return None
-            return found if not samples else _promise(found, samples / max(rate, 1))
+            if not samples:
+                return found
+            promised = max(found.promised or 0.0, samples / max(rate, 1))
+            return replace(found, promised=promised)
         place = body + size + size % 2
     return None
-
-
-def _promise(stream: Stream, seconds: float) -> Stream:
-    return Stream(**{**vars(stream), "promised": max(stream.promised or 0.0, seconds)})
 
 
 def _extended(data: bytes) -> int:
