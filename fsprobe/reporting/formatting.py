@@ -94,6 +94,11 @@ def signed_interval(difference: Difference) -> str:
     return f"{difference.mean:+.4f}{bounds}"
 
 
+def difference_cells(pair: Comparison | None) -> tuple[str, str]:
+    """The difference with its interval and Holm's p; dashes for no pair."""
+    return (signed_interval(pair.difference), p_value(pair.holm)) if pair else ("–", "–")
+
+
 def difference_row(pair: Comparison) -> list[str]:
     """Both sides, N, K, seeds, difference with interval, std, p and Holm's p."""
     d = pair.difference

@@ -14,10 +14,9 @@ from fsprobe.reporting.formatting import (
     METRICS,
     Style,
     caption,
+    difference_cells,
     interval,
     number,
-    p_value,
-    signed_interval,
     slug,
 )
 from fsprobe.reporting.plots import curves
@@ -169,7 +168,7 @@ def _differences(
             pairs = [found[metric].get((i, embedding, n_way, k_shot)) for metric in SCORES]
             if seeds := max((pair.difference.n for pair in pairs if pair), default=0):
                 counts.append(seeds)
-                texts = [text for pair in pairs for text in _texts(pair)]
+                texts = [text for pair in pairs for text in difference_cells(pair)]
                 rows.append([embedding, name, str(n_way), str(k_shot), str(seeds), *texts])
     if not rows:
         return []
@@ -192,10 +191,6 @@ def _paired(
         for cell, found in sweep_differences(first, sweep, metric).items():
             pairs[i, *cell] = Comparison(sweep.label, first.label, *cell[1:], found)
     return dict(zip(pairs, adjusted(list(pairs.values())), strict=True))
-
-
-def _texts(pair: Comparison | None) -> tuple[str, str]:
-    return (signed_interval(pair.difference), p_value(pair.holm)) if pair else ("–", "–")
 
 
 def _where(sweeps: Sequence[SweepResults], cells: Sequence[Cell], counts: Sequence[int]) -> str:

@@ -13,9 +13,8 @@ from fsprobe.reporting.formatting import (
     INTERVAL,
     Style,
     caption,
+    difference_cells,
     interval,
-    p_value,
-    signed_interval,
     slug,
 )
 from fsprobe.reporting.plots import curves
@@ -101,7 +100,7 @@ def _table(ways: Ways, others: Ways, pairs: Pairs, folders: str) -> Table:
             if not any(mine):
                 continue
             values = [interval(ways[way].summary(name, n_way, k_shot)) for way in shown]
-            costs = [cell for pair in mine for cell in _cost_cells(pair)]
+            costs = [cell for pair in mine for cell in difference_cells(pair)]
             rows.append([name, str(n_way), str(k_shot), *values, *costs])
     compared = list(pairs.values())
     where = caption(
@@ -119,10 +118,6 @@ def _table(ways: Ways, others: Ways, pairs: Pairs, folders: str) -> Table:
         ["embedding", "N", "K", *shown, *differences],
         rows,
     )
-
-
-def _cost_cells(pair: Comparison | None) -> list[str]:
-    return [signed_interval(pair.difference), p_value(pair.holm)] if pair else ["–", "–"]
 
 
 def _series(
