@@ -11,14 +11,14 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Self
 
 from tqdm import tqdm
 
 from extract.errors import InputError
 from extract.files import is_disk_full
-from extract.shell import ONE_THREAD, num_cores
+from extract.shell import ONE_THREAD, handling, num_cores
 
 Ref = Any  # what will be a value; of a type of Ray's
 Actor = Any
@@ -75,7 +75,8 @@ class Cluster:
         self._ours = not self._ray.is_initialized()
         if self._ours:
             os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is reported to anybody
-            with _own_signals():
+            # Ray takes SIGTERM over; whoever had it before has it afterwards
+            with handling({signal.SIGTERM: signal.getsignal(signal.SIGTERM)}):
                 self._connect()
         return self
 
@@ -251,16 +252,3 @@ class Watchdog:
         if now - self._said >= self._word:
             self._said = now
             self._say(f"nothing has finished for {silent:.0f} s: {waiting()}")
-
-
-@contextlib.contextmanager
-def _own_signals() -> Iterator[None]:
-    """Ray takes SIGTERM over; whoever had it before has it afterwards."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.getsignal(signal.SIGTERM)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

@@ -236,9 +236,6 @@ def signals_deferred() -> Iterator[Callable[[], None]]:
         if pending:
             raise pending[0]
 
-    if threading.current_thread() is not threading.main_thread():  # signals are not ours to handle
-        yield check
-        return
     with handling({signal.SIGINT: handler, signal.SIGTERM: handler}):
         yield check
         check()
@@ -250,10 +247,13 @@ def _terminate(signum: int, frame: FrameType | None) -> None:
 
 @contextlib.contextmanager
 def handling(
-    handlers: Mapping[int, Callable[[int, FrameType | None], None] | signal.Handlers],
+    handlers: Mapping[int, Callable[[int, FrameType | None], Any] | int | None],
 ) -> Iterator[None]:
-    """Signals by other handlers than before, for a while."""
-    previous = {signum: signal.signal(signum, handler) for signum, handler in handlers.items()}
+    """Signals by other handlers than before, for a while. In another thread than the main one they
+    are not ours to handle, and nothing changes.
+    """
+    ours = handlers if threading.current_thread() is threading.main_thread() else {}
+    previous = {signum: signal.signal(signum, handler) for signum, handler in ours.items()}
     try:
         yield
     finally:

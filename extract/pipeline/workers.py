@@ -12,7 +12,6 @@ import multiprocessing
 import os
 import signal
 import sys
-import threading
 import time
 import traceback
 from collections import deque
@@ -249,9 +248,10 @@ def _start(job: Job) -> _Worker:
     # one thread a frame is the same whatever the number of cores.
     # What is ignored here stays ignored there: Ctrl-C and a terminated job reach the whole process
     # group, and it is the parent who decides.
-    main = threading.current_thread() is threading.main_thread()
-    ignored = dict.fromkeys((signal.SIGINT, signal.SIGTERM), signal.SIG_IGN) if main else {}
-    with handling(ignored), environment(ONE_THREAD):
+    with (
+        handling(dict.fromkeys((signal.SIGINT, signal.SIGTERM), signal.SIG_IGN)),
+        environment(ONE_THREAD),
+    ):
         process.start()
     theirs.close()
     return _Worker(process, ours)
