@@ -147,13 +147,7 @@ def in_float32(function: Callable[..., Any]) -> Callable[..., Any]:
     """`function` with products in float32: GPUs and TPUs default to TF32 or bfloat16, with which
     the models were not checked against their packages.
     """
-
-    @functools.wraps(function)
-    def in_full(*args: Any) -> Any:
-        with jax.default_matmul_precision("float32"):
-            return function(*args)
-
-    return in_full
+    return in_precision(function)
 
 
 def in_precision(function: Callable[..., Any]) -> Callable[..., Any]:
