@@ -26,6 +26,8 @@ BLOCK = 8 << 20  # bytes per request
 TRIES = 6  # of a request: with the pauses between them, half a minute
 PAUSE = 1.0  # seconds after the first failure; then twice as long each time
 COPY = "copy"  # kind of scratch file
+# Credentials that are missing do not come by waiting.
+_FINAL = ("NoCredentialsError", "PartialCredentialsError")
 _Value = TypeVar("_Value")
 
 
@@ -156,17 +158,12 @@ def _patiently(request: Callable[[], _Value]) -> _Value:
         except (FileNotFoundError, PermissionError):
             raise
         except (Exception, TimeoutError) as error:  # libraries raise all kinds of things here
-            if is_disk_full(error) or _is_final(error):
+            if is_disk_full(error) or type(error).__name__ in _FINAL:
                 raise
             if tried == TRIES:
                 raise OSError(_why(error)) from error
         sleep(PAUSE * 2 ** (tried - 1))
     raise AssertionError
-
-
-def _is_final(error: Exception) -> bool:
-    """Credentials that are missing do not come by waiting."""
-    return type(error).__name__ in ("NoCredentialsError", "PartialCredentialsError")
 
 
 def _why(error: BaseException) -> str:
