@@ -33,22 +33,20 @@ class Comparison:
         return int(np.sign(self.difference.mean)) if self.holm < ALPHA else 0
 
 
-def compare_embeddings(sweep: SweepResults, metric: str = "mAP") -> list[Comparison]:
-    """Every pair of embeddings in every cell that both have, p adjusted within each cell."""
+def compare_embeddings(sweep: SweepResults) -> list[Comparison]:
+    """mAP of every pair of embeddings in every cell that both have, p adjusted within each cell."""
     found = []
     for b, a in itertools.combinations(sweep.embeddings, 2):
         for n_way, k_shot in sweep.cells(a):
             difference = paired_difference(
-                sweep.values(a, n_way, k_shot, metric), sweep.values(b, n_way, k_shot, metric)
+                sweep.values(a, n_way, k_shot), sweep.values(b, n_way, k_shot)
             )
             if difference.n:
                 found.append(Comparison(a, b, n_way, k_shot, difference))
     return adjusted(found)
 
 
-def compare_sweeps(
-    first: SweepResults, other: SweepResults, metric: str = "mAP"
-) -> list[Comparison]:
+def compare_sweeps(first: SweepResults, other: SweepResults) -> list[Comparison]:
     """`other` less `first` as in `sweep_differences`; a and b name embedding and sweep."""
     return adjusted(
         [
@@ -59,9 +57,7 @@ def compare_sweeps(
                 k_shot,
                 difference,
             )
-            for (embedding, n_way, k_shot), difference in sweep_differences(
-                first, other, metric
-            ).items()
+            for (embedding, n_way, k_shot), difference in sweep_differences(first, other).items()
         ]
     )
 
