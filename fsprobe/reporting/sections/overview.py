@@ -132,8 +132,8 @@ def convergence(sweep: SweepResults, style: Style) -> list[Block]:
 
 
 def _convergence_cells(rows: list[SolverRow]) -> list[str]:
-    l2 = sorted(row.l2 for row in rows if not math.isnan(row.l2))
-    strengths = [f"{value:.3g}" for value in (l2[0], l2[len(l2) // 2], l2[-1])] if l2 else ["–"] * 3
+    l2 = sorted(row.l2 for row in rows)
+    strengths = [f"{value:.3g}" for value in (l2[0], l2[len(l2) // 2], l2[-1])]
     gradient_norm = max(row.gradient_norm for row in rows)
     iterations = max(row.iterations for row in rows)
     judged = [row for row in rows if not math.isnan(row.gap)]  # not by older versions
