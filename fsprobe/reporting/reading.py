@@ -46,6 +46,7 @@ def read_sweep(path: str | Path, label: str) -> SweepResults:
     run = results.read_run(path)
     grid = _grid(path, run)
     probes = _probes(path, run, grid)
+    counts = _optional(path / TAGS, TagCountRow)
     absent = [name for name in (TAGS, COOCCURRENCE, NORMS) if not (path / name).exists()]
     sweep = SweepResults(
         label,
@@ -54,9 +55,9 @@ def read_sweep(path: str | Path, label: str) -> SweepResults:
         probes,
         _tags(path, probes),
         _episodes(path),
-        _tag_counts(path),
+        _unique(path / TAGS, ((row.tag, row) for row in counts), "tag"),
         _cooccurrence(path),
-        _solver_rows(path),
+        {row.key: row for row in _optional(path / SOLVER, SolverRow)},
         {},
         tuple(absent),
         _unseen(path),
@@ -198,21 +199,11 @@ def _by_probe(rows: Iterable[Any]) -> dict[ProbeKey, list[Any]]:
     return dict(found)
 
 
-def _tag_counts(path: Path) -> dict[str, TagCountRow]:
-    return _unique(
-        path / TAGS, ((row.tag, row) for row in _optional(path / TAGS, TagCountRow)), "tag"
-    )
-
-
 def _cooccurrence(path: Path) -> dict[tuple[str, str], int]:
     rows = _optional(path / COOCCURRENCE, PairRow)
     return {
         pair: row.clips for row in rows for pair in ((row.tag_a, row.tag_b), (row.tag_b, row.tag_a))
     }
-
-
-def _solver_rows(path: Path) -> dict[ProbeKey, SolverRow]:
-    return {row.key: row for row in _optional(path / SOLVER, SolverRow)}
 
 
 def _norms(path: Path, sweep: SweepResults) -> dict[str, np.ndarray]:

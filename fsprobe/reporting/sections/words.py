@@ -20,7 +20,7 @@ from fsprobe.reporting.formatting import (
 from fsprobe.reporting.plots import curves
 from fsprobe.reporting.statistics import Summary, paired_difference, summarise
 from fsprobe.reporting.sweep_results import SweepResults
-from fsprobe.study.tables import ProbeKey, TagRow
+from fsprobe.study.tables import TagRow
 from fsprobe.words.config import NONE, SHUFFLED, WORDS
 
 _SHOWN = 8  # best tags, and worst ones
@@ -251,7 +251,7 @@ def _what_the_map_does(sweep: SweepResults, name: str) -> list[Block]:
     texts = {
         (key.seed, row.tag): row
         for key, rows in sweep.map.items()
-        if _is_of(key, name, _n_way(sweep), variant)
+        if (key.embedding, key.n_way, key[5:]) == (name, _n_way(sweep), variant)
         for row in rows
     }
     rows_ = []
@@ -267,10 +267,6 @@ def _what_the_map_does(sweep: SweepResults, name: str) -> list[Block]:
     )
     header = ["tag", "nearest words", "leans on", "AP", "drawn", "seed"]
     return [Table(text, header, rows_, left=3)]
-
-
-def _is_of(key: ProbeKey, name: str, n_way: int, variant: tuple[str, str]) -> bool:
-    return (key.embedding, key.n_way, key[5:]) == (name, n_way, variant)
 
 
 def _listed(text: str) -> str:
