@@ -27,11 +27,9 @@ class Engine(Protocol):
 
     def adapted(self, embedding: Embedding) -> Embedding:
         """The embedding, whose provenance says what it will be computed on."""
-        ...
 
     def run(self, work: Work, check: Callable[[], None]) -> Generator[tuple[int, Extracted]]:
         """check: called while the engine waits; raises to stop."""
-        ...
 
 
 @dataclass(frozen=True)
