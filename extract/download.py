@@ -154,7 +154,18 @@ def _receive(response: http.client.HTTPResponse, part: Path, start: int) -> None
         # The old bytes go first: a crash here must not leave them beside the new version.
         part.unlink(missing_ok=True)
         _validator(part).write_text(_version(response.headers))
-    with part.open("ab" if start else "wb") as file, _bar(part.stem, start, total) as bar:
+    with (
+        part.open("ab" if start else "wb") as file,
+        tqdm(
+            desc=part.stem,
+            initial=start,
+            total=total,
+            unit="B",
+            unit_scale=True,
+            unit_divisor=1024,
+            disable=None,
+        ) as bar,
+    ):
         while chunk := response.read(CHUNK):
             file.write(chunk)
             bar.update(len(chunk))
@@ -183,18 +194,6 @@ def _discard(part: Path) -> None:
 
 def _length(path: Path) -> int:
     return path.stat().st_size if path.exists() else 0
-
-
-def _bar(name: str, start: int, total: int | None) -> tqdm:
-    return tqdm(
-        desc=name,
-        initial=start,
-        total=total,
-        unit="B",
-        unit_scale=True,
-        unit_divisor=1024,
-        disable=None,
-    )
 
 
 class _Joined(io.RawIOBase):
