@@ -160,30 +160,25 @@ class _Run:
         """(row, what it got) of every pending row. Its models end with it: as long as anybody holds
         them, Ray keeps their devices from whoever comes next.
         """
+        left = int((self._work.status == PENDING).sum())
         try:
-            yield from self._rows(check, watchdog)
+            while left:
+                check()
+                self._look_around()
+                if self._models is not None:
+                    self._models.hand_out()
+                starved = self._models is not None and self._models.starved()
+                self._decoders.hand_out(self._room, starved)
+                calls = [] if self._models is None else self._models.calls
+                ready = self._cluster.wait([*self._decoders.running, *calls], _POLL)
+                for ref in ready:
+                    for row, clip in self._collect(ref):
+                        left -= 1
+                        yield row, clip
+                watchdog.look(bool(ready), self._waits_for)
         finally:
             if self._models is not None:
                 self._models.close()
-
-    def _rows(
-        self, check: Callable[[], None], watchdog: Watchdog
-    ) -> Iterator[tuple[int, Extracted]]:
-        left = int((self._work.status == PENDING).sum())
-        while left:
-            check()
-            self._look_around()
-            if self._models is not None:
-                self._models.hand_out()
-            starved = self._models is not None and self._models.starved()
-            self._decoders.hand_out(self._room, starved)
-            calls = [] if self._models is None else self._models.calls
-            ready = self._cluster.wait([*self._decoders.running, *calls], _POLL)
-            for ref in ready:
-                for row, clip in self._collect(ref):
-                    left -= 1
-                    yield row, clip
-            watchdog.look(bool(ready), self._waits_for)
 
     def _look_around(self) -> None:
         """Which nodes are there? New ones get models, and work for their CPUs."""
