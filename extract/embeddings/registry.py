@@ -1,8 +1,7 @@
 """The models that there are: one entry each, and nothing else knows a model's name.
 
-From an entry come the flags of `extract.run` and `extract.weights`, the files to fetch, the pip
-extra of the model's own package, and the embedding itself. Models' modules are imported by
-`Model.module` only, when one is used.
+From an entry come the flags of `extract.run` and `extract.weights`, the files to fetch, and the
+embedding itself. Models' modules are imported by `Model.module` only, when one is used.
 """
 
 import importlib
@@ -56,8 +55,7 @@ class Wheel:
 class Model:
     """options: in the order of the help. files: what to download, by variant (the key "" where
     there are no variants). variant: the option that chooses among them. wheel: instead of files.
-    companion: glob of a second weights file that must lie beside the first. extra: by variant, the
-    pip extra that installs the model's own package, of those that `backend=package` can run.
+    companion: glob of a second weights file that must lie beside the first.
     """
 
     name: str
@@ -66,7 +64,6 @@ class Model:
     variant: str = ""
     wheel: Wheel | None = None
     companion: str = ""
-    extra: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def pretrained(self) -> bool:
@@ -135,7 +132,6 @@ VGGISH = Model(
         )
     },
     companion="vggish_pca_params*.pth",  # the published PCA is a file of its own
-    extra={"": "vggish"},
 )
 
 OPENL3 = Model(
@@ -157,7 +153,6 @@ OPENL3 = Model(
         "torchopenl3": (Published(_TORCHOPENL3, "torchopenl3_mel128_music_512.pth.tar"),),
     },
     variant="openl3_variant",
-    extra={"openl3": "openl3", "torchopenl3": "torchopenl3"},
 )
 
 PASST = Model(
@@ -177,7 +172,6 @@ PASST = Model(
         ),
     ),
     files={"": (Published(_PASST, "passt-s-f128-30sec-p16-s10-ap.473-swa.pt"),)},
-    extra={"": "passt"},
 )
 
 MUSICNN = Model(
