@@ -100,8 +100,7 @@ def write_manifest(path: str | Path, manifest: Manifest) -> None:
     """
     if not manifest.clip_ids:
         raise InputError(f"{path}: not written, there are no clips")
-    required = (manifest.clip_ids, manifest.paths, manifest.splits, manifest.tags)
-    columns = {**dict(zip(COLUMNS, required, strict=True)), **manifest.optional()}
+    columns = {name: getattr(manifest, _FIELDS[name]) for name in COLUMNS} | manifest.optional()
     seen: set[str] = set()
     rows = []
     for values in zip(*columns.values(), strict=True):
