@@ -122,11 +122,10 @@ def doubts(counts: Mapping[str, int], style: TagStyle) -> list[str]:
             "--normalize_tags leaves it out"
         )
     if same := _spellings(counts):
-        first = " and ".join(map(_spelt(same[0]), same[0][:_NAMED]))
         more = f" ({len(same)} tags have several spellings)" if len(same) > 1 else ""
         found.append(
-            f"the tags {first} differ only in case, blanks, Unicode form or invisible characters"
-            f"{more}; --normalize_tags makes them one"
+            f"the tags {_spelt(same[0])} differ only in case, blanks, Unicode form or invisible "
+            f"characters{more}; --normalize_tags makes them one"
         )
     return found
 
@@ -148,9 +147,10 @@ def _spellings(names: Iterable[str]) -> list[list[str]]:
     return [sorted(names) for _, names in sorted(spelt.items()) if len(names) > 1]
 
 
-def _spelt(names: Sequence[str]) -> Callable[[str], str]:
-    """How to print names: with escapes where else they would look the same."""
-    return repr if len({name.lower() for name in names}) == 1 else ascii
+def _spelt(names: Sequence[str]) -> str:
+    """The first of the names in words, with escapes where else they would look the same."""
+    shown = repr if len({name.lower() for name in names}) == 1 else ascii
+    return " and ".join(map(shown, names[:_NAMED]))
 
 
 def _examples(tags: Sequence[str], counts: Mapping[str, int]) -> str:
@@ -170,9 +170,8 @@ def one_spelling(names: Sequence[str], note: Callable[[str], None]) -> tuple[str
     for name, _ in sorted(counts.items(), key=lambda item: (-item[1], item[0])):
         commonest.setdefault(fold(name), clean(name))
     if same := _spellings(counts):
-        first = " and ".join(map(_spelt(same[0]), same[0][:_NAMED]))
         more = f", and so on for {len(same)} groups" if len(same) > 1 else ""
-        note(f"the groups {first} are taken as one{more}")
+        note(f"the groups {_spelt(same[0])} are taken as one{more}")
     if missing := [name for name in counts if fold(name) in MISSING]:
         note(
             f"the group {missing[0]!r} ({counts[missing[0]]} clips) looks like a missing value, "
