@@ -24,12 +24,12 @@ def standardise(rows: np.ndarray) -> np.ndarray:
 
 
 def mean_std(
-    frames: np.ndarray, transform: Callable[[np.ndarray], np.ndarray] | None = None
+    frames: np.ndarray,
+    transform: Callable[[np.ndarray], np.ndarray] = lambda block: block.astype(np.float64),
 ) -> np.ndarray:
     """`[frame, dim]` → float32 `[2*dim]`: mean, then population standard deviation, of
     transform(frames).
     """
-    transform = transform or (lambda block: block.astype(np.float64))
 
     def total(function: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
         return sum(
