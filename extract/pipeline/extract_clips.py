@@ -113,11 +113,8 @@ def extract_clips(
     """
     clips, root = manifest.used(), named(audio_root)
     _check_audio(clips, root)
-    every = config.shard_index == ALL
-    configs = [
-        replace(config, shard_index=index)
-        for index in (range(config.num_shards) if every else [config.shard_index])
-    ]
+    indices = range(config.num_shards) if config.shard_index == ALL else [config.shard_index]
+    configs = [replace(config, shard_index=index) for index in indices]
     shards = [_shard(clips, one) for one in configs]
     with ExitStack() as stack:
         if engine is None:
@@ -126,8 +123,7 @@ def extract_clips(
         embedding = engine.adapted(embedding)
         if why := embedding.refused_on.get(str(embedding.provenance.get("platform"))):
             raise InputError(why)
-        total = sum(len(shard) for shard in shards)
-        progress = stack.enter_context(Progress(embedding.name, total))
+        progress = stack.enter_context(Progress(embedding.name, sum(map(len, shards))))
         return _sum(
             Path(store),
             [

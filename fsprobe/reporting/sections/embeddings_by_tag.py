@@ -150,13 +150,12 @@ def _of_tag(
         if name != reference
     }
     adjusted = dict(zip(leads, holm([lead.p for lead in leads.values()]), strict=True))
-    none = paired_difference({}, {})
     return _Tag(
         tag,
         tuple(means.values()),
         max(map(len, by_embedding.values())),
         best,
-        leads.get(best, none),
+        leads.get(best, paired_difference({}, {})),
         adjusted.get(best, math.nan),
     )
 
