@@ -86,14 +86,6 @@ class StandardizedHead(NamedTuple):
         scores: Array = self.head.score((features - self.mean) * self.scale)
         return scores
 
-    def block(self, start: Array, size: int) -> "StandardizedHead":
-        """The head of `size` tags from `start` on."""
-        return self._replace(head=self.head.block(start, size))
-
-    def padded(self, n_tags: int) -> "StandardizedHead":
-        """With further tags up to n_tags."""
-        return self._replace(head=self.head.padded(n_tags))
-
 
 @in_float32
 def score(head: Any, features: ArrayLike) -> Array:
