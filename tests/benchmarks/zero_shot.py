@@ -13,11 +13,14 @@ import sys
 import time
 from pathlib import Path
 
+import jax
 import numpy as np
 from absl import flags
+from jax import Array
 
 from extract.shell import run
-from fsprobe.heads.words.eszsl import FEATURE_STRENGTHS, WORD_STRENGTHS, grid_of_heads
+from fsprobe.heads.words.eszsl import FEATURE_STRENGTHS, WORD_STRENGTHS
+from fsprobe.heads.words.spectra import FeatureSide, WordSide, eszsl, feature_side, word_side
 from tests.support.word_data import WordData, seen_masks, word_data
 
 flags.DEFINE_string("json", None, "Where to write the figures.")
@@ -29,6 +32,19 @@ flags.DEFINE_integer("tags", 105, "Tags, four fifths of them seen.")
 flags.DEFINE_integer("word", 384, "Dimensions of a word vector.")
 flags.DEFINE_integer("repeats", 3, "Timings of the vmapped program; the best counts.")
 FLAGS = flags.FLAGS
+
+
+@jax.jit
+def kernels_of(side: FeatureSide, words: WordSide, feature_l2s: Array, word_l2s: Array) -> Array:
+    """`[seed, feature_l2, word_l2, unseen, dim]`."""
+    over_words = jax.vmap(eszsl, in_axes=(None, None, None, 0))
+    over_features = jax.vmap(over_words, in_axes=(None, None, 0, None))
+    over_seeds = jax.vmap(over_features, in_axes=(None, 0, None, None))
+    return over_seeds(side, words, feature_l2s, word_l2s).kernel.astype(np.float32)
+
+
+side_of_features = jax.jit(feature_side)
+sides_of_words = jax.jit(jax.vmap(word_side, in_axes=(None, 0, 0)))
 
 
 def loop(data: WordData, seen: np.ndarray) -> np.ndarray:
@@ -64,7 +80,11 @@ def main() -> None:
     wanted = np.array([np.flatnonzero(~mask) for mask in seen])
 
     def vmapped() -> np.ndarray:
-        return np.asarray(grid_of_heads(*data, seen, wanted=wanted).kernel)
+        features, labels, words = (np.asarray(part, np.float64) for part in data)
+        with jax.enable_x64(True):
+            sides = sides_of_words(words, seen, wanted)
+            strengths = np.array(FEATURE_STRENGTHS), np.array(WORD_STRENGTHS)
+            return np.asarray(kernels_of(side_of_features(features, labels), sides, *strengths))
 
     first, kernels = seconds(vmapped)
     best = min(seconds(vmapped)[0] for _ in range(FLAGS.repeats))

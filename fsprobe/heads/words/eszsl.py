@@ -108,7 +108,8 @@ def heads_of(
         scores.append(table.max())
     with jax.enable_x64(True):
         chosen = tuple(array[best] for array in l2s)
-        head = _as_float32(_per_seed(side, sides, *chosen))
+        heads = _per_seed(side, sides, *chosen)
+        head = Head(*(leaf.astype(jnp.float32) for leaf in heads))
     return head, Strengths(*(jnp.asarray(array, jnp.float32) for array in (*chosen, scores)))
 
 
@@ -118,25 +119,6 @@ def leaning(words: ArrayLike, seen: ArrayLike, word_l2: ArrayLike) -> np.ndarray
         sides = _word_sides(*_float64(words), *_tags(np.asarray(seen)[None], None))
         one = jax.tree.map(lambda leaf: leaf[0], sides)
         return np.asarray(jax.jit(mixing)(one, *_float64(word_l2)))
-
-
-def grid_of_heads(
-    features: ArrayLike,
-    labels: ArrayLike,
-    words: ArrayLike,
-    seen: ArrayLike,
-    *,
-    wanted: ArrayLike | None = None,
-    feature_l2s: tuple[float, ...] = FEATURE_STRENGTHS,
-    word_l2s: tuple[float, ...] = WORD_STRENGTHS,
-) -> Head:
-    """As zero_shot_heads, for every pair of strengths → kernel float32 `[seed, feature_l2, word_l2,
-    wanted, dim]`, bias `[seed, feature_l2, word_l2, wanted]`.
-    """
-    with jax.enable_x64(True):
-        side = _feature_side(*_float64(features, labels))
-        sides = _word_sides(*_float64(words), *_tags(seen, wanted))
-        return _as_float32(_grid(side, sides, *_float64(feature_l2s, word_l2s)))
 
 
 _feature_side = jax.jit(feature_side)
@@ -171,14 +153,6 @@ def _precisions(scores: Array, labels: Array, seen: Array) -> Array:
 _per_seed = jax.jit(jax.vmap(eszsl, in_axes=(None, 0, 0, 0)))
 
 
-@jax.jit
-def _grid(side: FeatureSide, words: WordSide, feature_l2s: Array, word_l2s: Array) -> Head:
-    over_words = jax.vmap(eszsl, in_axes=(None, None, None, 0))
-    over_features = jax.vmap(over_words, in_axes=(None, None, 0, None))
-    over_seeds = jax.vmap(over_features, in_axes=(None, 0, None, None))
-    return over_seeds(side, words, feature_l2s, word_l2s)
-
-
 def _tags(seen: ArrayLike, wanted: ArrayLike | None) -> tuple[np.ndarray, np.ndarray]:
     """(seen bool `[seed, tag]`, wanted int32 `[seed, wanted]`)."""
     seen = np.asarray(seen, bool)
@@ -188,7 +162,3 @@ def _tags(seen: ArrayLike, wanted: ArrayLike | None) -> tuple[np.ndarray, np.nda
 
 def _float64(*arrays: ArrayLike | tuple[float, ...]) -> list[np.ndarray]:
     return [np.asarray(array, np.float64) for array in arrays]
-
-
-def _as_float32(head: Head) -> Head:
-    return Head(head.kernel.astype(jnp.float32), head.bias.astype(jnp.float32))
