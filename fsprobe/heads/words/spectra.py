@@ -112,8 +112,8 @@ def mixing(words: WordSide, word_l2: Array) -> Array:
     """`[tag, wanted]`: how much of each seen tag's ridge kernel is in each wanted tag's; of unseen
     ones, none.
     """
-    scale = words.eigenvalues + word_l2 * _total(words.eigenvalues)
-    return words.vectors @ (words.projected / scale[:, None]) * words.seen[:, None]
+    shares = words.projected / _scale(words, word_l2)[:, None]
+    return words.vectors @ shares * words.seen[:, None]
 
 
 def held_out_scores(
@@ -139,8 +139,7 @@ def held_out_scores(
 
 def held_out(words: WordSide, word_l2: Array, values: Array) -> Array:
     """values `[…, tag]`, of each tag, mixed by the words from those of the others."""
-    scale = words.eigenvalues + word_l2 * _total(words.eigenvalues)
-    inverse = (words.vectors / scale) @ words.vectors.T
+    inverse = (words.vectors / _scale(words, word_l2)) @ words.vectors.T
     return values - (values @ inverse) / jnp.diagonal(inverse)
 
 
@@ -158,14 +157,10 @@ def _ridge(features: FeatureSide, words: WordSide, feature_l2: Array) -> Array:
     return features.targets * words.seen / _scale(features, feature_l2)[:, None]
 
 
-def _scale(features: FeatureSide, feature_l2: Array) -> Array:
-    """`[direction]`: e + γ."""
-    return features.eigenvalues + feature_l2 * _total(features.eigenvalues)
-
-
-def _total(eigenvalues: Array) -> Array:
-    """Their sum, the unit of strengths; more than 0."""
-    return jnp.maximum(jnp.sum(eigenvalues), jnp.finfo(eigenvalues.dtype).tiny)
+def _scale(side: FeatureSide | WordSide, l2: Array) -> Array:
+    """`[direction]`: e + γ, or f + λ. The unit of strengths is the sum of the spectrum."""
+    total = jnp.sum(side.eigenvalues)
+    return side.eigenvalues + l2 * jnp.maximum(total, jnp.finfo(total.dtype).tiny)
 
 
 def _standardised(labels: Array) -> Array:
