@@ -122,7 +122,6 @@ def _triplet_prepare(train: Labelled, valid: Labelled) -> Labelled:
 def _triplet_heads(config: TripletConfig, prepared: Labelled, rows: Rows) -> Made:
     arrays = (jnp.asarray(part) for part in (rows.words, rows.seen))
     heads = triplet_heads(jnp.asarray(rows.seeds), *prepared[:2], *arrays, config)
-    heads = jax.tree.map(np.asarray, heads)
     made = _apart(heads, len(rows.seeds))
     cosines = [head.words @ head.words.T for head in made]
     leaning = [cosine * seen[:, None] for cosine, seen in zip(cosines, rows.seen, strict=True)]
