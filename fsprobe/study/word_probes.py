@@ -5,6 +5,7 @@ a row's tags get heads, so that unseen tags are judged beside the seen ones.
 """
 
 from collections.abc import Collection, Iterator, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import jax
@@ -79,15 +80,11 @@ def priors(
     place = {pair: i for i, pair in enumerate(pairs)}
     return (
         Head(*(np.stack(leaf) for leaf in zip(*found, strict=True))),  # type: ignore[arg-type]
-        [_replace(spec, place[spec.seed, spec.key.prior]) for spec in specs],
+        [replace(spec, prior=place[spec.seed, spec.key.prior]) for spec in specs],
     )
 
 
 _unit_prior = jax.jit(unit_prior)
-
-
-def _replace(spec: ProbeSpec, prior: int) -> ProbeSpec:
-    return ProbeSpec(spec.key, spec.seed, spec.support, spec.tags, spec.full, spec.folds, prior)
 
 
 def by_words(spec: ProbeSpec) -> bool:
@@ -98,11 +95,8 @@ def by_words(spec: ProbeSpec) -> bool:
 def few_shots(specs: Sequence[ProbeSpec]) -> tuple[list[ProbeSpec], list[ProbeSpec]]:
     """(those without a prior, those with one)."""
     shots = [spec for spec in specs if not by_words(spec)]
-    plain, pulled = (
-        [spec for spec in shots if (spec.key.prior in ("", NONE)) == is_plain]
-        for is_plain in (True, False)
-    )
-    return plain, pulled
+    plain = [spec for spec in shots if spec.key.prior in ("", NONE)]
+    return plain, [spec for spec in shots if spec.key.prior not in ("", NONE)]
 
 
 def zero_shot(
