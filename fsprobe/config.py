@@ -6,6 +6,7 @@ The defaults are the paper's protocol (Ma & Lerch, AES 2024, §3, and the author
 """
 
 import dataclasses
+import json
 import math
 import re
 from collections.abc import Mapping
@@ -228,8 +229,8 @@ class SweepConfig:
 
 def to_json(config: Any) -> dict[str, Any]:
     """A configuration as JSON values."""
-    values = dataclasses.asdict(config)
-    return {key: _plain(value) for key, value in values.items()}
+    values: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(config)))
+    return values
 
 
 def from_json(kind: type[Config], values: Mapping[str, Any]) -> Config:
@@ -258,12 +259,6 @@ def from_json(kind: type[Config], values: Mapping[str, Any]) -> Config:
         raise
     except (TypeError, ValueError) as error:
         raise InputError(f"not a {kind.__name__}: {error}") from None
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, tuple | list):
-        return [_plain(part) for part in value]
-    return {key: _plain(part) for key, part in value.items()} if isinstance(value, dict) else value
 
 
 def _tuples(value: Any) -> Any:
