@@ -136,7 +136,7 @@ class ResultsWriter:
                     write_rows(self.path / name, kind, ordered, header(self.path / name))
         self.run["wall_time_s"] = round(self.run.get("wall_time_s", 0.0) + wall_time, 3)
         self.run["complete"] = complete
-        _write_json(self.path / RUN, self.run)
+        _write_run(self.path, self.run)
 
     def _write_heads(self, heads: Mapping[ProbeKey, Head]) -> None:
         for embedding in {key.embedding for key in heads}:
@@ -146,12 +146,10 @@ class ResultsWriter:
             with disk_full_explained(file):
                 if not file.exists():
                     dim = next(iter(mine.values())).kernel.shape[1]
-                    about = {"embedding": embedding, "configuration": self._configuration()}
+                    configuration = json.dumps(self.run["configuration"])
+                    about = {"embedding": embedding, "configuration": configuration}
                     saved_heads.create(file, keys, dim, about)
                 saved_heads.fill(file, mine)
-
-    def _configuration(self) -> str:
-        return json.dumps(self.run["configuration"])
 
     def _write_norms(self, found: Sequence[tuple[ProbeKey, np.ndarray]]) -> None:
         for embedding in {key.embedding for key, _ in found}:
@@ -191,7 +189,7 @@ def open_results(
     try:
         run = {**about, "configuration": json.loads(json.dumps(configuration)), "complete": False}
         if (path / RUN).exists():
-            old = _read_json(path / RUN)
+            old = read_run(path)
             _check_same(path, old.get("configuration"), run["configuration"])
             run["wall_time_s"] = old.get("wall_time_s", 0.0)
         elif foreign := sorted(
@@ -201,7 +199,7 @@ def open_results(
                 f"{path}: holds {foreign[0]!r} but no {RUN}: not a results directory; "
                 "choose another `out`"
             )
-        _write_json(path / RUN, run)  # first: the other files are known by it
+        _write_run(path, run)  # first: the other files are known by it
         files: dict[str, tuple[Any, Iterable[Row]]] = {
             EPISODES: (EpisodeRow, planned.episodes),
             TAGS: (TagCountRow, planned.tags),
@@ -237,8 +235,19 @@ def read_per_tag(path: str | Path) -> list[TagRow]:
 
 
 def read_run(path: str | Path) -> dict[str, Any]:
-    """run.json. Raises InputError if it is missing or not JSON."""
-    return _read_json(Path(path) / RUN)
+    """run.json. Raises InputError if it is missing or not a JSON object."""
+    file = Path(path) / RUN
+    try:
+        value = json.loads(file.read_text("utf-8"))
+    except FileNotFoundError:
+        raise InputError(
+            f"{file}: no such file; is {path} a results directory of fsprobe.sweep?"
+        ) from None
+    except ValueError as error:
+        raise InputError(f"{file}: not JSON ({error})") from None
+    if not isinstance(value, dict):
+        raise InputError(f"{file}: not a JSON object")
+    return value
 
 
 def _repair(path: Path, keys: Collection[ProbeKey]) -> set[ProbeKey]:
@@ -293,21 +302,7 @@ def _check_same(path: Path, old: Any, new: Mapping[str, Any]) -> None:
             )
 
 
-def _write_json(path: Path, value: Mapping[str, Any]) -> None:
-    with disk_full_explained(path), atomic_write(path) as file:
-        json.dump(value, file, indent=2, allow_nan=False)
+def _write_run(path: Path, run: Mapping[str, Any]) -> None:
+    with disk_full_explained(path / RUN), atomic_write(path / RUN) as file:
+        json.dump(run, file, indent=2, allow_nan=False)
         file.write("\n")
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        value = json.loads(path.read_text("utf-8"))
-    except FileNotFoundError:
-        raise InputError(
-            f"{path}: no such file; is {path.parent} a results directory of fsprobe.sweep?"
-        ) from None
-    except ValueError as error:
-        raise InputError(f"{path}: not JSON ({error})") from None
-    if not isinstance(value, dict):
-        raise InputError(f"{path}: not a JSON object")
-    return value
