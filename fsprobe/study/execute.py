@@ -32,7 +32,7 @@ from fsprobe.study.corpora import words_of
 from fsprobe.study.notes import note, note_gaps, note_shortcomings
 from fsprobe.study.results import RUN, FinishedProbe, Planned, read_probes
 from fsprobe.study.seen_tags import SeenTags
-from fsprobe.study.shared_results import Follower, open_together
+from fsprobe.study.shared_results import SharedResults, open_together
 from fsprobe.study.tables import ProbeKey, ProbeRow
 
 OUT_OF_TIME = (
@@ -202,7 +202,7 @@ def _require_served(config: SweepConfig) -> None:
             raise InputError(f"`{name}`: with `{what}` a head has no weight per feature and tag")
 
 
-def _train_all(ready: _Sweep, loaded: dict[str, Standardized], results: Follower) -> None:
+def _train_all(ready: _Sweep, loaded: dict[str, Standardized], results: SharedResults) -> None:
     """Every embedding in turn. loaded: those at hand."""
     config, total = ready.config, sum(map(len, ready.keys.values()))
     if results.done:
@@ -239,7 +239,7 @@ def _train(
     ready: _Sweep,
     embedding: str,
     loaded: Standardized,
-    results: Follower,
+    results: SharedResults,
     tick: Callable[[float], None],
 ) -> None:
     """One embedding."""

@@ -13,46 +13,38 @@ from fsprobe.study.results import FinishedProbe, Planned, ResultsWriter, open_re
 from fsprobe.study.tables import ProbeKey
 
 
-class Follower:
-    """Takes the place of ResultsWriter on the processes that do not write."""
+class SharedResults:
+    """A results directory on any of the processes. done: the probes that need no more training.
+    writer: None on the processes that do not write.
+    """
 
-    def __init__(self, done: set[ProbeKey]):
-        self.done = done
+    def __init__(self, done: set[ProbeKey], writer: ResultsWriter | None):
+        self.done, self.writer = done, writer
 
     def append(self, finished: Sequence[FinishedProbe]) -> None:
         with in_step():
+            if self.writer:
+                self.writer.append(finished)
             self.done |= {item.probe.key for item in finished}
 
     def finish(self, wall_time: float, complete: bool) -> None:
-        pass
-
-
-class Leader(Follower):
-    def __init__(self, writer: ResultsWriter):
-        super().__init__(writer.done)
-        self.writer = writer
-
-    def append(self, finished: Sequence[FinishedProbe]) -> None:
-        with in_step():
-            self.writer.append(finished)
-
-    def finish(self, wall_time: float, complete: bool) -> None:
-        self.writer.finish(wall_time, complete)
+        if self.writer:
+            self.writer.finish(wall_time, complete)
 
 
 @contextlib.contextmanager
 def open_together(
     path: str, configuration: Mapping[str, Any], about: Mapping[str, Any], planned: Planned
-) -> Iterator[Follower]:
+) -> Iterator[SharedResults]:
     """open_results on the first process; the others get the keys of the probes that are done."""
     with contextlib.ExitStack() as stack:
-        results = Follower(set())
+        writer = None
         with in_step():
             if leads():
-                results = Leader(
-                    stack.enter_context(open_results(path, configuration, about, planned))
-                )
-        done = agreed(np.array([key in results.done for key in planned.keys]))
-        if not leads():
-            results.done = {key for key, is_done in zip(planned.keys, done, strict=True) if is_done}
-        yield results
+                opened = open_results(path, configuration, about, planned)
+                writer = stack.enter_context(opened)
+        known = writer.done if writer else set()
+        done = agreed(np.array([key in known for key in planned.keys]))
+        yield SharedResults(
+            {key for key, is_done in zip(planned.keys, done, strict=True) if is_done}, writer
+        )
