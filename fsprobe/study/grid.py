@@ -46,18 +46,6 @@ class Grid:
     seen: dict[int, np.ndarray] | None = None
 
     @property
-    def test_positives(self) -> np.ndarray:
-        """int `[tag]`: test clips that carry the tag."""
-        return self.positive[self.test].sum(axis=0)
-
-    @property
-    def test_known(self) -> np.ndarray:
-        """int `[tag]`: test clips that are known to carry the tag or not to."""
-        unlisted = 0 if self.negative is None else self.negative[self.test].sum(axis=0)
-        every = np.full(len(self.pool), self.test.stop - self.test.start)
-        return every if self.negative is None else self.test_positives + unlisted
-
-    @property
     def max_shot(self) -> int:
         """The largest K, `full` apart; 0 if there is none."""
         return max((k_shot for k_shot in self.config.k_shot if isinstance(k_shot, int)), default=0)
@@ -77,11 +65,10 @@ class Grid:
         """The pool's tags without a positive or without a negative test clip: they have no
         metric.
         """
-        positives = self.test_positives
-        return [
-            self.pool[tag]
-            for tag in np.flatnonzero((positives == 0) | (positives == self.test_known))
-        ]
+        positive = self.positive[self.test]
+        negative = ~positive if self.negative is None else self.negative[self.test]
+        scored = positive.any(axis=0) & negative.any(axis=0)
+        return [self.pool[tag] for tag in np.flatnonzero(~scored)]
 
 
 def build_grid(
