@@ -14,9 +14,10 @@ def padded_sizes(
     size. The padded sizes are those of least total cost, found by dynamic programming over the
     largest one.
     """
+    if not needed:
+        return {}
     sizes = sorted(needed)
-    top = sizes[-1] if sizes else 0
-    padded = [min(-(-size // step) * step, top) for size in sizes]
+    padded = [min(multiple_of(step, size), sizes[-1]) for size in sizes]
     # best[count][i]: (cost, where the last group begins) of the first i sizes in `count` groups
     best: list[dict[int, tuple[float, int]]] = [{0: (0.0, 0)}]
     for count in range(1, most + 1):
@@ -30,15 +31,14 @@ def padded_sizes(
                     if end not in row or total < row[end][0]:
                         row[end] = (total, begin)
         best.append(row)
-    counts = [count for count in range(1, most + 1) if len(sizes) in best[count]]
     result: dict[int, int] = {}
-    if counts:
-        count = min(counts, key=lambda count: (best[count][len(sizes)][0], count))
-        end = len(sizes)
-        while end:
-            begin = best[count][end][1]
-            result |= dict.fromkeys(sizes[begin:end], padded[end - 1])
-            end, count = begin, count - 1
+    end = len(sizes)
+    possible = [count for count in range(1, most + 1) if end in best[count]]
+    count = min(possible, key=lambda count: best[count][end][0])  # of equal ones the fewest
+    while end:
+        begin = best[count][end][1]
+        result |= dict.fromkeys(sizes[begin:end], padded[end - 1])
+        end, count = begin, count - 1
     return result
 
 
