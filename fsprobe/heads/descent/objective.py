@@ -125,15 +125,13 @@ class Problem:
 
     def hopeless(self) -> Array:
         """bool `[tag]`: without a positive or without a negative clip there is no minimum."""
-        if self.labels.soft is not None:
-            soft = jnp.any(self.labels.soft > 0, axis=0)
-        else:
-            soft = jnp.zeros(self.labels.sign.shape[1], bool)
         known = self.labels.weight > 0
         one_sided = jnp.all(~known | (self.labels.sign > 0), axis=0) | jnp.all(
             ~known | (self.labels.sign < 0), axis=0
         )
-        return one_sided & ~soft
+        if self.labels.soft is None:
+            return one_sided
+        return one_sided & ~jnp.any(self.labels.soft > 0, axis=0)
 
 
 class Place(NamedTuple):
