@@ -84,9 +84,9 @@ def fit_by_support(
         outcomes: list[Outcome] = []
         for start in range(0, len(group), _LOOKED_UP):
             part = group[start : start + _LOOKED_UP]
-            columns, n_way = _columns(part, union, widest)
-            fitted, heads = _look_up(path, columns, n_way)
             tasks = padded_tasks(part, range(len(part)), (_LOOKED_UP, len(part[0].support), widest))
+            columns = np.searchsorted(union, tasks.tags).astype(np.int32)
+            fitted, heads = _look_up(path, columns, tasks.n_way)
             tested = test_tasks(heads, tasks, data, mesh, 1, wanted)
             numbers, judged = processes.fetch(fitted), processes.fetch(tested)
             outcomes += [
@@ -107,18 +107,6 @@ def _padded_support(
     size = multiple_of(256, count)
     rows = np.resize(spec.support, size).astype(np.int32)
     return rows, np.int32(count), np.resize(folds, size)  # type: ignore[return-value]
-
-
-def _columns(
-    specs: Sequence[ProbeSpec], union: np.ndarray, n_tags: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """(where the probes' tags are in the union, int32 `[probe, tag]`; how many, `[probe]`)."""
-    columns = np.zeros((_LOOKED_UP, n_tags), np.int32)
-    n_way = np.zeros(_LOOKED_UP, np.int32)
-    for i, spec in enumerate(specs):
-        columns[i, : len(spec.tags)] = np.searchsorted(union, spec.tags)
-        n_way[i] = len(spec.tags)
-    return columns, n_way
 
 
 def _sharing(mesh: Mesh) -> Mesh:
@@ -188,7 +176,9 @@ def _fit(
 
 @jax.jit
 def _look_up(path: Path, columns: Any, n_way: Any) -> tuple[Fitted, Any]:
-    """Probes `[probe, …]` out of the fits of their support set: (numbers, heads)."""
+    """Probes `[probe, …]` out of the fits of their support set: (numbers, heads). columns: int32
+    `[probe, tag]`, where their tags are among those fitted.
+    """
     shared = path._replace(iterations=path.iterations.max(axis=1))  # over the devices
 
     def one(columns: Array, n_way: Array) -> tuple[Fitted, Any]:
