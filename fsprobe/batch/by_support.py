@@ -22,7 +22,7 @@ from fsprobe.batch.memory import Sizes
 from fsprobe.batch.padding import multiple_of
 from fsprobe.batch.scoring import test_tasks
 from fsprobe.batch.spec import Outcome, ProbeSpec, Wanted, padded_tasks
-from fsprobe.heads.data import Data, Labelled
+from fsprobe.heads.data import Data
 from fsprobe.heads.solvers.solver import Fitted, Path, Settings, Solver
 from fsprobe.heads.strengths import PRIMAL_PATH, choose, num_strengths
 
@@ -133,12 +133,6 @@ def _union(specs: Sequence[ProbeSpec]) -> np.ndarray:
     return np.unique(np.concatenate([spec.tags for spec in specs]))
 
 
-def _labelled(rows: Any, count: Any, train: Labelled, tags: Array) -> tuple[Labelled, Array]:
-    """(the support with the labels of `tags`, which of its rows are real)."""
-    clips = train if rows is None else jax.tree.map(lambda part: part[rows], train)
-    return clips.of_tags(tags), jnp.arange(clips.features.shape[0]) < count
-
-
 @partial(jax.jit, static_argnames=("solver", "mesh"))
 def _fit(
     rows: Any,
@@ -157,8 +151,10 @@ def _fit(
     def on_device(
         tags: Array, rows: Any, count: Array, folds: Array, data: Data, settings: Any
     ) -> Path:
-        support, real = _labelled(rows, count, data.train, tags)
-        fitted = fit(support, real, folds, data.valid.of_tags(tags), settings)
+        train = data.train
+        clips = train if rows is None else jax.tree.map(lambda part: part[rows], train)
+        real = jnp.arange(clips.features.shape[0]) < count
+        fitted = fit(clips.of_tags(tags), real, folds, data.valid.of_tags(tags), settings)
         return fitted._replace(iterations=fitted.iterations[:, None])
 
     of_tags: Any = P(None, "probe")
