@@ -77,8 +77,6 @@ def fetch(tree: Any) -> Any:
     """Global arrays as whole NumPy arrays on every process; arrays of one process as they are.
     Raises OutOfMemory.
     """
-    if jax.process_count() == 1:
-        return jax.tree.map(np.asarray, tree)
     settled(tree)
     if all(leaf.is_fully_addressable for leaf in jax.tree.leaves(tree)):
         return jax.tree.map(np.asarray, tree)
