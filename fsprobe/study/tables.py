@@ -274,14 +274,10 @@ def _fields(row: Row, columns: Sequence[str]) -> list[str]:
 
 
 def _text(value: Any) -> str:
-    if value is None:
-        return ""
-    return _number(value) if isinstance(value, float) else str(value)
-
-
-def _number(value: float) -> str:
-    """Shortest text that reads back as the same float32; empty for NaN."""
-    return "" if math.isnan(value) else str(np.float32(value))
+    """Of a float the shortest that reads back as the same float32; empty for None and NaN."""
+    if isinstance(value, float):
+        return "" if math.isnan(value) else str(np.float32(value))
+    return "" if value is None else str(value)
 
 
 def _k_shot(text: str) -> KShot:
