@@ -45,6 +45,18 @@ class Grid:
     episodes: tuple[Episode, ...]
     seen: dict[int, np.ndarray] | None = None
 
+    def judged(self, tags: np.ndarray, columns: np.ndarray | slice) -> np.ndarray:
+        """bool `[test clip, column]`: the clips on which the tags of these columns are judged, by a
+        probe of the given tags.
+        """
+        positive = self.positive[self.test]
+        known: np.ndarray = np.ones_like(positive[:, columns])
+        if self.negative is not None:
+            known = positive[:, columns] | self.negative[self.test][:, columns]
+        if self.config.test_clips == "tagged":
+            known &= positive[:, tags].any(axis=1, keepdims=True)
+        return known
+
     @property
     def max_shot(self) -> int:
         """The largest K, `full` apart; 0 if there is none."""

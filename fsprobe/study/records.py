@@ -33,6 +33,7 @@ def finished_probe(grid: Grid, outcome: Outcome, validation: str) -> FinishedPro
     """
     key, metrics = outcome.spec.key, outcome.metrics
     scored = np.isfinite(metrics.average_precision)
+    judged = grid.judged(outcome.spec.tags, outcome.spec.tags)
 
     def mean(values: np.ndarray) -> float:
         return float(np.mean(values[scored], dtype=np.float64)) if scored.any() else float("nan")
@@ -43,7 +44,7 @@ def finished_probe(grid: Grid, outcome: Outcome, validation: str) -> FinishedPro
         num_train=len(outcome.spec.support),
         mAP=mean(metrics.average_precision),
         roc_auc=mean(metrics.roc_auc),
-        chance_mAP=mean(metrics.true / np.maximum(_num_test(grid, outcome), 1)),
+        chance_mAP=mean(metrics.true / np.maximum(judged.sum(axis=0), 1)),
         val_loss=outcome.val_loss,
         best_epoch=outcome.best_epoch,
         epochs=outcome.epochs,
@@ -74,18 +75,6 @@ def f1_scores(metrics: TagMetrics) -> tuple[float, float]:
     hits, given, true = (part[scored].astype(np.float64) for part in metrics[2:])
     macro = np.mean(2 * hits / np.maximum(given + true, 1))
     return float(macro), float(2 * hits.sum() / max(given.sum() + true.sum(), 1))
-
-
-def _num_test(grid: Grid, outcome: Outcome) -> np.ndarray:
-    """int `[tag]`: the test clips that a probe's tags are judged on."""
-    tags = outcome.spec.tags
-    positive = grid.positive[grid.test][:, tags]
-    known: np.ndarray = np.ones(positive.shape, bool)
-    if grid.negative is not None:
-        known &= positive | grid.negative[grid.test][:, tags]
-    if grid.config.test_clips == "tagged":
-        known &= np.any(positive, axis=1, keepdims=True)
-    return known.sum(axis=0)
 
 
 def cut_note(solver: str, rows: Sequence[SolverRow], num_probes: int) -> str:

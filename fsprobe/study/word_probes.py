@@ -110,32 +110,28 @@ def zero_shot(
         for row in _rows(ZERO_SHOT[name], pairs, grid, words, data):
             scores = np.asarray(score(row.head, data.test.features))
             yield [
-                _finished(spec, row, scores, grid, data.test)
+                _finished(spec, row, scores, grid)
                 for spec in mine
                 if (spec.seed, spec.key.prior) == row[:2]
             ]
 
 
-def _finished(
-    spec: ProbeSpec, row: _Row, scores: np.ndarray, grid: Grid, test: Labelled
-) -> FinishedProbe:
+def _finished(spec: ProbeSpec, row: _Row, scores: np.ndarray, grid: Grid) -> FinishedProbe:
     """scores float32 `[clip, tag]`, of all tags of the pool."""
     assert grid.seen is not None
-    positive = np.asarray(test.positive)
-    known = np.ones_like(positive) if test.negative is None else positive | test.negative
+    known = grid.judged(spec.tags, slice(None))
+    positive = grid.positive[grid.test] & known
     unseen = np.isin(np.arange(len(grid.pool)), spec.tags)
-    if grid.config.test_clips == "tagged":
-        known = known & positive[:, unseen].any(axis=1, keepdims=True)
     seen = grid.seen[spec.seed]
     found = annotation_metrics.evaluate_zero_shot(
-        scores, positive & known, seen, unseen=unseen, known=known
+        scores, positive, seen, unseen=unseen, known=known
     )
     per_tag = annotation_metrics.retrieval(
-        scores[:, spec.tags], (positive & known)[:, spec.tags], known[:, spec.tags].T
+        scores[:, spec.tags], positive[:, spec.tags], known[:, spec.tags].T
     )
     numbers = [np.asarray(part) for part in per_tag]
     zeros = np.zeros(len(spec.tags), np.int32)
-    true = (positive & known)[:, spec.tags].sum(axis=0)
+    true = positive[:, spec.tags].sum(axis=0)
     outcome = Outcome(
         spec, TagMetrics(numbers[1], numbers[0], zeros, zeros, true), float("nan"), 0, 0
     )
@@ -147,7 +143,7 @@ def _finished(
     return finished._replace(
         tags=tags,
         zero_shot=_zero_shot_rows(spec.key, found, row.chosen),
-        map=_map_rows(spec, row, scores, positive & known, grid.pool, seen),
+        map=_map_rows(spec, row, scores, positive, grid.pool, seen),
     )
 
 
