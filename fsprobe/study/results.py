@@ -258,9 +258,7 @@ def _repair(path: Path, keys: Collection[ProbeKey]) -> set[ProbeKey]:
     appended = _appended(path)
     for name in appended:
         drop_torn_line(path / name)
-    rows = {
-        name: list(dict.fromkeys(read_rows(path / name, kind))) for name, kind in appended.items()
-    }
+    rows = {name: read_rows(path / name, kind) for name, kind in appended.items()}
     known = set(keys)
     for row in rows[PROBES]:
         if row.key not in known:
@@ -269,13 +267,13 @@ def _repair(path: Path, keys: Collection[ProbeKey]) -> set[ProbeKey]:
                 f"its "
                 "row, or choose another `out`"
             )
-    tags = Counter(row.key for row in rows[PER_TAG])
+    tags = Counter(row.key for row in dict.fromkeys(rows[PER_TAG]))
     done = {row.key for row in rows[PROBES] if tags[row.key] == row.n_way}
     for name, kind in appended.items():
-        kept = [row for row in rows[name] if row.key in done]
+        kept = [row for row in dict.fromkeys(rows[name]) if row.key in done]
         columns = columns_of(kind, (path / UNSEEN).exists())
         older = not set(columns) <= set(header(path / name))
-        if len(kept) < len(read_rows(path / name, kind)) or older:
+        if len(kept) < len(rows[name]) or older:
             write_rows(path / name, kind, kept, columns)
     return done
 
