@@ -86,11 +86,9 @@ def cell(task: Task, products: Products | None, data: Data, settings: Settings) 
 
     sums = jnp.zeros((most, support.features.shape[1]))
     sums = lax.fori_loop(0, -(-count // _BLOCK), mean, sums)  # of one direction with the means
-    nothing = jnp.float32(jnp.nan)
     head = CombinationHead(unit(sums), members & (jnp.arange(most) < count)[:, None], count)
     concerned = jnp.sum(jnp.sum(carries, axis=1) > 2)
-    clips_cut = jnp.where(capped, concerned, 0)
-    return Fitted(head, nothing, nothing, nothing, nothing, jnp.int32(0), clips_cut)
+    return Fitted(head, clips_cut=jnp.where(capped, concerned, 0))
 
 
 def _most(n_tags: int) -> int:

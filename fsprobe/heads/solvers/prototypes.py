@@ -52,9 +52,7 @@ def cell(task: Task, products: Products | None, data: Data, settings: Settings) 
         weights = weights * task.clip_mask[:, None]
         return (weights.T @ clips) / jnp.maximum(jnp.sum(weights, axis=0), 1e-30)[:, None]
 
-    nothing = jnp.float32(jnp.nan)
-    head = PrototypeHead(mean(positive) - mean(negative))
-    return Fitted(head, nothing, nothing, nothing, nothing, jnp.int32(0))
+    return Fitted(PrototypeHead(mean(positive) - mean(negative)))
 
 
 SOLVER = Solver(

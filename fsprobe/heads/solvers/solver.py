@@ -61,15 +61,15 @@ class Fitted(NamedTuple):
     """One probe. head: of the task's tags. All others are `[]`. val_loss: the loss that chose the
     strength; l2: the strength; gradient_norm, gap: the largest over its tags, see
     `fsprobe.heads.descent.minimise.Fit`; iterations; clips_cut: support clips that had to be
-    simplified, as `Solver.cut` says; scale: of a prior.
+    simplified, as `Solver.cut` says; scale: of a prior. What has a default does not apply to all.
     """
 
     head: Any
-    val_loss: Array
-    l2: Array
-    gradient_norm: Array
-    gap: Array
-    iterations: Array
+    val_loss: Any = float("nan")
+    l2: Any = float("nan")
+    gradient_norm: Any = float("nan")
+    gap: Any = float("nan")
+    iterations: Any = 0
     clips_cut: Any = 0
     scale: Any = float("nan")
 
@@ -87,11 +87,6 @@ class Path(NamedTuple):
     gradient_norm: Array
     gap: Array
     iterations: Array
-
-
-def linear_size(n_tags: int, dim: int) -> int:
-    """Numbers in a linear head."""
-    return n_tags * (dim + 1)
 
 
 @dataclass(frozen=True)
@@ -129,7 +124,7 @@ class Solver:
     takes_priors: bool = False
     shifts: bool = False
     linear: bool = True
-    head_size: Callable[[int, int], int] = linear_size
+    head_size: Callable[[int, int], int] = lambda n_tags, dim: n_tags * (dim + 1)
     baseline: bool = False
     cut: str = ""
 
