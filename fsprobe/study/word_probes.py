@@ -45,9 +45,9 @@ def _rows(
 ) -> Iterator[_Row]:
     """Heads for (seed, kind of words) pairs, made in blocks as they are asked for."""
     assert grid.seen is not None
-    if not pairs:
-        return
-    prepared = way.prepare(*map(_known, (data.train, data.valid)))
+    # what is not known to be there counts as absent
+    parts = (Labelled(part.features, part.positive) for part in (data.train, data.valid))
+    prepared = way.prepare(*parts)
     for start in range(0, len(pairs), _BLOCK):
         block = pairs[start : start + _BLOCK]
         vectors = [words.vectors if kind == WORDS else words.shuffled(seed) for seed, kind in block]
@@ -56,11 +56,6 @@ def _rows(
         made = way.heads(prepared, Rows(seeds, np.array(vectors), seen))
         for (seed, kind), *parts in zip(block, *made, strict=True):
             yield _Row(seed, kind, *parts)
-
-
-def _known(clips: Labelled) -> Labelled:
-    """With what is not known to be there for absent."""
-    return Labelled(clips.features, clips.positive)
 
 
 def priors(
@@ -174,15 +169,15 @@ def _map_rows(
     at = positive[:, spec.tags].T.astype(np.float64) @ (scores - scores.mean(axis=0))
     at /= counts[:, None]
     every = np.ones(len(pool), bool)
-    rows: list[Any] = [
-        (
+    return [
+        MapRow(
+            *spec.key,
             pool[tag],
             _named(at[i], pool, every) if positive[:, tag].any() else "",
             _named(row.leaning[:, tag], pool, seen),
         )
         for i, tag in enumerate(spec.tags)
     ]
-    return [MapRow(*spec.key, *texts) for texts in rows]
 
 
 def _named(weights: np.ndarray, pool: Sequence[str], counted: np.ndarray) -> str:
