@@ -5,6 +5,9 @@ the same for every n_way, k_shot and strength of a seed. Many clips are fitted a
 of the support set together.
 """
 
+from dataclasses import replace
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
@@ -23,10 +26,7 @@ from fsprobe.heads.words.prior import best_scale
 def tag_losses(logits: Array, labels: Labelled, real: Array) -> Array:
     """Mean binary cross-entropy `[strength, tag]` of logits `[strength, clip, tag]`."""
     positive, known = balanced(labels.positive, labels.negative, real[:, None], 0)
-
-    def one(logits: Array, positive: Array, known: Array | None) -> Array:
-        return bce(logits, positive, known, real)
-
+    one = partial(bce, mask=real)
     by_tag = jax.vmap(one, in_axes=(1, 1, None if known is None else 1))
     return jax.vmap(by_tag, in_axes=(0, None, None))(logits, positive, known)
 
@@ -51,14 +51,7 @@ def held_out_losses(
         seen = (folds != fold)[:, None]
         labels_seen = [jnp.where(seen, part, part.dtype.type(0)) for part in (positive, negative)]
         weights = tag_weights(labels_seen[0], labels_seen[1], real, tag_mask)
-        part = Problem(
-            problem.features,
-            problem.curvature,
-            problem.centre,
-            weights,
-            problem.dual,
-            problem.offset,
-        )
+        part = replace(problem, labels=weights)
         theta = minimise.minima(part, l2s, n_tags).theta
         return jnp.where(seen, logits, jax.vmap(part.logits)(theta))
 
