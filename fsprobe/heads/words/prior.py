@@ -43,6 +43,5 @@ def best_scale(fit: Callable[[Head], Fitted], prior: Head, settings: Settings) -
     scales = jnp.asarray((1.0,) if settings.validation == "none" else settings.scales)
     fits = over_scales(fit, prior, scales)
     best = least(fits.val_loss)
-    iterations = jnp.sum(fits.iterations)
     chosen: Fitted = jax.tree.map(lambda leaf: leaf[best], fits)
-    return chosen._replace(scale=scales[best], iterations=iterations)
+    return chosen._replace(scale=scales[best], iterations=jnp.sum(fits.iterations))
