@@ -86,8 +86,12 @@ def fit_by_seed(
     by_probe = NamedSharding(mesh, P("probe"))
     for start in range(0, len(seeds), size):
         block = seeds[start : start + size]
-        cells = _cells(specs, n_clips_of, block)
-        if all(spec.key in done for mine in cells.values() for of_seed in mine for spec in of_seed):
+        cells = {
+            n_clips: of_seeds
+            for n_clips, of_seeds in _cells(specs, n_clips_of, block).items()
+            if any(spec.key not in done for of_seed in of_seeds for spec in of_seed)
+        }
+        if not cells:
             continue
         products = None
         if solver.needs_products:
@@ -96,15 +100,12 @@ def fit_by_seed(
                 rows[i, : len(unions[seed])] = unions[seed]
             products = _products(processes.place(rows, by_probe), data, mesh, lanes)
         for n_clips, of_seeds in sorted(cells.items()):
-            open_ = [[spec for spec in specs if spec.key not in done] for specs in of_seeds]
-            if not any(open_):
-                continue
             where = unions if solver.needs_products else None
             host_tasks = _tasks(of_seeds, where, (size, n_clips, widths[n_clips]))
             tasks = processes.place(host_tasks, by_probe)
             fitted, heads = _fit_cells(tasks, products, data, settings, solver, mesh, lanes, widest)
             plain = _tasks(of_seeds, None, (size, longest, widest))
-            yield from _tested(of_seeds, fitted, heads, plain, data, mesh, lanes, wanted, done)
+            yield _tested(of_seeds, fitted, heads, plain, data, mesh, lanes, wanted, done)
 
 
 def _tested(
@@ -117,7 +118,7 @@ def _tested(
     lanes: int,
     wanted: Wanted,
     done: Collection[Any],
-) -> Iterator[list[Outcome]]:
+) -> list[Outcome]:
     """Outcomes of fits `[seed, cell, …]`, cell by cell: one program tests cells of every size.
     heads: of each cell, `[seed, …]`. tasks: of NumPy arrays, padded alike for every size.
     """
@@ -128,7 +129,7 @@ def _tested(
         tested.append(test_tasks(heads[cell], column, data, mesh, lanes, wanted))
     numbers = processes.fetch(fitted)
     judged = processes.fetch(tested)
-    yield [
+    return [
         outcome(spec, at(numbers, (i, j)), judged[j].at(i, len(spec.tags)))
         for i, of_seed in enumerate(of_seeds)
         for j, spec in enumerate(of_seed)
