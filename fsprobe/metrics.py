@@ -175,14 +175,11 @@ def _exact_float32(scores: ArrayLike) -> Array:
             "jit, give float32"
         )
     array = np.asarray(scores)
-    if not array.size:
-        return jnp.zeros(array.shape)
-    rows = array.reshape(-1, array.shape[-1]) if array.ndim else array.reshape(1, 1)
-    ranks = np.empty(rows.shape, np.float32)
-    for row, values in enumerate(rows):
-        ranks[row] = np.unique(values, return_inverse=True)[1]
-    ranks[np.isnan(rows)] = np.nan
-    return jnp.asarray(ranks.reshape(array.shape))
+    ranks = np.empty(array.shape, np.float32)
+    for row in np.ndindex(array.shape[:-1]):
+        ranks[row] = np.unique(array[row], return_inverse=True)[1]
+    ranks[np.isnan(array)] = np.nan
+    return jnp.asarray(ranks)
 
 
 def _counts(scores: Array, labels: Array, counted: Array | None = None) -> _Counts:
