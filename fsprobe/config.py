@@ -253,12 +253,7 @@ def from_json(kind: type[Config], values: Mapping[str, Any]) -> Config:
             wanted = getattr(item.type, "__name__", item.type)
             given = f"`{item.name}={str(value)[:80]}`"
             raise InputError(f"not a {kind.__name__}: {given} is no {wanted}")
-    try:
-        return kind(**arguments)
-    except InputError:
-        raise
-    except (TypeError, ValueError) as error:
-        raise InputError(f"not a {kind.__name__}: {error}") from None
+    return kind(**arguments)
 
 
 def _tuples(value: Any) -> Any:
