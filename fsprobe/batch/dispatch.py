@@ -18,7 +18,7 @@ from fsprobe.batch.spec import Outcome, ProbeSpec, Wanted
 from fsprobe.config import SolverConfig
 from fsprobe.heads.data import Data
 from fsprobe.heads.descent.minimise import WEAKEST_DUAL
-from fsprobe.heads.solvers.registry import solver_of
+from fsprobe.heads.solvers.registry import settings_of, solver_of
 from fsprobe.heads.solvers.solver import Settings, Solver
 
 _LARGEST_CELL = 4096  # support clips: a Gram matrix of 64 MiB
@@ -207,16 +207,4 @@ def _suits_cell(
     # inner products resolve no weaker a strength
     return squares is not None and bool(
         float(settings.l2) >= WEAKEST_DUAL * squares[spec.support].mean()
-    )
-
-
-def settings_of(config: SolverConfig) -> Settings:
-    """The settings of a solver that does not train in epochs."""
-    l2 = None if isinstance(config.l2, str) else np.float32(config.l2)
-    weight = np.float32(config.unlabelled_weight)
-    return Settings(
-        l2,  # type: ignore[arg-type]
-        config.validation,
-        unlabelled=config.unlabelled,
-        unlabelled_weight=weight,  # type: ignore[arg-type]
     )

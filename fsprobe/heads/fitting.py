@@ -20,7 +20,7 @@ from fsprobe.heads.evaluate import label_weights
 from fsprobe.heads.head import Head, on_raw_features
 from fsprobe.heads.precision import in_float32
 from fsprobe.heads.scaling import Scaling, standardized
-from fsprobe.heads.solvers.registry import SOLVERS, solvers_with
+from fsprobe.heads.solvers.registry import SOLVERS, settings_of, solvers_with
 from fsprobe.heads.solvers.solver import Path, Products, Settings, Solver
 from fsprobe.heads.words.prior import over_scales
 
@@ -331,6 +331,5 @@ def _one_probe(task: Task, data: Data, config: SolverConfig, solver: Solver) -> 
     if solver.needs_products:
         clips = jnp.asarray(data.train.features)
         products = Products(clips @ clips.T, data.valid.features @ clips.T, task.support)
-    strength = None if isinstance(config.l2, str) else jnp.float32(config.l2)
-    fitted = jax.jit(solver.cell)(task, products, data, Settings(strength, config.validation))
+    fitted = jax.jit(solver.cell)(task, products, data, settings_of(config))
     return fitted.head, int(fitted.clips_cut)

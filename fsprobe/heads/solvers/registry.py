@@ -2,9 +2,11 @@
 
 from dataclasses import replace
 
+import numpy as np
+
 from fsprobe.config import SolverConfig
 from fsprobe.heads.solvers import adam, lc_protonets, logistic, prototypes, ridge
-from fsprobe.heads.solvers.solver import Solver
+from fsprobe.heads.solvers.solver import Settings, Solver
 
 SOLVERS: dict[str, Solver] = {
     module.SOLVER.name: module.SOLVER
@@ -20,6 +22,18 @@ def solver_of(config: SolverConfig) -> Solver:
     if config.unlabelled == "none":
         return solver
     return replace(solver, cell=solver.unlabelled_cell, needs_products=False, takes_priors=False)
+
+
+def settings_of(config: SolverConfig) -> Settings:
+    """The settings of a solver that does not train in epochs."""
+    l2 = None if isinstance(config.l2, str) else np.float32(config.l2)
+    weight = np.float32(config.unlabelled_weight)
+    return Settings(
+        l2,  # type: ignore[arg-type]
+        config.validation,
+        unlabelled=config.unlabelled,
+        unlabelled_weight=weight,  # type: ignore[arg-type]
+    )
 
 
 def solvers_with(setting: str) -> list[str]:
