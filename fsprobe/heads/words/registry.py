@@ -134,18 +134,22 @@ def _apart(heads: Any, count: int) -> list[Any]:
     return [jax.tree.map(lambda leaf, i=i: leaf[i], heads) for i in range(count)]
 
 
-def _of_triplets(name: str, about: str, config: TripletConfig) -> ZeroShot:
-    return ZeroShot(name, about, _triplet_prepare, partial(_triplet_heads, config))
-
-
 ZERO_SHOT: dict[str, ZeroShot] = {
     way.name: way
     for way in (
         ZeroShot("eszsl", "a linear map in closed form", _eszsl_prepare, _eszsl_heads, True),
         ZeroShot("conse", "the words of the likeliest seen tags", _conse_prepare, _conse_heads),
-        _of_triplets("triplet", "a map by max-margin triplets", TripletConfig()),
-        _of_triplets(
-            "triplet_balanced", "the same, tags drawn before clips", TripletConfig(balanced=True)
+        ZeroShot(
+            "triplet",
+            "a map by max-margin triplets",
+            _triplet_prepare,
+            partial(_triplet_heads, TripletConfig()),
+        ),
+        ZeroShot(
+            "triplet_balanced",
+            "the same, tags drawn before clips",
+            _triplet_prepare,
+            partial(_triplet_heads, TripletConfig(balanced=True)),
         ),
     )
 }
