@@ -46,8 +46,8 @@ def _rows(
     """Heads for (seed, kind of words) pairs, made in blocks as they are asked for."""
     assert grid.seen is not None
     # what is not known to be there counts as absent
-    parts = (Labelled(part.features, part.positive) for part in (data.train, data.valid))
-    prepared = way.prepare(*parts)
+    known = (Labelled(part.features, part.positive) for part in (data.train, data.valid))
+    prepared = way.prepare(*known)
     for start in range(0, len(pairs), _BLOCK):
         block = pairs[start : start + _BLOCK]
         vectors = [words.vectors if kind == WORDS else words.shuffled(seed) for seed, kind in block]
@@ -169,15 +169,15 @@ def _map_rows(
     at = positive[:, spec.tags].T.astype(np.float64) @ (scores - scores.mean(axis=0))
     at /= counts[:, None]
     every = np.ones(len(pool), bool)
-    return [
-        MapRow(
-            *spec.key,
+    rows: list[Any] = [
+        (
             pool[tag],
             _named(at[i], pool, every) if positive[:, tag].any() else "",
             _named(row.leaning[:, tag], pool, seen),
         )
         for i, tag in enumerate(spec.tags)
     ]
+    return [MapRow(*spec.key, *texts) for texts in rows]
 
 
 def _named(weights: np.ndarray, pool: Sequence[str], counted: np.ndarray) -> str:
