@@ -203,7 +203,13 @@ class SweepConfig:
 
     def __post_init__(self) -> None:
         check_choices(self)
-        self._check_words()
+        if 0 in self.grid.k_shot and not self.words.directory:
+            raise InputError("`k_shot=0`: a tag's words alone; give `words=DIR` of extract.words")
+        if self.words.test_manifest and self.grid.k_shot != (0,):
+            raise InputError(
+                f"`test_manifest={self.words.test_manifest}`: only with `k_shot=0`; for few shots "
+                "sweep that corpus by itself"
+            )
         for name in ("manifest", "out"):
             if not getattr(self, name):
                 raise InputError(f"`{name}` is required; see --help")
@@ -215,16 +221,6 @@ class SweepConfig:
             raise InputError(f"`store`: the name {twice!r} is given twice")
         chosen = self.embeddings or (*names, *([COMBINED] if len(names) > 1 else []))
         object.__setattr__(self, "embeddings", tuple(dict.fromkeys(chosen)))
-
-    def _check_words(self) -> None:
-        """Raise InputError where K and the words do not fit."""
-        if 0 in self.grid.k_shot and not self.words.directory:
-            raise InputError("`k_shot=0`: a tag's words alone; give `words=DIR` of extract.words")
-        if self.words.test_manifest and self.grid.k_shot != (0,):
-            raise InputError(
-                f"`test_manifest={self.words.test_manifest}`: only with `k_shot=0`; for few shots "
-                "sweep that corpus by itself"
-            )
 
 
 def to_json(config: Any) -> dict[str, Any]:
