@@ -58,6 +58,8 @@ def unlabelled_cell_of(path: Callable[..., Path]) -> Callable[..., Fitted]:
     its support count as unlabelled. In cross-validation they are never held out.
     """
 
+    alone = cell_of(path)
+
     def cell(task: Task, products: Products | None, data: Data, settings: Settings) -> Fitted:
         return _fit(path, task, data, settings)
 
