@@ -19,7 +19,7 @@ from jax import Array
 
 from fsprobe.heads.data import Data, Labelled, Task
 from fsprobe.heads.solvers.solver import Fitted, Path, Products, Settings
-from fsprobe.heads.strengths import DUAL_PATH, choose
+from fsprobe.heads.strengths import DUAL_PATH, cell_of, choose
 
 WEAK_NEGATIVES, SELF_TRAINING = "weak_negatives", "self_training"
 CONFIDENT = 0.9  # a teacher's probability of its answer
@@ -58,8 +58,6 @@ def unlabelled_cell_of(path: Callable[..., Path]) -> Callable[..., Fitted]:
     its support count as unlabelled. In cross-validation they are never held out.
     """
 
-    alone = cell_of(path)
-
     def cell(task: Task, products: Products | None, data: Data, settings: Settings) -> Fitted:
         return _fit(path, task, data, settings)
 
@@ -78,9 +76,7 @@ def _fit(path: Callable[..., Path], task: Task, data: Data, settings: Settings) 
     valid = data.valid.of_tags(task.tags)
     weight, columns = jnp.asarray(settings.unlabelled_weight), jnp.arange(task.tags.size)
     if settings.unlabelled == SELF_TRAINING:
-        alone = task.labelled_support(data.train)
-        fits = path(alone, task.clip_mask, task.folds, valid, settings)
-        teacher = choose(fits, columns, task.tag_mask).head
+        teacher = cell_of(path)(task, None, data, settings).head
         labels = self_training(labels, ~support, weight, teacher.score(train.features))
     else:
         labels = weak_negatives(labels, ~support, weight)
