@@ -82,7 +82,8 @@ class SolverConfig:
     unlabelled: str = setting(
         "none",
         "What a probe makes of the training clips beside its support: nothing; negatives of a "
-        "small weight; or a teacher's confident answers (the probe without them) as labels.",
+        "small weight; or a teacher's confident answers (the probe without them) as labels. On "
+        "real data neither helped much (results/reference/unlabelled).",
         choices=("none", "weak_negatives", "self_training"),
     )
     unlabelled_weight: float = setting(

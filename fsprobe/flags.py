@@ -17,11 +17,11 @@ flags.disclaim_key_flags()  # they are the calling module's: of its --help and i
 Config = TypeVar("Config")
 
 
-def define(kind: type, whole: Sequence[str] = (), **choices: list[str]) -> None:
+def define(kind: type, whole: Sequence[str] = (), **choices: Mapping[str, str]) -> None:
     """A flag for each field of the configuration that has a help text.
 
-    whole: fields of several whole numbers. choices: by field, the values it may have, where only
-    the entry module knows them.
+    whole: fields of several whole numbers. choices: by field, the values it may have and what each
+    is, where only the entry module knows them.
     """
     for item in dataclasses.fields(kind):
         help_text = item.metadata.get("help")
@@ -29,7 +29,11 @@ def define(kind: type, whole: Sequence[str] = (), **choices: list[str]) -> None:
             continue
         name = item.metadata["flag"] or item.name
         default: Any = item.default
-        allowed = choices.get(item.name) or list(item.metadata["choices"])
+        meanings = choices.get(item.name, {})
+        help_text = " ".join(
+            [help_text, *(f"{value}: {text}." for value, text in meanings.items())]
+        )
+        allowed = list(meanings or item.metadata["choices"])
         if isinstance(default, bool):
             flags.DEFINE_bool(name, default, help_text)
         elif default and isinstance(default, tuple) and name in whole:

@@ -48,8 +48,8 @@ FLAGS = flags.FLAGS
 
 define(SweepConfig)
 define(GridConfig, whole=["n_way"])
-define(SolverConfig, name=list(SOLVERS))
-define(WordsConfig, zero_shot=list(ZERO_SHOT))
+define(SolverConfig, name={solver.name: solver.about for solver in SOLVERS.values()})
+define(WordsConfig, zero_shot={way.name: way.about for way in ZERO_SHOT.values()})
 flags.DEFINE_string(
     "coordinator",
     "",

@@ -118,7 +118,7 @@ flags.DEFINE_enum(
     "none",
     ["none", *WAYS],
     "What to make of clips without a split: nothing; negatives of a small weight; or a teacher's "
-    "confident answers as labels.",
+    "confident answers as labels. In sweeps neither helped much (results/reference/unlabelled).",
 )
 flags.DEFINE_float(
     "unlabelled_weight",

@@ -223,7 +223,7 @@ def adam(config: SolverConfig, validate_every: int = 1) -> Steps:
 
 SOLVER = Solver(
     "adam",
-    "the paper's: Adam, early stopping",
+    "the paper's, with early stopping",
     steps=adam,
     settings=frozenset(
         ("learning_rate", "weight_decay", "batch_size", "max_epochs", "patience", "restore_best")
