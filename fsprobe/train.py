@@ -29,14 +29,12 @@ tagger.
 
 import dataclasses
 from collections.abc import Mapping
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
 
 from absl import flags
 
 from extract.errors import InputError
-from extract.files import sha256_of
+from extract.files import sha256_of, version_of
 from extract.manifest import Manifest, read_manifest
 from extract.shell import run
 from extract.store import Store
@@ -288,12 +286,7 @@ def _clips(stores: dict[str, Store]) -> Manifest:
 
 def _signed(tagger: Tagger) -> Tagger:
     """With the manifest's hash and the versions of what made it."""
-    versions: dict[str, Any] = {}
-    for package in ("fsprobe", "jax", "numpy"):
-        try:
-            versions[package] = version(package)
-        except PackageNotFoundError:
-            versions[package] = "not installed"
+    versions = {package: version_of(package) for package in ("fsprobe", "jax", "numpy")}
     return dataclasses.replace(
         tagger, manifest_sha256=sha256_of(Path(FLAGS.manifest)), versions=versions
     )
