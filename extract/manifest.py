@@ -22,6 +22,27 @@ from extract.files import atomic_write, read_csv
 COLUMNS = ("clip_id", "path", "split", "tags")
 OPTIONAL_COLUMNS = ("start", "duration", "track", "group", "not_tags")
 SPLITS = ("train", "valid", "test", "")
+# Endings of the files that are looked for in a folder: what soundfile and PyAV commonly decode.
+AUDIO_SUFFIXES = frozenset(
+    (
+        ".aac",
+        ".aif",
+        ".aiff",
+        ".au",
+        ".flac",
+        ".m4a",
+        ".mkv",
+        ".mov",
+        ".mp3",
+        ".mp4",
+        ".oga",
+        ".ogg",
+        ".opus",
+        ".wav",
+        ".webm",
+        ".wma",
+    )
+)
 # What a line of text cannot hold: control characters, line breaks, surrogates of undecodable file
 # names.
 _UNWRITABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")

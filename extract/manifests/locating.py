@@ -7,40 +7,18 @@ from pathlib import Path
 
 from extract.audio.finding import LocatedFile, find_audio
 from extract.errors import InputError
-from extract.manifest import check_path, resolve_audio
-
-# What soundfile and PyAV commonly decode.
-SUFFIXES = frozenset(
-    (
-        ".aac",
-        ".aif",
-        ".aiff",
-        ".au",
-        ".flac",
-        ".m4a",
-        ".mkv",
-        ".mov",
-        ".mp3",
-        ".mp4",
-        ".oga",
-        ".ogg",
-        ".opus",
-        ".wav",
-        ".webm",
-        ".wma",
-    )
-)
+from extract.manifest import AUDIO_SUFFIXES, check_path, resolve_audio
 
 
 def audio_files(audio_root: str | Path) -> list[str]:
-    """The paths of all files below the root whose ending is one of SUFFIXES, sorted; none that is
-    hidden.
+    """The paths of all files below the root whose ending is one of AUDIO_SUFFIXES, sorted; none
+    that is hidden.
     """
     root = Path(audio_root)
     found = [
         file.relative_to(root)
         for file in root.rglob("*")
-        if file.suffix.lower() in SUFFIXES and file.is_file()
+        if file.suffix.lower() in AUDIO_SUFFIXES and file.is_file()
     ]
     return sorted(
         path.as_posix() for path in found if not any(part[0] == "." for part in path.parts)
@@ -109,7 +87,7 @@ def _alike(root: Path, name: str) -> tuple[LocatedFile | None, str]:
 def _audio_by_stem(root: Path) -> dict[str, list[str]]:
     stems: dict[str, list[str]] = collections.defaultdict(list)
     for file in sorted(root.rglob("*")):
-        if file.suffix.lower() in SUFFIXES and file.is_file():
+        if file.suffix.lower() in AUDIO_SUFFIXES and file.is_file():
             relative = file.relative_to(root)
             stems[relative.with_suffix("").as_posix()].append(relative.as_posix())
     return stems

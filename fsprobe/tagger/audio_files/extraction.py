@@ -13,31 +13,10 @@ from typing import Any
 
 from extract.errors import InputError
 from extract.files import make_directory
-from extract.manifest import Manifest, read_manifest, write_manifest
+from extract.manifest import AUDIO_SUFFIXES, Manifest, read_manifest, write_manifest
 from extract.store import Store, open_store
 from fsprobe.tagger.tagger import Source, Tagger
 
-# endings of files that hold audio; others in a folder are passed over
-SUFFIXES = frozenset(
-    [
-        ".aac",
-        ".aif",
-        ".aiff",
-        ".au",
-        ".flac",
-        ".m4a",
-        ".mkv",
-        ".mov",
-        ".mp3",
-        ".mp4",
-        ".oga",
-        ".ogg",
-        ".opus",
-        ".wav",
-        ".webm",
-        ".wma",
-    ]
-)
 SHORTEST = 0.1  # seconds of a clip that files are cut into; 36,000 of them are an hour
 SOME_FAILED = 1  # exit code of extract.run where some clips could not be decoded
 
@@ -81,10 +60,10 @@ def find_audio(path: Path) -> tuple[Path, list[str]]:
         Path(folder, name).relative_to(path).as_posix()
         for folder, _, names in os.walk(path)
         for name in names
-        if Path(name).suffix.lower() in SUFFIXES
+        if Path(name).suffix.lower() in AUDIO_SUFFIXES
     ]
     if not found:
-        raise InputError(f"{path}: no audio below it ({', '.join(sorted(SUFFIXES))})")
+        raise InputError(f"{path}: no audio below it ({', '.join(sorted(AUDIO_SUFFIXES))})")
     return path, sorted(found)
 
 
