@@ -4,9 +4,9 @@ A transfer grows in `NAME.part`, is hashed there, and takes its name only when i
 called NAME is always whole. Whatever breaks the transfer (Ctrl-C, kill -9, the network), the next
 call goes on where it stopped.
 
-Why not a library: pooch starts a broken transfer anew (3 GB for MagnaTagATune) and knows neither a
-part of a hash; with httpx this file has as many statements as with urllib, and what had
-arrived of the last chunk before a break is lost.
+Why not a library: pooch starts a broken transfer anew (3 GB for MagnaTagATune) and does not know a
+part of a hash; with httpx this file has as many statements as with urllib, and what had arrived of
+the last chunk before a break is lost.
 """
 
 import contextlib

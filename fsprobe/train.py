@@ -116,7 +116,8 @@ flags.DEFINE_enum(
     "none",
     ["none", *WAYS],
     "What to make of clips without a split: nothing; negatives of a small weight; or a teacher's "
-    "confident answers as labels. In sweeps neither helped much (results/reference/unlabelled).",
+    "confident answers as labels. In sweeps they helped little, and negatives of a large weight "
+    "did harm (results/reference/unlabelled).",
 )
 flags.DEFINE_float(
     "unlabelled_weight",

@@ -2,11 +2,12 @@
 # The studies of labelling by ear: bash launch/listen.sh DATA, with a folder DATA that holds
 #   catalogue/{audio,tags.csv}                          a catalogue; tags.csv (clip,tags,track) is what a listener would say
 #   magnatagatune/{annotations_final,clip_info_final}.csv.gz, mtat_posteriors/   as for launch/mtat_posteriors.sh
-# Writes, each with its README.md, figures and rows:
+# Writes, each with its README.md and rows:
 #   results/suggest/{catalogue,mtat_posteriors}   judgements needed by strategy (20 seeds)
 #   results/listening                             from no label at all to a tagger: ROC-AUC over judgements
 #   results/unlabelled/{catalogue,mtat_posteriors}   unlabelled clips in few-shot probes, paired tests (20 seeds)
-# results/reference has copies. SEEDS (20) and DRAWS (3) make it smaller. Two cores: about 25 minutes, the extraction apart.
+# results/reference has copies. SEEDS (20) and DRAWS (3) make it smaller. Two cores: about 25 minutes,
+# the extraction apart; the studies of unlabelled clips 16 minutes more on one of them.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 [ $# = 1 ] && [ -f "$1/catalogue/tags.csv" ] && [ -d "$1/mtat_posteriors" ] ||

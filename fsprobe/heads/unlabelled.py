@@ -65,7 +65,7 @@ def unlabelled_cell_of(path: Callable[..., Path]) -> Callable[..., Fitted]:
 
 
 def _fit(path: Callable[..., Path], task: Task, data: Data, settings: Settings) -> Fitted:
-    # the strengths of probes without unlabelled clips: few labels have no use for weaker ones
+    # the strengths of few-shot probes without unlabelled clips: few labels need no weaker ones
     settings = replace(settings, path=settings.path or DUAL_PATH)
     train = data.train.of_tags(task.tags)
     count = train.features.shape[0]

@@ -13,7 +13,7 @@ from jax import Array, lax
 from jax.lax import linalg
 
 from fsprobe.heads.descent import lbfgs, newton
-from fsprobe.heads.descent.objective import Problem, bias_settled, place, total
+from fsprobe.heads.descent.objective import Problem, place, total
 
 WEAKEST_DUAL = 1e-4  # in units of the clips' mean squared distance from their mean
 _GAP = 1e-6  # stop once f is known to be within this share of its minimum
@@ -22,12 +22,14 @@ _CLOSE = 1e-5  # within that share f is left to what float32 can do
 
 
 class Fit(NamedTuple):
-    """A minimum. theta: `[coef + 1, tag]`; gradient_norm: `[tag]`; gap: `[tag]`, by how much f may
-    lie above its minimum, as a share of f (see `fsprobe.heads.descent.objective.Place`);
-    iterations: int32 `[]`. NaN for a tag without a minimum.
+    """A minimum. theta: `[coef + 1, tag]`; value, gradient_norm: `[tag]`; gap: `[tag]`, an
+    estimate of how far f lies above its minimum, as a share of f (see
+    `fsprobe.heads.descent.objective.Place`); iterations: int32 `[]`. NaN for a tag without
+    a minimum.
     """
 
     theta: Array
+    value: Array
     gradient_norm: Array
     gap: Array
     iterations: Array
@@ -43,40 +45,39 @@ def minima(problem: Problem, l2s: Array, n_tags: Array | None = None) -> Fit:
 
     def one(theta: Array, l2: Array) -> tuple[Array, Fit]:
         if n_tags is None:
-            theta, iterations = minimise(problem, l2, theta)
+            fit = minimise(problem, l2, theta)
         else:
-            theta, iterations = _minimise_blocks(problem, l2, theta, n_tags)
-        return theta, _settled(problem, l2, theta, iterations)
+            fit = _minimise_blocks(problem, l2, theta, n_tags)
+        return fit.theta, fit
 
     return lax.scan(one, origin(problem), l2s)[1]
 
 
-def _settled(problem: Problem, l2: Array, theta: Array, iterations: Array) -> Fit:
-    """The fit, its bias exact; the next strength starts at theta as it is."""
-    absent = problem.hopeless()
-    at = bias_settled(problem, l2, place(problem, l2, theta, problem.logits(theta)), absent)
-    norm = jnp.sqrt(jnp.maximum(total(at.gradient * at.gradient_metric), 0.0))
-    gap = at.gap / jnp.maximum(at.value, 1e-30)
-    norm, gap = (jnp.where(absent, jnp.nan, part) for part in (norm, gap))
-    return Fit(at.theta, norm, gap, iterations)
-
-
-def _minimise_blocks(
-    problem: Problem, l2: Array, theta: Array, n_tags: Array
-) -> tuple[Array, Array]:
+def _minimise_blocks(problem: Problem, l2: Array, theta: Array, n_tags: Array) -> Fit:
     """`minimise`, `_TAGS` tags at a time; padding stays where it is. iterations: of all blocks."""
     count = theta.shape[1]
     size = min(_TAGS, count)
     bound = _inverse_bound(problem, l2)
 
-    def block(i: Array, so_far: tuple[Array, Array]) -> tuple[Array, Array]:
-        old, iterations = so_far
+    def block(i: Array, fits: Fit) -> Fit:
         start = jnp.minimum(i * size, count - size)  # the last one may repeat some of the others
         mine = lax.dynamic_slice_in_dim(theta, start, size, 1)
-        new, more = minimise(problem.of_tags(start, size), l2, mine, bound)
-        return lax.dynamic_update_slice_in_dim(old, new, start, 1), iterations + more
+        fit = minimise(problem.of_tags(start, size), l2, mine, bound)
 
-    return lax.fori_loop(0, (n_tags + size - 1) // size, block, (theta, jnp.int32(0)))
+        def put(old: Array, new: Array) -> Array:
+            return lax.dynamic_update_slice_in_dim(old, new, start, old.ndim - 1)
+
+        return Fit(
+            put(fits.theta, fit.theta),
+            put(fits.value, fit.value),
+            put(fits.gradient_norm, fit.gradient_norm),
+            put(fits.gap, fit.gap),
+            fits.iterations + fit.iterations,
+        )
+
+    nothing = jnp.zeros(count)
+    begin = Fit(theta, nothing, nothing, nothing, jnp.int32(0))
+    return lax.fori_loop(0, (n_tags + size - 1) // size, block, begin)
 
 
 def origin(problem: Problem) -> Array:
@@ -99,9 +100,9 @@ def minimise(
     l2: Array,
     theta: Array,
     bound: lbfgs.FirstGuess | None = None,
-) -> tuple[Array, Array]:
-    """Minimise f from theta → (theta, iterations). A tag without a positive or a negative clip has
-    no minimum and stays where it is. bound: the inverse of the Hessian's, if it is at hand.
+) -> Fit:
+    """Minimise f from theta. A tag without a positive or a negative clip has no minimum and stays
+    where it is. bound: the inverse of the Hessian's, if it is at hand.
     """
     bound = bound or _inverse_bound(problem, l2)
     absent = problem.hopeless()
@@ -110,7 +111,10 @@ def minimise(
     end = lbfgs.descend(problem, l2, lbfgs.Descent(begin, calm, absent, jnp.int32(0)), bound, _GAP)
     close = absent | (end.at.gap <= _CLOSE * end.at.value)
     end = newton.finish(problem, l2, end._replace(stalled=calm, done=close), bound, _GAP)
-    return end.at.theta, end.iteration
+    norm = jnp.sqrt(jnp.maximum(total(end.at.gradient * end.at.gradient_metric), 0.0))
+    gap = end.at.gap / jnp.maximum(end.at.value, 1e-30)
+    norm, gap = (jnp.where(absent, jnp.nan, part) for part in (norm, gap))
+    return Fit(end.at.theta, end.at.value, norm, gap, end.iteration)
 
 
 def _inverse_bound(problem: Problem, l2: Array) -> lbfgs.FirstGuess:

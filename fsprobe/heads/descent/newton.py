@@ -8,11 +8,12 @@ first guess. Then l2 alone is the better guess: the Hessian lies between l2 and 
 
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
 from fsprobe.heads.descent.lbfgs import Descent, FirstGuess, after_step
-from fsprobe.heads.descent.objective import Place, Problem, bends, dot, moved, total
+from fsprobe.heads.descent.objective import Place, Problem, dot, moved, total
 
 _ITERATIONS = 60
 _PRODUCTS = 100  # with the Hessian, per iteration
@@ -67,7 +68,8 @@ def _direction(
     bound: FirstGuess,
 ) -> Array:
     """−H⁻¹∇f, nearly. squares: `[clip]`, squared norms of the clips."""
-    bend = bends(problem.labels, at.logits)
+    miss = jax.nn.sigmoid(-problem.labels.sign * at.logits)
+    bend = problem.labels.weight * miss * (1 - miss)
     mean, trace = jnp.maximum(total(bend), 1e-30), squares @ bend
     separated = 1 + trace / l2 < 0.25 / mean  # how far each guess may be from the Hessian
 

@@ -18,6 +18,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 _SEARCHES = 40  # trial steps per line search
+_BIAS_STEPS = 3
 # clips, whose sum XLA's threads do not share: Eigen's shardByInnerDim,
 # TensorContractionThreadPool.h
 _BLOCK = 64
@@ -141,8 +142,8 @@ class Place(NamedTuple):
         f − min f ≈ ‖∂f/∂w‖² / (2·l2) + 2·(∂f/∂b)²
 
     With the bias at its best this is a bound, from strong convexity. The second term takes
-    ∂²f/∂b² at its largest, 1/4; of a tag of few positives it is far smaller. So a descent ends with
-    `bias_settled`.
+    ∂²f/∂b² at its largest, 1/4; of a tag of few positives it is far smaller. So heads get
+    `bias_shift`.
     """
 
     theta: Array
@@ -186,17 +187,27 @@ def moved(
     return kept, jnp.where(better, size, 0.0)
 
 
-def bias_settled(problem: Problem, l2: Array, at: Place, frozen: Array) -> Place:
-    """The weights as they are, and the bias that suits them best. No score changes its rank."""
-    change = -at.gradient[-1] / jnp.maximum(total(bends(problem.labels, at.logits)), 1e-30)
-    direction = jnp.zeros_like(at.theta).at[-1].set(change)
-    return moved(problem, l2, at, direction, direction, frozen)[0]
+def bias_shift(problem: Problem, theta: Array) -> Array:
+    """What the bias lacks of its best, `[tag]`, the weights as they are: no score changes its rank.
+    Newton's method; a step that does not bring the slope nearer to 0 is not taken.
+    """
+    labels, logits = problem.labels, problem.logits(theta)
+    soft = 0.0 if labels.soft is None else total(labels.soft * labels.sign)
 
+    def slopes(shift: Array) -> tuple[Array, Array]:
+        miss = jax.nn.sigmoid(-labels.sign * (logits + shift))
+        return soft - labels.total(labels.sign * miss), labels.total(miss * (1 - miss))
 
-def bends(labels: TagWeights, logits: Array) -> Array:
-    """∂²loss/∂logits², weight·σ(z)·σ(−z), `[clip, tag]`."""
-    miss = jax.nn.sigmoid(-labels.sign * logits)
-    return labels.weight * miss * (1 - miss)
+    def step(_: Array, state: tuple[Array, ...]) -> tuple[Array, ...]:
+        shift, first, second = state
+        trial = shift - jnp.clip(first / jnp.maximum(second, 1e-30), -1, 1)
+        new = (trial, *slopes(trial))
+        better = jnp.abs(new[1]) < jnp.abs(first)
+        return tuple(jnp.where(better, *pair) for pair in zip(new, state, strict=True))
+
+    nothing = jnp.zeros(theta.shape[1])
+    shift = lax.fori_loop(0, _BIAS_STEPS, step, (nothing, *slopes(nothing)))[0]
+    return jnp.where(problem.hopeless(), 0.0, shift)
 
 
 def _line_search(

@@ -15,7 +15,7 @@ from jax import Array, lax
 from fsprobe.heads.cross_validation import FOLDS
 from fsprobe.heads.data import Data, Labelled, Task, balanced, bce
 from fsprobe.heads.descent import minimise
-from fsprobe.heads.descent.objective import Problem, over_clips, tag_weights
+from fsprobe.heads.descent.objective import Problem, bias_shift, over_clips, tag_weights
 from fsprobe.heads.head import Head
 from fsprobe.heads.solvers.solver import Fitted, Path, Products, Settings, Solver
 from fsprobe.heads.strengths import DUAL_PATH, PRIMAL_PATH, largest, least, strengths
@@ -106,7 +106,7 @@ def cell(task: Task, products: Products | None, data: Data, settings: Settings) 
         losses = jnp.sum(by_tag * task.tag_mask, axis=1) / jnp.maximum(task.n_way, 1)
         best = least(losses)
         kernel = labels.features.T @ (coefs[best] * real[:, None]) if dual else coefs[best]
-        head = Head(kernel.T, bias[best])
+        head = Head(kernel.T, bias[best] + bias_shift(problem, fits.theta[best]))
         return Fitted(
             head if prior is None else Head(head.kernel + prior.kernel, head.bias + prior.bias),
             losses[best],
@@ -145,6 +145,7 @@ def path(
     l2s = strengths(settings, PRIMAL_PATH, jnp.sum(jnp.diagonal(curvature)))
     fits = minimise.minima(problem, l2s)
     coefs, bias = fits.theta[:, :-1], fits.theta[:, -1]
+    shift = lax.map(partial(bias_shift, problem), fits.theta)
     if basis is not None:
         coefs = jnp.einsum("dc,lct->ldt", basis, coefs)
     if prior is not None:
@@ -157,7 +158,13 @@ def path(
     else:
         losses = jnp.full(bias.shape, jnp.nan)
     return Path(
-        coefs.transpose(0, 2, 1), bias, losses, l2s, fits.gradient_norm, fits.gap, fits.iterations
+        coefs.transpose(0, 2, 1),
+        bias + shift,
+        losses,
+        l2s,
+        fits.gradient_norm,
+        fits.gap,
+        fits.iterations,
     )
 
 

@@ -133,8 +133,8 @@ def test_a_deviation_of_60_with_a_weak_penalty_reaches_scikit_learn(separable):
 
 @pytest.mark.parametrize(("n", "positives", "l2"), [(5000, 3, 1e-2), (20_000, 20, 1e-2)])
 def test_a_rare_tag_reaches_scikit_learn(n, positives, l2):
-    """Its bias bends the objective a thousandth as much as that of a common tag. What is left is
-    within the gap, but for the rounding of float32.
+    """Its bias bends the objective a thousandth as much as that of a common tag. Once it is
+    settled, what is left is within the gap, but for the rounding of float32.
     """
     rng = np.random.default_rng(2 if positives == 3 else 1)
     x = rng.standard_normal((n, 16)).astype(np.float32)

@@ -18,13 +18,19 @@ from fsprobe.config import SolverConfig
 from fsprobe.heads.cross_validation import FOLDS, assign_folds
 from fsprobe.heads.data import Data, Labelled
 from fsprobe.heads.descent import minimise
-from fsprobe.heads.descent.objective import Problem, TagWeights, over_clips, tag_weights
+from fsprobe.heads.descent.objective import (
+    Problem,
+    TagWeights,
+    bias_shift,
+    over_clips,
+    tag_weights,
+)
 from fsprobe.heads.solvers.registry import SOLVERS
 from fsprobe.heads.solvers.solver import Settings
 from fsprobe.heads.strengths import DUAL_PATH, PRIMAL_PATH
 from tests.support.probes import logistic_loss, mesh_of, objective, scikit_learn
 
-MINIMA = jax.jit(minimise.minima)
+MINIMA, MINIMISE = jax.jit(minimise.minima), jax.jit(minimise.minimise)
 
 
 def clips(
@@ -65,9 +71,20 @@ def problem(
     )
 
 
-def minimum(task: Problem, l2: float) -> minimise.Fit:
-    """Of one strength."""
-    return jax.tree.map(lambda part: part[0], MINIMA(task, jnp.float32([l2])))
+@pytest.mark.parametrize("dual", [True, False])
+@pytest.mark.parametrize("soft", [True, False])
+def test_the_bias_ends_where_its_slope_is_nothing(soft, dual):
+    """The mean of σ(z) is then that of the labels; a tag without a negative stays where it is."""
+    x, labels = clips(5, 60, 80, 3)
+    labels[:, 2] = True
+    yes = np.where(labels, 0.9, 0.2) if soft else labels
+    task = problem(x - x.mean(axis=0), yes, dual, padding=4, negative=1 - yes if soft else None)
+    theta = minimise.origin(task).at[:-1].set(0.01).at[-1].add(0.3)
+    moved = theta.at[-1].add(bias_shift(task, theta))
+    chance = (1 / (1 + np.exp(-np.asarray(task.logits(moved)))))[:60].mean(axis=0)
+    judged = slice(0, 3 if soft else 2)
+    np.testing.assert_allclose(chance[judged], np.mean(yes, axis=0)[judged], atol=1e-5)
+    assert soft or moved[-1, 2] == theta[-1, 2]
 
 
 # with more clips than dimensions, never the dual
@@ -93,6 +110,7 @@ def test_the_optimum_is_scikit_learns(n, dim, dual, spread):
             mine = x.T @ theta[:-1] if dual else theta[:-1]
             least = objective(x, y, 1 - y, l2, *scikit_learn(x, y, 1 - y, l2))
             assert objective(x, y, 1 - y, l2, mine, theta[-1]) <= least * (1 + 1e-5)
+            assert float(fits.value[i, tag]) == pytest.approx(least, rel=1e-5)
 
 
 @pytest.mark.parametrize("dual", [True, False])
@@ -108,13 +126,14 @@ def test_unknown_and_soft_labels_are_weights(dual):
     )
     l2 = 1e-2 * float(np.mean(np.sum(x**2, axis=1)))
     task = problem(x, yes, dual, padding=5, negative=no)
-    fit = minimum(task, l2)
+    fit = MINIMISE(task, jnp.float32(l2), minimise.origin(task))
     for tag in range(3):
         pair = yes[:, tag].astype(np.float64), no[:, tag].astype(np.float64)
         theta = np.asarray(fit.theta[:, tag], np.float64)
         mine = x.T @ theta[: len(x)] if dual else theta[:-1]
         least = objective(x, *pair, l2, *scikit_learn(x, *pair, l2))
         assert objective(x, *pair, l2, mine, theta[-1]) <= least * (1 + 1e-5)
+        assert float(fit.value[tag]) == pytest.approx(least, rel=1e-5)
 
 
 def test_the_gradient_norm_is_the_gradients():
@@ -123,7 +142,7 @@ def test_the_gradient_norm_is_the_gradients():
     l2 = 0.01 * float(np.mean(np.sum(x**2, axis=1)))
     for dual in (True, False):
         task = problem(x, labels, dual)
-        fit = minimum(task, l2)
+        fit = MINIMISE(task, jnp.float32(l2), minimise.origin(task))
         w = np.asarray(fit.theta[:-1], np.float64)
         w = x.T @ w if dual else w
         error = (1 / (1 + np.exp(-(x @ w + np.asarray(fit.theta[-1])))) - labels) / len(x)
@@ -147,8 +166,9 @@ def test_sums_over_clips(count):
 def test_padding_is_inert_and_a_class_that_is_absent_stays_put():
     x, labels = clips(4, 24, 60, 3)
     labels[:, 2] = True
+    l2 = jnp.float32(1.0)
     tight, loose = (
-        minimum(task, 1.0)
+        MINIMISE(task, l2, minimise.origin(task))
         for task in (problem(x, labels, True), problem(x, labels, True, padding=9))
     )
     np.testing.assert_allclose(tight.theta[:24], loose.theta[:24], atol=1e-5)
