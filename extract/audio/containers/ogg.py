@@ -112,11 +112,8 @@ def _take(link: _Link, page: _Page, data: Data) -> None:
     if track is None:
         return
     before = track.samples
-    if track.headers:
-        for packet in _packets(track, page, data):
-            _count(track, packet)
-    elif track.samples is not None:
-        _count_page(track, page, data)
+    for packet in _packets(track, page, data):
+        _count(track, packet)
     if page.position:
         if track.begins is None:
             new = (track.samples or 0) - (before or 0)
@@ -126,74 +123,51 @@ def _take(link: _Link, page: _Page, data: Data) -> None:
 
 
 def _packets(track: _Track, page: _Page, data: Data) -> Iterator[bytes]:
-    """The packets that end on the page."""
+    """The packets that end on the page, but for one whose beginning is not there."""
     place, size = page.body, 0
     begun = track.open if page.flags & _CONTINUES else b""
-    lost = bool(page.flags & _CONTINUES) and not track.open  # its beginning is not there
+    lost = bool(page.flags & _CONTINUES) and not track.open
     for value in page.sizes:
         size += value
         if value == 255:
             continue
-        packet = begun + bytes(data[place : place + size])
         if not lost:
-            yield packet
+            yield begun + data[place : place + size]
         place, size, begun, lost = place + size, 0, b"", False
-    unfinished = bool(page.sizes) and page.sizes[-1] == 255
-    track.open = begun + bytes(data[place : place + size]) if unfinished else b""
+    unfinished = page.sizes[-1:] in (b"", b"\xff")
+    track.open = begun + data[place : place + size] if unfinished and not lost else b""
 
 
 def _count(track: _Track, packet: bytes) -> None:
     """Take a header packet, or add the samples of one of audio to the track's."""
-    if not track.headers:
-        _add(track, packet[:2])
+    if track.headers:
+        track.headers -= 1
+        if track.codec.name == "vorbis" and packet[:7] == b"\x05vorbis":
+            track.blocks = _vorbis_blocks(track.codec, packet)
+            if not track.blocks:
+                track.samples = None
+    elif not packet or track.samples is None:
         return
-    track.headers -= 1
-    if track.codec.name == "vorbis" and packet[:7] == b"\x05vorbis":
-        modes = _vorbis_modes(packet)
-        mask = (1 << max(len(modes) - 1, 0).bit_length()) - 1
-        if not modes:
-            track.samples = None
-        else:
-            track.blocks = tuple(
-                0 if byte & 1 else track.codec.blocks[modes[min(byte >> 1 & mask, len(modes) - 1)]]
-                for byte in range(256)
-            )
-
-
-def _count_page(track: _Track, page: _Page, data: Data) -> None:
-    """Add the samples of the packets of audio that end on the page."""
-    place, size, going_on = page.body, 0, bool(page.flags & _CONTINUES)
-    for value in page.sizes:
-        size += value
-        if value == 255:
-            continue
-        if going_on:
-            _add(track, track.open)
-            going_on = False
-        elif size:
-            _add(track, data[place : place + 2])
-        place += size
-        size = 0
-    if page.sizes and page.sizes[-1] == 255 and not going_on:
-        track.open = data[place : place + 2]
-    elif not going_on:
-        track.open = b""
-
-
-def _add(track: _Track, begins: bytes) -> None:
-    """Add the samples of a packet, known by its first two bytes."""
-    if not begins or track.samples is None:
-        return
-    if track.codec.name == "opus":
-        samples = _opus_samples(begins)
+    elif track.codec.name == "opus":
+        samples = _opus_samples(packet)
         track.samples += samples
         track.longest = max(track.longest, samples)
     elif track.codec.name == "speex":
         track.samples += track.codec.block
-    elif block := track.blocks[begins[0]] if track.blocks else 0:
+    elif block := track.blocks[packet[0]] if track.blocks else 0:
         if track.previous:
             track.samples += (track.previous + block) // 4
         track.previous = block
+
+
+def _vorbis_blocks(codec: _Codec, setup: bytes) -> tuple[int, ...]:
+    """Samples of a packet's whole block by its first byte; none if the setup header is no help."""
+    modes = _vorbis_modes(setup)
+    mask = (1 << max(len(modes) - 1, 0).bit_length()) - 1
+    return tuple(
+        0 if byte & 1 else codec.blocks[modes[min(byte >> 1 & mask, len(modes) - 1)]]
+        for byte in range(256 if modes else 0)
+    )
 
 
 def _opus_samples(packet: bytes) -> int:
