@@ -27,19 +27,33 @@ def scan(data: Data, start: int, stop: int) -> Iterator[Stream]:
     head = bytes(data[start : start + 12])
     stream = None
     if head[:4] in (b"RIFF", b"RF64", b"BW64") and head[8:12] == b"WAVE":
-        stream = _wav(data, start, stop)
+        stream = _wave(data, "wav", start, stop)
     elif data[start : start + 16] == _W64:
-        stream = _w64(data, start, stop)
+        stream = _wave(data, "w64", start, stop)
     elif head[:4] == b"FORM" and head[8:12] in (b"AIFF", b"AIFC"):
         stream = _aiff(data, start, stop)
     if stream is not None:
         yield stream
 
 
-def _wav(data: Data, start: int, stop: int) -> Stream | None:
-    form, long_size, place = None, None, start + 12
-    while place + 8 <= stop:
-        name, size, body = bytes(data[place : place + 4]), little(data, place + 4, 4), place + 8
+def _chunks(data: Data, container: str, start: int, stop: int) -> Iterator[tuple[bytes, int, int]]:
+    """(name, size, where its content begins) of the chunks of the file that begins at `start`."""
+    place, head = (start + 40, 24) if container == "w64" else (start + 12, 8)
+    while place + head <= stop:
+        name, body = bytes(data[place : place + 4]), place + head
+        if container == "w64":
+            size = little(data, place + 16, 8) - head
+            if data[place + 4 : place + 16] != _W64_TAIL or size < 0:
+                return
+        else:
+            size = (big if container == "aiff" else little)(data, place + 4, 4)
+        yield name, size, body
+        place = body + size + -size % (8 if container == "w64" else 2)
+
+
+def _wave(data: Data, container: str, start: int, stop: int) -> Stream | None:
+    form, long_size = None, None
+    for name, size, body in _chunks(data, container, start, stop):
         if name == b"ds64":
             long_size = little(data, body + 8, 8)
         elif name == b"fmt ":
@@ -47,8 +61,7 @@ def _wav(data: Data, start: int, stop: int) -> Stream | None:
         elif name == b"data":
             if size == 0xFFFFFFFF and long_size is not None:
                 size = long_size
-            return _stream("wav", data, start, stop, body, size, form)
-        place = body + size + size % 2
+            return _stream(container, data, start, stop, body, size, form)
     return None
 
 
@@ -64,29 +77,9 @@ def _wav_format(data: Data, body: int, size: int) -> _Format:
     return _Format(rate, block, samples)
 
 
-def _w64(data: Data, start: int, stop: int) -> Stream | None:
-    form, place = None, start + 40
-    while place + 24 <= stop:
-        name, size, body = (
-            bytes(data[place : place + 4]),
-            little(data, place + 16, 8) - 24,
-            place + 24,
-        )
-        if bytes(data[place + 4 : place + 16]) != _W64_TAIL or size < 0:
-            return None
-        if name == b"fmt ":
-            form = _wav_format(data, body, size)
-        elif name == b"data":
-            return _stream("w64", data, start, stop, body, size, form)
-        place = body + size + -size % 8
-    return None
-
-
 def _aiff(data: Data, start: int, stop: int) -> Stream | None:
-    rate, samples, place = 0, 0, start + 12
-    plain, block = True, 0
-    while place + 8 <= stop:
-        name, size, body = bytes(data[place : place + 4]), big(data, place + 4, 4), place + 8
+    rate, samples, block, plain = 0, 0, 0, True
+    for name, size, body in _chunks(data, "aiff", start, stop):
         if name == b"COMM":
             samples = big(data, body + 2, 4)
             block = big(data, body, 2) * ((big(data, body + 6, 2) + 7) // 8)
@@ -102,7 +95,6 @@ def _aiff(data: Data, start: int, stop: int) -> Stream | None:
                 return found
             promised = max(found.promised or 0.0, samples / max(rate, 1))
             return replace(found, promised=promised)
-        place = body + size + size % 2
     return None
 
 
