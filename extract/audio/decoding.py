@@ -184,10 +184,11 @@ def _decode(
             array, measure.taken, promised, decoder, measure.digest.digest(), tuple(notes)
         )
         if not fault and not total.fault:
-            _keep(None, longest)
+            if longest is not None:
+                stages.discard(longest.samples)
             return found if part.duration is None else _complete(found, part.duration)
         faults.append(f"{decoder} {fault}" if fault else total.fault)
-        longest = _keep(found, longest)
+        longest = _longer(found, longest)
     return _truncated(longest, faults, total, accept)
 
 
@@ -211,8 +212,8 @@ def _truncated(longest: Decoded | None, faults: list[str], total: Held, accept: 
     if longest is not None and accept:
         note = f"truncated, accepted: {longest.seconds:.2f} s; {said}"
         return longest._replace(notes=(note, *longest.notes))
-    _keep(None, longest)
     if longest is not None:
+        stages.discard(longest.samples)
         raise AudioError(f"truncated: {said} ({total.counted})")
     reasons = {fault.partition(": ")[2] for fault in faults}
     if len(reasons) == 1:
@@ -220,15 +221,15 @@ def _truncated(longest: Decoded | None, faults: list[str], total: Held, accept: 
     raise AudioError(f"no decoder reads it ({said})")
 
 
-def _keep(found: Decoded | None, longest: Decoded | None) -> Decoded | None:
-    """The longer of two attempts; the other's scratch file is deleted."""
-    if found is None or (longest is not None and longest.seconds >= found.seconds):
-        found, longest = longest, found
-        if longest is None:
-            return found
-    if longest is not None:
-        stages.discard(longest.samples)
-    return found
+def _longer(found: Decoded, longest: Decoded | None) -> Decoded:
+    """The longer of two attempts, the first if they are equal; the other's scratch file is
+    deleted.
+    """
+    if longest is None:
+        return found
+    shorter, longer = sorted((found, longest), key=lambda attempt: attempt.seconds)
+    stages.discard(shorter.samples)
+    return longer
 
 
 def _blocks(
