@@ -1,5 +1,6 @@
 """What a file holds, counted from its bytes: `survey`."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 from extract.audio.containers import flac, mp4, mpeg, ogg, wave
@@ -55,17 +56,17 @@ def _known(data: Data, place: int) -> bool:
     )
 
 
-def _scan(data: Data, start: int, stop: int) -> list[Stream]:
+def _scan(data: Data, start: int, stop: int) -> Iterator[Stream]:
     head = bytes(data[start : start + 16])
     if head[:4] == b"OggS":
-        return list(ogg.scan(data, start, stop))
+        return ogg.scan(data, start, stop)
     if head[:4] == b"fLaC":
-        return list(flac.scan(data, start, stop))
+        return flac.scan(data, start, stop)
     if head[4:8] in _MP4:
-        return list(mp4.scan(data, start, stop))
+        return mp4.scan(data, start, stop)
     if head[:4] in (*_MAGIC, *_NOT_COUNTED) or head[:3] == b"FLV" or head[0] == 0x47:
-        return list(wave.scan(data, start, stop))
-    return list(mpeg.scan(data, start, stop))
+        return wave.scan(data, start, stop)
+    return mpeg.scan(data, start, stop)
 
 
 def _with_loss(data: Data, stream: Stream, stop: int) -> Stream:
