@@ -99,16 +99,14 @@ class Folder:
         return Place(address, int(info["size"] or 0), _mtime_ns(info))
 
 
-def is_remote(audio_root: str | Path) -> bool:
-    """Is it an address, and not one of this machine's?"""
-    return "://" in str(audio_root) and not str(audio_root).startswith("file://")
-
-
 def named(audio_root: str | Path) -> Path | Folder:
-    """What --audio_root means. Raises InputError on an address that nothing here reads."""
-    if is_remote(audio_root):
-        return Folder(str(audio_root))
-    return Path(str(audio_root).removeprefix("file://"))
+    """What --audio_root means: an address, unless it is one of this machine's, or a directory.
+    Raises InputError on an address that nothing here reads.
+    """
+    address = str(audio_root)
+    if "://" in address and not address.startswith("file://"):
+        return Folder(address)
+    return Path(address.removeprefix("file://"))
 
 
 def local_copy(place: Path | Place, scratch: Path) -> Path:
@@ -157,7 +155,7 @@ def _patiently(request: Callable[[], _Value]) -> _Value:
             return request()
         except (FileNotFoundError, PermissionError):
             raise
-        except (Exception, TimeoutError) as error:  # libraries raise all kinds of things here
+        except Exception as error:  # libraries raise all kinds of things here
             if is_disk_full(error) or type(error).__name__ in _FINAL:
                 raise
             if tried == TRIES:
