@@ -10,7 +10,7 @@ import numpy as np
 
 from extract.files import made_whole
 from extract.storage import files
-from extract.storage.files import HEADER, AudioRecord, write_at
+from extract.storage.files import AudioRecord, write_rows
 from extract.storage.reading import load_array
 from extract.store import AUDIO_ARRAYS
 
@@ -60,10 +60,7 @@ class AudioFiles:
         """Bring what was taken to the disk. Doing it twice is harmless."""
         for name in AUDIO_ARRAYS if self._taken else ():
             rows = [(row, record.row(name)) for row, record in self._taken]
-            write_at(
-                self._file(name),
-                [(HEADER + row * values.nbytes, values.tobytes()) for row, values in rows],
-            )
+            write_rows(self._file(name), rows)
             for row, values in rows:
                 self.arrays[name][row] = values
         before = dict(self.notes)

@@ -226,6 +226,11 @@ def write_at(path: Path, pieces: Sequence[tuple[int, bytes]]) -> None:
         os.close(file)
 
 
+def write_rows(path: Path, rows: Sequence[tuple[int, np.ndarray]]) -> None:
+    """Write (row, values) into a .npy of such rows, as `write_at` does."""
+    write_at(path, [(HEADER + row * values.nbytes, values.tobytes()) for row, values in rows])
+
+
 @contextlib.contextmanager
 def disk_full_explained(path: Path, kept: bool = True) -> Iterator[None]:
     """Turn a full disk into an InputError that says what to do. kept: are there finished clips?"""

@@ -28,6 +28,7 @@ from extract.storage.files import (
     StoreSpec,
     disk_full_explained,
     write_at,
+    write_rows,
 )
 from extract.storage.reading import load_array
 from extract.store import (
@@ -61,8 +62,7 @@ class StoreWriter:
 
     Entering raises InputError if another run holds the store, if it was begun with another spec or
     other clips (naming the difference), or if the directory holds something else. Leaving commits.
-    `status`: uint8 `[clip]`, what the disk has. paths: of the clips' files; with them, what the
-    rows were made from is kept too.
+    `status`: uint8 `[clip]`, what the disk has. paths: of the clips' files.
     """
 
     def __init__(
@@ -70,10 +70,10 @@ class StoreWriter:
         path: str | Path,
         spec: StoreSpec,
         clip_ids: Sequence[str],
-        paths: Sequence[str] | None = None,
+        paths: Sequence[str],
     ):
         self.path, self.spec, self.clip_ids = Path(path), spec, tuple(clip_ids)
-        self._audio = None if paths is None else AudioFiles(self.path, self.clip_ids, paths)
+        self._audio = AudioFiles(self.path, self.clip_ids, paths)
         self.scratch = self.path / ".scratch"  # for audio too long for memory
         self.status = np.zeros(len(clip_ids), np.uint8)
         self.failures: dict[int, str] = {}
@@ -129,12 +129,12 @@ class StoreWriter:
         features: np.ndarray,
         framenorm: np.ndarray,
         frames: np.ndarray | None,
-        audio: AudioRecord | None = None,
+        audio: AudioRecord,
     ) -> None:
         """Take a clip's rows, float32 `[width]`, with keep_frames its frames, float16 `[frame,
         dim]`, and what it was made from.
         """
-        self._take_audio(row, audio)
+        self._audio.take(row, audio)
         if self.spec.keep_frames:
             assert frames is not None
             self._frames.append((self._num_frames, frames))
@@ -144,19 +144,15 @@ class StoreWriter:
         if time.monotonic() - self._committed > COMMIT_SECONDS:
             self.commit()
 
-    def fail(self, row: int, reason: str, audio: AudioRecord | None = None) -> None:
+    def fail(self, row: int, reason: str, audio: AudioRecord) -> None:
         """Mark a clip as failed; its rows are zero. audio: what is known of its file."""
         self.failures[row] = " ".join(reason.split())
-        self._take_audio(row, audio)
+        self._audio.take(row, audio)
 
     @property
     def audio(self) -> Mapping[str, np.ndarray]:
         """What the disk has of the arrays about audio, by name."""
-        return {} if self._audio is None else self._audio.arrays
-
-    def _take_audio(self, row: int, record: AudioRecord | None) -> None:
-        if self._audio is not None and record is not None:
-            self._audio.take(row, record)
+        return self._audio.arrays
 
     def commit(self) -> None:
         """Bring everything taken so far to the disk: values first, then the status that vouches for
@@ -171,15 +167,15 @@ class StoreWriter:
         zeros = np.zeros(self.spec.width, np.float32)
         with disk_full_explained(self.path):
             blank = [(row, zeros) for row in failed]
-            self._write_rows("features", [(row, raw) for row, raw, _ in self._rows] + blank)
-            self._write_rows(
-                "features_framenorm", [(row, norm) for row, _, norm in self._rows] + blank
+            write_rows(self._file("features"), [(row, raw) for row, raw, _ in self._rows] + blank)
+            write_rows(
+                self._file("features_framenorm"),
+                [(row, norm) for row, _, norm in self._rows] + blank,
             )
             if self._frames:
                 self._write_frames()
-                self._write_rows("frame_offsets", [(row, self._offsets[row]) for row in done])
-            if self._audio is not None:
-                self._audio.write()
+                write_rows(self._file("frame_offsets"), [(row, self._offsets[row]) for row in done])
+            self._audio.write()
             if failed:
                 self._write_failures()
             self._set_status(done, DONE)
@@ -205,8 +201,7 @@ class StoreWriter:
             for row in rows:
                 self.failures.pop(row, None)
             self._write_failures()
-            if self._audio is not None:
-                self._audio.forget(rows)
+            self._audio.forget(rows)
             if self.spec.keep_frames:
                 self._drop_unvouched_frames()
 
@@ -223,21 +218,19 @@ class StoreWriter:
             "features": (np.float32, (clips, width)),
             "features_framenorm": (np.float32, (clips, width)),
             "status": (np.uint8, (clips,)),
+            **self._audio.shapes(),
         }
         if self.spec.keep_frames:
             arrays |= {
                 "frames": (np.float16, (0, self.spec.dim)),
                 "frame_offsets": (np.int64, (clips, 2)),
             }
-        if self._audio is not None:
-            arrays |= self._audio.shapes()
         try:
             for name, (dtype, shape) in arrays.items():
                 files.allocate(self._file(name), dtype, shape)
             self._write_failures()
             files.write_lines(self.path / "clip_ids.txt", self.clip_ids)
-            if self._audio is not None:
-                self._audio.add_missing()
+            self._audio.add_missing()
             self._meta = files.new_meta(self.spec, clips)
             self._write_meta({})
         except BaseException:  # give a full disk its space back
@@ -264,27 +257,20 @@ class StoreWriter:
             self._num_frames = int(self._offsets.max(initial=0))
             if not self._meta["checksums"]:
                 self._drop_unvouched_frames()
-        if self._audio is not None:
-            self._audio.resume(unfinished=bool((self.status == PENDING).any()))
+        self._audio.resume(unfinished=bool((self.status == PENDING).any()))
 
     def _drop_unvouched_frames(self) -> None:
         """Cut off frames that a crash kept from being vouched for by a status."""
         done = self.status == DONE
         stray = np.flatnonzero(~done & self._offsets.any(axis=1)).tolist()
         self._offsets[stray] = 0
-        self._write_rows("frame_offsets", [(row, self._offsets[row]) for row in stray])
+        write_rows(self._file("frame_offsets"), [(row, self._offsets[row]) for row in stray])
         self._num_frames = int(self._offsets.max(initial=0))
         self._write_frames()  # the header first: who reads meanwhile finds as much as it states
         os.truncate(self._file("frames"), HEADER + 2 * self.spec.dim * self._num_frames)
 
     def _file(self, name: str) -> Path:
         return self.path / f"{name}.npy"
-
-    def _write_rows(self, name: str, rows: Sequence[tuple[int, np.ndarray]]) -> None:
-        write_at(
-            self._file(name),
-            [(HEADER + row * values.nbytes, values.tobytes()) for row, values in rows],
-        )
 
     def _write_frames(self) -> None:
         size = 2 * self.spec.dim

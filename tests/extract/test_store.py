@@ -23,6 +23,7 @@ from extract.storage.writer import StoreWriter
 from extract.store import AUDIO_ARRAYS, DONE, FAILED, PENDING, open_store, shard_name
 
 CLIPS = ("a", "b", "c", "d", "e")
+PATHS = tuple(f"{clip}.wav" for clip in CLIPS)
 SPEC = StoreSpec(
     embedding="toy",
     dim=3,
@@ -343,13 +344,13 @@ def test_short_writes_are_completed(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 def test_failed_rows_are_tried_again_on_request_only(path: Path) -> None:
-    with StoreWriter(path, SPEC, CLIPS) as writer:
+    with StoreWriter(path, SPEC, CLIPS, PATHS) as writer:
         assert writer.status.tolist() == [1, 2, 1, 1, 1]
         writer.retry_failed()
     assert open_store(path).meta["checksums"] == {}
     assert verify(path).pending == 1
-    with StoreWriter(path, SPEC, CLIPS) as writer:
-        writer.write(1, *values(1))
+    with StoreWriter(path, SPEC, CLIPS, PATHS) as writer:
+        writer.write(1, *values(1), record(1))
         writer.finish()
     report = verify(path)
     assert (report.problems, report.done, report.failed) == ((), 5, 0)
@@ -371,7 +372,7 @@ def test_another_spec_is_refused(path: Path, change: dict[str, object], named: s
     before = contents(path)
     with (
         pytest.raises(InputError, match=named),
-        StoreWriter(path, StoreSpec(**{**vars(SPEC), **change}), CLIPS),
+        StoreWriter(path, StoreSpec(**{**vars(SPEC), **change}), CLIPS, PATHS),
     ):
         pass
     assert contents(path) == before
@@ -381,13 +382,13 @@ def test_another_spec_is_refused(path: Path, change: dict[str, object], named: s
     ("clips", "named"), [(CLIPS[:4], "5 clips → 4"), (("a", "b", "x", "d", "e"), "'c' → 'x'")]
 )
 def test_other_clips_are_refused(path: Path, clips: tuple[str, ...], named: str) -> None:
-    with pytest.raises(InputError, match=named), StoreWriter(path, SPEC, clips):
+    with pytest.raises(InputError, match=named), StoreWriter(path, SPEC, clips, PATHS):
         pass
 
 
 def test_a_directory_of_something_else_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("")
-    with pytest.raises(InputError, match=r"thesis\.tex"), StoreWriter(tmp_path, SPEC, CLIPS):
+    with pytest.raises(InputError, match=r"thesis\.tex"), StoreWriter(tmp_path, SPEC, CLIPS, PATHS):
         pass
     assert [file.name for file in tmp_path.iterdir()] == ["thesis.tex"]
 
@@ -397,7 +398,7 @@ def test_a_second_writer_is_refused_and_a_killed_one_does_not_block(tmp_path: Pa
     code = (
         f"import sys, time; sys.path[:0] = {[str(Path(__file__).parent), *sys.path]!r}; "
         f"import test_store as t; "
-        f"w = t.StoreWriter({str(path)!r}, t.SPEC, t.CLIPS).__enter__(); print('in', flush=True); "
+        f"w = t.StoreWriter({str(path)!r}, t.SPEC, t.CLIPS, t.PATHS).__enter__(); print('in', flush=True); "
         f"time.sleep(60)"
     )
     holder = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
@@ -434,8 +435,8 @@ def test_rows_are_committed_in_time_without_being_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(store_writer, "COMMIT_SECONDS", 0.0)
-    with StoreWriter(tmp_path, SPEC, CLIPS) as writer:
-        writer.write(0, *values(0))
+    with StoreWriter(tmp_path, SPEC, CLIPS, PATHS) as writer:
+        writer.write(0, *values(0), record(0))
         assert open_store(tmp_path).status[0] == DONE
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from extract.errors import InputError
 from extract.storage.check import verify
-from extract.storage.files import HEADER, StoreSpec
+from extract.storage.files import HEADER, AudioRecord, StoreSpec
 from extract.storage.writer import StoreWriter
 from extract.store import open_store, shard_name
 from tests.support.commands import Commands
@@ -19,14 +19,18 @@ CLIPS = ("a", "b", "c")
 def make(path: Path, pending: bool = False, clips: tuple[str, ...] = CLIPS, **spec: int) -> Path:
     """`a` is done, `b` failed, `c` done or pending."""
     with StoreWriter(
-        path, StoreSpec(embedding="toy", dim=2, keep_frames=True, **spec), clips
+        path, StoreSpec(embedding="toy", dim=2, keep_frames=True, **spec), clips, clips
     ) as writer:
         for row, clip in enumerate(clips):
             if clip == "b":
-                writer.fail(row, "broken")
+                writer.fail(row, "broken", AudioRecord())
             elif clip == "a" or not pending:
                 writer.write(
-                    row, np.ones(4, np.float32), np.ones(4, np.float32), np.ones((2, 2), np.float16)
+                    row,
+                    np.ones(4, np.float32),
+                    np.ones(4, np.float32),
+                    np.ones((2, 2), np.float16),
+                    AudioRecord(),
                 )
         writer.finish()
     return path
@@ -38,7 +42,7 @@ def test_a_sound_store(tmp_path: Path) -> None:
         2,
         1,
         0,
-        6,
+        13,
         (),
     )
 
@@ -124,7 +128,7 @@ def test_problems_in_any_shard_are_found(tmp_path: Path) -> None:
     for index, clips in enumerate((("a", "b"), ("c", "d"))):
         make(tmp_path / shard_name(index, 2), clips=clips, num_shards=2, shard_index=index)
     report = verify(tmp_path)
-    assert (report.done, report.failed, report.checksums, report.problems) == (3, 1, 12, ())
+    assert (report.done, report.failed, report.checksums, report.problems) == (3, 1, 26, ())
     poke("features.npy", HEADER, b"\x01")(tmp_path / shard_name(1, 2))
     (problem,) = verify(tmp_path).problems
     assert shard_name(1, 2) in problem
