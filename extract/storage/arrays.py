@@ -1,11 +1,10 @@
 """Arrays that somebody already has → a store: one vector per clip."""
 
 import collections
-import json
 import os
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -152,14 +151,8 @@ def _is_store_of(path: Path, spec: StoreSpec, clip_ids: Sequence[str]) -> bool:
     """
     try:
         meta = read_meta(path)
-        return (
-            all(
-                meta.get(key) == value
-                for key, value in json.loads(json.dumps(asdict(spec))).items()
-            )
-            and read_clip_ids(path / "clip_ids.txt") == tuple(clip_ids)
-            and meta["checksums"] == store_files.checksums(path)
-        )
+        store_files.check_same(path, meta, spec, clip_ids)
+        return bool(meta["checksums"] == store_files.checksums(path))
     except InputError:
         return False
 
