@@ -72,15 +72,15 @@ def _by_windows(
     rows = rows_to_decode(tasks, status)
     group = -1
     with (
-        Framer(embedding, batch_size, check) as framer,
+        Batcher(embedding, batch_size, check) as batcher,
         closing(outcomes(_existing(tasks, rows), job, num_workers, check)) as stream,
     ):
         for row, result in zip(rows, stream, strict=True):
             if row // GROUP != group:
-                yield from framer.flush()
+                yield from batcher.flush()
                 group = row // GROUP
-            yield from framer.add(row, result, pending=bool(status[row] == PENDING))
-        yield from framer.flush()
+            yield from batcher.add(row, result, pending=bool(status[row] == PENDING))
+        yield from batcher.flush()
 
 
 def rows_to_decode(tasks: Sequence[Task | None], status: np.ndarray) -> list[int]:
@@ -91,64 +91,16 @@ def rows_to_decode(tasks: Sequence[Task | None], status: np.ndarray) -> list[int
     return [row for row, task in enumerate(tasks) if row // GROUP in touched and task is not None]
 
 
-class Framer:
-    """Decoded clips of a group, in row order → their frames: a Batcher that remembers what each
-    clip was made from. A context manager, as a Batcher is.
-    """
-
-    def __init__(
-        self, embedding: Embedding, batch_size: int, check: Callable[[], None] = lambda: None
-    ):
-        assert embedding.windows is not None
-        self._windows = embedding.windows
-        self._batcher = Batcher(embedding, batch_size, check)
-        self._results: dict[int, Result] = {}  # of clips whose frames are not all there yet
-
-    def __enter__(self) -> Self:
-        self._batcher.__enter__()
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self._batcher.__exit__(*exception)
-
-    def add(self, row: int, result: Result, pending: bool) -> Iterator[tuple[int, Result]]:
-        """Take a decoded clip, or the reason why there is none; yield (row, frames or reason) of
-        pending clips that are finished by now, and the reason why it has no windows.
-        """
-        if result.array is None:
-            if pending:
-                yield row, result
-            return
-        try:
-            windows = self._windows(result.array)
-        except InputError as error:
-            if pending:
-                yield row, result._replace(array=None, reason=str(error))
-            return
-        if pending:
-            self._results[row] = result._replace(array=None)
-        yield from self._with_frames(self._batcher.add(row, windows, pending))
-
-    def flush(self) -> Iterator[tuple[int, Result]]:
-        """End the group: yield all that is left of it."""
-        yield from self._with_frames(self._batcher.flush())
-
-    def _with_frames(
-        self, finished: Iterator[tuple[int, np.ndarray]]
-    ) -> Iterator[tuple[int, Result]]:
-        for row, frames in finished:
-            yield row, self._results.pop(row)._replace(array=frames)
-
-
 @dataclass
 class _Clip:
     row: int
-    frames: np.ndarray | None  # None if nobody waits for them
-    missing: int
+    result: Result  # its array: the frames so far, None if nobody waits for them
+    missing: int  # windows
 
 
 class Batcher:
-    """Windows of many clips in batches of one size, `[batch_size, sample]`: one compiled program.
+    """Decoded clips → their frames: windows of many clips in batches of one size, `[batch_size,
+    sample]`, by one compiled program.
 
     A context manager, which waits for what is in flight on the way out: an interpreter that exits
     while a device computes may crash. check: called before every batch; raises to stop.
@@ -159,7 +111,8 @@ class Batcher:
     ):
         import jax
 
-        assert embedding.embed is not None
+        assert embedding.windows is not None and embedding.embed is not None
+        self._windows = embedding.windows
         self._embed = jax.jit(embedding.embed)
         self._params = jax.device_put(embedding.params)
         self._dim, self._size, self._check = embedding.dim, batch_size, check
@@ -177,13 +130,23 @@ class Batcher:
         with signals_deferred():
             jax.block_until_ready([embedded for embedded, _ in self._running])
 
-    def add(self, row: int, windows: np.ndarray, pending: bool) -> Iterator[tuple[int, np.ndarray]]:
-        """Take a clip's windows `[window, sample]`; yield (row, frames) of clips that are finished
-        by now.
+    def add(self, row: int, result: Result, pending: bool) -> Iterator[tuple[int, Result]]:
+        """Take a decoded clip, or the reason why there is none; yield (row, frames or reason) of
+        pending clips that are finished by now, in the order in which they came, but for those that
+        have no windows, which come at once.
         """
-        clip = _Clip(
-            row, np.empty((len(windows), self._dim), np.float32) if pending else None, len(windows)
-        )
+        windows = None
+        if result.array is not None:
+            try:
+                windows = self._windows(result.array)
+            except InputError as error:
+                result = result._replace(array=None, reason=str(error))
+        if windows is None:
+            if pending:
+                yield row, result
+            return
+        frames = np.empty((len(windows), self._dim), np.float32) if pending else None
+        clip = _Clip(row, result._replace(array=frames), len(windows))
         self._clips.append(clip)
         start = 0
         while start < len(windows):
@@ -200,9 +163,9 @@ class Batcher:
                 self._submit()
                 yield from self._collect(_IN_FLIGHT)
 
-    def flush(self) -> Iterator[tuple[int, np.ndarray]]:
-        """Embed what is left, in a batch padded with zeros; yield (row, frames) of all clips not
-        yet yielded.
+    def flush(self) -> Iterator[tuple[int, Result]]:
+        """End the group: embed what is left, in a batch padded with zeros; yield (row, frames) of
+        all pending clips not yet yielded.
         """
         if self._batch is not None:
             self._submit()
@@ -210,23 +173,23 @@ class Batcher:
 
     def _submit(self) -> None:
         self._check()
-        wanted = any(clip.frames is not None for clip, _, _ in self._pieces)
+        wanted = any(clip.result.array is not None for clip, _, _ in self._pieces)
         self._running.append(
             (self._embed(self._params, self._batch) if wanted else None, self._pieces)
         )
         self._batch, self._pieces = None, []
 
-    def _collect(self, leave: int) -> Iterator[tuple[int, np.ndarray]]:
+    def _collect(self, leave: int) -> Iterator[tuple[int, Result]]:
         while len(self._running) > leave:
             embedded, pieces = self._running[0]
             values = None if embedded is None else np.asarray(embedded)
             self._running.popleft()
             for clip, part, place in pieces:
-                if clip.frames is not None:
+                if clip.result.array is not None:
                     assert values is not None
-                    clip.frames[part] = values[place]
+                    clip.result.array[part] = values[place]
                 clip.missing -= part.stop - part.start
             while self._clips and self._clips[0].missing == 0:
                 clip = self._clips.popleft()
-                if clip.frames is not None:
-                    yield clip.row, clip.frames
+                if clip.result.array is not None:
+                    yield clip.row, clip.result

@@ -24,7 +24,7 @@ from extract.embeddings import Embedding
 from extract.errors import InputError
 from extract.files import sha256_of, version_of
 from extract.pipeline.aggregate import Extracted, Summariser
-from extract.pipeline.batches import Framer
+from extract.pipeline.batches import Batcher
 from extract.pipeline.workers import Job, Result, Task
 
 PACKAGE = Path(extract.__file__).parent
@@ -93,7 +93,7 @@ class Model:
     ):
         self._embedding, self._batch_size = embedding, batch_size
         self._summarise, self._versions, self._limit = summarise, versions, limit
-        self._framer: Framer | None = None
+        self._batcher: Batcher | None = None
         self._next: tuple[Any, int] = (None, 0)
 
     def ready(self) -> int:
@@ -121,7 +121,7 @@ class Model:
         """
         if index == 0:
             self._next = (attempt, 0)
-            self._framer = None  # what the group before it left, if it was given up
+            self._batcher = None  # what the group before it left, if it was given up
         if self._next != (attempt, index):
             return []
         self._next = (attempt, index + 1)
@@ -140,12 +140,12 @@ class Model:
                     result = result._replace(array=self._embedding.clip_frames(result.array))
                 yield row, result
             return
-        if self._framer is None:
-            self._framer = Framer(self._embedding, self._batch_size)
+        if self._batcher is None:
+            self._batcher = Batcher(self._embedding, self._batch_size)
         for row, pending, result in clips:
-            yield from self._framer.add(row, result, pending)
+            yield from self._batcher.add(row, result, pending)
         if last:
-            yield from self._framer.flush()
+            yield from self._batcher.flush()
 
 
 def with_numpy_weights(embedding: Embedding) -> Embedding:

@@ -33,6 +33,7 @@ def features(model: str, out: str) -> None:
 
     from extract.embeddings import build
     from extract.pipeline.batches import Batcher
+    from extract.pipeline.workers import Result
     from tests.benchmarks.extractors import clip_of
 
     embedding = build(model, **({} if model == "musicnn" else {"random_weights": 0}))
@@ -42,8 +43,8 @@ def features(model: str, out: str) -> None:
     def clips() -> tuple[list[np.ndarray], float]:
         start, done = time.perf_counter(), []
         for row in range(CLIPS):
-            done += batcher.add(row, embedding.windows(np.roll(audio, 1000 * row)), True)  # type: ignore[misc]
-        frames = [np.asarray(part[1]) for part in [*done, *batcher.flush()]]
+            done += batcher.add(row, Result(np.roll(audio, 1000 * row)), True)
+        frames = [result.array for _, result in [*done, *batcher.flush()]]
         return frames, time.perf_counter() - start
 
     cold = clips()[1]

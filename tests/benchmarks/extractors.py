@@ -66,6 +66,7 @@ def measure(model: str, backend: str, seconds: float, repeats: int) -> dict[str,
 def timed(embedding: Embedding, seconds: float, repeats: int) -> dict[str, float]:
     """What `measure` says, of an embedding."""
     from extract.pipeline.batches import Batcher
+    from extract.pipeline.workers import Result
 
     audio = clip_of(embedding.sample_rate, seconds)
     batcher = Batcher(embedding, embedding.batch_size) if embedding.windows else None
@@ -77,7 +78,7 @@ def timed(embedding: Embedding, seconds: float, repeats: int) -> dict[str, float
             embedding.clip_frames(audio)  # type: ignore[misc]
             return time.perf_counter() - start
         for row in range(clips):
-            list(batcher.add(row, embedding.windows(audio), True))  # type: ignore[misc]
+            list(batcher.add(row, Result(audio), True))
         list(batcher.flush())
         return (time.perf_counter() - start) / clips
 

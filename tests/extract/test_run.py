@@ -25,6 +25,7 @@ from extract.pipeline import batches as framing
 from extract.pipeline import workers
 from extract.pipeline.aggregate import standardise, summarise
 from extract.pipeline.extract_clips import RunConfig, extract_clips
+from extract.pipeline.workers import Result
 from extract.storage.check import verify
 from extract.store import DONE, PENDING, open_store, shard_name
 from tests.support import fake_embedding
@@ -356,7 +357,7 @@ def test_an_interrupted_run_resumes_to_the_same_bytes(
 def test_batches_without_a_pending_clip_are_not_embedded_again(
     corpus: tuple[Path, Manifest], tmp_path: Path
 ) -> None:
-    embedding = fake_embedding.build(batch_size=4)
+    embedding = replace(fake_embedding.build(batch_size=4), windows=lambda clip: clip)
     calls: list[int] = []
 
     class Counting(framing.Batcher):
@@ -376,9 +377,9 @@ def test_batches_without_a_pending_clip_are_not_embedded_again(
         out = [
             item
             for row, clip in enumerate(clips)
-            for item in batcher.add(row, clip, row in pending)
+            for item in batcher.add(row, Result(clip), row in pending)
         ]
-        return dict([*out, *batcher.flush()])
+        return {row: result.array for row, result in [*out, *batcher.flush()]}
 
     whole = frames({0, 1, 2, 3, 4})
     assert len(calls) == 5  # 20 windows
