@@ -18,9 +18,10 @@ from absl import flags
 
 from extract.errors import InputError
 from extract.manifest import read_manifest
+from extract.manifests.duplicates import crossing, same_audio
 from extract.pipeline.sources import CHECKS, check_root, compare, locate
 from extract.shell import run
-from extract.storage.check import Report, duplicates, verify
+from extract.storage.check import Report, verify
 from extract.store import Store, find_layers, open_store
 
 flags.DEFINE_string("store", None, "Directory of the store.")
@@ -77,13 +78,16 @@ def _summary(path: str, report: Report) -> str:
 
 
 def _print_duplicates(store: Store) -> None:
-    manifest = read_manifest(FLAGS.manifest)
+    manifest = read_manifest(FLAGS.manifest).used()
     if not store.audio_hashes:
         print(f"{store.path}: holds no hashes of audio: the same audio cannot be found by it")
         return
-    found = duplicates(store, dict(zip(manifest.clip_ids, manifest.splits, strict=True)))
-    for sentence in found:
-        print(f"{store.path}: {sentence}")
+    found = crossing(manifest, same_audio(manifest, store.audio_hashes))
+    for rows in found:
+        named = ", ".join(
+            f"{manifest.clip_ids[row]!r} ({manifest.splits[row]})" for row in rows[:NAMED]
+        )
+        print(f"{store.path}: the same audio crosses splits: {named}")
     if not found:
         print(f"{store.path}: no audio is in two splits")
 

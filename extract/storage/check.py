@@ -1,7 +1,6 @@
 """Is what a store holds what it says it holds? `extract.verify` asks."""
 
-from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -109,22 +108,6 @@ def _shorter(store: Store, known: np.ndarray) -> Iterator[str]:
         )
         more = f" and {len(rows) - _NAMED} more" if len(rows) > _NAMED else ""
         yield f"{len(rows)} clips are shorter than promised: {named}{more}"
-
-
-def duplicates(store: Store, splits: Mapping[str, str]) -> tuple[str, ...]:
-    """A sentence for each recording that stands in several splits, by the hash of its samples.
-    splits: clip_id → split.
-    """
-    clips: dict[str, list[str]] = defaultdict(list)
-    for clip, digest in store.audio_hashes.items():
-        if splits.get(clip):
-            clips[digest].append(clip)
-    found = []
-    for same in clips.values():
-        if len({splits[clip] for clip in same}) > 1:
-            named = ", ".join(f"{clip!r} ({splits[clip]})" for clip in same[:_NAMED])
-            found.append(f"the same audio crosses splits: {named}")
-    return tuple(found)
 
 
 def _check_sums(store: Store) -> Iterator[str]:

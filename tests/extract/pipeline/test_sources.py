@@ -12,7 +12,7 @@ import soundfile
 from extract.embeddings import Embedding
 from extract.manifest import Manifest, write_manifest
 from extract.pipeline.extract_clips import RunConfig, Summary, extract_clips
-from extract.storage.check import duplicates, verify
+from extract.storage.check import verify
 from extract.store import AUDIO_ARRAYS, DECODERS, DONE, open_store
 from tests.support.commands import Commands
 from tests.support.damaged_audio import encode, mp3_no_header
@@ -220,7 +220,7 @@ def test_a_store_of_before_goes_on_and_keeps_what_it_can(tmp_path: Path) -> None
 # --- verify
 
 
-def test_duplicates_that_cross_splits_are_named(tmp_path: Path) -> None:
+def test_duplicates_that_cross_splits_are_named(tmp_path: Path, commands: Commands) -> None:
     root = tmp_path / "audio"
     make(root, "a.wav", "b.wav", "c.wav")
     shutil.copy(root / "a.wav", root / "copy.wav")
@@ -228,13 +228,18 @@ def test_duplicates_that_cross_splits_are_named(tmp_path: Path) -> None:
     soundfile.write(root / "b.flac", samples, rate)
     manifest = manifest_of("a.wav", "b.wav", "c.wav", "copy.wav", "b.flac")
     extract(root, manifest, tmp_path / "s")
-    store = open_store(tmp_path / "s")
-    splits = dict(zip(manifest.clip_ids, ("train", "train", "test", "test", "valid"), strict=True))
-    assert duplicates(store, splits) == (
-        "the same audio crosses splits: 'c0' (train), 'c3' (test)",
-        "the same audio crosses splits: 'c1' (train), 'c4' (valid)",
-    )
-    assert duplicates(store, dict.fromkeys(splits, "train")) == ()
+
+    def said(*splits: str) -> list[str]:
+        write_manifest(tmp_path / "m.csv", replace(manifest, splits=splits))
+        flags = (f"--store={tmp_path / 's'}", f"--manifest={tmp_path / 'm.csv'}")
+        return commands.run("extract.verify", *flags).stdout.splitlines()[-2:]
+
+    assert said("train", "train", "test", "test", "valid") == [
+        f"{tmp_path / 's'}: the same audio crosses splits: 'c0' (train), 'c3' (test)",
+        f"{tmp_path / 's'}: the same audio crosses splits: 'c1' (train), 'c4' (valid)",
+    ]
+    assert said(*["train"] * 5)[-1] == f"{tmp_path / 's'}: no audio is in two splits"
+    assert said("train", "train", "test", "", "train")[-1].endswith("no audio is in two splits")
 
 
 def test_the_commands(tmp_path: Path, commands: Commands) -> None:
