@@ -14,15 +14,19 @@ def audio_files(audio_root: str | Path) -> list[str]:
     """The paths of all files below the root whose ending is one of AUDIO_SUFFIXES, sorted; none
     that is hidden.
     """
-    root = Path(audio_root)
-    found = [
+    paths = _audio_below(Path(audio_root))
+    return sorted(
+        path.as_posix() for path in paths if not any(part[0] == "." for part in path.parts)
+    )
+
+
+def _audio_below(root: Path) -> list[Path]:
+    """Relative to the root, also what is hidden."""
+    return [
         file.relative_to(root)
         for file in root.rglob("*")
         if file.suffix.lower() in AUDIO_SUFFIXES and file.is_file()
     ]
-    return sorted(
-        path.as_posix() for path in found if not any(part[0] == "." for part in path.parts)
-    )
 
 
 def locate(
@@ -86,8 +90,6 @@ def _alike(root: Path, name: str) -> tuple[LocatedFile | None, str]:
 
 def _audio_by_stem(root: Path) -> dict[str, list[str]]:
     stems: dict[str, list[str]] = collections.defaultdict(list)
-    for file in sorted(root.rglob("*")):
-        if file.suffix.lower() in AUDIO_SUFFIXES and file.is_file():
-            relative = file.relative_to(root)
-            stems[relative.with_suffix("").as_posix()].append(relative.as_posix())
+    for path in sorted(_audio_below(root)):
+        stems[path.with_suffix("").as_posix()].append(path.as_posix())
     return stems
