@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
@@ -97,16 +97,12 @@ def cut_tracks(
             parts.append((first + start, length if whole else config.seconds))
     taken = manifest.take(rows)
     names = zip(taken.tracks or taken.clip_ids, taken.clip_ids, strict=True)
-    return Manifest(
-        tuple(ids),
-        taken.paths,
-        taken.splits,
-        taken.tags,
+    return replace(
+        taken,
+        clip_ids=tuple(ids),
         starts=tuple(start for start, _ in parts),
         durations=tuple(length for _, length in parts),
         tracks=tuple(name or clip for name, clip in names),
-        groups=taken.groups,
-        not_tags=taken.not_tags,
     )
 
 
