@@ -194,8 +194,6 @@ def _hold_descriptor(number: int) -> None:
 
 def _finish_output(code: int) -> int:
     """Write out what stdout still holds; the exit code, which says so if that is not possible."""
-    if sys.stdout is None:
-        return code
     try:
         sys.stdout.flush()
         return code
