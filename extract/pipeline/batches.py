@@ -9,7 +9,7 @@ clip are embedded.
 """
 
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import Self
@@ -18,7 +18,8 @@ import numpy as np
 
 from extract.embeddings import Embedding
 from extract.errors import InputError
-from extract.pipeline.workers import Job, Result, Task, outcomes
+from extract.pipeline.work import Work
+from extract.pipeline.workers import Result, outcomes
 from extract.shell import signals_deferred
 from extract.store import PENDING
 
@@ -27,28 +28,22 @@ _IN_FLIGHT = 2  # batches on the device at a time: it computes one while the nex
 
 
 def clip_frames(
-    embedding: Embedding,
-    tasks: Sequence[Task | None],
-    status: np.ndarray,
-    job: Job,
-    num_workers: int,
-    batch_size: int,
-    check: Callable[[], None],
+    work: Work, num_workers: int, check: Callable[[], None]
 ) -> Generator[tuple[int, Result]]:
     """(row, frames or reason) for every pending row, in row order but for failures, which may come
     earlier.
 
-    Pending rows have a task. job: how clips are decoded. check: called between batches and while
-    waiting; raises to stop (`signals_deferred`).
+    check: called between batches and while waiting; raises to stop (`signals_deferred`).
     """
+    embedding, job = work.embedding, work.job
     if embedding.windows is not None:
-        yield from _by_windows(embedding, tasks, status, job, num_workers, batch_size, check)
+        yield from _by_windows(work, num_workers, check)
         return
     assert embedding.clip_frames is not None
     if embedding.in_workers:
         job = replace(job, clip_frames=embedding.clip_frames)
-    rows = np.flatnonzero(status == PENDING).tolist()
-    with closing(outcomes(_existing(tasks, rows), job, num_workers, check)) as stream:
+    rows = np.flatnonzero(work.status == PENDING).tolist()
+    with closing(outcomes(work.tasks_of(rows), job, num_workers, check)) as stream:
         for row, result in zip(rows, stream, strict=True):
             check()
             if not embedding.in_workers and result.array is not None:
@@ -56,39 +51,31 @@ def clip_frames(
             yield row, result
 
 
-def _existing(tasks: Sequence[Task | None], rows: Sequence[int]) -> list[Task]:
-    return [task for row in rows if (task := tasks[row]) is not None]
-
-
 def _by_windows(
-    embedding: Embedding,
-    tasks: Sequence[Task | None],
-    status: np.ndarray,
-    job: Job,
-    num_workers: int,
-    batch_size: int,
-    check: Callable[[], None],
+    work: Work, num_workers: int, check: Callable[[], None]
 ) -> Iterator[tuple[int, Result]]:
-    rows = rows_to_decode(tasks, status)
+    rows = rows_to_decode(work)
     group = -1
     with (
-        Batcher(embedding, batch_size, check) as batcher,
-        closing(outcomes(_existing(tasks, rows), job, num_workers, check)) as stream,
+        Batcher(work.embedding, work.batch_size, check) as batcher,
+        closing(outcomes(work.tasks_of(rows), work.job, num_workers, check)) as stream,
     ):
         for row, result in zip(rows, stream, strict=True):
             if row // GROUP != group:
                 yield from batcher.flush()
                 group = row // GROUP
-            yield from batcher.add(row, result, pending=bool(status[row] == PENDING))
+            yield from batcher.add(row, result, pending=bool(work.status[row] == PENDING))
         yield from batcher.flush()
 
 
-def rows_to_decode(tasks: Sequence[Task | None], status: np.ndarray) -> list[int]:
+def rows_to_decode(work: Work) -> list[int]:
     """The rows of every group that has a pending one. Failed rows too: one may have failed by its
     frames, and then its windows had a place in the batches.
     """
-    touched = {int(row) // GROUP for row in np.flatnonzero(status == PENDING)}
-    return [row for row, task in enumerate(tasks) if row // GROUP in touched and task is not None]
+    touched = {int(row) // GROUP for row in np.flatnonzero(work.status == PENDING)}
+    return [
+        row for row, task in enumerate(work.tasks) if row // GROUP in touched and task is not None
+    ]
 
 
 @dataclass

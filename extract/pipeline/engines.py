@@ -48,16 +48,7 @@ class LocalEngine:
         return embedding
 
     def run(self, work: Work, check: Callable[[], None]) -> Generator[tuple[int, Extracted]]:
-        frames = clip_frames(
-            work.embedding,
-            work.tasks,
-            work.status,
-            work.job,
-            self.num_workers,
-            work.batch_size,
-            check,
-        )
-        with closing(frames) as stream:
+        with closing(clip_frames(work, self.num_workers, check)) as stream:
             for row, result in stream:
                 yield row, work.summarise(result)
 

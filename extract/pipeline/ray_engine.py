@@ -36,7 +36,7 @@ from extract.pipeline.ray_stages import (
     with_numpy_weights,
 )
 from extract.pipeline.work import Work
-from extract.pipeline.workers import LIMIT, Result, Task
+from extract.pipeline.workers import LIMIT, Result
 from extract.store import PENDING
 
 _POLL = 0.2  # seconds
@@ -142,17 +142,15 @@ class _Run:
             versions,
             limit,
         ]
-        groups = groups_of(work, rows_to_decode(work.tasks, work.status), batches.GROUP)
+        groups = groups_of(work, rows_to_decode(work), batches.GROUP)
         return Models(self._cluster, work, groups, self._decoders, arguments)
 
-    def _tasks(self, piece: Piece) -> list[Task]:
-        return [task for row in piece.rows if (task := self._work.tasks[row]) is not None]
-
     def _decode(self, how: Ref, piece: Piece) -> list[Ref]:
-        return self._cluster.submit(decode, how, self._tasks(piece), returns=2)
+        return self._cluster.submit(decode, how, self._work.tasks_of(piece.rows), returns=2)
 
     def _extract(self, how: Ref, piece: Piece) -> list[Ref]:
-        return self._cluster.submit(extract_rows, how, self._work.summarise, self._tasks(piece))
+        tasks = self._work.tasks_of(piece.rows)
+        return self._cluster.submit(extract_rows, how, self._work.summarise, tasks)
 
     def rows(
         self, check: Callable[[], None], watchdog: Watchdog

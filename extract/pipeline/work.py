@@ -23,3 +23,7 @@ class Work:
     job: Job
     batch_size: int
     summarise: Summariser
+
+    def tasks_of(self, rows: Sequence[int]) -> list[Task]:
+        """Those of rows that have one."""
+        return [task for row in rows if (task := self.tasks[row]) is not None]
