@@ -9,7 +9,6 @@ import os
 import signal
 import socket
 import sys
-import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Self
@@ -167,7 +166,7 @@ class Cluster:
     def wait(self, refs: Sequence[Ref], seconds: float) -> list[Ref]:
         """Those that are there or lost; at most so long for the first."""
         if not refs:
-            threading.Event().wait(seconds)
+            time.sleep(seconds)
             return []
         first, _ = self._ray.wait(refs, num_returns=1, timeout=seconds, fetch_local=False)
         if not first:

@@ -14,7 +14,6 @@ tries it once more.
 
 import time
 from collections.abc import Callable, Generator, Iterator
-from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
 from typing import Self
@@ -64,33 +63,25 @@ class RayEngine:
         patience: float = LIMIT + 60,
         join: Callable[[str], Cluster] = Cluster,
     ):
-        self._address, self._limit, self._patience = address, limit, patience
-        self._join = join
-        self._stack = ExitStack()
-        self._joined: Cluster | None = None
+        self._cluster, self._limit, self._patience = join(address), limit, patience
 
     def __enter__(self) -> Self:
-        self._cluster()  # a cluster of its own forks, which must not happen once JAX has started
+        # a cluster of its own forks, which must not happen once JAX has started
+        self._cluster.__enter__()
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self._joined = None
-        self._stack.close()
-
-    def _cluster(self) -> Cluster:
-        if self._joined is None:
-            self._joined = self._stack.enter_context(self._join(self._address))
-        return self._joined
+        self._cluster.__exit__(*exception)
 
     def adapted(self, embedding: Embedding) -> Embedding:
         """The embedding as the models' nodes compute it: on their platform, not the driver's."""
         if "platform" not in embedding.provenance:
             return embedding
-        platform = PLATFORM[kind_of(self._cluster().nodes())]
+        platform = PLATFORM[kind_of(self._cluster.nodes())]
         return replace(embedding, provenance={**embedding.provenance, "platform": platform})
 
     def run(self, work: Work, check: Callable[[], None]) -> Generator[tuple[int, Extracted]]:
-        run = _Run(self._cluster(), work, self._limit)
+        run = _Run(self._cluster, work, self._limit)
         yield from run.rows(check, Watchdog(self._patience))
 
 

@@ -116,7 +116,7 @@ class Models:
     """Starts a model wherever there is a device for one, gives each whole groups, and starts again
     what was lost with it.
 
-    arguments: of `Model`, but for the embedding's. environment: of their processes.
+    arguments: of `Model`.
     """
 
     def __init__(
