@@ -37,13 +37,15 @@ from extract.embeddings.openl3_frontend import (
     mel_filters,
 )
 from extract.embeddings.pretrained import (
+    OIHW,
+    Layout,
     Source,
     from_published,
     jax_provenance,
     obtain,
     to_published,
 )
-from extract.embeddings.weights_formats import OIHW, Layout, Tensors
+from extract.embeddings.weights_formats import Tensors
 from extract.errors import InputError
 
 NAME = "openl3"

@@ -9,7 +9,7 @@ import numpy as np
 
 from extract.embeddings import dsp
 from extract.embeddings.layers import Dense
-from extract.embeddings.weights_formats import LINEAR, OIHW, Layout
+from extract.embeddings.pretrained import LINEAR, OIHW, Layout
 
 DIM, DEPTH, HEADS = 768, 12, 12
 SAMPLE_RATE, N_FFT, HOP, STFT_WINDOW, BANDS = 32000, 1024, 320, 800, 128

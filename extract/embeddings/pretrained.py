@@ -11,11 +11,15 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from extract.embeddings import weights_formats
 from extract.embeddings.layers import PRECISIONS
-from extract.embeddings.weights_formats import Layout, Tensors
+from extract.embeddings.weights_formats import Tensors
 from extract.errors import InputError
 from extract.wheels import Wheel
 
 BACKENDS = ("jax", "package")
+# path in a parameter tree → (published name, axes that transpose the published array, or None)
+Layout = dict[str, tuple[str, tuple[int, ...] | None]]
+OIHW = (2, 3, 1, 0)  # torch's convolution kernel → flax's HWIO
+LINEAR = (1, 0)  # torch's [out, in] → flax's [in, out]
 
 
 @dataclass(frozen=True)
@@ -98,11 +102,30 @@ def jax_provenance(source: Source) -> dict[str, str]:
 
 def from_published(tensors: Tensors, layout: Layout, shapes: Any, where: str) -> Any:
     """Parameter tree like `shapes`. Raises InputError where a tensor is missing or does not fit."""
-    flat = {path: leaf.shape for path, leaf in flatten_dict(shapes, sep="/").items()}
-    return unflatten_dict(weights_formats.from_published(tensors, layout, flat, where), sep="/")
+    leaves = {}
+    wanted = flatten_dict(shapes, sep="/")
+    for path, (name, axes) in layout.items():
+        if name not in tensors:
+            raise InputError(
+                f"{where}: tensor {name!r} is missing; is this the weights file of another model?"
+            )
+        leaf = tensors[name]
+        if axes and leaf.ndim == len(axes):
+            leaf = leaf.transpose(axes)
+        if leaf.shape != wanted[path].shape:
+            raise InputError(
+                f"{where}: tensor {name!r} has shape {list(tensors[name].shape)}, which does not "
+                f"fit {list(wanted[path].shape)}; is this the weights file of another model?"
+            )
+        leaves[path] = leaf
+    return unflatten_dict(leaves, sep="/")
 
 
 def to_published(params: Any, layout: Layout) -> Tensors:
-    """Parameter tree → tensors under their published names."""
+    """The inverse, for the leaves that there are: tensors under their published names."""
     leaves = {path: np.asarray(leaf) for path, leaf in flatten_dict(params, sep="/").items()}
-    return weights_formats.to_published(leaves, layout)
+    return {
+        name: leaves[path].transpose(np.argsort(axes)) if axes else leaves[path]
+        for path, (name, axes) in layout.items()
+        if path in leaves
+    }

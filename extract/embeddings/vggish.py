@@ -28,13 +28,16 @@ from extract.embeddings.layers import (
     rounded,
 )
 from extract.embeddings.pretrained import (
+    LINEAR,
+    OIHW,
+    Layout,
     Source,
     from_published,
     jax_provenance,
     obtain,
     to_published,
 )
-from extract.embeddings.weights_formats import LINEAR, OIHW, Layout, Tensors
+from extract.embeddings.weights_formats import Tensors
 
 NAME = "vggish"
 SAMPLE_RATE = 16000

@@ -26,11 +26,6 @@ from extract.files import atomic_write, cache_folder, sha256_of
 from extract.wheels import Wheel
 
 Tensors = dict[str, np.ndarray]
-# path in a parameter tree → (published name, axes that transpose the published array, or None)
-Layout = dict[str, tuple[str, tuple[int, ...] | None]]
-OIHW = (2, 3, 1, 0)  # torch's convolution kernel → flax's HWIO
-LINEAR = (1, 0)  # torch's [out, in] → flax's [in, out]
-
 TORCH_SUFFIXES = (".pth", ".pt", ".pth.tar")
 KERAS_SUFFIXES = (".h5", ".hdf5", ".h5.gz")
 _MOST_UNPACKED = 1 << 31  # bytes of an .h5.gz; none of these models has more
@@ -97,43 +92,6 @@ def write_weights(
     )
     with atomic_write(path, binary=True) as file:
         file.write(data)
-
-
-def from_published(
-    tensors: Mapping[str, np.ndarray],
-    layout: Layout,
-    shapes: Mapping[str, tuple[int, ...]],
-    where: str | Path,
-) -> dict[str, np.ndarray]:
-    """{path: array} of a parameter tree whose leaves have the given shapes. Raises InputError where
-    one doesn't fit.
-    """
-    leaves = {}
-    for path, (name, axes) in layout.items():
-        if name not in tensors:
-            raise InputError(
-                f"{where}: tensor {name!r} is missing; is this the weights file of another model?"
-            )
-        leaf = tensors[name]
-        if axes and leaf.ndim == len(axes):
-            leaf = leaf.transpose(axes)
-        if leaf.shape != shapes[path]:
-            raise InputError(
-                f"{where}: tensor {name!r} has shape {list(tensors[name].shape)}, which does not "
-                f"fit "
-                f"{list(shapes[path])}; is this the weights file of another model?"
-            )
-        leaves[path] = leaf
-    return leaves
-
-
-def to_published(leaves: Mapping[str, np.ndarray], layout: Layout) -> Tensors:
-    """The inverse of `from_published`, for the leaves that there are."""
-    return {
-        name: np.transpose(leaves[path], np.argsort(axes)) if axes else np.asarray(leaves[path])
-        for path, (name, axes) in layout.items()
-        if path in leaves
-    }
 
 
 def _read_wheel(path: Path, wheel: Wheel) -> tuple[Tensors, dict[str, str]]:

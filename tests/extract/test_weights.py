@@ -16,7 +16,7 @@ import h5py
 import jax
 import numpy as np
 import pytest
-from flax.traverse_util import flatten_dict
+from flax.traverse_util import flatten_dict, unflatten_dict
 from safetensors.numpy import load_file, save_file
 
 from extract.embeddings import build, openl3, openl3_frontend, passt, vggish, weights_formats
@@ -198,7 +198,7 @@ def zeros_of(model: str) -> dict[str, np.ndarray]:
     }
     if model == "torchopenl3":
         flat["frontend/mel"] = np.zeros((128, 1025), np.float32)
-    return weights_formats.to_published(flat, module.layout(*options))
+    return to_published(unflatten_dict(flat, sep="/"), module.layout(*options))
 
 
 @pytest.mark.parametrize("theirs", ["vggish", "openl3", "torchopenl3", "passt"])

@@ -22,8 +22,14 @@ from extract.embeddings import Embedding, Layer, published, registry, weights_fo
 from extract.embeddings.layers import in_float32, in_precision, map_batches, random_tree
 from extract.embeddings.musicnn import frontend, networks
 from extract.embeddings.musicnn.tags import TAGS
-from extract.embeddings.pretrained import Source, from_published, jax_provenance, obtain
-from extract.embeddings.weights_formats import Layout, Tensors
+from extract.embeddings.pretrained import (
+    Layout,
+    Source,
+    from_published,
+    jax_provenance,
+    obtain,
+)
+from extract.embeddings.weights_formats import Tensors
 from extract.errors import InputError
 
 NAME = "musicnn"
