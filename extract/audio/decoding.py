@@ -242,15 +242,14 @@ def _blocks(
 ) -> Generator[Block]:
     """What a decoder makes of the streams, one after the other, or of the whole file."""
     read = READERS[decoder]
+    whole = decoder == "soundfile" and len(streams) < 2  # it may have the file, and seek in it
+    path = name if whole else None
     if not streams:
-        path = name if decoder == "soundfile" else None
         yield from read(path or ByteRange(data, 0, len(data)), tally, 0.0)
         return
     for stream in streams:
-        alone = len(streams) == 1
-        seeks = alone and decoder == "soundfile" and stream.container in EXACT_SEEK
-        whole_file = name if alone and decoder == "soundfile" else None
-        source = whole_file or ByteRange(data, stream.start, stream.stop)
+        source = path or ByteRange(data, stream.start, stream.stop)
+        seeks = whole and stream.container in EXACT_SEEK
         for block in read(source, tally, part.start if seeks else 0.0):
             short = tally.announced is not None and (
                 tally.announced < stream.seconds - stream.slack - allowed_loss(stream.seconds)
