@@ -12,7 +12,6 @@ import numpy as np
 from tqdm import tqdm
 
 from extract.audio.finding import find_audio
-from extract.audio.readers import AudioError
 from extract.audio.remote import Folder, Place, local_copy, named
 from extract.errors import InputError
 from extract.files import sha256_of
@@ -76,14 +75,14 @@ def locate(audio_root: str | Path | Folder, paths: Sequence[str]) -> list[Source
         return list(bar(pool.map(source, paths)))
 
 
-def fingerprint(file: File, copy: Path | None = None) -> tuple[int, int, bytes]:
-    """(size, modification time in ns, SHA-256) of a file; zeros if it cannot be read. copy: what to
-    read of a file that is elsewhere.
+def fingerprint(file: File, copy: Path) -> tuple[int, int, bytes]:
+    """(size, modification time in ns, SHA-256) of a file; zeros if it cannot be read. copy: the
+    file itself, or what to read of one that is elsewhere.
     """
     try:
         size, mtime_ns = _size_and_time(file)
-        return size, mtime_ns, _digest(copy or file, size, mtime_ns)
-    except (OSError, AudioError):
+        return size, mtime_ns, _digest(copy, size, mtime_ns)
+    except OSError:
         return 0, 0, b""
 
 
