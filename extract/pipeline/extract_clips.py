@@ -123,7 +123,7 @@ def extract_clips(
         embedding = engine.adapted(embedding)
         if why := embedding.refused_on.get(str(embedding.provenance.get("platform"))):
             raise InputError(why)
-        progress = stack.enter_context(Progress(embedding.name, sum(map(len, shards))))
+        progress = stack.enter_context(closing(Progress(embedding.name, sum(map(len, shards)))))
         return _sum(
             Path(store),
             [

@@ -1,14 +1,14 @@
 """One bar for a whole run: clips per second, failures so far, an estimate of what is left."""
 
 import sys
-from typing import Any, Self
+from typing import Any
 
 from tqdm import tqdm
 
 
 class Progress:
-    """A context manager. total: clips of all shards of the run. Nothing is shown before the first
-    of them is opened.
+    """To be closed. total: clips of all shards of the run. Nothing is shown before the first of
+    them is opened.
     """
 
     def __init__(self, name: str, total: int):
@@ -16,10 +16,7 @@ class Progress:
         self._failed = 0
         self._bar: Any = None
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
+    def close(self) -> None:
         if self._bar is not None:
             self._bar.close()
 
