@@ -321,15 +321,15 @@ def read_meta(path: Path) -> dict[str, Any]:
             "use the fsprobe that wrote it, or extract again"
         )
     expected = {
-        "embedding": (str,),
-        "dim": (int,),
-        "aggregation": (str,),
-        "provenance": (dict,),
-        "created": (str,),
-        "checksums": (dict,),
+        "embedding": str,
+        "dim": int,
+        "aggregation": str,
+        "provenance": dict,
+        "created": str,
+        "checksums": dict,
     }
-    for key, types in expected.items():
-        if not isinstance(meta.get(key), types):
+    for key, kind in expected.items():
+        if not isinstance(meta.get(key), kind):
             raise InputError(
                 f"{file}: {key} is {meta.get(key)!r}; restore the file or extract again"
             )

@@ -6,7 +6,7 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from extract.audio.containers.stream import Data, Stream, find, little
+from extract.audio.containers.stream import Data, Stream, big, find, little
 
 _MIRROR = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 _NO_POSITION = (1 << 64) - 1
@@ -274,9 +274,8 @@ def _codec(packet: bytes) -> _Codec | None:
     if packet[:8] == b"OpusHead" and len(packet) >= 19:
         return _Codec("opus", 48_000, 5760, little(packet, 10, 2))
     if packet[:5] == b"\x7fFLAC" and len(packet) >= 31:
-        info = packet[17:]  # STREAMINFO, after its header
-        rate = int.from_bytes(info[10:13], "big") >> 4
-        return _Codec("oggflac", max(rate, 1), int.from_bytes(info[2:4], "big"))
+        # STREAMINFO begins at 17
+        return _Codec("oggflac", max(big(packet, 27, 3) >> 4, 1), big(packet, 19, 2))
     if packet[:8] == b"Speex   " and len(packet) >= 68:
         block = little(packet, 56, 4) * max(little(packet, 64, 4), 1)
         return _Codec("speex", max(little(packet, 36, 4), 1), block)
