@@ -227,17 +227,19 @@ def test_a_full_object_store(tmp_path: Path) -> None:
 
 
 def test_a_cluster_without_a_cpu_ends(corpus: tuple[Path, Manifest], tmp_path: Path) -> None:
-    with nodes(1, cpus=0) as cluster:
-        engine = RayEngine(cluster.address, patience=4)
-        with pytest.raises(InputError, match=r"nothing has finished for \d s: 1 decoding task"):
-            extract_clips(
-                corpus[1],
-                corpus[0],
-                ray_run.KINDS["by clips"](),
-                tmp_path / "s",
-                RunConfig(num_workers=1),
-                engine,
-            )
+    with (
+        nodes(1, cpus=0) as cluster,
+        pytest.raises(InputError, match=r"nothing has finished for \d s: 1 decoding task"),
+        RayEngine(cluster.address, patience=4) as engine,
+    ):
+        extract_clips(
+            corpus[1],
+            corpus[0],
+            ray_run.KINDS["by clips"](),
+            tmp_path / "s",
+            RunConfig(num_workers=1),
+            engine,
+        )
     assert num_pending(tmp_path / "s") > 0
     assert verify(tmp_path / "s").problems == ()
 
