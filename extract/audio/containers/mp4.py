@@ -44,7 +44,7 @@ def scan(data: Data, start: int, stop: int) -> Iterator[Stream]:
     default = _default_duration(data, movie, track.id)
     for box in boxes:
         if box.name == b"moof" and box.whole:
-            _take_fragment(data, box, track, default, start, stop)
+            _take_fragment(data, box, track, default)
     cut = next((box for box in boxes if not box.whole), None)
     missing = f"; {track.missing} lie beyond its end" if track.missing else ""
     stated = max(track.duration / track.scale, track.edited or 0.0)
@@ -190,9 +190,7 @@ def _default_duration(data: Data, movie: _Box, track_id: int) -> int:
     return 0
 
 
-def _take_fragment(
-    data: Data, moof: _Box, track: _Track, default: int, start: int, stop: int
-) -> None:
+def _take_fragment(data: Data, moof: _Box, track: _Track, default: int) -> None:
     """Add a fragment's samples; their bytes follow it, in an mdat that must be whole."""
     for part in _boxes(data, moof.body, moof.end):
         header = _child(data, part, b"tfhd") if part.name == b"traf" else None
