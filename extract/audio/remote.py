@@ -40,10 +40,6 @@ class Place(NamedTuple):
     size: int
     mtime_ns: int = 0
 
-    @property
-    def name(self) -> str:
-        return PurePosixPath(self.address).name
-
     def __str__(self) -> str:
         return self.address
 
