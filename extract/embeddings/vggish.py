@@ -7,7 +7,6 @@ integers from 0 to 255.
 
 import functools
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -47,13 +46,7 @@ STFT_WINDOW, STFT_HOP, N_FFT = 400, 160, 512  # samples
 HOP = FRAMES * STFT_HOP  # samples
 WINDOW = HOP - STFT_HOP + STFT_WINDOW  # samples
 COMPANION = registry.VGGISH.companion
-
-
-@dataclass(frozen=True)
-class Config:
-    """batch_size: examples per call of `embed`."""
-
-    batch_size: int = 64
+BATCH_SIZE = 64  # examples per call of `embed`
 
 
 class Network(nn.Module):
@@ -134,9 +127,7 @@ def network_output(params: Mapping[str, Any], x: jax.Array) -> jax.Array:
 
 
 @functools.partial(jax.jit, static_argnames="batch_size")
-def frames(
-    params: Mapping[str, Any], audio: jax.Array, batch_size: int = Config.batch_size
-) -> jax.Array:
+def frames(params: Mapping[str, Any], audio: jax.Array, batch_size: int = BATCH_SIZE) -> jax.Array:
     """Audio in [-1, 1] at 16 kHz, `[batch, sample]` → `[batch, frame, 128]`."""
     short = max(0, WINDOW - audio.shape[-1])
     x = dsp.frame(jnp.pad(audio, ((0, 0), (0, short))), WINDOW, HOP)
@@ -190,11 +181,11 @@ def from_tensors(tensors: Tensors, where: str) -> dict[str, Any]:
     return from_published(tensors, layout(), parameter_shapes(), where)
 
 
-def build(batch_size: int = Config.batch_size, **source: Any) -> Embedding:
+def build(batch_size: int = BATCH_SIZE, **source: Any) -> Embedding:
     """The embedding; `source` as in `pretrained.Source`. Raises InputError on bad options or
     weights.
     """
-    config, origin = Config(batch_size), Source(**source)
+    origin = Source(**source)
     params, provenance = obtain(origin, NAME, init_params, from_tensors, companion=COMPANION)
     common: dict[str, Any] = {
         "name": NAME,
@@ -219,6 +210,6 @@ def build(batch_size: int = Config.batch_size, **source: Any) -> Embedding:
         windows=windows,
         embed=functools.partial(embed, precision=origin.precision),
         params=rounded(params, origin.precision),
-        batch_size=config.batch_size,
+        batch_size=batch_size,
         provenance=provenance | jax_provenance(origin),
     )
