@@ -152,10 +152,8 @@ def synthesise(tags: tuple[str, ...], rng: np.random.Generator) -> np.ndarray:
     )
     beat = 60 / bpm * SAMPLE_RATE
     key, scale = int(rng.integers(12)), SCALES["minor" if "minor" in tags else "major"]
-    chords = [
-        0,
-        *rng.choice(PROGRESSION, 8).tolist(),
-    ]  # a chord lasts two beats, the first is the tonic
+    # a chord lasts two beats, the first is the tonic
+    chords = [0, *rng.choice(PROGRESSION, 8).tolist()]
     players = [tag for tag in tags if tag in INSTRUMENTS] or [""]
     lead = [player for player in players if player not in ("bass", "drums")]
     mix = np.zeros(LENGTH)

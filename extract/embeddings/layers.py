@@ -122,9 +122,8 @@ def combine(weights: np.ndarray, arrays: Sequence[jax.Array]) -> jax.Array:
 
 def pool2x2(x: jax.Array) -> jax.Array:
     """2×2 VALID maximum of `[batch, height, width, channel]`, stride 2."""
-    x = optimization_barrier(
-        x
-    )  # as above: the pool reads each value once, but XLA would compute it four times
+    # as above: the pool reads each value once, but XLA would compute it four times
+    x = optimization_barrier(x)
     x = x[:, : x.shape[1] // 2 * 2, : x.shape[2] // 2 * 2]
     # slices, since XLA's reduce_window is slow on CPU
     rows = jnp.maximum(x[:, 0::2], x[:, 1::2])

@@ -213,9 +213,8 @@ def from_tensors(tensors: Tensors, where: str, variant: str = "") -> dict[str, A
             "dft_imag": kernel,
         }
     names = layout(found)
-    if (
-        "speclayer.dft_real_kernels" not in tensors
-    ):  # a converted file, from which a plain DFT was dropped
+    if "speclayer.dft_real_kernels" not in tensors:
+        # a converted file, from which a plain DFT was dropped
         names = {path: place for path, place in names.items() if "/dft_" not in path}
     params: dict[str, Any] = from_published(tensors, names, shapes, where)
     if "dft_real" in params.get("frontend", {}):

@@ -171,12 +171,8 @@ def _needs(extra: str) -> Iterator[None]:
     """Around imports only, so that a bug in a package is not taken for its absence."""
     try:
         yield
-    except (
-        ImportError,
-        OSError,
-        RuntimeError,
-        AttributeError,
-    ) as error:  # of compiled parts that do not fit, too
+    # of compiled parts that do not fit, too
+    except (ImportError, OSError, RuntimeError, AttributeError) as error:
         python = (
             ", for which openl3 needs Python 3.11"
             if extra == "openl3" and sys.version_info >= (3, 12)
@@ -184,8 +180,7 @@ def _needs(extra: str) -> Iterator[None]:
         )
         raise InputError(
             f"the {extra} package does not import ({' '.join(str(error).split())[:200]}); install "
-            f"it: "
-            f"pip install 'fsprobe[{extra}]'{python}, or use --backend=jax, which needs none"
+            f"it: pip install 'fsprobe[{extra}]'{python}, or use --backend=jax, which needs none"
         ) from error
 
 

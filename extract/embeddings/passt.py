@@ -36,9 +36,8 @@ MODES = ("timestamp", "scene")
 SHORTEST = 4801  # samples that make the 16 STFT frames of one patch
 SCENE = 30 * SAMPLE_RATE  # samples the network takes at once
 SCENE_HOP = 10 * SAMPLE_RATE
-SCENE_STEP = (
-    SAMPLE_RATE  # scenes are filled up to a multiple of this, so that few lengths are compiled
-)
+# scenes are filled up to a multiple of this, so that few lengths are compiled
+SCENE_STEP = SAMPLE_RATE
 
 
 @dataclass(frozen=True)

@@ -28,9 +28,8 @@ def log_mel(x: jax.Array, length: jax.Array | None = None) -> jax.Array:
     x = x[:, 1:] - 0.97 * x[:, :-1]
     index = jnp.arange(-N_FFT // 2, x.shape[1] + N_FFT // 2)
     last = (x.shape[1] if length is None else length - 1) - 1
-    x = jnp.take(
-        x, jnp.clip(last - jnp.abs(last - jnp.abs(index)), 0), axis=1
-    )  # reflected at both ends
+    # reflected at both ends
+    x = jnp.take(x, jnp.clip(last - jnp.abs(last - jnp.abs(index)), 0), axis=1)
     margin = (N_FFT - STFT_WINDOW) // 2
     window = np.pad(dsp.hann(STFT_WINDOW, periodic=False), margin).astype(np.float32)
     spectrum = jnp.fft.rfft(dsp.frame(x, N_FFT, HOP) * window)

@@ -65,8 +65,7 @@ def read_weights(
     if not path.name.endswith(TORCH_SUFFIXES + KERAS_SUFFIXES):
         raise InputError(
             f"{path}: weights are read from .safetensors, "
-            f"{', '.join(TORCH_SUFFIXES + KERAS_SUFFIXES)} "
-            "files"
+            f"{', '.join(TORCH_SUFFIXES + KERAS_SUFFIXES)} files"
         )
     files = [path]
     if companion:
@@ -106,22 +105,19 @@ def _read_wheel(path: Path, wheel: Wheel) -> tuple[Tensors, dict[str, str]]:
 
 
 def _read_safetensors(path: Path) -> tuple[Tensors, dict[str, str]]:
-    path.open(
-        "rb"
-    ).close()  # what may not be read says so here; below, anything is a way to be damaged
+    # what may not be read says so here; below, anything is a way to be damaged
+    path.open("rb").close()
     try:
         with safe_open(path, framework="numpy") as file:
             return {
                 name: _float32(file.get_tensor(name))
                 for name in file.keys()  # noqa: SIM118
             }, file.metadata() or {}
-    except (
-        Exception
-    ) as error:  # SafetensorError, and what NumPy raises at dtypes that it does not have
+    # SafetensorError, and what NumPy raises at dtypes that it does not have
+    except Exception as error:
         raise InputError(
             f"{path}: not a readable safetensors file of numbers ({_said(error)}); delete it and "
-            f"convert "
-            "again"
+            "convert again"
         ) from error
 
 
@@ -142,8 +138,7 @@ def import_torch(path: str | Path) -> Any:
     except ImportError:
         raise InputError(
             f"{path}: reading it needs torch: pip install 'fsprobe[convert]' (or give a "
-            f".safetensors "
-            "file that was converted elsewhere)"
+            ".safetensors file that was converted elsewhere)"
         ) from None
     return torch
 
@@ -180,8 +175,7 @@ def _read_torch(path: Path) -> Tensors:
         except Exception as error:
             raise InputError(
                 f"{path}: tensor {str(name)!r} is not a plain array of numbers ({_said(error)}); "
-                f"download "
-                "it again from its authors"
+                "download it again from its authors"
             ) from error
     return tensors
 
@@ -258,9 +252,8 @@ def _strings(names: Iterable[Any]) -> list[str]:
 
 def _float32(array: Any) -> np.ndarray:
     array = np.asarray(array)
-    if (
-        array.dtype.kind in "cSUOMm"
-    ):  # NumPy would drop imaginary parts, and read numbers out of strings
+    # NumPy would drop imaginary parts, and read numbers out of strings
+    if array.dtype.kind in "cSUOMm":
         raise TypeError(f"dtype {array.dtype}")
     return array.astype(np.float32, copy=False)
 

@@ -29,9 +29,8 @@ from extract.shell import num_cores, signals_deferred
 from extract.storage.files import AudioRecord, StoreSpec, disk_full_explained
 from extract.store import DONE, FAILED, PENDING, find_shards, shard_name
 
-_LARGEST_BATCH = (
-    4096  # windows; a larger one is a slip, and would take gigabytes for each of its copies
-)
+# windows; a larger one is a slip, and would take gigabytes for each of its copies
+_LARGEST_BATCH = 4096
 ON_TRUNCATED = ("fail", "accept")
 ALL = -1  # shards, one after the other
 
@@ -141,8 +140,7 @@ def _shard(clips: Manifest, config: RunConfig) -> Manifest:
     if first == last:
         raise InputError(
             f"--shard_index={config.shard_index} of --num_shards={config.num_shards} is left "
-            f"without "
-            f"a clip: {len(clips)} have a split; use fewer shards"
+            f"without a clip: {len(clips)} have a split; use fewer shards"
         )
     return clips.take(range(first, last))
 
@@ -298,7 +296,6 @@ def _shard_path(store: Path, config: RunConfig) -> Path:
     if others or (store / "store.json").exists():
         raise InputError(
             f"{store}: holds a store in {max(others, default=1)} shard(s), not "
-            f"{config.num_shards}; "
-            "give that --num_shards, or another --store"
+            f"{config.num_shards}; give that --num_shards, or another --store"
         )
     return store / shard_name(config.shard_index, config.num_shards)
