@@ -58,12 +58,9 @@ class Folder:
 
     def check(self) -> None:
         """Raise InputError unless it can be read."""
-        try:
-            _patiently(lambda: _system(self.address).info(self.address))
-        except FileNotFoundError:
-            raise InputError(f"--audio_root={self.address}: nothing is there") from None
-        except OSError as error:
-            raise InputError(f"--audio_root={self.address}: {_why(error)}") from error
+        where = f"--audio_root={self.address}"
+        if _answer(where, lambda: _system(self.address).info(self.address)) is None:
+            raise InputError(f"{where}: nothing is there")
 
     def find(self, path: str) -> LocatedFile:
         """As `extract.audio.finding.find_audio`: the file of a manifest path, or the only one whose
@@ -84,13 +81,8 @@ class Folder:
 
     def _place(self, name: str) -> Place | None:
         address = f"{self.address.rstrip('/')}/{name}"
-        try:
-            info = _patiently(lambda: _system(address).info(address))
-        except FileNotFoundError:
-            return None
-        except OSError as error:
-            raise InputError(f"{address}: {_why(error)}") from error
-        if info["type"] != "file":
+        info = _answer(address, lambda: _system(address).info(address))
+        if info is None or info["type"] != "file":
             return None
         return Place(address, int(info["size"] or 0), _mtime_ns(info))
 
@@ -144,6 +136,18 @@ def _range(address: str, start: int, stop: int) -> bytes:
     return data
 
 
+def _answer(where: str, request: Callable[[], _Value]) -> _Value | None:
+    """That of `_patiently`; None if nothing is there. Raises InputError, which begins with `where`,
+    if it cannot be read.
+    """
+    try:
+        return _patiently(request)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise InputError(f"{where}: {_why(error)}") from error
+
+
 def _patiently(request: Callable[[], _Value]) -> _Value:
     """The answer, asked for again where it fails in a way that may pass. Raises OSError."""
     for tried in range(1, TRIES + 1):
@@ -177,13 +181,8 @@ def _mtime_ns(info: dict[str, Any]) -> int:
 @functools.lru_cache(maxsize=64)
 def _names(address: str, folder: str) -> tuple[str, ...]:
     where = f"{address.rstrip('/')}/{folder}" if folder != "." else address
-    try:
-        listed = _patiently(lambda: _system(where).ls(where, detail=False, refresh=True))
-    except FileNotFoundError:
-        return ()
-    except OSError as error:
-        raise InputError(f"{where}: {_why(error)}") from error
-    return tuple(sorted(PurePosixPath(entry).name for entry in listed))
+    listed = _answer(where, lambda: _system(where).ls(where, detail=False, refresh=True))
+    return tuple(sorted(PurePosixPath(entry).name for entry in listed or ()))
 
 
 def _system(address: str) -> Any:
