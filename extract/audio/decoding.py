@@ -180,9 +180,7 @@ def _decode(
             *(stream.note for stream in streams if stream.note),
             *measure.notes(tally.floating),
         )
-        found = Decoded(
-            array, measure.taken, promised, decoder, measure.digest.digest(), tuple(notes)
-        )
+        found = Decoded(array, measure.taken, promised, decoder, measure.digest.digest(), notes)
         if not fault and not total.fault:
             if longest is not None:
                 stages.discard(longest.samples)
