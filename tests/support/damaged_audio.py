@@ -201,6 +201,26 @@ def _with_crc(data: bytes, place: int) -> bytes:
     return _put(data, place + 22, struct.pack("<I", _page_crc(page)))
 
 
+def ogg_headers_apart(data: bytes) -> bytes:
+    """Sound, though odd: Vorbis' headers on two pages, cut inside a packet, with a page of no
+    packets between them.
+    """
+    first, headers, *rest = (b"OggS" + page for page in data.split(b"OggS")[1:])
+    segments = headers[26]
+    sizes, body = headers[27 : 27 + segments], headers[27 + segments :]
+    cut = sizes.rfind(b"\xff") + 1
+    going_on = _put(headers[:26], 5, b"\x01")
+    pages = [
+        first,
+        headers[:26] + bytes([cut]) + sizes[:cut] + body[: sum(sizes[:cut])],
+        _put(going_on, 6, b"\xff" * 8) + b"\0",
+        going_on + bytes([segments - cut]) + sizes[cut:] + body[sum(sizes[:cut]) :],
+        *rest,
+    ]
+    numbered = (_put(page, 18, struct.pack("<I", i)) for i, page in enumerate(pages))
+    return b"".join(_with_crc(page, 0) for page in numbered)
+
+
 def ogg_long_position(data: bytes, rng: np.random.Generator) -> bytes:
     last = data.rfind(b"OggS")
     (position,) = struct.unpack("<q", data[last + 6 : last + 14])

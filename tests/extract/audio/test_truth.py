@@ -108,6 +108,12 @@ def test_a_chained_ogg(container: str, rate: int, channels: int) -> None:
     assert np.argmax(spectrum) == 440  # of the second, 1 Hz a bin
 
 
+def test_an_ogg_page_without_packets_ends_none() -> None:
+    data = encode("ogg", tone(2, RATE), RATE)
+    apart = damaged_audio.ogg_headers_apart(data)
+    np.testing.assert_array_equal(decode(apart, RATE), decode(data, RATE))
+
+
 @pytest.mark.parametrize("container", ["mp3", "flac", "wav", "m4a"])
 def test_joined_files_of_two_rates(container: str) -> None:
     joined = encode(container, tone(1, 44_100), 44_100) + encode(
