@@ -257,7 +257,7 @@ def _unique_parts(manifest: Manifest, audio_root: str | Path, where: Sequence[st
     parts = zip(manifest.starts, manifest.durations or [None] * len(files), strict=True)
     _unique(
         [
-            f"{file} from {start or 0:g} s{f' for {duration:g} s' if duration else ''}"
+            f"{file} from {start or 0:.12g} s{f' for {duration:.12g} s' if duration else ''}"
             for file, (start, duration) in zip(files, parts, strict=True)
         ]
         if manifest.starts

@@ -345,6 +345,10 @@ def test_groups_tracks_parts_and_absent_tags_reach_the_manifest(tmp_path):
     clash[-1] = (*clash[-1][:-1], "")
     with pytest.raises(InputError, match=r"line 5: file '.*a\.wav from 2\.5 s' was named before"):
         folder_manifest(*tagged_folder(tmp_path, clash, header), NO_DRAW)
+    late = ["123456.70", "123456.75"]  # hours into a file, and told apart all the same
+    hours = [(*row[:5], start, "0.05", "") for row, start in zip(rows, late, strict=False)]
+    found = folder_manifest(*tagged_folder(tmp_path, hours, header), NO_DRAW)
+    assert found.starts == (123456.70, 123456.75)
 
 
 def test_given_splits_are_checked_against_tracks(tmp_path):
