@@ -39,13 +39,6 @@ class Labelled(NamedTuple):
         return Labelled(self.features, self.positive[:, tags], negative)
 
 
-class Labels(NamedTuple):
-    """The labels of `Labelled` alone."""
-
-    positive: Array
-    negative: Array | None
-
-
 class Data(NamedTuple):
     """What all probes of one embedding share. priors: kernel `[prior, position, dim]`, bias
     `[prior, position]`: of the tags of an episode in order, what their weights are pulled to; None
@@ -95,13 +88,11 @@ class Task(NamedTuple):
         head = Head(kernel, bias).padded(n_tags)
         return Head(head.kernel * self.tag_mask[:, None], head.bias * self.tag_mask)
 
-    def labels(self, train: Labelled) -> Labels:
-        """Of the support clips and the task's tags, `[clip, tag]`."""
-        parts = (train.positive, train.negative)
-        positive, negative = (
-            None if part is None else part[self.support[:, None], self.tags] for part in parts
-        )
-        return Labels(positive, negative)  # type: ignore[arg-type]
+    def labels(self, train: Labelled) -> tuple[Array, Array | None]:
+        """(positive, negative) of the support clips and the task's tags, `[clip, tag]`."""
+        rows = self.support[:, None]
+        negative = None if train.negative is None else train.negative[rows, self.tags]
+        return train.positive[rows, self.tags], negative
 
 
 def bce(logits: Array, positive: Array, known: Array | None, mask: Array) -> Array:

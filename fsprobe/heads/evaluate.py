@@ -9,7 +9,7 @@ from jax import Array, lax
 from jax.typing import ArrayLike
 
 from fsprobe import metrics
-from fsprobe.heads.data import Data, Labelled, Labels, Task, on_real_clips
+from fsprobe.heads.data import Data, Labelled, Task, on_real_clips
 
 _TAGS = 16  # scored at a time
 _CLIPS = 128  # of the support, scored at a time
@@ -89,7 +89,8 @@ def evaluate_task(head: Any, task: Task, data: Data, tagged: bool) -> TagMetrics
     size = min(_TAGS, n_tags)
     counted = None
     if tagged:
-        counted = jnp.any(_hard(data.test.of_tags(task.tags))[0] & task.tag_mask, axis=1)
+        test = data.test.of_tags(task.tags)
+        counted = jnp.any(_hard(test.positive, test.negative)[0] & task.tag_mask, axis=1)
 
     def block(i: Array, metrics: TagMetrics) -> TagMetrics:
         start = jnp.minimum(i * size, n_tags - size)  # the last block may repeat some of the others
@@ -110,7 +111,7 @@ def evaluate_task(head: Any, task: Task, data: Data, tagged: bool) -> TagMetrics
 def _evaluate_tags(head: Any, task: Task, data: Data, counted: Array | None) -> TagMetrics:
     """All of the task's tags. counted: bool `[clip]`, the test clips that take part."""
     test = data.test.of_tags(task.tags)
-    positive, known = _hard(test)
+    positive, known = _hard(test.positive, test.negative)
     if counted is not None:
         known &= counted[:, None]
     scores = head.score(test.features)
@@ -125,7 +126,7 @@ def support_thresholds(head: Any, task: Task, train: Labelled) -> Array:
     """`[tag]`: the scores that give each tag its best F1 on the support set."""
     count = task.support.shape[0]
     size = min(_CLIPS, count)
-    positive, known = _hard(task.labels(train))
+    positive, known = _hard(*task.labels(train))
 
     def block(i: Array, scores: Array) -> Array:
         start = jnp.minimum(i * size, count - size)
@@ -144,9 +145,9 @@ def support_thresholds(head: Any, task: Task, train: Labelled) -> Array:
     return on_real_clips(of, task.num_support, count)
 
 
-def _hard(clips: Labelled | Labels) -> tuple[Array, Array]:
+def _hard(positive: Array, negative: Array | None) -> tuple[Array, Array]:
     """(positive, known), bool `[clip, tag]`: a soft label counts as its likelier one."""
-    if clips.negative is None:
-        positive = clips.positive > 0
+    if negative is None:
+        positive = positive > 0
         return positive, jnp.ones_like(positive)
-    return clips.positive > clips.negative, clips.positive + clips.negative > 0
+    return positive > negative, positive + negative > 0
