@@ -33,7 +33,7 @@ from fsprobe.study.notes import note, note_gaps, note_shortcomings
 from fsprobe.study.results import RUN, FinishedProbe, Planned, read_probes
 from fsprobe.study.seen_tags import SeenTags
 from fsprobe.study.shared_results import SharedResults, open_together
-from fsprobe.study.tables import ProbeKey, ProbeRow
+from fsprobe.study.tables import ProbeRow
 
 OUT_OF_TIME = (
     75  # exit code where timeout_minutes are over: EX_TEMPFAIL of sysexits.h, "try again later"
@@ -49,8 +49,8 @@ class OutOfTime(Exception):
 
 @dataclass(frozen=True, eq=False)
 class _Sweep:
-    """A sweep that is ready to train. keys, specs: by embedding. words: None without. test_stores:
-    of another corpus, if the test clips are of one.
+    """A sweep that is ready to train. specs: by embedding. words: None without. test_stores: of
+    another corpus, if the test clips are of one.
     """
 
     config: SweepConfig
@@ -59,7 +59,6 @@ class _Sweep:
     grid: grid.Grid
     words: SeenTags | None
     test_stores: dict[str, Store]
-    keys: dict[str, list[ProbeKey]]
     specs: dict[str, list[ProbeSpec]]
     mesh: Mesh
     device_bytes: int
@@ -106,7 +105,7 @@ def sweep(config: SweepConfig, about: dict[str, Any] | None = None) -> list[Prob
     with processes.in_step():
         loaded = {} if resumed else {first: ready.load(first)}
     planned = Planned(
-        [key for part in ready.keys.values() for key in part],
+        [spec.key for part in ready.specs.values() for spec in part],
         records.episode_rows(ready.grid),
         records.tag_count_rows(ready.manifest, ready.grid.pool),
         records.pair_rows(ready.manifest, ready.grid.pool),
@@ -158,11 +157,14 @@ def _prepare(config: SweepConfig) -> tuple[_Sweep, dict[str, Any]]:
         manifest, config.grid, config.manifest, validation, words, unlabelled=unlabelled
     )
     note_gaps(drawn, words)
-    keys = {
-        embedding: grid.probe_keys(config.grid, embedding, solver.name, config.words)
+    specs = {
+        embedding: grid.probe_specs(
+            drawn,
+            grid.probe_keys(config.grid, embedding, solver.name, config.words),
+            validation,
+        )
         for embedding in config.embeddings
     }
-    specs = {name: grid.probe_specs(drawn, part, validation) for name, part in keys.items()}
     mesh = device_mesh()
     device_bytes = int(processes.agreed(np.float32(memory.device_bytes(config.device_memory_gb))))
     ready = _Sweep(
@@ -172,7 +174,6 @@ def _prepare(config: SweepConfig) -> tuple[_Sweep, dict[str, Any]]:
         drawn,
         words,
         test_stores,
-        keys,
         specs,
         mesh,
         device_bytes,
@@ -204,7 +205,7 @@ def _require_served(config: SweepConfig) -> None:
 
 def _train_all(ready: _Sweep, loaded: dict[str, Standardized], results: SharedResults) -> None:
     """Every embedding in turn. loaded: those at hand."""
-    config, total = ready.config, sum(map(len, ready.keys.values()))
+    config, total = ready.config, sum(map(len, ready.specs.values()))
     if results.done:
         note(f"{config.out} holds {len(results.done)} of {total} probes already")
     bar = tqdm(
@@ -225,7 +226,7 @@ def _train_all(ready: _Sweep, loaded: dict[str, Standardized], results: SharedRe
 
         for embedding in config.embeddings:
             bar.set_description(embedding)
-            if results.done.issuperset(ready.keys[embedding]):
+            if results.done.issuperset(spec.key for spec in ready.specs[embedding]):
                 continue
             with processes.in_step():
                 mine = loaded.pop(embedding) if embedding in loaded else ready.load(embedding)
