@@ -52,15 +52,17 @@ def choose(path: Path, columns: Array, tag_mask: Array) -> Fitted:
     )
 
 
-def cell_of(path: Callable[..., Path]) -> Callable[..., Fitted]:
-    """A solver's `cell`, from its `path`: see `fsprobe.heads.solvers.solver.Solver`."""
-
-    def cell(task: Task, products: Products | None, data: Data, settings: Settings) -> Fitted:
-        support, valid = task.labelled_support(data.train), data.valid.of_tags(task.tags)
-        fits = path(support, task.clip_mask, task.folds, valid, settings)
-        return choose(fits, jnp.arange(task.tags.size), task.tag_mask)
-
-    return cell
+def cell_by_path(
+    path: Callable[..., Path],
+    task: Task,
+    products: Products | None,
+    data: Data,
+    settings: Settings,
+) -> Fitted:
+    """A solver's `cell`, given its `path`: see `fsprobe.heads.solvers.solver.Solver`."""
+    support, valid = task.labelled_support(data.train), data.valid.of_tags(task.tags)
+    fits = path(support, task.clip_mask, task.folds, valid, settings)
+    return choose(fits, jnp.arange(task.tags.size), task.tag_mask)
 
 
 def largest(values: Array, tag_mask: Array) -> Array:

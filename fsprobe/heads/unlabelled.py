@@ -19,7 +19,7 @@ from jax import Array
 
 from fsprobe.heads.data import Data, Labelled, Task
 from fsprobe.heads.solvers.solver import Fitted, Path, Products, Settings
-from fsprobe.heads.strengths import DUAL_PATH, cell_of, choose
+from fsprobe.heads.strengths import DUAL_PATH, cell_by_path, choose
 
 WEAK_NEGATIVES, SELF_TRAINING = "weak_negatives", "self_training"
 CONFIDENT = 0.9  # a teacher's probability of its answer
@@ -53,18 +53,16 @@ def _shared_out(labels: Labelled, chosen: Array, weight: Array) -> Array:
     return chosen * (weight * known / jnp.maximum(jnp.sum(chosen, axis=0), 1))
 
 
-def unlabelled_cell_of(path: Callable[..., Path]) -> Callable[..., Fitted]:
-    """A solver's `unlabelled_cell`, from its `path`: one probe, for which all training clips beside
-    its support count as unlabelled. In cross-validation they are never held out.
+def unlabelled_cell(
+    path: Callable[..., Path],
+    task: Task,
+    products: Products | None,
+    data: Data,
+    settings: Settings,
+) -> Fitted:
+    """A solver's `unlabelled_cell`, given its `path`: one probe, for which all training clips
+    beside its support count as unlabelled. In cross-validation they are never held out.
     """
-
-    def cell(task: Task, products: Products | None, data: Data, settings: Settings) -> Fitted:
-        return _fit(path, task, data, settings)
-
-    return cell
-
-
-def _fit(path: Callable[..., Path], task: Task, data: Data, settings: Settings) -> Fitted:
     # the strengths of few-shot probes without unlabelled clips: few labels need no weaker ones
     settings = replace(settings, path=settings.path or DUAL_PATH)
     train = data.train.of_tags(task.tags)
@@ -76,7 +74,7 @@ def _fit(path: Callable[..., Path], task: Task, data: Data, settings: Settings) 
     valid = data.valid.of_tags(task.tags)
     weight, columns = jnp.asarray(settings.unlabelled_weight), jnp.arange(task.tags.size)
     if settings.unlabelled == SELF_TRAINING:
-        teacher = cell_of(path)(task, None, data, settings).head
+        teacher = cell_by_path(path, task, products, data, settings).head
         labels = self_training(labels, ~support, weight, teacher.score(train.features))
     else:
         labels = weak_negatives(labels, ~support, weight)

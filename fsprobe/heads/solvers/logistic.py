@@ -19,7 +19,7 @@ from fsprobe.heads.descent.objective import Problem, bias_shift, over_clips, tag
 from fsprobe.heads.head import Head
 from fsprobe.heads.solvers.solver import Fitted, Path, Products, Settings, Solver
 from fsprobe.heads.strengths import DUAL_PATH, PRIMAL_PATH, largest, least, strengths
-from fsprobe.heads.unlabelled import unlabelled_cell_of
+from fsprobe.heads.unlabelled import unlabelled_cell
 from fsprobe.heads.words.prior import best_scale
 
 
@@ -173,7 +173,7 @@ SOLVER = Solver(
     "L2-regularised logistic regression, to convergence",
     cell=cell,
     path=path,
-    unlabelled_cell=unlabelled_cell_of(path),
+    unlabelled_cell=partial(unlabelled_cell, path),
     settings=frozenset(
         (
             "l2",

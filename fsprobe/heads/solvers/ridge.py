@@ -12,13 +12,15 @@ probe: the residual of a clip that is left out is its residual in the fit to all
 1 − leverage (scikit-learn's RidgeCV). Near copies of a clip are not left out with it.
 """
 
+from functools import partial
+
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
 from fsprobe.heads.data import Labelled
 from fsprobe.heads.solvers.solver import Path, Settings, Solver
-from fsprobe.heads.strengths import cell_of, strengths
+from fsprobe.heads.strengths import cell_by_path, strengths
 
 STRENGTHS = tuple(np.logspace(1, -5, 13).tolist())  # float32 judges no weaker ones
 
@@ -89,7 +91,7 @@ SOLVER = Solver(
     "ridge",
     "least squares in closed form, leave-one-out",
     settings=frozenset(("l2", "matmul_precision", "standardize", "validation")),
-    cell=cell_of(path),
+    cell=partial(cell_by_path, path),
     path=path,
     shifts=True,
     baseline=True,

@@ -1,6 +1,7 @@
 """Unlabelled clips: weights by hand, a probe beside a plain fit, and the sweep's flags."""
 
 from dataclasses import replace
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +13,7 @@ from fsprobe.config import SolverConfig
 from fsprobe.heads.data import Data, Labelled, Task
 from fsprobe.heads.solvers.registry import SOLVERS, solver_of
 from fsprobe.heads.solvers.solver import Settings
-from fsprobe.heads.unlabelled import self_training, unlabelled_cell_of, weak_negatives
+from fsprobe.heads.unlabelled import self_training, unlabelled_cell, weak_negatives
 
 CELL = SOLVERS["lbfgs"].unlabelled_cell
 REST = jnp.array([False, False, True, True, True])
@@ -126,7 +127,7 @@ def test_a_solver_of_ones_own_learns_from_unlabelled_clips_by_its_own_path(data,
         SOLVERS["ridge"],
         name="mine",
         settings=settings,
-        unlabelled_cell=unlabelled_cell_of(path),
+        unlabelled_cell=partial(unlabelled_cell, path),
     )
     monkeypatch.setitem(SOLVERS, "mine", mine)
     chosen = solver_of(SolverConfig("mine", unlabelled="weak_negatives"))
