@@ -26,23 +26,22 @@ CONFIDENT = 0.9  # a teacher's probability of its answer
 
 
 def weak_negatives(labels: Labelled, rest: Array, weight: Array) -> Labelled:
-    """The labels with a negative weight on the rest. rest: bool `[clip]` or `[clip, tag]`, what
-    nobody has labelled; its labels are zeros. weight: `[]`.
+    """The labels with a negative weight on the rest. rest: bool `[clip]`, what nobody has labelled;
+    its labels are zeros. weight: `[]`.
     """
-    rest = jnp.broadcast_to(rest.reshape(rest.shape[0], -1), labels.positive.shape)
     positive, negative = labels.weights
-    return Labelled(labels.features, positive, negative + _shared_out(labels, rest, weight))
+    each = _shared_out(labels, rest[:, None], weight)
+    return Labelled(labels.features, positive, negative + each)
 
 
 def self_training(labels: Labelled, rest: Array, weight: Array, logits: Array) -> Labelled:
     """The labels with a teacher's confident answers on the rest. logits: the teacher's, `[clip,
     tag]`.
     """
-    rest = jnp.broadcast_to(rest.reshape(rest.shape[0], -1), labels.positive.shape)
     probability = jax.nn.sigmoid(logits)
     yes, no = (p >= CONFIDENT for p in (probability, 1.0 - probability))
     positive, negative = labels.weights
-    each = _shared_out(labels, rest & (yes | no), weight)
+    each = _shared_out(labels, rest[:, None] & (yes | no), weight)
     return Labelled(labels.features, positive + each * yes, negative + each * no)
 
 
