@@ -49,9 +49,5 @@ def num_positive(positive: np.ndarray, groups: np.ndarray | None) -> np.ndarray:
     """`[tag]`: how many groups have a positive clip of the tag; without groups, how many clips.
     positive: `[clip, tag]`. groups: int `[clip]`; clips of one group are held out together.
     """
-    if groups is None:
-        return np.sum(positive > 0, axis=0)
-    group = np.unique(groups, return_inverse=True)[1]
-    found = np.zeros((int(group.max(initial=-1)) + 1, positive.shape[1]), bool)
-    np.logical_or.at(found, group, positive > 0)
-    return np.sum(found, axis=0)
+    groups = np.arange(len(positive)) if groups is None else groups
+    return np.array([np.unique(groups[weights > 0]).size for weights in positive.T])
