@@ -6,7 +6,6 @@ from their mean, so that the scale of the features does not matter.
 """
 
 from collections.abc import Callable
-from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -72,7 +71,6 @@ def largest(values: Array, tag_mask: Array) -> Array:
     return jnp.nanmax(jnp.where(tag_mask, values, jnp.nan), initial=0.0)
 
 
-def num_strengths(settings: Any, path: tuple[float, ...]) -> int:
+def num_strengths(settings: Settings, path: tuple[float, ...]) -> int:
     """How many strengths `strengths` gives."""
-    fixed = settings.l2 is not None or settings.validation == "none"
-    return 1 if fixed else len(settings.path or path)
+    return strengths(settings, path, jnp.ones(())).size
