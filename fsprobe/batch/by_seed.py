@@ -158,8 +158,7 @@ def outcome(spec: ProbeSpec, fitted: Fitted, tested: Tested) -> Outcome:
 
 def at(fitted: Fitted, place: Any) -> Fitted:
     """Of many, the probe at an index of their leading axes."""
-    numbers: Any = fitted[1:]
-    return Fitted(None, *(leaf[place] for leaf in numbers))
+    return Fitted(*jax.tree.map(lambda leaf: leaf[place], fitted))
 
 
 def _unions(specs: Sequence[ProbeSpec]) -> dict[int, np.ndarray]:

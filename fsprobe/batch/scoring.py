@@ -13,7 +13,6 @@ from jax.sharding import PartitionSpec as P
 from fsprobe.batch.spec import Wanted
 from fsprobe.heads.data import Data, Task
 from fsprobe.heads.evaluate import TagMetrics, evaluate_task
-from fsprobe.heads.head import Head
 
 
 class Tested(NamedTuple):
@@ -27,10 +26,9 @@ class Tested(NamedTuple):
         """The probe at an index of the leading axes of many, as NumPy arrays, without the padding
         of its tags.
         """
-        metrics = TagMetrics(*(part[place][:n_way] for part in self.metrics))
-        norms = None if self.weight_norms is None else self.weight_norms[place]
-        head = None if self.head is None else Head(*(leaf[place][:n_way] for leaf in self.head))
-        return Tested(metrics, norms, head)
+        mine = Tested(*jax.tree.map(lambda leaf: leaf[place], self))
+        metrics, head = jax.tree.map(lambda leaf: leaf[:n_way], (mine.metrics, mine.head))
+        return Tested(metrics, mine.weight_norms, head)
 
 
 def over_devices(
