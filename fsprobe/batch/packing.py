@@ -27,7 +27,7 @@ class Chunk:
     `lanes` of them vmapped.
 
     None stands for a probe that is done already: the others keep their places, and so train exactly
-    as they would beside it. validate_every: as in fsprobe.heads.solvers.adam.
+    as they would beside it.
     """
 
     n_tags: int
@@ -35,7 +35,6 @@ class Chunk:
     lanes: int
     size: int
     specs: tuple[ProbeSpec | None, ...]
-    validate_every: int = 1
 
     def without(self, done: Collection[Any]) -> "Chunk":
         """The chunk with None in the place of each probe whose key is done."""
@@ -47,7 +46,7 @@ class Chunk:
 
 class Bucket(NamedTuple):
     """Probes of similar size, and how many a device takes: `lanes` at a time, vmapped, and
-    `per_device` in a chunk of so many megabytes.
+    `per_device` in a chunk of so many megabytes. validate_every: as in fsprobe.heads.solvers.adam.
     """
 
     n_tags: int
@@ -61,14 +60,7 @@ class Bucket(NamedTuple):
     def chunks(self, num_devices: int) -> list[Chunk]:
         size = num_devices * self.per_device
         return [
-            Chunk(
-                self.n_tags,
-                self.n_clips,
-                self.lanes,
-                size,
-                self.specs[i : i + size],
-                self.validate_every,
-            )
+            Chunk(self.n_tags, self.n_clips, self.lanes, size, self.specs[i : i + size])
             for i in range(0, len(self.specs), size)
         ]
 
