@@ -150,10 +150,8 @@ def _train(
             chunk = chunk.without(done)
             if any(chunk.specs):
                 told = lambda epochs: tick(epochs / config.max_epochs)  # noqa: E731
-                yield list(
-                    lanes.train_chunk(
-                        chunk, data, steps, config, mesh, told, wanted, widest, longest
-                    )
+                yield lanes.train_chunk(
+                    chunk, data, steps, config, mesh, told, wanted, widest, longest
                 )
     settings = settings_of(config)
     yield from by_seed.fit_by_seed(

@@ -12,7 +12,7 @@ would cost as much as one that still trains.
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -48,7 +48,7 @@ def train_chunk(
     wanted: Wanted = Wanted(),
     widest: int = 0,
     longest: int = 0,
-) -> Iterator[Outcome]:
+) -> list[Outcome]:
     """Train a chunk's probes and test them. tick(epochs) is called with the epochs trained since
     the last call, after every block but the last, whose outcomes are returned first.
 
@@ -97,7 +97,7 @@ def train_chunk(
             origin = processes.place(origin, NamedSharding(mesh, P()))
             tasks, state = _take((tasks, state), origin, mesh)
             here = dict(zip(running, places, strict=True))
-    yield from (finished[spec] for spec in chunk.specs if spec is not None)
+    return [finished[spec] for spec in chunk.specs if spec is not None]
 
 
 def _epochs_behind(progress: Progress, here: dict[ProbeSpec, int], max_epochs: int) -> int:

@@ -94,8 +94,8 @@ def test_retiring_what_is_done_changes_nothing(data, num_devices, monkeypatch):
     for side_by_side in (16 // num_devices, 1):
         chunk = Chunk(8, 72, side_by_side, 14, tuple(specs(14)))
         traced = Traced(config)
-        found[side_by_side] = list(
-            lanes.train_chunk(chunk, data, traced.steps, config, mesh, ticks.append)
+        found[side_by_side] = lanes.train_chunk(
+            chunk, data, traced.steps, config, mesh, ticks.append
         )
         retired = 4 - num_devices if side_by_side > 1 else 1  # 16, 4 and 1 lanes; or 8 and 2
         assert traced.count == retired
@@ -115,7 +115,7 @@ def test_retiring_what_is_done_changes_nothing(data, num_devices, monkeypatch):
 def test_together_as_alone(data, one_by_one, num_devices, side_by_side, validate_every):
     chunk = Chunk(8, 72, side_by_side, 5, tuple(specs()))
     steps = adam(CONFIG, validate_every)
-    outcomes = list(lanes.train_chunk(chunk, data, steps, CONFIG, mesh_of(num_devices)))
+    outcomes = lanes.train_chunk(chunk, data, steps, CONFIG, mesh_of(num_devices))
     assert [outcome.spec.key for outcome in outcomes] == list(range(5))
     for outcome in outcomes:
         precision, auc, loss, epochs = one_by_one[outcome.spec.key]
@@ -127,7 +127,7 @@ def test_together_as_alone(data, one_by_one, num_devices, side_by_side, validate
 def test_padding_is_inert(data):
     one = tuple(specs(3)[2:])
     tight, loose = (
-        next(lanes.train_chunk(Chunk(*shape, 1, 1, one), data, adam(CONFIG), CONFIG, mesh_of(1)))
+        lanes.train_chunk(Chunk(*shape, 1, 1, one), data, adam(CONFIG), CONFIG, mesh_of(1))[0]
         for shape in ((8, 24), (16, 200))
     )
     np.testing.assert_allclose(
@@ -174,7 +174,7 @@ def test_one_trace_per_shape(data):
     steps = traced.steps
     for first in (0, 2, 4):  # three chunks of the same shape, many blocks of epochs each
         chunk = Chunk(8, 64, 1, 2, tuple(specs(6)[first : first + 2]))
-        list(lanes.train_chunk(chunk, data, steps, config, mesh_of(2), ticks.append))
+        lanes.train_chunk(chunk, data, steps, config, mesh_of(2), ticks.append)
     assert len(ticks) > 3, "each chunk must take several blocks"
     assert traced.count == 1
     assert 3 * 2 < sum(ticks) < 3 * 2 * 30, "the last block is told by whoever has the outcomes"
