@@ -112,15 +112,16 @@ class ResultsWriter:
             ]
         )
         self._write_heads({item.probe.key: item.head for item in finished if item.head})
-        append(self.path / PER_TAG, [tag for item in finished for tag in item.tags])
-        append(self.path / SOLVER, [item.solver for item in finished if item.solver])
-        for name, rows in (
-            (ZERO_SHOT, [row for item in finished for row in item.zero_shot]),
-            (MAP, [row for item in finished for row in item.map]),
-        ):
-            if rows:
-                append(self.path / name, rows)
-        append(self.path / PROBES, [item.probe for item in finished])
+        rows: dict[str, Sequence[Row]] = {
+            PER_TAG: [row for item in finished for row in item.tags],
+            SOLVER: [item.solver for item in finished if item.solver],
+            ZERO_SHOT: [row for item in finished for row in item.zero_shot],
+            MAP: [row for item in finished for row in item.map],
+            PROBES: [item.probe for item in finished],  # last: these rows say what is done
+        }
+        for name, part in rows.items():
+            if part:
+                append(self.path / name, part)
         self.done |= {item.probe.key for item in finished}
 
     def finish(self, wall_time: float, complete: bool) -> None:
