@@ -153,6 +153,11 @@ class GridConfig:
     def seeds(self) -> range:
         return range(self.seed, self.seed + self.num_seeds)
 
+    @property
+    def max_shot(self) -> int:
+        """The largest K, `full` apart; 0 if there is none."""
+        return max((k_shot for k_shot in self.k_shot if isinstance(k_shot, int)), default=0)
+
 
 @dataclass(frozen=True)
 class SweepConfig:

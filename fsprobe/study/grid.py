@@ -4,7 +4,7 @@ Clips are sorted by split and id first, so that nothing depends on the order of 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -58,18 +58,13 @@ class Grid:
         return known
 
     @property
-    def max_shot(self) -> int:
-        """The largest K, `full` apart; 0 if there is none."""
-        return max((k_shot for k_shot in self.config.k_shot if isinstance(k_shot, int)), default=0)
-
-    @property
     def scarce(self) -> list[tuple[str, int]]:
         """(tag, clips) of every support that has fewer than the largest K, over all episodes."""
         return [
             (self.pool[tag], len(clips))
             for episode in self.episodes
             for tag, clips in zip(episode.tags, episode.support, strict=True)
-            if len(clips) < self.max_shot
+            if len(clips) < self.config.max_shot
         ]
 
     @property
@@ -129,9 +124,7 @@ def build_grid(
         None if negative is None else negative[keep],
         None if tracks is None else tracks[keep],
         tuple(
-            Episode(
-                drawn.seed, drawn.tags, tuple(train.searchsorted(rows) for rows in drawn.support)
-            )
+            replace(drawn, support=tuple(train.searchsorted(rows) for rows in drawn.support))
             for drawn in episodes
         ),
         seen,
@@ -147,14 +140,13 @@ def _draw_all(
     seen: dict[int, np.ndarray] | None,
 ) -> list[Episode]:
     """The largest episode of every seed, of unseen tags where some are seen."""
-    shots = [k_shot for k_shot in config.k_shot if isinstance(k_shot, int)]
     episodes = [
         draw_episode(
             seed,
             positive,
             train,
             max(config.n_way),
-            max(shots, default=0),
+            config.max_shot,
             config.on_scarce,
             pool,
             tracks,
@@ -162,7 +154,8 @@ def _draw_all(
         )
         for seed in config.seeds
     ]
-    _require_support(episodes, config.n_way, [k_shot for k_shot in shots if k_shot])
+    if config.max_shot:
+        _require_support(episodes, config.n_way)
     return episodes
 
 
@@ -181,13 +174,11 @@ def _require_splits(split: np.ndarray, where: str, validation: str) -> None:
             )
 
 
-def _require_support(
-    episodes: Sequence[Episode], n_ways: Sequence[int], shots: Sequence[int]
-) -> None:
-    """Raise InputError unless every cell has a support clip."""
+def _require_support(episodes: Sequence[Episode], n_ways: Sequence[int]) -> None:
+    """Raise InputError unless every cell of 1 shot, and so of more, has a support clip."""
     for episode in episodes:
         for n_way in n_ways:
-            if shots and not len(episode.cell(n_way, min(shots))):
+            if not len(episode.cell(n_way, 1)):
                 raise InputError(
                     f"the {n_way}-way episode of seed {episode.seed} has no training clip at all; "
                     "pass `on_scarce=drop_tag`"

@@ -32,7 +32,7 @@ def note_gaps(drawn: Grid, words: SeenTags | None) -> None:
         supports = len(drawn.episodes) * max(drawn.config.n_way)
         note(
             f"`on_scarce=fewer`: {len(drawn.scarce)} of {supports} supports have fewer than K = "
-            f"{drawn.max_shot} clips; the smallest is of {tag!r}, with {fewest}"
+            f"{drawn.config.max_shot} clips; the smallest is of {tag!r}, with {fewest}"
         )
     if drawn.unscored:
         note(
