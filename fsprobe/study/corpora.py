@@ -8,7 +8,7 @@ from extract.store import Store
 from fsprobe import features
 from fsprobe.config import SweepConfig
 from fsprobe.heads.solvers.registry import SOLVERS, solver_of
-from fsprobe.study.seen_tags import SeenTags, seen_of_two, seen_tags
+from fsprobe.study.seen_tags import SeenTags, of_splits, seen_of_two, seen_tags
 from fsprobe.words.config import NONE
 from fsprobe.words.vectors import load_words
 
@@ -35,12 +35,11 @@ def words_of(
     if not settings.test_manifest:
         return seen_tags(manifest, config.grid.tags, words, settings.seen), manifest, {}
     second = read_manifest(settings.test_manifest)
-    tested = second.take([row for row, split in enumerate(second.splits) if split == "test"])
     test_stores = features.open_stores(
         {name: path for name, path in settings.test_stores if name in stores}
     )
     _require_same_stores(stores, test_stores)
-    features.require_clips(test_stores, tested)
+    features.require_clips(test_stores, of_splits(second, ("test",)))
     seen, both = seen_of_two(manifest, second, config.grid.tags, words)
     return seen, both, test_stores
 

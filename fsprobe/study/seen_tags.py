@@ -5,7 +5,7 @@ tags of the first are seen, and the second's others are not.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -69,11 +69,11 @@ def seen_of_two(
 
     Raises InputError where the second has no test clip, or no tag that the first lacks.
     """
-    taught = _of_splits(first, ("train", "valid"))
-    tested = _of_splits(second, ("test",))
+    taught = of_splits(first, ("train", "valid"))
+    tested = of_splits(second, ("test",))
     if not len(tested):
         raise InputError("`test_manifest`: no test clip; give some clips that split")
-    learnt = {tag for tags in _of_splits(first, ("train",)).tags for tag in tags}
+    learnt = {tag for tags in of_splits(first, ("train",)).tags for tag in tags}
     ours = [tag for tag in tag_pool(first, tags) if tag in learnt]
     present = {tag for tags in tested.tags for tag in tags}
     theirs = [tag for tag in tag_pool(second, "all") if tag in present]
@@ -84,7 +84,7 @@ def seen_of_two(
             "`test_manifest`: of the tags with vectors, it has none that `manifest` lacks, or "
             "`manifest` has none to learn of; make vectors for both with extract.words"
         )
-    seen = SeenTags(both.pool, both.vectors, both.share, given, both.without)
+    seen = replace(both, given=given)
     known = [(taught, set(ours)), (tested, {tag for tags in second.tags for tag in tags})]
     manifest = Manifest(
         (*taught.clip_ids, *tested.clip_ids),
@@ -107,7 +107,8 @@ def _with_vectors(pool: tuple[str, ...], words: Words, share: float) -> SeenTags
     )
 
 
-def _of_splits(manifest: Manifest, splits: tuple[str, ...]) -> Manifest:
+def of_splits(manifest: Manifest, splits: tuple[str, ...]) -> Manifest:
+    """The manifest of the clips of these splits."""
     return manifest.take([row for row, split in enumerate(manifest.splits) if split in splits])
 
 
