@@ -48,17 +48,18 @@ def evaluate(
     precision, auc = (
         np.asarray(values) for values in metrics.weighted(scores.T, positive.T, negative.T)
     )
-
-    def mean(values: np.ndarray) -> float:
-        defined = values[np.isfinite(values)]
-        return float(np.mean(defined, dtype=np.float64)) if defined.size else float("nan")
-
     return {
-        "mAP": mean(precision),
-        "roc_auc": mean(auc),
+        "mAP": mean_over_tags(precision),
+        "roc_auc": mean_over_tags(auc),
         "average_precision": precision,
         "roc_auc_per_tag": auc,
     }
+
+
+def mean_over_tags(values: np.ndarray) -> float:
+    """The mean of values `[tag]` over the tags that have one, in float64; NaN if none has."""
+    defined = values[np.isfinite(values)]
+    return float(np.mean(defined, dtype=np.float64)) if defined.size else float("nan")
 
 
 def label_weights(positive: ArrayLike, negative: ArrayLike | None) -> tuple[np.ndarray, np.ndarray]:

@@ -7,7 +7,7 @@ import scipy.sparse
 
 from extract.manifest import SPLITS, Manifest, rank_tags
 from fsprobe.batch.spec import Outcome
-from fsprobe.heads.evaluate import TagMetrics
+from fsprobe.heads.evaluate import TagMetrics, mean_over_tags
 from fsprobe.heads.solvers.registry import SOLVERS
 from fsprobe.labels import tag_labels
 from fsprobe.study.grid import Grid
@@ -34,17 +34,14 @@ def finished_probe(grid: Grid, outcome: Outcome, validation: str) -> FinishedPro
     key, metrics = outcome.spec.key, outcome.metrics
     scored = np.isfinite(metrics.average_precision)
     judged = grid.judged(outcome.spec.tags, outcome.spec.tags)
-
-    def mean(values: np.ndarray) -> float:
-        return float(np.mean(values[scored], dtype=np.float64)) if scored.any() else float("nan")
-
+    prevalence = metrics.true / np.maximum(judged.sum(axis=0), 1)
     macro, micro = f1_scores(metrics) if len(outcome.spec.support) else (float("nan"),) * 2
     row = ProbeRow(
         **key._asdict(),
         num_train=len(outcome.spec.support),
-        mAP=mean(metrics.average_precision),
-        roc_auc=mean(metrics.roc_auc),
-        chance_mAP=mean(metrics.true / np.maximum(judged.sum(axis=0), 1)),
+        mAP=mean_over_tags(metrics.average_precision),
+        roc_auc=mean_over_tags(metrics.roc_auc),
+        chance_mAP=mean_over_tags(prevalence[scored]),
         val_loss=outcome.val_loss,
         best_epoch=outcome.best_epoch,
         epochs=outcome.epochs,
