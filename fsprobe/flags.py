@@ -17,11 +17,11 @@ flags.disclaim_key_flags()  # they are the calling module's: of its --help and i
 Config = TypeVar("Config")
 
 
-def define(kind: type, whole: Sequence[str] = (), **choices: Mapping[str, str]) -> None:
+def define(kind: type, **choices: Mapping[str, str]) -> None:
     """A flag for each field of the configuration that has a help text.
 
-    whole: fields of several whole numbers. choices: by field, the values it may have and what each
-    is, where only the entry module knows them.
+    choices: by field, the values it may have and what each is, where only the entry module knows
+    them.
     """
     for item in dataclasses.fields(kind):
         help_text = item.metadata.get("help")
@@ -36,7 +36,7 @@ def define(kind: type, whole: Sequence[str] = (), **choices: Mapping[str, str]) 
         allowed = list(meanings or item.metadata["choices"])
         if isinstance(default, bool):
             flags.DEFINE_bool(name, default, help_text)
-        elif default and isinstance(default, tuple) and name in whole:
+        elif item.type == tuple[int, ...]:
             flags.DEFINE_multi_integer(name, list(default), help_text)
         elif allowed and isinstance(default, tuple):
             flags.DEFINE_multi_enum(name, list(default), allowed, help_text)

@@ -47,7 +47,7 @@ from fsprobe.words.config import WordsConfig
 FLAGS = flags.FLAGS
 
 define(SweepConfig)
-define(GridConfig, whole=["n_way"])
+define(GridConfig)
 define(SolverConfig, name={solver.name: solver.about for solver in SOLVERS.values()})
 define(WordsConfig, zero_shot={way.name: way.about for way in ZERO_SHOT.values()})
 flags.DEFINE_string(
