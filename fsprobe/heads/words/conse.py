@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from fsprobe.heads.head import Head
-from fsprobe.heads.words.spectra import held_out_precision
+from fsprobe.heads.words.spectra import held_out_precision, unit_words
 
 TOPS = (1, 3, 10, 30, 1000)  # how many seen tags are mixed; more than there are: all
 
@@ -43,9 +43,9 @@ def conse(head: Head, words: Array, seen: Array, top: Array | int) -> ConseHead:
     """words `[tag, word]`, zeros where there is no vector: such a tag teaches nothing and is never
     recognised. seen bool `[tag]`.
     """
-    norms = jnp.linalg.norm(words, axis=1, keepdims=True)
-    unit = words / jnp.where(norms > 0, norms, 1.0)
-    return ConseHead(head, seen & (norms[:, 0] > 0), unit @ unit.T, jnp.asarray(top, jnp.int32))
+    unit = unit_words(words)
+    seen = seen & jnp.any(words != 0, axis=1)
+    return ConseHead(head, seen, unit @ unit.T, jnp.asarray(top, jnp.int32))
 
 
 def held_out_scores(head: ConseHead, features: Array) -> Array:

@@ -19,6 +19,7 @@ from fsprobe.heads.data import Labelled
 from fsprobe.heads.head import Head
 from fsprobe.heads.solvers import logistic
 from fsprobe.heads.solvers.solver import Path, Settings
+from fsprobe.heads.strengths import least
 from fsprobe.heads.words import conse, eszsl
 from fsprobe.heads.words.triplet import TripletConfig, triplet_heads
 
@@ -88,7 +89,7 @@ def _conse_prepare(train: Labelled, valid: Labelled) -> tuple[Head, Labelled]:
     how = "valid" if len(valid.features) else "support"
     folds = assign_folds(np.asarray(train.positive))
     path = _own_heads(train, folds, held_out, Settings(None, how, SEEN_STRENGTHS))
-    best = jnp.argmin(jnp.where(jnp.isnan(path.loss), jnp.inf, path.loss), axis=0)
+    best = jax.vmap(least, in_axes=1)(path.loss)
     tags = jnp.arange(best.size)
     return Head(path.kernel[best, tags], path.bias[best, tags]), held_out
 

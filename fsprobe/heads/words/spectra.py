@@ -92,10 +92,16 @@ def word_side(words: Array, seen: Array, wanted: Array) -> WordSide:
 def centred_words(words: Array, seen: Array) -> Array:
     """Words of length 1, without the seen ones' mean, scaled to length 1 again; zeros stay."""
     known = jnp.any(words != 0, axis=1, keepdims=True)
-    unit = _unit(words)
+    unit = unit_words(words)
     counted = seen[:, None] & known
     mean = jnp.sum(unit * counted, axis=0) / jnp.maximum(jnp.sum(counted), 1)
-    return _unit(jnp.where(known, unit - mean, 0.0))
+    return unit_words(jnp.where(known, unit - mean, 0.0))
+
+
+def unit_words(words: Array) -> Array:
+    """Words `[tag, word]` of length 1; zeros stay."""
+    norms = jnp.linalg.norm(words, axis=-1, keepdims=True)
+    return words / jnp.where(norms > 0, norms, 1.0)
 
 
 def eszsl(features: FeatureSide, words: WordSide, feature_l2: Array, word_l2: Array) -> Head:
@@ -169,8 +175,3 @@ def _standardised(labels: Array) -> Array:
     deviation = jnp.sqrt(jnp.mean(centred**2, axis=0))
     varied = deviation > 1e-9
     return jnp.where(varied, centred / jnp.where(varied, deviation, 1.0), 0.0)
-
-
-def _unit(vectors: Array) -> Array:
-    norms = jnp.linalg.norm(vectors, axis=-1, keepdims=True)
-    return vectors / jnp.where(norms > 0, norms, 1.0)
