@@ -10,6 +10,7 @@ import threadpoolctl
 
 from extract.errors import InputError
 from extract.files import cache_folder
+from extract.shell import num_cores
 
 
 @contextlib.contextmanager
@@ -25,7 +26,7 @@ def computing() -> Iterator[None]:
     importlib.import_module("scipy.linalg.cython_lapack")
     if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
         with contextlib.suppress(RuntimeError):  # JAX has made its devices already
-            jax.config.update("jax_num_cpu_devices", len(os.sched_getaffinity(0)))
+            jax.config.update("jax_num_cpu_devices", num_cores())
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ and (kept := cache_folder()):
         jax.config.update("jax_compilation_cache_dir", str(kept / "jax"))
     if "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS" not in os.environ:
