@@ -26,7 +26,7 @@ class Tested(NamedTuple):
         """The probe at an index of the leading axes of many, as NumPy arrays, without the padding
         of its tags.
         """
-        mine = Tested(*jax.tree.map(lambda leaf: leaf[place], self))
+        mine: Tested = jax.tree.map(lambda leaf: leaf[place], self)
         metrics, head = jax.tree.map(lambda leaf: leaf[:n_way], (mine.metrics, mine.head))
         return Tested(metrics, mine.weight_norms, head)
 

@@ -1,7 +1,7 @@
 """What a batch is asked for, probe by probe, and what it returns."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -25,7 +25,7 @@ class ProbeSpec:
     support: np.ndarray
     tags: np.ndarray
     full: bool = False
-    folds: np.ndarray | None = field(default=None)
+    folds: np.ndarray | None = None
     prior: int | None = None
 
 
