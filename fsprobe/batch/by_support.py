@@ -72,6 +72,7 @@ def fit_by_support(
             lambda part: jax.device_put(jnp.asarray(part).addressable_data(0), mesh.devices[0]),
             data,
         )
+    places = multiple_of(mesh.size, _LOOKED_UP)
     for group in _groups(specs):
         wanted_specs = [i for i, spec in enumerate(group) if spec.key not in done]
         if not wanted_specs:
@@ -84,7 +85,7 @@ def fit_by_support(
         outcomes: list[Outcome] = []
         for start in range(0, len(group), _LOOKED_UP):
             part = group[start : start + _LOOKED_UP]
-            tasks = padded_tasks(part, range(len(part)), (_LOOKED_UP, len(part[0].support), widest))
+            tasks = padded_tasks(part, range(len(part)), (places, len(part[0].support), widest))
             columns = np.searchsorted(union, tasks.tags).astype(np.int32)
             fitted, heads = _look_up(path, columns, tasks.n_way)
             tested = test_tasks(heads, tasks, data, mesh, 1, wanted)

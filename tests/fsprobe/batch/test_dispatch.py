@@ -102,6 +102,21 @@ def test_baselines_do_not_depend_on_how_many_devices_there_are(data, name):
             np.testing.assert_allclose(one, two, atol=1e-5)
 
 
+def test_probes_of_one_support_set_are_tested_on_any_number_of_devices(data, monkeypatch):
+    """As on accelerators, which share the tags of a support set; here two devices and 3 probes."""
+    monkeypatch.setattr(by_support, "_sharing", lambda mesh: mesh)
+    monkeypatch.setattr(by_support, "_LOOKED_UP", 3)
+    full = [ProbeSpec(i, i, np.arange(200), np.array([i, 7]), full=True) for i in range(4)]
+    found = []
+    for devices in (1, 2):
+        arguments = data, SOLVERS["lbfgs"], Settings(np.float32(0.1)), probes.mesh_of(devices)
+        (outcomes,) = by_support.fit_by_support(full, *arguments)
+        assert [outcome.spec for outcome in outcomes] == full
+        found.append(outcomes)
+    for one, two in zip(*found, strict=True):
+        np.testing.assert_allclose(one.val_loss, two.val_loss, rtol=1e-4)
+
+
 def test_unlabelled_clips_count_beside_a_large_support_set():
     """More clips than `cell` has an inner product for: the probe is the fit with those weights."""
     clips, labelled = 4300, 4200
