@@ -22,6 +22,7 @@ few-shot heads to the head that the words give, and shuffled words are the contr
 """
 
 import sys
+from typing import Any
 
 from absl import flags
 
@@ -96,8 +97,9 @@ def _known(embeddings: list[str]) -> tuple[str, ...]:
     return tuple(embeddings)
 
 
-def _own_flags() -> dict[str, flags.Flag]:
-    return {flag.name: flag for flag in FLAGS.flags_by_module_dict().get(sys.argv[0], [])}
+def _own_flags() -> dict[str, Any]:
+    """What this module's flags were given, for run.json."""
+    return {flag.name: flag.value for flag in FLAGS.flags_by_module_dict().get(sys.argv[0], [])}
 
 
 def _parse_shot(text: str) -> KShot:
@@ -136,7 +138,7 @@ def main() -> int:
         ):
             shell.require_devices()
             processes.require_devices_alike()
-            rows = sweep(config, {name: flag.value for name, flag in _own_flags().items()})
+            rows = sweep(config, _own_flags())
             leads = processes.leads()
     except OutOfTime:
         return OUT_OF_TIME
