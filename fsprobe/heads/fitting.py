@@ -21,7 +21,7 @@ from fsprobe.heads.head import Head, on_raw_features
 from fsprobe.heads.precision import in_float32
 from fsprobe.heads.scaling import Scaling, standardized
 from fsprobe.heads.solvers.registry import SOLVERS, settings_of, solvers_with
-from fsprobe.heads.solvers.solver import Path, Products, Settings, Solver
+from fsprobe.heads.solvers.solver import Path, Settings, Solver
 from fsprobe.heads.words.prior import over_scales
 
 STRENGTHS = tuple(np.logspace(1, -7, 17).tolist())  # to choose from, as `fsprobe.heads.strengths`
@@ -320,16 +320,14 @@ def _fit_any(
 
 
 def _one_probe(task: Task, data: Data, config: SolverConfig, solver: Solver) -> tuple[Any, int]:
-    """The head, and the number of clips that the solver had to simplify."""
+    """The head, and the number of clips that the solver had to simplify. The one solver that needs
+    products has strengths of its own, and is fitted by its path.
+    """
     if solver.steps is not None:
         steps = solver.steps(config, 1)
         advance = jax.jit(steps.advance)
         state = advance(steps.init(task, data), task, data, config.max_epochs)
         return steps.head(state), 0
-    assert solver.cell is not None
-    products = None
-    if solver.needs_products:
-        clips = jnp.asarray(data.train.features)
-        products = Products(clips @ clips.T, data.valid.features @ clips.T, task.support)
-    fitted = jax.jit(solver.cell)(task, products, data, settings_of(config))
+    assert solver.cell is not None and not solver.needs_products
+    fitted = jax.jit(solver.cell)(task, None, data, settings_of(config))
     return fitted.head, int(fitted.clips_cut)
