@@ -134,7 +134,7 @@ class ResultsWriter:
                 rows = read_rows(self.path / name, kind)
                 with disk_full_explained(self.path / name):
                     ordered = sorted(rows, key=lambda row: rank[row.key])
-                    write_rows(self.path / name, kind, ordered, header(self.path / name))
+                    write_rows(self.path / name, ordered, header(self.path / name))
         self.run["wall_time_s"] = round(self.run.get("wall_time_s", 0.0) + wall_time, 3)
         self.run["complete"] = complete
         _write_run(self.path, self.run)
@@ -216,7 +216,7 @@ def open_results(
             ):
                 with disk_full_explained(path / name):
                     columns = columns_of(kind, planned.unseen is not None)
-                    write_rows(path / name, kind, rows, columns)
+                    write_rows(path / name, rows, columns)
         yield ResultsWriter(path, run, planned.keys, _repair(path, planned.keys))
     finally:
         lock.release()
@@ -275,7 +275,7 @@ def _repair(path: Path, keys: Collection[ProbeKey]) -> set[ProbeKey]:
         columns = columns_of(kind, (path / UNSEEN).exists())
         older = not set(columns) <= set(header(path / name))
         if len(kept) < len(rows[name]) or older:
-            write_rows(path / name, kind, kept, columns)
+            write_rows(path / name, kept, columns)
     return done
 
 

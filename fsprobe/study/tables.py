@@ -250,19 +250,15 @@ def columns_of(kind: Any, with_words: bool) -> tuple[str, ...]:
     return tuple(name for name in kind._fields if with_words or name not in _OF_WORDS)
 
 
-def write_rows(
-    path: Path, kind: Any, rows: Iterable[Row], columns: Sequence[str] | None = None
-) -> None:
-    """Replace a file, atomically. columns: those to write; None: all."""
-    names = columns or kind._fields
-    with atomic_write(path) as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(names)
-        writer.writerows(_fields(row, names) for row in rows)
+def write_rows(path: Path, rows: Iterable[Row], columns: Sequence[str]) -> None:
+    """Replace a file, atomically, by one of these columns."""
+    with atomic_write(path, binary=True) as file:
+        file.write(",".join(columns).encode() + b"\n")
+        file.write(to_csv(rows, columns))
 
 
-def to_csv(rows: Sequence[Row], columns: Sequence[str]) -> bytes:
-    """Lines to append to a file of these columns."""
+def to_csv(rows: Iterable[Row], columns: Sequence[str]) -> bytes:
+    """The lines of a file of these columns, below its header."""
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows(_fields(row, columns) for row in rows)
     return text.getvalue().encode()

@@ -200,7 +200,7 @@ def test_malformed_rows_are_named(tmp_path, damage, message):
 def test_numbers_survive_as_float32(tmp_path):
     values = np.random.default_rng(0).random(200, np.float32)
     rows = [probe(0).probe._replace(mAP=float(value)) for value in values]
-    write_rows(tmp_path / "rows.csv", ProbeRow, rows)
+    write_rows(tmp_path / "rows.csv", rows, ProbeRow._fields)
     found = [np.float32(row.mAP) for row in read_rows(tmp_path / "rows.csv", ProbeRow)]
     np.testing.assert_array_equal(found, values)
 
