@@ -10,7 +10,8 @@ import numpy as np
 from fsprobe.config import FULL, KShot, shot_order
 from fsprobe.features import COMBINED
 from fsprobe.reporting.comparisons import ALPHA, Comparison, adjusted
-from fsprobe.reporting.statistics import Difference, Summary, paired_difference, summarise
+from fsprobe.reporting.formatting import interval
+from fsprobe.reporting.statistics import Difference, paired_difference, summarise
 from fsprobe.reporting.sweep_results import SweepResults
 
 FLAT = 0.02  # mAP: less counts as flat; the paper's single embeddings lie 0.01 to 0.03 apart
@@ -155,9 +156,9 @@ def _largest_change(
     drawn = paired_difference(many, few)
     same = summarise(list(_on_same_tags(sweep, name, k_shot, least, most).values()))
     return (
-        f"The largest change: {name} at K = {k_shot}, {_change(largest)}. Drawing other tags moves "
-        f"chance mAP by {drawn.mean:+.4f} there; on the {least} tags that both episodes have, mAP "
-        f"changes by {_change(same)}."
+        f"The largest change: {name} at K = {k_shot}, {interval(largest, '+')}. Drawing other "
+        f"tags moves chance mAP by {drawn.mean:+.4f} there; on the {least} tags that both episodes "
+        f"have, mAP changes by {interval(same, '+')}."
     )
 
 
@@ -179,10 +180,6 @@ def _on_same_tags(
         defined = [change for change in changes if not math.isnan(change)]
         found[seed] = float(np.mean(defined)) if defined else math.nan
     return found
-
-
-def _change(value: Difference | Summary) -> str:
-    return f"{value.mean:+.4f} [{value.low:+.4f}, {value.high:+.4f}]"
 
 
 def _per_doubling(

@@ -78,25 +78,19 @@ def simplified_of(sweeps: Sequence[SweepResults]) -> list[str]:
     return [f"{sweep.label}: {note}" for sweep in sweeps if (note := simplified(sweep))]
 
 
-def interval(summary: Summary) -> str:
-    """`0.3386 [0.3362, 0.3410]`, the mean alone for one seed, a dash for none."""
-    if not summary.n:
+def interval(value: Summary | Difference, sign: str = "") -> str:
+    """`0.3386 [0.3362, 0.3410]`, the mean alone for one seed, a dash for none. sign: `+` for
+    `+0.0120 [+0.0080, +0.0161]`.
+    """
+    if not value.n:
         return "–"
-    bounds = f" [{summary.low:.4f}, {summary.high:.4f}]" if summary.n > 1 else ""
-    return f"{summary.mean:.4f}{bounds}"
-
-
-def signed_interval(difference: Difference) -> str:
-    """`+0.0120 [+0.0080, +0.0161]`, the mean alone for one pair, a dash for none."""
-    if not difference.n:
-        return "–"
-    bounds = f" [{difference.low:+.4f}, {difference.high:+.4f}]" if difference.n > 1 else ""
-    return f"{difference.mean:+.4f}{bounds}"
+    bounds = f" [{value.low:{sign}.4f}, {value.high:{sign}.4f}]" if value.n > 1 else ""
+    return f"{value.mean:{sign}.4f}{bounds}"
 
 
 def difference_cells(pair: Comparison | None) -> tuple[str, str]:
     """The difference with its interval and Holm's p; dashes for no pair."""
-    return (signed_interval(pair.difference), p_value(pair.holm)) if pair else ("–", "–")
+    return (interval(pair.difference, "+"), p_value(pair.holm)) if pair else ("–", "–")
 
 
 def difference_row(pair: Comparison) -> list[str]:
@@ -104,7 +98,7 @@ def difference_row(pair: Comparison) -> list[str]:
     d = pair.difference
     names = [pair.a, pair.b, str(pair.n_way), str(pair.k_shot)]
     tests = [number(d.std), p_value(d.p), p_value(pair.holm)]
-    return [*names, str(d.n), signed_interval(d), *tests]
+    return [*names, str(d.n), interval(d, "+"), *tests]
 
 
 DIFFERENCE_HEADER = ("a", "b", "N", "K", "seeds", "difference", "std", "p", "Holm p")

@@ -16,9 +16,9 @@ from fsprobe.reporting.formatting import (
     INTERVAL,
     Style,
     caption,
+    interval,
     number,
     p_value,
-    signed_interval,
     some,
 )
 from fsprobe.reporting.statistics import Difference, holm, paired_difference
@@ -220,7 +220,7 @@ def _table(tags: Sequence[_Tag], order: Sequence[str], reference: str, where: st
     rows = [
         [
             *(tag.name, str(tag.seeds), *map(number, tag.means), tag.best),
-            *(signed_interval(tag.lead), p_value(tag.p)),
+            *(interval(tag.lead, "+"), p_value(tag.p)),
         ]
         for tag in tags
     ]
