@@ -179,16 +179,27 @@ class SweepResults:
         return found
 
     def values(
-        self, embedding: str, n_way: int, k_shot: KShot, metric: str = "mAP"
+        self,
+        embedding: str,
+        n_way: int,
+        k_shot: KShot,
+        metric: str = "mAP",
+        variant: tuple[str, str] | None = None,
     ) -> dict[int, float]:
-        """Seed → metric of a cell; NaN where it is empty."""
-        return {
-            seed: getattr(row, metric) for seed, row in self.rows(embedding, n_way, k_shot).items()
-        }
+        """Seed → metric of a cell; NaN where it is empty. variant: as in `rows`."""
+        rows = self.rows(embedding, n_way, k_shot, variant)
+        return {seed: getattr(row, metric) for seed, row in rows.items()}
 
-    def summary(self, embedding: str, n_way: int, k_shot: KShot, metric: str = "mAP") -> Summary:
+    def summary(
+        self,
+        embedding: str,
+        n_way: int,
+        k_shot: KShot,
+        metric: str = "mAP",
+        variant: tuple[str, str] | None = None,
+    ) -> Summary:
         """Mean of the metric over the seeds of a cell, with its interval."""
-        return summarise(list(self.values(embedding, n_way, k_shot, metric).values()))
+        return summarise(list(self.values(embedding, n_way, k_shot, metric, variant).values()))
 
     def chance(
         self, embeddings: Sequence[str], n_ways: Sequence[int], k_shots: Sequence[KShot]

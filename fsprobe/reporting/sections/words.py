@@ -1,6 +1,6 @@
 """What words do: tags without examples (K = 0), and few shots pulled to what their words say."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -26,8 +26,6 @@ from fsprobe.words.config import NONE, SHUFFLED, WORDS
 _SHOWN = 8  # best tags, and worst ones
 _METRICS = ("mAP", "roc_auc")
 _RANKED = ("mAP", "roc_auc", "precision_at_10", "hit_at_10")
-
-Values = Mapping[int, float]  # by seed
 
 
 def words(sweep: SweepResults, style: Style) -> list[Block]:
@@ -64,31 +62,25 @@ def _n_way(sweep: SweepResults) -> int:
     return max(sweep.grid.n_way)
 
 
-def _values(
-    sweep: SweepResults, name: str, k_shot: KShot, variant: tuple[str, str], metric: str = "mAP"
-) -> Values:
-    rows = sweep.rows(name, _n_way(sweep), k_shot, variant)
-    return {seed: getattr(row, metric) for seed, row in rows.items()}
-
-
 def _where(sweep: SweepResults, k_shots: Sequence[KShot], counts: Sequence[int]) -> str:
     return caption(sweep, [_n_way(sweep)], k_shots, counts)
 
 
 def _without_examples(sweep: SweepResults, name: str) -> list[Block]:
     """Every way at K = 0, with words and with shuffled ones."""
+    n_way = _n_way(sweep)
     rows, tests, counts = [], [], []
     for way, kind in sweep.words.variants(0):
-        both = [summarise(list(_values(sweep, name, 0, (way, kind), m).values())) for m in _METRICS]
+        both = [sweep.summary(name, n_way, 0, metric, (way, kind)) for metric in _METRICS]
         if both[0].n:
             rows.append([way, kind, *map(interval, both)])
             counts.append(both[0].n)
         if kind == SHUFFLED:
-            pair = (_values(sweep, name, 0, (way, other)) for other in (WORDS, SHUFFLED))
-            tests.append(_comparison(sweep, f"{way} {WORDS}", f"{way} {SHUFFLED}", 0, *pair))
+            variants = [(way, other) for other in (WORDS, SHUFFLED)]
+            tests.append(_comparison(sweep, name, 0, *variants))
     if not rows:
         return []
-    chance = [row.chance_mAP for row in sweep.rows(name, _n_way(sweep), 0).values()]
+    chance = [row.chance_mAP for row in sweep.rows(name, n_way, 0).values()]
     text = f"Tags without examples: mean [{INTERVAL}]; chance mAP {number(float(np.mean(chance)))}."
     where = _where(sweep, [0], counts)
     table = Table(f"{text} {where}", ["zero_shot", "words", "mAP", "ROC-AUC"], rows, left=2)
@@ -128,7 +120,7 @@ def _series(sweep: SweepResults, name: str, metric: str) -> dict[str, list[Summa
         points = []
         for k_shot in _k_shots(sweep):
             variant = (sweep.words.zero_shot[0], prior) if k_shot == 0 else ("", prior)
-            points.append(summarise(list(_values(sweep, name, k_shot, variant, metric).values())))
+            points.append(sweep.summary(name, _n_way(sweep), k_shot, metric, variant))
         if any(point.n for point in points):
             found[prior] = points
     return found
@@ -177,20 +169,24 @@ def _gains(sweep: SweepResults, name: str) -> list[Block]:
     """The prior's gain at each K, over none and over shuffled words."""
     if WORDS not in sweep.words.prior:
         return []
-    pairs = []
-    for k_shot in (k for k in sweep.grid.k_shot if k not in (0, FULL)):
-        ours = _values(sweep, name, k_shot, ("", WORDS))
-        for other in (NONE, SHUFFLED):
-            theirs = _values(sweep, name, k_shot, ("", other))
-            pairs.append(_comparison(sweep, WORDS, other, k_shot, ours, theirs))
+    pairs = [
+        _comparison(sweep, name, k_shot, ("", WORDS), ("", other))
+        for k_shot in sweep.grid.k_shot
+        if k_shot not in (0, FULL)
+        for other in (NONE, SHUFFLED)
+    ]
     where = _where(sweep, _k_shots(sweep), [pair.difference.n for pair in pairs])
     return _differences("mAP with the words as a prior less that with another", pairs, where)
 
 
 def _comparison(
-    sweep: SweepResults, a: str, b: str, k_shot: KShot, ours: Values, theirs: Values
+    sweep: SweepResults, name: str, k_shot: KShot, a: tuple[str, str], b: tuple[str, str]
 ) -> Comparison:
-    return Comparison(a, b, _n_way(sweep), k_shot, paired_difference(ours, theirs))
+    """Of two variants, (zero_shot, prior)."""
+    n_way = _n_way(sweep)
+    ours, theirs = (sweep.values(name, n_way, k_shot, variant=variant) for variant in (a, b))
+    first, other = (" ".join(filter(None, variant)) for variant in (a, b))
+    return Comparison(first, other, n_way, k_shot, paired_difference(ours, theirs))
 
 
 def _differences(what: str, pairs: Sequence[Comparison], where: str) -> list[Block]:
