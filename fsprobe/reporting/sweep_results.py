@@ -219,16 +219,12 @@ class SweepResults:
         """Seed → float32 `[dim]` for the finished probes of a cell; empty if not recorded."""
         if embedding not in self.norms:
             return {}
-        found = {}
-        for row, key in enumerate(self.keys(embedding)):
-            if (
-                key[2:4] == (n_way, k_shot)
-                and key[5:] == self.words.variants(k_shot)[0]
-                and key in self.probes
-                and not np.isnan(self.norms[embedding][row]).any()
-            ):
-                found[key.seed] = np.asarray(self.norms[embedding][row], np.float64)
-        return found
+        place = {key: i for i, key in enumerate(self.keys(embedding))}
+        found = {
+            seed: np.asarray(self.norms[embedding][place[row.key]], np.float64)
+            for seed, row in self.rows(embedding, n_way, k_shot).items()
+        }
+        return {seed: norms for seed, norms in found.items() if not np.isnan(norms).any()}
 
     def support(
         self, n_way: int, k_shot: KShot, seed: int
@@ -245,11 +241,6 @@ class SweepResults:
                 for position, (tag, clips) in sorted(self.episodes.get(seed, {}).items())
                 if position < n_way
             )
-        probes = (
-            self.tags.get(
-                ProbeKey(name, self.solver, n_way, k_shot, seed, *self.words.variants(k_shot)[0]),
-                (),
-            )
-            for name in self.embeddings
-        )
-        return tuple((row.tag, ()) for row in next(filter(None, probes), ()))
+        probes = (self.rows(name, n_way, k_shot).get(seed) for name in self.embeddings)
+        found = next(filter(None, probes), None)
+        return tuple((row.tag, ()) for row in self.tags[found.key]) if found else ()
