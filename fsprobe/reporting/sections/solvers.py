@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from fsprobe.config import KShot, shot_order
 from fsprobe.heads.solvers.registry import SOLVERS
 from fsprobe.pages.blocks import Block, Figure, Heading, Table
-from fsprobe.reporting.comparisons import Comparison, adjusted, mismatch, sweep_differences
+from fsprobe.reporting.comparisons import Comparison, adjusted, sweep_differences
 from fsprobe.reporting.formatting import (
     INTERVAL,
     METRICS,
@@ -31,14 +31,10 @@ def solvers(sweeps: Sequence[SweepResults], style: Style) -> list[Block]:
     """A comparison for each group of sweeps with one manifest and test set, if a baseline and
     something else are among them.
     """
-    groups: list[list[SweepResults]] = []
+    alike: dict[tuple[str, str], list[SweepResults]] = {}
     for sweep in sweeps:
-        mine = next((group for group in groups if not mismatch(group[0], sweep)), None)
-        if mine is None:
-            groups.append([sweep])
-        else:
-            mine.append(sweep)
-    groups = [group for group in groups if len(group) > 1 and any(map(_is_baseline, group))]
+        alike.setdefault((sweep.manifest, sweep.test_clips), []).append(sweep)
+    groups = [group for group in alike.values() if len(group) > 1 and any(map(_is_baseline, group))]
     blocks: list[Block] = []
     for i, group in enumerate(groups):
         prefix = f"solvers_{i + 1}_" if len(groups) > 1 else "solvers_"
