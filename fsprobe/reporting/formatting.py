@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from fsprobe.config import KShot
+from fsprobe.config import KShot, shot_order
 from fsprobe.reporting.comparisons import Comparison
 from fsprobe.reporting.statistics import Difference, Summary
 from fsprobe.reporting.sweep_results import SweepResults
@@ -44,6 +44,13 @@ def caption(
         f"{seed_count(counts, sweep.grid.num_seeds)}; solver {solver or sweep.solver}; "
         f"test set: {test_set(sweep)}."
     )
+
+
+def caption_of(sweep: SweepResults, pairs: Sequence[Comparison], solver: str = "") -> str:
+    """`caption` of a table of comparisons."""
+    n_ways = sorted({pair.n_way for pair in pairs})
+    k_shots = sorted({pair.k_shot for pair in pairs}, key=shot_order)
+    return caption(sweep, n_ways, k_shots, [pair.difference.n for pair in pairs], solver=solver)
 
 
 def seed_count(counts: Sequence[int], planned: int) -> str:

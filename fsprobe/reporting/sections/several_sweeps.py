@@ -9,7 +9,7 @@ from fsprobe.reporting.formatting import (
     DIFFERENCE_HEADER,
     INTERVAL,
     Style,
-    caption,
+    caption_of,
     difference_row,
     interval,
     seed_count,
@@ -94,13 +94,8 @@ def _differences(first: SweepResults, sweep: SweepResults) -> list[Block]:
                 "K): their differences cannot be paired."
             )
         ]
-    where = caption(
-        first,
-        sorted({pair.n_way for pair in pairs}),
-        sorted({pair.k_shot for pair in pairs}, key=shot_order),
-        [pair.difference.n for pair in pairs],
-        solver=" and ".join(dict.fromkeys([sweep.solver, first.solver])),
-    )
+    solver = " and ".join(dict.fromkeys([sweep.solver, first.solver]))
+    where = caption_of(first, pairs, solver)
     return [
         Table(
             f"mAP of {sweep.label} less mAP of {first.label}, over the seeds whose episodes are "

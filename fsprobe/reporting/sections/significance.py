@@ -4,7 +4,6 @@ many seeds an interval takes.
 
 from collections.abc import Sequence
 
-from fsprobe.config import shot_order
 from fsprobe.pages.blocks import Block, Bullets, Heading, Table
 from fsprobe.reporting.comparisons import ALPHA, Comparison
 from fsprobe.reporting.findings import findings
@@ -13,6 +12,7 @@ from fsprobe.reporting.formatting import (
     INTERVAL,
     Style,
     caption,
+    caption_of,
     difference_row,
     number,
 )
@@ -33,8 +33,7 @@ def differences(sweep: SweepResults, pairs: Sequence[Comparison], style: Style) 
     if not shown:
         return []
     significant = sum(bool(pair.sign) for pair in pairs)
-    k_shots = sorted({pair.k_shot for pair in shown}, key=shot_order)
-    where = caption(sweep, [n_way], k_shots, [pair.difference.n for pair in shown])
+    where = caption_of(sweep, shown)
     return [
         Heading(style.level, "Differences between embeddings"),
         Table(

@@ -13,6 +13,7 @@ from fsprobe.reporting.formatting import (
     INTERVAL,
     Style,
     caption,
+    caption_of,
     difference_cells,
     interval,
     slug,
@@ -102,13 +103,7 @@ def _table(ways: Ways, others: Ways, pairs: Pairs, folders: str) -> Table:
             values = [interval(ways[way].summary(name, n_way, k_shot)) for way in shown]
             costs = [cell for pair in mine for cell in difference_cells(pair)]
             rows.append([name, str(n_way), str(k_shot), *values, *costs])
-    compared = list(pairs.values())
-    where = caption(
-        valid,
-        sorted({pair.n_way for pair in compared}),
-        sorted({pair.k_shot for pair in compared}, key=shot_order),
-        [pair.difference.n for pair in compared],
-    )
+    where = caption_of(valid, list(pairs.values()))
     differences = [title for way in others for title in (f"{way} − {_VALID}", "Holm p")]
     return Table(
         f"mAP by --validation, solver {valid.solver}: mean [{INTERVAL}]; then the differences to "
