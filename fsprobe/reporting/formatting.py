@@ -1,7 +1,7 @@
 """How the report writes numbers, intervals, p-values and captions."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from fsprobe.config import KShot, shot_order
@@ -12,6 +12,8 @@ from fsprobe.study.records import cut_note
 
 INTERVAL = "95% bootstrap-t interval of the mean over seeds"
 METRICS = {"mAP": "mAP", "roc_auc": "ROC-AUC"}
+
+Series = Mapping[str, Sequence[Summary]]  # name → a value per K
 
 
 @dataclass(frozen=True)
@@ -115,6 +117,20 @@ def slug(name: str) -> str:
     """A name as part of a file name."""
     safe = "".join(c if c.isascii() and c.isalnum() else "_" for c in name)
     return safe.strip("_").lower() or "x"
+
+
+def seeds_behind(series: Series) -> list[int]:
+    """Of every point, for a caption."""
+    return [point.n for points in series.values() for point in points]
+
+
+def ends(series: Series, k_shots: Sequence[KShot], before: str = "", between: str = ", ") -> str:
+    """Each series' value at the first and at the last K, in words."""
+    return "; ".join(
+        f"{name} {before}{number(points[0].mean)} at K = {k_shots[0]}{between}"
+        f"{number(points[-1].mean)} at K = {k_shots[-1]}"
+        for name, points in series.items()
+    )
 
 
 def listed(values: Sequence[KShot]) -> str:

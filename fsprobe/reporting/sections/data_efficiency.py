@@ -2,16 +2,22 @@
 the full probe (Fig. 4).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from fsprobe.config import FULL, KShot
 from fsprobe.pages.blocks import Block, Figure, Heading, Table
-from fsprobe.reporting.formatting import INTERVAL, Style, caption, interval, number
+from fsprobe.reporting.formatting import (
+    INTERVAL,
+    Series,
+    Style,
+    caption,
+    ends,
+    interval,
+    seeds_behind,
+)
 from fsprobe.reporting.plots import curves
-from fsprobe.reporting.statistics import Summary, pearson, summarise
+from fsprobe.reporting.statistics import pearson, summarise
 from fsprobe.reporting.sweep_results import SweepResults
-
-Series = Mapping[str, Sequence[Summary]]  # name → a value per K
 
 
 def data_efficiency(sweep: SweepResults, style: Style) -> list[Block]:
@@ -30,12 +36,12 @@ def data_efficiency(sweep: SweepResults, style: Style) -> list[Block]:
     if not series:
         return []
     chance = [sweep.chance(sweep.embeddings, [n_way], [k]) for k in k_shots]
-    where = caption(sweep, [n_way], k_shots, _counts(series))
+    where = caption(sweep, [n_way], k_shots, seeds_behind(series))
     return [
         Heading(style.level, "Exp. 2: data efficiency"),
         Figure(
             f"{style.prefix}exp2_map_over_k",
-            f"Line chart of mAP over K per embedding: {_ends(series, k_shots, 'from ', ' to ')}.",
+            f"Line chart of mAP over K per embedding: {ends(series, k_shots, 'from ', ' to ')}.",
             f"mAP against K; lines: mean, bars: {INTERVAL}. {where}",
             lambda: curves(series, k_shots, "mAP", chance),
         ),
@@ -60,11 +66,11 @@ def norm_correlation(sweep: SweepResults, style: Style) -> list[Block]:
     series = _with_values(correlations)
     if not series:
         return []
-    where = caption(sweep, [n_way], k_shots, _counts(series))
+    where = caption(sweep, [n_way], k_shots, seeds_behind(series))
     return [
         Figure(
             f"{style.prefix}exp2_norm_correlation",
-            f"Line chart of the correlation over K: {_ends(series, k_shots, '', ', ')}.",
+            f"Line chart of the correlation over K: {ends(series, k_shots)}.",
             "Pearson correlation, over feature positions, between the L1 norms of the weights of a "
             "K-shot probe and of the full probe of the same seed and tags; lines: mean, bars: "
             f"{INTERVAL}. {where}",
@@ -81,19 +87,6 @@ def norm_correlation(sweep: SweepResults, style: Style) -> list[Block]:
 def _with_values(series: Series) -> Series:
     """The series with at least one point."""
     return {name: points for name, points in series.items() if any(point.n for point in points)}
-
-
-def _counts(series: Series) -> list[int]:
-    return [point.n for points in series.values() for point in points]
-
-
-def _ends(series: Series, k_shots: Sequence[KShot], before: str, between: str) -> str:
-    """Each series' value at the first and at the last K, in words."""
-    return "; ".join(
-        f"{name} {before}{number(points[0].mean)} at K = {k_shots[0]}{between}"
-        f"{number(points[-1].mean)} at K = {k_shots[-1]}"
-        for name, points in series.items()
-    )
 
 
 def _table(text: str, series: Series, k_shots: Sequence[KShot]) -> Table:

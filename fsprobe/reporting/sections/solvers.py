@@ -15,8 +15,9 @@ from fsprobe.reporting.formatting import (
     Style,
     caption,
     difference_cells,
+    ends,
     interval,
-    number,
+    seeds_behind,
     slug,
 )
 from fsprobe.reporting.plots import curves
@@ -104,17 +105,12 @@ def _figure(
     if len(k_shots) < 2:
         return []
     chance = [sweeps[0].chance([embedding], [n_way], [k_shot]) for k_shot in k_shots]
-    ends = "; ".join(
-        f"{name} {number(points[0].mean)} at K = {k_shots[0]}, {number(points[-1].mean)} at "
-        f"K = {k_shots[-1]}"
-        for name, points in series.items()
-    )
-    counts = [point.n for points in series.values() for point in points]
+    counts = seeds_behind(series)
     where = caption(sweeps[0], [n_way], k_shots, counts, solver=", ".join(series))
     return [
         Figure(
             f"{prefix}{slug(embedding)}",
-            f"Line chart of mAP of {embedding} over K per solver: {ends}.",
+            f"Line chart of mAP of {embedding} over K per solver: {ends(series, k_shots)}.",
             f"{embedding}: mAP against K per solver; lines: mean, bars: {INTERVAL}. {where}",
             lambda: curves(series, k_shots, "mAP", chance),
         )

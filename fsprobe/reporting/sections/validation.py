@@ -16,6 +16,7 @@ from fsprobe.reporting.formatting import (
     caption_of,
     difference_cells,
     interval,
+    seeds_behind,
     slug,
 )
 from fsprobe.reporting.plots import curves
@@ -73,7 +74,7 @@ def _costs(ways: Ways, number: int, style: Style) -> list[Block]:
     n_way = max(pair.n_way for pair in compared)
     k_shots = sorted({p.k_shot for p in compared if p.n_way == n_way}, key=shot_order)
     series = _series(valid, others, pairs, n_way, k_shots)
-    where = caption(valid, [n_way], k_shots, [s.n for points in series.values() for s in points])
+    where = caption(valid, [n_way], k_shots, seeds_behind(series))
     return [
         _table(ways, others, pairs, folders),
         Figure(

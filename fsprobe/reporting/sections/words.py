@@ -15,6 +15,7 @@ from fsprobe.reporting.formatting import (
     difference_row,
     interval,
     number,
+    seeds_behind,
     slug,
 )
 from fsprobe.reporting.plots import curves
@@ -137,8 +138,7 @@ def _curves(sweep: SweepResults, name: str, style: Style) -> list[Block]:
     if len(k_shots) < 2 or len(series) < 2:
         return []
     chance = [sweep.chance([name], [_n_way(sweep)], [k_shot]) for k_shot in k_shots]
-    counts = [point.n for points in series.values() for point in points]
-    where = _where(sweep, k_shots, counts)
+    where = _where(sweep, k_shots, seeds_behind(series))
     ends = "; ".join(
         f"{prior} {number(points[-1].mean)} at K = {k_shots[-1]}"
         for prior, points in series.items()
