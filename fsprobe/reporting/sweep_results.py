@@ -178,6 +178,11 @@ class SweepResults:
                     found.setdefault(row.tag, {name: [] for name in embeddings})[name].append(row)
         return found
 
+    def by_rank(self, tags: Iterable[str]) -> list[str]:
+        """The tags, most frequent first; those without a count come last."""
+        counts = self.tag_counts
+        return sorted(tags, key=lambda tag: (counts[tag].rank if tag in counts else math.inf, tag))
+
     def values(
         self,
         embedding: str,

@@ -105,12 +105,9 @@ def _by_seed(
         }
         for tag, mine in sweep.rows_by_tag(embeddings, n_way, k_shot).items()
     }
-    counts = sweep.tag_counts
-    rank = {tag: counts[tag].rank if tag in counts else math.inf for tag in found}
-    tags = sorted(found, key=lambda tag: (rank[tag], tag))
     return {
         tag: found[tag]
-        for tag in tags
+        for tag in sweep.by_rank(found)
         if any(by_seed for name, by_seed in found[tag].items() if _is_single(name))
     }
 

@@ -98,9 +98,8 @@ def per_tag(sweep: SweepResults, style: Style) -> list[Block]:
     n_way, k_shot = sweep.largest_cell(sweep.grid.k_shot)
     embeddings = [name for name in sweep.embeddings if sweep.rows(name, n_way, k_shot)]
     found = sweep.rows_by_tag(embeddings, n_way, k_shot)
-    counts = sweep.tag_counts
-    names = sorted(found, key=lambda tag: (counts[tag].rank if tag in counts else math.inf, tag))
-    rows = [_tag_row(tag, counts.get(tag), list(found[tag].values())) for tag in names]
+    names = sweep.by_rank(found)
+    rows = [_tag_row(tag, sweep.tag_counts.get(tag), list(found[tag].values())) for tag in names]
     seeds = [
         sum(not math.isnan(getattr(row, metric)) for row in found[tag][name])
         for tag in names
