@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
@@ -104,9 +105,8 @@ def legend(figure: Figure, axes: Axes) -> None:
         )
 
 
-def plain_log(axes: Axes, which: str) -> None:
-    """Ticks at 1, 2, 5, 10, … in plain digits on a logarithmic axis, `x` or `y`."""
-    axis = axes.yaxis if which == "y" else axes.xaxis
+def plain_log(axis: Axis) -> None:
+    """Ticks at 1, 2, 5, 10, … in plain digits on a logarithmic axis."""
     axis.set_major_locator(LogLocator(10, subs=(1, 2, 5)))
     axis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
     axis.set_minor_formatter(NullFormatter())

@@ -83,7 +83,7 @@ def long_tail(counts: Sequence[tuple[int, int]], pool: Sequence[tuple[int, int]]
         axes.set_yscale("symlog", linthresh=1)
         least, most = (pick(clips for _, clips in everything) for pick in (min, max))
         axes.set_ylim(least / 1.5 if least > 1 else -0.2, max(most, 1) * 1.5)
-        plain_log(axes, "y")
+        plain_log(axes.yaxis)
         axes.set_xlabel("rank of the tag by its number of clips")
         axes.set_ylabel("training clips")
         legend(figure, axes)
@@ -181,7 +181,7 @@ def tag_scatter(panels: Mapping[str, Sequence[TagPoint]], chance: Mapping[int, f
             auc.axhline(0.5, color=GREY, linewidth=1.2, linestyle=":")
             for axes, metric in ((precision, "average precision"), (auc, "ROC-AUC")):
                 axes.set_xscale("symlog", linthresh=1)
-                plain_log(axes, "x")
+                plain_log(axes.xaxis)
                 axes.set_title(f"{short(embedding)}: {metric}", fontsize=9)
                 axes.tick_params(labelsize=8)
         for axes in grid[-1]:
