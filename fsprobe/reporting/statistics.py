@@ -53,19 +53,6 @@ class Difference(NamedTuple):
     p: float
 
 
-def summarise(
-    values: Sequence[float] | np.ndarray,
-    interval: Callable[[np.ndarray], tuple[float, float]] | None = None,
-) -> Summary:
-    """Mean, standard deviation and 95% interval of the values that are not NaN. interval:
-    bootstrap_interval unless given.
-    """
-    x = _defined(values)
-    mean = float(np.mean(x)) if x.size else math.nan
-    std = float(np.std(x, ddof=1)) if x.size > 1 else math.nan
-    return Summary(int(x.size), mean, std, *(interval or bootstrap_interval)(x))
-
-
 def student_interval(values: Sequence[float] | np.ndarray) -> tuple[float, float]:
     """95% interval of the mean by Student's t; NaN below 2 values."""
     x = _defined(values)
@@ -113,6 +100,17 @@ def bootstrap_interval(values: Sequence[float] | np.ndarray) -> tuple[float, flo
     if not np.isfinite([below, above]).all():
         return student_interval(x)
     return mean - error * float(above), mean - error * float(below)
+
+
+def summarise(
+    values: Sequence[float] | np.ndarray,
+    interval: Callable[[np.ndarray], tuple[float, float]] = bootstrap_interval,
+) -> Summary:
+    """Mean, standard deviation and 95% interval of the values that are not NaN."""
+    x = _defined(values)
+    mean = float(np.mean(x)) if x.size else math.nan
+    std = float(np.std(x, ddof=1)) if x.size > 1 else math.nan
+    return Summary(int(x.size), mean, std, *interval(x))
 
 
 def sign_flip_test(differences: Sequence[float] | np.ndarray) -> float:

@@ -62,9 +62,9 @@ def _of_group(sweeps: Sequence[SweepResults], style: Style) -> list[Block]:
     header = ["embedding", "N", "K", *METRICS.values()]
     blocks: list[Block] = [
         Heading(style.level + 1, f"{first.solver}: {len(sweeps)} splits"),
-        Table(f"Mean [{INTERVAL}]. {where}", header, rows, left=1),
+        Table(f"Mean [{INTERVAL}]. {where}", header, rows),
+        _tested_table(sweeps, where),
     ]
-    blocks.append(_tested_table(sweeps, where))
     if notes := simplified_of(sweeps):
         blocks.append(Bullets(notes))
     for n_way in sorted({n for n, _ in cells}):
@@ -86,7 +86,6 @@ def _tested_table(sweeps: Sequence[SweepResults], where: str) -> Table:
         f"each split. {where}",
         ["embedding", "N", *(sweep.label for sweep in sweeps)],
         rows,
-        left=1,
     )
 
 
