@@ -81,8 +81,8 @@ def _without_examples(sweep: SweepResults, name: str) -> list[Block]:
             tests.append(_comparison(sweep, name, 0, *variants))
     if not rows:
         return []
-    chance = [row.chance_mAP for row in sweep.rows(name, n_way, 0).values()]
-    text = f"Tags without examples: mean [{INTERVAL}]; chance mAP {number(float(np.mean(chance)))}."
+    chance = number(sweep.chance([name], [n_way], [0]))
+    text = f"Tags without examples: mean [{INTERVAL}]; chance mAP {chance}."
     where = _where(sweep, [0], counts)
     table = Table(f"{text} {where}", ["zero_shot", "words", "mAP", "ROC-AUC"], rows, left=2)
     return [table, *_differences("mAP of the words less that of shuffled ones", tests, where)]

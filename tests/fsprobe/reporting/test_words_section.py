@@ -1,5 +1,6 @@
 """The report's section on words, of a sweep with them."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -52,6 +53,23 @@ def test_every_way_without_examples(swept, blocks):
     for row in rows:
         expected = mean(swept, k_shot=0, zero_shot=row["zero_shot"], prior=row["words"])
         assert float(row["mAP"].split()[0]) == pytest.approx(expected, abs=6e-5)
+
+
+def test_chance_is_a_mean_over_the_probes_that_have_one(swept):
+    result = read_sweep(swept, "out")
+    at_0 = [key for key in result.probes if key.k_shot == 0]
+    lost = result.probes[at_0[0]]._replace(chance_mAP=np.nan)
+    found = report([replace(result, probes={**result.probes, at_0[0]: lost})])
+    (caption,) = (
+        b.caption
+        for b in found
+        if isinstance(b, Table)
+        and "chance mAP" in b.caption
+        and b.caption.startswith("Tags without")
+    )
+    first = [key for key in at_0[1:] if key[5:] == at_0[0][5:]]
+    expected = np.mean([result.probes[key].chance_mAP for key in first])
+    assert f"chance mAP {expected:.4f}." in caption
 
 
 def test_gains_of_the_prior(swept, blocks):
