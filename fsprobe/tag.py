@@ -37,7 +37,6 @@ from fsprobe.tagger.tagger import Tagger
 from fsprobe.tagger.tagging import (
     Items,
     Score,
-    Selection,
     items_by_clip,
     items_by_track,
     score_here,
@@ -176,9 +175,7 @@ def _tag(
     scores = Path(FLAGS.all_scores) if FLAGS.all_scores else None
     try:
         with _engine() as score:
-            records = tag_items(
-                tagger, parts, items, Selection(FLAGS.top), work, fingerprint, scores, score
-            )
+            records = tag_items(tagger, parts, items, FLAGS.top, work, fingerprint, scores, score)
     except KeyboardInterrupt:
         print("stopped; the same command goes on from there", file=sys.stderr)
         raise

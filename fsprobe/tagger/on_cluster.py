@@ -15,7 +15,7 @@ from extract.errors import InputError
 from extract.store import Stacked, Store, find_shards, open_store, shard_name
 from fsprobe.tagger.matching import Part
 from fsprobe.tagger.tagger import Tagger
-from fsprobe.tagger.tagging import Block, Scored, Scorer, Selection, score_block
+from fsprobe.tagger.tagging import Block, Scored, Scorer, score_block
 
 TRIES = 5  # of a block: processes and nodes may go
 PATIENCE = 3600.0  # seconds
@@ -56,14 +56,14 @@ class Setup:
     parts: tuple[tuple[str, Path, str], ...]
 
 
-def score_on_node(setup: Setup, block: Block, selection: Selection, all_scores: bool) -> Scored:
+def score_on_node(setup: Setup, block: Block, top: int, all_scores: bool) -> Scored:
     """A task. Raises InputError on a node that cannot read the stores."""
     try:
         if setup.key not in _scorers:
             _scorers.clear()
             parts = [NodePart(*part) for part in setup.parts]
             _scorers[setup.key] = Scorer(setup.tagger, parts)  # type: ignore[arg-type]
-        return score_block(_scorers[setup.key], block, selection, all_scores)
+        return score_block(_scorers[setup.key], block, top, all_scores)
     except OSError as error:
         file = error.filename or setup.parts[0][1]
         raise InputError(
@@ -87,12 +87,12 @@ class ScoreOnCluster:
         tagger: Tagger,
         parts: Sequence[Part],
         blocks: Sequence[Block],
-        selection: Selection,
+        top: int,
         all_scores: bool,
     ) -> Iterator[Scored]:
         named = tuple((part.name, part.store.path.absolute(), part.array) for part in parts)
         setup = self.cluster.put(Setup(self.key, tagger, named))
-        start = partial(self._start, setup, blocks, selection, all_scores)
+        start = partial(self._start, setup, blocks, top, all_scores)
         running: dict[Ref, int] = {}
         done: dict[int, Scored] = {}
         tries = [0] * len(blocks)
@@ -126,9 +126,9 @@ class ScoreOnCluster:
         self,
         setup: Ref,
         blocks: Sequence[Block],
-        selection: Selection,
+        top: int,
         all_scores: bool,
         place: int,
     ) -> Ref:
-        (ref,) = self.cluster.submit(score_on_node, setup, blocks[place], selection, all_scores)
+        (ref,) = self.cluster.submit(score_on_node, setup, blocks[place], top, all_scores)
         return ref

@@ -12,7 +12,6 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn, Protocol, TypeVar
 
@@ -69,15 +68,6 @@ class Scored(NamedTuple):
     records: np.ndarray
     present: np.ndarray
     probabilities: np.ndarray | None
-
-
-@dataclass(frozen=True)
-class Selection:
-    """Which tags an item gets: the `top` best, or where it is 0 those at or above their
-    threshold.
-    """
-
-    top: int = 0
 
 
 def items_by_clip(parts: Sequence[Part]) -> Items:
@@ -172,8 +162,8 @@ def refuse_features(parts: Sequence[Part], rows: Sequence[np.ndarray | slice]) -
     )
 
 
-def score_block(scorer: Scorer, block: Block, selection: Selection, all_scores: bool) -> Scored:
-    """A block's records, and with all_scores its probabilities."""
+def score_block(scorer: Scorer, block: Block, top: int, all_scores: bool) -> Scored:
+    """A block's records, and with all_scores its probabilities. top: as in `tag_items`."""
     counts = block.counts
     if not counts.any():
         shape = (0, len(scorer.bias))
@@ -194,9 +184,9 @@ def score_block(scorer: Scorer, block: Block, selection: Selection, all_scores: 
     if not as_probability:
         with np.errstate(divide="ignore"):
             threshold = logit(threshold.astype(np.float64)).astype(np.float32)
-    item, tag = _best(z, selection.top) if selection.top else np.nonzero(z >= threshold)
+    item, tag = _best(z, top) if top else np.nonzero(z >= threshold)
     values = z[item, tag]
-    if not selection.top:
+    if not top:
         order = np.lexsort((tag, -values, item))
         item, tag, values = item[order], tag[order], values[order]
     if not as_probability:
@@ -214,7 +204,7 @@ class Score(Protocol):
         tagger: Tagger,
         parts: Sequence[Part],
         blocks: Sequence[Block],
-        selection: Selection,
+        top: int,
         all_scores: bool,
     ) -> Iterator[Scored]: ...
 
@@ -223,13 +213,13 @@ def score_here(
     tagger: Tagger,
     parts: Sequence[Part],
     blocks: Sequence[Block],
-    selection: Selection,
+    top: int,
     all_scores: bool,
 ) -> Iterator[Scored]:
     """On all cores of this machine."""
     scorer = Scorer(tagger, parts)
     return in_order(
-        lambda place: score_block(scorer, blocks[place], selection, all_scores), range(len(blocks))
+        lambda place: score_block(scorer, blocks[place], top, all_scores), range(len(blocks))
     )
 
 
@@ -237,13 +227,14 @@ def tag_items(
     tagger: Tagger,
     parts: Sequence[Part],
     items: Items,
-    selection: Selection,
+    top: int,
     work: Path,
     fingerprint: Mapping[str, Any],
     all_scores: Path | None = None,
     score: Score = score_here,
 ) -> np.ndarray:
-    """RECORD `[chosen]`: items in order, each one's tags from the most probable down.
+    """RECORD `[chosen]`: items in order, each one's tags from the most probable down: the `top`
+    best, or where it is 0 those at or above their threshold.
 
     work: the folder of partial files, which the caller removes when all is written. all_scores: a
     float32 .npy `[item, tag]` to write too, NaN where an item has no scores. fingerprint: what must
@@ -253,7 +244,7 @@ def tag_items(
     with PartialFiles(work, wanted, all_scores, (len(items.names), len(tagger.tags))) as progress:
         firsts = range(progress.next_item, len(items.names), BLOCK)
         blocks = [items.block(first, min(first + BLOCK, len(items.names))) for first in firsts]
-        found = score(tagger, parts, blocks, selection, progress.scores is not None)
+        found = score(tagger, parts, blocks, top, progress.scores is not None)
         with tqdm(
             total=len(items.names),
             initial=progress.next_item,

@@ -25,7 +25,7 @@ from extract.store import Store, open_store
 from fsprobe.tagger.matching import Part, source_of
 from fsprobe.tagger.outputs import Tagged, write_csv
 from fsprobe.tagger.tagger import Tagger
-from fsprobe.tagger.tagging import Scorer, Selection, in_order, items_by_clip, tag_items
+from fsprobe.tagger.tagging import Scorer, in_order, items_by_clip, tag_items
 from tests.benchmarks.machine import describe, seconds
 
 BLOCK = 4096
@@ -139,7 +139,7 @@ def measure(store: Store, tags: int, top: int, folder: Path, repeats: int) -> di
     items = items_by_clip([part])
     with Memory() as memory:
         start = time.perf_counter()
-        records = tag_items(tagger, [part], items, Selection(top), folder / "work", {})
+        records = tag_items(tagger, [part], items, top, folder / "work", {})
         found["scores_and_best_s"] = time.perf_counter() - start
         start = time.perf_counter()
         write_csv(folder / "tags.csv", Tagged(items.names, tagger.tags, records))
@@ -149,7 +149,7 @@ def measure(store: Store, tags: int, top: int, folder: Path, repeats: int) -> di
     shutil.rmtree(folder / "work")
     start = time.perf_counter()
     path = folder / "scores.npy"
-    tag_items(tagger, [part], items, Selection(top), folder / "work", {}, path)
+    tag_items(tagger, [part], items, top, folder / "work", {}, path)
     found["scores_best_and_array_s"] = time.perf_counter() - start
     path.unlink()
     found["scikit_learn_s"] = scikit_learn(part, tagger)

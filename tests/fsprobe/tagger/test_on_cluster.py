@@ -14,7 +14,7 @@ from fsprobe.tagger import tagging
 from fsprobe.tagger.matching import Part, parts_of
 from fsprobe.tagger.on_cluster import ScoreOnCluster
 from fsprobe.tagger.tagger import Tagger
-from fsprobe.tagger.tagging import Selection, items_by_clip, items_by_track, tag_items
+from fsprobe.tagger.tagging import items_by_clip, items_by_track, tag_items
 from tests.support.fake_cluster import FakeCluster, FakeRef
 from tests.support.fake_tagger import random_tagger, write_store
 
@@ -58,7 +58,7 @@ def test_the_same_bytes_as_on_one_machine(
     ):  # type: ignore[arg-type]
         scores = tmp_path / f"{name}.npy"
         work = tmp_path / name
-        found.append(tag_items(tagger, parts, items, Selection(top), work, {}, scores, score))
+        found.append(tag_items(tagger, parts, items, top, work, {}, scores, score))
     np.testing.assert_array_equal(found[0], found[1])
     assert (tmp_path / "here.npy").read_bytes() == (tmp_path / "there.npy").read_bytes()
     assert bool(cluster.lost) == bool(losses)
@@ -71,7 +71,7 @@ def test_what_is_always_lost_ends_the_run(
     tagger, parts = sharded
     score = ScoreOnCluster(FakeCluster(deadly=lambda arguments: True), "x")  # type: ignore[arg-type]
     with pytest.raises(InputError, match="lost 5 times, at last because its process died"):
-        tag_items(tagger, parts, items_by_clip(parts), Selection(), tmp_path / "w", {}, score=score)
+        tag_items(tagger, parts, items_by_clip(parts), 0, tmp_path / "w", {}, score=score)
 
 
 def test_a_clip_that_is_not_finite_is_named(
@@ -88,7 +88,7 @@ def test_a_clip_that_is_not_finite_is_named(
             tagger,
             parts,
             items_by_clip(parts),
-            Selection(),
+            0,
             tmp_path / "w",
             {},
             score=ScoreOnCluster(FakeCluster(), "y"),  # type: ignore[arg-type]
@@ -96,7 +96,7 @@ def test_a_clip_that_is_not_finite_is_named(
 
 
 def score_all(tagger: Tagger, parts: list[Part], work: Path, score: ScoreOnCluster) -> None:
-    tag_items(tagger, parts, items_by_clip(parts), Selection(), work, {}, score=score)
+    tag_items(tagger, parts, items_by_clip(parts), 0, work, {}, score=score)
 
 
 def test_a_node_that_does_not_see_the_store_is_named(

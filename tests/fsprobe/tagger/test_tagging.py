@@ -10,7 +10,7 @@ from scipy.special import expit
 from extract.errors import InputError
 from extract.store import open_store
 from fsprobe.tagger.matching import parts_of
-from fsprobe.tagger.tagging import BLOCK, Selection, items_by_clip, items_by_track, tag_items
+from fsprobe.tagger.tagging import BLOCK, items_by_clip, items_by_track, tag_items
 from tests.support.fake_tagger import make, random_tagger, write_store
 
 
@@ -28,7 +28,7 @@ def triples(records):
 def test_thresholds_are_applied_and_the_best_tag_comes_first(tmp_path):
     tagger, parts = make(tmp_path / "s", tuple("abcdef"))
     p = by_hand(tagger, np.asarray(parts[0].store.features))
-    found = tag_items(tagger, parts, items_by_clip(parts), Selection(), tmp_path / "w", {})
+    found = tag_items(tagger, parts, items_by_clip(parts), 0, tmp_path / "w", {})
     expected = [
         (i, t) for i in range(50) for t in np.argsort(-p[i]) if p[i, t] >= tagger.threshold[t]
     ]
@@ -41,7 +41,7 @@ def test_top(tmp_path, top):
     tags = tuple(f"t{i}" for i in range(20))
     tagger, parts = make(tmp_path / "s", tags)
     p = by_hand(tagger, np.asarray(parts[0].store.features))
-    found = tag_items(tagger, parts, items_by_clip(parts), Selection(top), tmp_path / "w", {})
+    found = tag_items(tagger, parts, items_by_clip(parts), top, tmp_path / "w", {})
     best = np.argsort(-p, axis=1)[:, :top]
     assert triples(found) == [(i, t) for i in range(50) for t in best[i]]
 
@@ -55,7 +55,7 @@ def test_all_scores_in_the_stores_and_the_taggers_order(tmp_path):
     parts = parts_of(stores, "s")
     tagger = random_tagger(tuple("abc"), parts)
     path = tmp_path / "scores.npy"
-    found = tag_items(tagger, parts, items_by_clip(parts), Selection(), tmp_path / "w", {}, path)
+    found = tag_items(tagger, parts, items_by_clip(parts), 0, tmp_path / "w", {}, path)
     scores = np.load(path)
     assert scores.dtype == np.float32 and scores.shape == (40, 3)
     assert np.isnan(scores[[3, 39]]).all() and not {3, 39} & set(found["item"].tolist())
@@ -76,7 +76,7 @@ def test_a_block_without_a_finished_clip_has_no_tags(tmp_path, by, unfinished):
     tagger = random_tagger(tuple("abc"), parts)
     items = items_by_clip(parts) if by == "clip" else items_by_track(parts, {})
     path = tmp_path / "scores.npy"
-    found = tag_items(tagger, parts, items, Selection(1), tmp_path / "w", {}, path)
+    found = tag_items(tagger, parts, items, 1, tmp_path / "w", {}, path)
     done = np.flatnonzero(status == 1)
     np.testing.assert_array_equal(found["item"], done)
     np.testing.assert_array_equal(np.flatnonzero(np.isfinite(np.load(path)).all(axis=1)), done)
@@ -94,7 +94,7 @@ def test_several_stores_are_joined_by_clip_id(tmp_path):
     parts = parts_of(stores, "combined")
     tagger = random_tagger(tuple("abc"), parts)
     path = tmp_path / "scores.npy"
-    tag_items(tagger, parts, items_by_clip(parts), Selection(), tmp_path / "w", {}, path)
+    tag_items(tagger, parts, items_by_clip(parts), 0, tmp_path / "w", {}, path)
     # the stand-in's framenorm array is the negated features
     expected = by_hand(tagger, -np.concatenate([x, y], axis=1).astype(np.float32))
     expected[np.setdiff1d(np.arange(30), order)] = np.nan
@@ -110,7 +110,7 @@ def test_tracks_pool_the_probabilities_of_their_clips(tmp_path):
     names = [ids[0], "red", "blue", *(ids[i] for i in range(3, 30, 3))]
     assert list(items.names) == names
     path = tmp_path / "scores.npy"
-    tag_items(tagger, parts, items, Selection(2), tmp_path / "w", {}, path)
+    tag_items(tagger, parts, items, 2, tmp_path / "w", {}, path)
     rows = [
         p[[i for i, clip in enumerate(ids) if (tracks[clip] or clip) == name]].mean(axis=0)
         for name in names
@@ -126,11 +126,11 @@ def test_no_probability_above_what_the_tagger_allows(tmp_path):
         training={"a": {"highest_probability": 0.9}, "b": {}},
     )
     path = tmp_path / "scores.npy"
-    found = tag_items(tagger, parts, items_by_clip(parts), Selection(2), tmp_path / "w", {}, path)
+    found = tag_items(tagger, parts, items_by_clip(parts), 2, tmp_path / "w", {}, path)
     scores = np.load(path)
     assert scores[:, 0].max() <= np.float32(0.9) and 0.9 < scores[:, 1].max() < 1
     assert found["probability"][found["tag"] == 0].max() <= np.float32(0.9)
-    again = tag_items(tagger, parts, items_by_clip(parts), Selection(2), tmp_path / "w2", {})
+    again = tag_items(tagger, parts, items_by_clip(parts), 2, tmp_path / "w2", {})
     np.testing.assert_allclose(again["probability"], found["probability"], rtol=1e-6)
 
 
@@ -144,7 +144,7 @@ def test_nan_names_the_clip(tmp_path):
             random_tagger(("a",), parts),
             parts,
             items_by_clip(parts),
-            Selection(),
+            0,
             tmp_path / "w",
             {},
         )
@@ -166,9 +166,7 @@ def test_a_stopped_run_goes_on_and_equals_one_that_was_not(tmp_path, by):
         tracks = {clip: clip[:-1] for clip in parts[0].store.clip_ids}
         items = items_by_clip(parts) if by == "clip" else items_by_track(parts, tracks)
         scores = tmp_path / f"{work}.npy"
-        found = tag_items(
-            tagger, parts, items, Selection(), tmp_path / work, fingerprint or {}, scores
-        )
+        found = tag_items(tagger, parts, items, 0, tmp_path / work, fingerprint or {}, scores)
         return found, np.load(scores)
 
     with pytest.raises(InputError):
@@ -192,11 +190,11 @@ def test_a_stopped_run_goes_on_and_equals_one_that_was_not(tmp_path, by):
 def test_partial_files_of_another_run_are_not_used(tmp_path):
     tagger, parts = make(tmp_path / "s")
     items = items_by_clip(parts)
-    first = tag_items(tagger, parts, items, Selection(1), tmp_path / "w", {"run": 1})
-    again = tag_items(tagger, parts, items, Selection(1), tmp_path / "w", {"run": 1})
+    first = tag_items(tagger, parts, items, 1, tmp_path / "w", {"run": 1})
+    again = tag_items(tagger, parts, items, 1, tmp_path / "w", {"run": 1})
     np.testing.assert_array_equal(first, again)
     other = replace(tagger, bias=tagger.bias[::-1].copy() * 9)
-    kept = tag_items(other, parts, items, Selection(1), tmp_path / "w", {"run": 1})
+    kept = tag_items(other, parts, items, 1, tmp_path / "w", {"run": 1})
     np.testing.assert_array_equal(first, kept)  # all had been done
-    anew = tag_items(other, parts, items, Selection(1), tmp_path / "w", {"run": 2})
+    anew = tag_items(other, parts, items, 1, tmp_path / "w", {"run": 2})
     assert not np.array_equal(anew, first)
