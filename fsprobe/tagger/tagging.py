@@ -165,10 +165,6 @@ def refuse_features(parts: Sequence[Part], rows: Sequence[np.ndarray | slice]) -
 def score_block(scorer: Scorer, block: Block, top: int, all_scores: bool) -> Scored:
     """A block's records, and with all_scores its probabilities. top: as in `tag_items`."""
     counts = block.counts
-    if not counts.any():
-        shape = (0, len(scorer.bias))
-        nothing = np.empty(shape, np.float32) if all_scores else None
-        return Scored(np.empty(0, RECORD), np.empty(0, np.int64), nothing)
     present = block.first + np.flatnonzero(counts)
     z = scorer.logits(block.rows)
     pooled = counts.max() > 1
