@@ -8,7 +8,6 @@ The results go into a folder of partial files beside the output; a run that was 
 after the last block that is on the disk. Only one block a core is in memory.
 """
 
-import os
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -21,6 +20,7 @@ from scipy.special import logit
 from tqdm import tqdm
 
 from extract.errors import InputError
+from extract.shell import num_cores
 from extract.store import DONE
 from fsprobe.tagger.matching import Part
 from fsprobe.tagger.partial_files import RECORD, PartialFiles
@@ -285,7 +285,7 @@ def as_slice(rows: np.ndarray) -> np.ndarray | slice:
 
 def in_order(function: Callable[[int], _Result], arguments: Sequence[int]) -> Iterator[_Result]:
     """function of each argument, in order, on all cores; few results wait to be taken."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
+    cores = num_cores()
     waiting: deque[Future[_Result]] = deque()
     with threadpoolctl.threadpool_limits(1, "blas"), ThreadPoolExecutor(cores) as pool:
         try:
