@@ -40,6 +40,7 @@ from extract.shell import run
 from extract.store import Store
 from fsprobe import shell
 from fsprobe.features import COMBINED
+from fsprobe.flags import parse_l2
 from fsprobe.labels import tag_pool
 from fsprobe.tagger import changes, labelled, options, summary
 from fsprobe.tagger.file import read_tagger, write_tagger
@@ -193,7 +194,7 @@ def _train(tagger: Tagger | None, stores: dict[str, Store]) -> Tagger | None:
     config = TrainConfig(
         rule=parse_rule(FLAGS.threshold),
         prevalence=options.parse_prevalence(FLAGS.prevalence),
-        l2=options.parse_l2(FLAGS.l2),
+        l2=parse_l2(FLAGS.l2),
         folds=FLAGS.folds,
     )
     embedding = _embedding(tagger, stores)

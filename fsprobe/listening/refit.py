@@ -44,7 +44,7 @@ def _fit_padded(
     positive: np.ndarray,
     negative: np.ndarray,
     units: np.ndarray,
-    l2: float | None,
+    l2: float | str,
 ) -> Fitted:
     """`fit_heads` with copies of the first clip, of which nothing is known."""
     more = -len(features) % _STEP

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import jax.numpy as jnp
 import numpy as np
 
+from fsprobe.config import AUTO
 from fsprobe.heads.fitting import TagFits, fit_tags
 from fsprobe.heads.head import Head
 from fsprobe.heads.solvers.solver import SCALES
@@ -20,11 +21,11 @@ def fit_heads(
     positive: np.ndarray,
     negative: np.ndarray,
     units: np.ndarray,
-    l2: float | None,
+    l2: float | str,
 ) -> Fitted:
     """Converged heads. features float32 `[clip, dim]`; positive, negative `[clip, tag]` weights;
-    units int `[clip]`, tracks, negative for clips that are never held out; l2: the strength, None
-    to choose one per tag.
+    units int `[clip]`, tracks, negative for clips that are never held out; l2: the strength,
+    or `auto`: one is chosen for each tag.
     """
     found = _fit(features, positive, negative, units, l2)
     return Fitted(np.asarray(found.head.kernel), np.asarray(found.head.bias), found.l2)
@@ -53,9 +54,9 @@ class FitFromWords:
         positive: np.ndarray,
         negative: np.ndarray,
         units: np.ndarray,
-        l2: float | None,
+        l2: float | str,
     ) -> Fitted:
-        """As fit_heads; l2 given: the prior's scale is 1."""
+        """As fit_heads; l2 a number: the prior's scale is 1."""
         if self.head is None:
             own = _fit(features, positive, negative, units, l2).head
             start = leave_one_out(own, self.vectors, features)
@@ -72,15 +73,15 @@ def _fit(
     positive: np.ndarray,
     negative: np.ndarray,
     units: np.ndarray,
-    l2: float | None,
+    l2: float | str,
     prior: Head | None = None,
 ) -> TagFits:
     return fit_tags(
         features,
         positive,
         negative,
-        l2="auto" if l2 is None else l2,
-        validation="support" if l2 is None else "none",
+        l2=l2,
+        validation="support" if l2 == AUTO else "none",
         prior=prior,
         scales=SCALES,
         groups=units,

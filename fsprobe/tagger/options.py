@@ -32,12 +32,6 @@ def parse_prevalence(text: str) -> str | float | dict[str, float]:
     return number
 
 
-def parse_l2(text: str) -> float | None:
-    """A positive number, or None for `auto`."""
-    l2 = flags.parse_l2(text)
-    return None if isinstance(l2, str) else l2
-
-
 def parse_renames(texts: Iterable[str], tags: Sequence[str]) -> dict[str, str]:
     """OLD=NEW, where OLD is a tag: names may hold a `=` themselves."""
     found: dict[str, str] = {}

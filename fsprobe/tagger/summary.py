@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from fsprobe.config import AUTO
 from fsprobe.heads.cross_validation import FOLDS as INNER
 from fsprobe.heads.fitting import STRENGTHS
 from fsprobe.tagger.changes import Difference
@@ -27,7 +28,7 @@ def plan(
         (one_line(tag), str(c.positives), str(c.negatives), str(c.tracks_positive))
         for tag, c in zip(tags, counts, strict=True)
     ]
-    strengths = 1 if config.l2 else len(STRENGTHS) * (INNER + 1)
+    strengths = 1 if config.l2 != AUTO else len(STRENGTHS) * (INNER + 1)
     fits = (config.folds + 1) * strengths
     # features and a copy of them on the device; labels and scores of every strength
     size = 4 * (2 * clips * dim + clips * len(tags) * (strengths + 8))

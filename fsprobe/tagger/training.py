@@ -14,6 +14,7 @@ import numpy as np
 
 from extract.errors import InputError
 from extract.manifest import Manifest
+from fsprobe.config import AUTO
 from fsprobe.heads.cross_validation import FOLDS
 from fsprobe.tagger.judging import calibration, promises, thresholds
 from fsprobe.tagger.judging.calibration import Judged, Line
@@ -30,18 +31,18 @@ UNJUDGED_HIGHEST = 0.9  # no higher probability where nothing could be judged
 _MARGIN = 1.5  # clips to come may score higher than those known, by this
 
 # (features [clip, dim], positive, negative [clip, tag], units [clip], l2) → heads
-FitHeads = Callable[[np.ndarray, np.ndarray, np.ndarray, np.ndarray, float | None], Fitted]
+FitHeads = Callable[[np.ndarray, np.ndarray, np.ndarray, np.ndarray, float | str], Fitted]
 
 
 @dataclass(frozen=True)
 class TrainConfig:
     """rule: how thresholds are chosen. prevalence: `labels`, one number for all tags, or one per
-    tag. l2: a strength for all, None to choose one per tag. folds: of the cross-validation.
+    tag. l2: a strength for all, or `auto`: one for each. folds: of the cross-validation.
     """
 
     rule: Rule = field(default_factory=Rule)
     prevalence: str | float | Mapping[str, float] = LABELS
-    l2: float | None = None
+    l2: float | str = AUTO
     folds: int = FOLDS
 
 

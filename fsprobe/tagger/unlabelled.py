@@ -89,7 +89,7 @@ def with_unlabelled(
         positive: np.ndarray,
         negative: np.ndarray,
         units: np.ndarray,
-        l2: float | None,
+        l2: float | str,
     ) -> Fitted:
         seen = (positive + negative).any(axis=1)
         held = np.setdiff1d(rest.labelled_units[~seen], rest.labelled_units[seen])

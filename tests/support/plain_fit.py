@@ -4,6 +4,7 @@ held against, and a stand-in for it where only its answer matters.
 
 import numpy as np
 
+from fsprobe.config import AUTO
 from fsprobe.tagger.judging.out_of_fold import Fitted
 
 
@@ -12,12 +13,12 @@ def fit_heads(
     positive: np.ndarray,
     negative: np.ndarray,
     units: np.ndarray | None = None,
-    l2: float | None = None,
+    l2: float | str = AUTO,
 ) -> Fitted:
     """Heads with the least Σ (y·softplus(−z) + n·softplus(z)) / Σ (y + n) + l2/2 ‖w‖² for weights
-    y, n `[clip, tag]`; l2 None: a hundredth of the clips' mean squared distance from their mean.
+    y, n `[clip, tag]`; l2 `auto`: a hundredth of the clips' mean squared distance from their mean.
     """
-    strength = 0.01 * float(features.var(axis=0).sum()) if l2 is None else l2
+    strength = 0.01 * float(features.var(axis=0).sum()) if l2 == AUTO else float(l2)
     heads = np.array(
         [
             _fit(features.astype(np.float64), yes, no, strength)

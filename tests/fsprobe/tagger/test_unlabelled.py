@@ -84,7 +84,7 @@ def test_clips_of_tracks_that_are_held_out_are_left_out(catalogue):
     place = data.clip_ids.index("c0005")
     positive, negative = data.positive.copy(), data.negative.copy()
     positive[place] = negative[place] = 0  # as out_of_fold holds it out
-    more(data.features, positive, negative, data.units, None)
+    more(data.features, positive, negative, data.units, "auto")
     features, _, no, units = calls[0]
     count = len(data.clip_ids)
     assert features.shape == (count + 9, 4) and len(units) == count + 9
@@ -118,7 +118,7 @@ def test_strengths_are_chosen_by_the_labelled_clips_alone():
             z = x[held] @ part.kernel.T + part.bias
             losses[row] += np.sum(np.logaddexp(0, z) - yes[held] * z, axis=0)
     best = [losses[:, 0].argmin(), losses.sum(axis=1).argmin()]
-    found = fit_heads(x, yes, no, units, None).strengths
+    found = fit_heads(x, yes, no, units, "auto").strengths
     np.testing.assert_allclose(found, np.array(STRENGTHS)[best] * spread, rtol=1e-4)
     assert losses[:, 1].argmin() != best[1]  # its own choice would show
 
@@ -129,7 +129,7 @@ def test_unlabelled_clips_are_never_held_out(catalogue):
     rest = load_rest(manifest, "train", data, parts)
     fit, calls = recording()
     with_unlabelled(fit, rest, "weak_negatives", 1.0)(
-        data.features, data.positive, data.negative, data.units, None
+        data.features, data.positive, data.negative, data.units, "auto"
     )
     units, count = calls[0][3], len(data.clip_ids)
     np.testing.assert_array_equal(units[:count], rest.labelled_units)
@@ -144,7 +144,7 @@ def test_a_teacher_may_learn_on_other_features(catalogue):
     theirs = np.linspace(-1, 1, 9)[:, None] * np.ones((9, 4))
     teacher = (np.zeros((len(data.clip_ids), 4)), theirs)
     with_unlabelled(fit, rest, "self_training", 1.0, teacher)(
-        data.features, data.positive, data.negative, data.units, None
+        data.features, data.positive, data.negative, data.units, "auto"
     )
     assert calls[0][0] is teacher[0]
     yes, no = calls[1][1][-9:, 0], calls[1][2][-9:, 0]

@@ -119,7 +119,7 @@ def test_a_new_tag_starts_from_its_name(data, grown, clips, tags):
             tagger = tagger_of(kept, [names[tag] for tag in others])
         columns = [names[tag] for tag in order]
         fit = FitFromWords(words, columns, tagger)
-        arguments = (data.features[train], yes[:, order], no[:, order], np.arange(clips), None)
+        arguments = (data.features[train], yes[:, order], no[:, order], np.arange(clips), "auto")
         at = order.index(new)
         area = []
         started, plain = fit(*arguments), fit_heads(*arguments)
