@@ -49,7 +49,7 @@ def load_features(
     the first clip).
     """
     manifest = manifest if isinstance(manifest, Manifest) else read_manifest(manifest)
-    parts = _parts(open_stores(stores), embedding, framenorm)
+    parts = arrays_of(open_stores(stores), embedding, framenorm)
     require_clips({name: store for name, store, _ in parts}, manifest)
     used = np.flatnonzero([bool(split) for split in manifest.splits])
     clip_ids = [manifest.clip_ids[row] for row in used]
@@ -69,10 +69,7 @@ def load_features(
 
 def width(stores: Mapping[str, Store], embedding: str) -> int:
     """Dimensions of load_features. Raises InputError on an unknown embedding."""
-    return sum(
-        getattr(store, array).shape[1]
-        for _, store, array in _parts(stores, embedding, framenorm=False)
-    )
+    return sum(getattr(store, array).shape[1] for _, store, array in arrays_of(stores, embedding))
 
 
 def stores_of(names: Sequence[str], embedding: str) -> list[str]:
@@ -91,10 +88,12 @@ def stores_of(names: Sequence[str], embedding: str) -> list[str]:
     return parts
 
 
-def _parts(
-    stores: Mapping[str, Store], embedding: str, framenorm: bool
+def arrays_of(
+    stores: Mapping[str, Store], embedding: str, framenorm: bool = False
 ) -> list[tuple[str, Store, str]]:
-    """(name, store, array) whose columns side by side are the embedding."""
+    """(name, store, array) whose columns side by side are the embedding. Raises InputError on an
+    unknown name.
+    """
     names = stores_of(list(stores), embedding)
     beside = framenorm or len(names) > 1 or embedding == COMBINED
     array = "features_framenorm" if beside else "features"

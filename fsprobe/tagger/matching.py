@@ -7,7 +7,7 @@ import numpy as np
 
 from extract.errors import InputError
 from extract.store import Store
-from fsprobe.features import COMBINED, stores_of
+from fsprobe.features import arrays_of
 from fsprobe.tagger.tagger import Source, Tagger
 
 _SETTINGS = ("sample_rate", "window", "hop")
@@ -53,15 +53,12 @@ class Part(NamedTuple):
         return self.store.rows(self.array, rows)
 
 
-def parts_of(stores: Mapping[str, Store], embedding: str, framenorm: bool = False) -> list[Part]:
+def parts_of(stores: Mapping[str, Store], embedding: str) -> list[Part]:
     """The parts of an embedding: a store's name, `A+B`, or `combined` (all stores, in order).
 
     Raises InputError on an unknown name.
     """
-    names = stores_of(list(stores), embedding)
-    several = embedding == COMBINED or len(names) > 1
-    array = "features_framenorm" if framenorm or several else "features"
-    return [Part(name, stores[name], array) for name in names]
+    return [Part(*found) for found in arrays_of(stores, embedding)]
 
 
 def source_of(part: Part) -> Source:
