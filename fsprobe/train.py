@@ -28,7 +28,7 @@ tagger.
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from absl import flags
@@ -53,7 +53,6 @@ from fsprobe.tagger.training import FitHeads, Rows, TrainConfig, tagger_of, trai
 from fsprobe.tagger.unlabelled import (
     SELF_TRAINING,
     WAYS,
-    features_of,
     load_rest,
     with_unlabelled,
 )
@@ -199,7 +198,7 @@ def _train(tagger: Tagger | None, stores: dict[str, Store]) -> Tagger | None:
     )
     embedding = _embedding(tagger, stores)
     parts = match(tagger, stores) if tagger else parts_of(stores, embedding)
-    manifest = _clips({part.name: part.store for part in parts})
+    manifest = _clips(parts)
     tags, left_out = labelled.trainable(manifest, tag_pool(manifest, FLAGS.tags or "all"))
     for tag, why in left_out.items():
         print(f"left out: {tag!r}, {why}")
@@ -251,7 +250,10 @@ def _to_unlabelled(
     teacher = None
     if FLAGS.teacher:
         others = parts_of(stores, FLAGS.teacher)
-        teacher = features_of(others, data.clip_ids), features_of(others, rest.clip_ids)
+        teacher = (
+            labelled.features_of(others, data.clip_ids),
+            labelled.features_of(others, rest.clip_ids),
+        )
     return with_unlabelled(fit, rest, FLAGS.unlabelled, FLAGS.unlabelled_weight, teacher)
 
 
@@ -278,9 +280,9 @@ def _embedding(tagger: Tagger | None, stores: dict[str, Store]) -> str:
     return tagger.embedding
 
 
-def _clips(stores: dict[str, Store]) -> Manifest:
+def _clips(parts: Sequence[Part]) -> Manifest:
     manifest = labelled.clips_to_train_on(read_manifest(FLAGS.manifest), FLAGS.split)
-    manifest, dropped = labelled.without_missing(manifest, stores, FLAGS.missing == "drop")
+    manifest, dropped = labelled.without_missing(manifest, parts, FLAGS.missing == "drop")
     if dropped:
         print(f"{dropped} clips are missing from a store and were dropped")
     return manifest

@@ -36,8 +36,7 @@ def head_of_text(
         raise InputError(f"`query={text}`: give one tag or a few words, without a '|'")
     words = load_words(words_path)
     clips = labelled.clips_to_train_on(manifest, "all")
-    stores = {part.name: part.store for part in parts}
-    clips, _ = labelled.without_missing(clips, stores, drop=True)
+    clips, _ = labelled.without_missing(clips, parts, drop=True)
     tags = [tag for tag in tag_pool(clips, "all") if tag != text]
     vector = _vector(text, words, words_path)
     vectors, seen = vectors_of(words, tags)

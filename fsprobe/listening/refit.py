@@ -30,8 +30,7 @@ def refit(
     rows = [row for row, labels in enumerate(said) if any(labels)]
     if not rows:
         raise InputError("nothing has been judged yet: a tag needs a yes and a no")
-    stores = {part.name: part.store for part in parts}
-    known, _ = labelled.without_missing(clips.take(rows), stores, drop=True)
+    known, _ = labelled.without_missing(clips.take(rows), parts, drop=True)
     kept, _ = labelled.trainable(known, tags)
     data = labelled.load(known, parts, kept)
     rows_of = train(data, _fit_padded, TrainConfig())

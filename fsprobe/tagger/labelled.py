@@ -2,7 +2,7 @@
 together.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,7 +11,6 @@ import numpy as np
 from extract.errors import InputError
 from extract.files import read_csv
 from extract.manifest import Manifest
-from extract.store import Store
 from fsprobe.features import load_features, missing_clips
 from fsprobe.labels import tag_labels
 from fsprobe.tagger.judging.out_of_fold import whole
@@ -52,12 +51,11 @@ def clips_to_train_on(manifest: Manifest, split: str) -> Manifest:
     return manifest.take(rows)
 
 
-def without_missing(
-    manifest: Manifest, stores: Mapping[str, Store], drop: bool
-) -> tuple[Manifest, int]:
+def without_missing(manifest: Manifest, parts: Sequence[Part], drop: bool) -> tuple[Manifest, int]:
     """(the clips that every store has, how many were dropped). Raises InputError on a clip that a
     store lacks, unless drop.
     """
+    stores = {part.name: part.store for part in parts}
     absent = missing_clips(stores, manifest)
     if absent and not drop:
         clip, name = next(iter(absent.items()))
@@ -116,20 +114,22 @@ def load(manifest: Manifest, parts: Sequence[Part], tags: Sequence[str]) -> Labe
     positive, negative = labels(manifest, tags)
     known = np.flatnonzero((positive + negative).sum(axis=1) > 0)
     manifest = manifest.take(known.tolist())
-    features = load_features(
-        {part.name: part.store for part in parts},
-        manifest,
-        "+".join(part.name for part in parts),
-        framenorm=parts[0].array == "features_framenorm",
-    )
     return Labelled(
         tuple(tags),
         manifest.clip_ids,
-        features,
+        features_of(parts, manifest.clip_ids),
         positive[known],
         negative[known],
         units_of(manifest),
     )
+
+
+def features_of(parts: Sequence[Part], clip_ids: Sequence[str]) -> np.ndarray:
+    """float32 `[clip, dim]`. Raises InputError on a clip that a store lacks, and on NaN or Inf."""
+    stores, count = {part.name: part.store for part in parts}, len(clip_ids)
+    clips = Manifest(tuple(clip_ids), ("",) * count, ("train",) * count, ((),) * count)
+    framenorm = parts[0].array == "features_framenorm"
+    return load_features(stores, clips, "+".join(stores), framenorm)
 
 
 def read_prevalence(path: Path) -> dict[str, float]:

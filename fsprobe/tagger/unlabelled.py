@@ -13,7 +13,7 @@ import numpy as np
 
 from extract.manifest import Manifest
 from extract.store import Store
-from fsprobe.features import load_features, missing_clips
+from fsprobe.features import missing_clips
 from fsprobe.heads.data import Labelled as Clips
 from fsprobe.heads.unlabelled import (
     SELF_TRAINING,
@@ -22,7 +22,7 @@ from fsprobe.heads.unlabelled import (
     weak_negatives,
 )
 from fsprobe.tagger.judging.out_of_fold import Fitted
-from fsprobe.tagger.labelled import Labelled, units_of
+from fsprobe.tagger.labelled import Labelled, features_of, units_of
 from fsprobe.tagger.matching import Part
 from fsprobe.tagger.training import FitHeads
 
@@ -63,14 +63,6 @@ def load_rest(manifest: Manifest, split: str, labelled: Labelled, parts: Sequenc
         np.array([units[clip] for clip in ids], np.int64) for ids in (kept, labelled.clip_ids)
     )
     return Rest(kept, features, mine, theirs)
-
-
-def features_of(parts: Sequence[Part], clip_ids: Sequence[str]) -> np.ndarray:
-    """float32 `[clip, dim]`. Raises InputError on a clip that a store lacks."""
-    stores, count = {part.name: part.store for part in parts}, len(clip_ids)
-    clips = Manifest(tuple(clip_ids), ("",) * count, ("train",) * count, ((),) * count)
-    framenorm = parts[0].array == "features_framenorm"
-    return load_features(stores, clips, "+".join(stores), framenorm)
 
 
 def with_unlabelled(

@@ -58,10 +58,10 @@ class Data(NamedTuple):
 def load(manifest_path: Path, stores: Sequence[str], use_splits: bool, top: int | None) -> Data:
     manifest = labelled.clips_to_train_on(read_manifest(manifest_path), "all")
     opened = options.open_stores(stores)
-    manifest, _ = labelled.without_missing(manifest, opened, drop=True)
+    parts = parts_of(opened, COMBINED if len(opened) > 1 else next(iter(opened)))
+    manifest, _ = labelled.without_missing(manifest, parts, drop=True)
     tags, _ = labelled.trainable(manifest, [tag for tag, _ in rank_tags(manifest)][:top])
-    embedding = COMBINED if len(opened) > 1 else next(iter(opened))
-    everything = labelled.load(manifest, parts_of(opened, embedding), tags)
+    everything = labelled.load(manifest, parts, tags)
     x = everything.features - everything.features.mean(axis=0)
     x /= np.where(x.std(axis=0) > 0, x.std(axis=0), 1) * math.sqrt(x.shape[1])
     split = dict(zip(manifest.clip_ids, manifest.splits, strict=True))
