@@ -27,11 +27,11 @@ from fsprobe.features import COMBINED
 from fsprobe.listening import ranking
 from fsprobe.listening.queries import head_of_text
 from fsprobe.listening.ranking import Ranked
+from fsprobe.pages.text_table import text_table
 from fsprobe.tagger import options
 from fsprobe.tagger.file import read_tagger
 from fsprobe.tagger.matching import Part, match, parts_of
 from fsprobe.tagger.outputs import Place, clip_places, one_line, write_playlist
-from fsprobe.tagger.summary import table
 from fsprobe.tagger.tagging import Items, Scorer, items_by_clip
 
 FLAGS = flags.FLAGS
@@ -71,7 +71,7 @@ def main() -> None:
         for clip, score in zip(clips, found.score.tolist(), strict=True)
     ]
     print(f"{title}, of {len(items.rows[0])} clips")
-    print(table(rows, left=(0, 2), widest=60))
+    print(text_table(rows, left=(0, 2), widest=60))
 
 
 def _check_flags() -> None:

@@ -25,11 +25,11 @@ from extract.shell import run
 from fsprobe.listening import pool as pools
 from fsprobe.listening.judgements import Judgements
 from fsprobe.listening.strategies import DEFAULT, STRATEGIES, suggest
+from fsprobe.pages.text_table import text_table
 from fsprobe.tagger import options
 from fsprobe.tagger.file import read_tagger
 from fsprobe.tagger.matching import match
 from fsprobe.tagger.outputs import one_line
-from fsprobe.tagger.summary import table
 
 FLAGS = flags.FLAGS
 
@@ -80,7 +80,7 @@ def main() -> None:
     shown += [
         (one_line(clip), one_line(tag), f"{score:.3f}", why) for clip, tag, score, why in rows
     ]
-    print(table(shown, left=(0, 1, 3), widest=60))
+    print(text_table(shown, left=(0, 1, 3), widest=60))
     if not rows:
         print(f"nothing is left to ask: all {len(pool.clip_ids)} clips are judged for these tags")
 

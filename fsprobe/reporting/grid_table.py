@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from fsprobe.config import KShot, shot_order
+from fsprobe.pages.text_table import text_table
 from fsprobe.study.tables import ProbeRow
 
 
@@ -37,7 +38,7 @@ def grid_table(rows: Iterable[ProbeRow], metric: str) -> str:
         ]
         for line in lines
     ]
-    return align([[metric, *(f"N={n_way}" for n_way in n_ways)], *body])
+    return text_table([[metric, *(f"N={n_way}" for n_way in n_ways)], *body])
 
 
 def mean_std(values: Sequence[float]) -> str:
@@ -51,13 +52,4 @@ def mean_std(values: Sequence[float]) -> str:
         f"{np.mean(defined):.4f} ± {np.std(defined, ddof=1):.4f}"
         if len(defined) > 1
         else f"{defined[0]:.4f}"
-    )
-
-
-def align(table: Sequence[Sequence[str]]) -> str:
-    """Columns padded to their widest entry: the first to the left, the rest to the right."""
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    return "\n".join(
-        "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]).rstrip()
-        for row in table
     )

@@ -10,6 +10,7 @@ import numpy as np
 from fsprobe.config import AUTO
 from fsprobe.heads.cross_validation import FOLDS as INNER
 from fsprobe.heads.fitting import STRENGTHS
+from fsprobe.pages.text_table import text_table
 from fsprobe.tagger.changes import Difference
 from fsprobe.tagger.labelled import Counts
 from fsprobe.tagger.outputs import one_line
@@ -34,8 +35,8 @@ def plan(
     size = 4 * (2 * clips * dim + clips * len(tags) * (strengths + 8))
     work = 4.0 * fits * _ITERATIONS * clips * dim * len(tags)
     return (
-        f"{table(rows)}\n\n{clips} clips × {dim} dimensions, {len(tags)} tags: {fits} fits, "
-        f"about {size / 1e9:.2f} GB and {duration(work / _rate() + 10)}"
+        f"{text_table(rows, widest=_WIDTH)}\n\n{clips} clips × {dim} dimensions, {len(tags)} tags: "
+        f"{fits} fits, about {size / 1e9:.2f} GB and {duration(work / _rate() + 10)}"
     )
 
 
@@ -69,7 +70,7 @@ def verdicts(tags: Sequence[str], training: Mapping[str, Mapping[str, Any]]) -> 
                 one_line(record["verdict"]),
             )
         )
-    return table(rows, left=(0, 5))
+    return text_table(rows, (0, 5), _WIDTH)
 
 
 def statement(config: TrainConfig) -> str:
@@ -95,24 +96,8 @@ def differences(found: Sequence[Difference]) -> str:
     for difference in found:
         if difference.state != "same":
             numbers = (difference.mean, difference.largest, difference.flipped)
-            shown = ["–" if math.isnan(number) else f"{number:.4f}" for number in numbers]
-            rows.append((one_line(difference.tag), difference.state, *shown))
+            texts = ["–" if math.isnan(number) else f"{number:.4f}" for number in numbers]
+            rows.append((one_line(difference.tag), difference.state, *texts))
     same = sum(difference.state == "same" for difference in found)
-    return (table(rows, left=(0, 1)) + "\n" if len(rows) > 1 else "") + f"{same} tags are the same"
-
-
-def table(rows: Sequence[Sequence[str]], left: Sequence[int] = (0,), widest: int = _WIDTH) -> str:
-    """Columns side by side; those in `left` aligned left. The first is cut at `widest`."""
-    cut = [
-        [cell if len(cell) <= widest or i else f"{cell[:widest]}…" for i, cell in enumerate(row)]
-        for row in rows
-    ]
-    widths = [max(map(len, column)) for column in zip(*cut, strict=True)]
-    lines = [
-        "  ".join(
-            cell.ljust(width) if i in left else cell.rjust(width)
-            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in cut
-    ]
-    return "\n".join(lines)
+    shown = text_table(rows, (0, 1), _WIDTH) + "\n" if len(rows) > 1 else ""
+    return f"{shown}{same} tags are the same"

@@ -33,7 +33,7 @@ from fsprobe.batch.spec import Outcome, ProbeSpec
 from fsprobe.config import SolverConfig
 from fsprobe.heads.data import Data
 from fsprobe.heads.strengths import DUAL_PATH
-from fsprobe.reporting import grid_table as tables
+from fsprobe.pages.text_table import text_table
 from tests.benchmarks import corpus, machine, peers
 
 N_WAYS, K_SHOTS = (2, 5, 10, 15, 20, 25, 30, 35, 40, 45, 50), (1, 5, 10, 15, 20)
@@ -307,7 +307,7 @@ def measure_converged(
         "largest difference of the loss",
     ]
     print(
-        tables.align(
+        text_table(
             [
                 head,
                 *(
@@ -359,7 +359,7 @@ def measure(flops: float, bandwidth: float) -> None:
         "of peak FLOP/s",
     ]
     print(
-        tables.align(
+        text_table(
             [
                 head,
                 *(
