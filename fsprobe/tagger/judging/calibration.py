@@ -21,6 +21,7 @@ M. Saerens, P. Latinne, C. Decaestecker, "Adjusting the outputs of a classifier 
 probabilities" (2002).
 """
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -150,18 +151,26 @@ def probability(line: Line, logits: np.ndarray) -> np.ndarray:
     return expit(line.slope * logits + line.intercept)
 
 
-def cross_fitted(judged: Judged, folds: np.ndarray, shared_slope: float) -> np.ndarray:
-    """Probabilities of one tag `[clip]`, each fold's by the line of the others: how good calibrated
-    probabilities are is not told by those that the line was fitted to. NaN where the other folds
-    lack a positive or a negative.
+def by_fold(
+    judged: Judged, folds: np.ndarray, shared_slope: float
+) -> Iterator[tuple[np.ndarray, Judged, Line]]:
+    """(which clips are in it, bool `[clip]`; the other folds' clips; the line fitted to these) of
+    each fold. Without those whose other folds lack a positive or a negative.
     """
-    out = np.full(len(folds), np.nan)
     for fold in np.unique(folds):
         here = folds == fold
         others = Judged(*(column[~here] for column in judged))
         if others.positive.sum() > 0 and others.negative.sum() > 0:
-            line, _ = calibrate(others, shared_slope)
-            out[here] = probability(line, judged.logits[here])
+            yield here, others, calibrate(others, shared_slope)[0]
+
+
+def cross_fitted(judged: Judged, folds: np.ndarray, shared_slope: float) -> np.ndarray:
+    """Probabilities of one tag `[clip]`, each fold's by the line of the others: how good calibrated
+    probabilities are is not told by those that the line was fitted to. NaN where there is none.
+    """
+    out = np.full(len(folds), np.nan)
+    for here, _, line in by_fold(judged, folds, shared_slope):
+        out[here] = probability(line, judged.logits[here])
     return out
 
 

@@ -21,12 +21,8 @@ def promise(
     its own. folds: int `[clip]`.
     """
     hits = misses = positives = negatives = 0.0
-    for fold in np.unique(folds):
-        here = folds == fold
-        others, mine = (Judged(*(column[rows] for column in judged)) for rows in (~here, here))
-        if not (others.positive.sum() > 0 and others.negative.sum() > 0):
-            continue
-        line, _ = calibration.calibrate(others, shared_slope)
+    for here, others, line in calibration.by_fold(judged, folds, shared_slope):
+        mine = Judged(*(column[here] for column in judged))
         line = calibration.shift(line, others.base_rate, prevalence)
         known, new = (calibration.probability(line, part.logits) for part in (others, mine))
         chosen = thresholds.choose(known, others.positive, others.negative, prevalence, rule)
