@@ -79,7 +79,5 @@ def verdict(
         return f"needs more examples: {counts}, interval {interval.low:.1f} to {interval.high:.1f}"
     if interval.low <= 0.5:
         return f"no better than chance: {counts}, {found}"
-    for least, word in ((0.9, "good"), (0.75, "usable"), (0.0, "weak")):
-        if auc >= least:
-            return f"{word}: {counts}, {found}"
-    return found
+    word = "good" if auc >= 0.9 else "usable" if auc >= 0.75 else "weak"
+    return f"{word}: {counts}, {found}"
