@@ -97,7 +97,7 @@ def train(
     for tag, name in enumerate(labelled.tags):
         if math.isnan(aucs[tag]):
             _, fitted = judged_clips(features @ kernel[tag] + bias[tag], labelled, tag)
-            row = _unjudged(fitted, slope, prevalence[tag], config.rule, aucs[tag])
+            row = _unjudged(fitted, slope, prevalence[tag], config.rule)
         else:
             clips, known = data[tag]
             folds = held_out.folds[clips]
@@ -196,9 +196,7 @@ def _row(
     return _Row(line, promise, auc, precision, share, pooled, 1.0)
 
 
-def _unjudged(
-    fitted: Judged, slope: float, prevalence: float | None, rule: Rule, auc: float
-) -> _Row:
+def _unjudged(fitted: Judged, slope: float, prevalence: float | None, rule: Rule) -> _Row:
     """A tag of which nothing is known out of fold: the pooled slope on the scores of the clips it
     was fitted to, flattened until no probability is high.
     """
@@ -207,9 +205,8 @@ def _unjudged(
     line = calibration.shift(line, fitted.base_rate, share)
     largest = _MARGIN * float(np.abs(fitted.logits).max())
     line = calibration.at_most(line, UNJUDGED_HIGHEST - 1e-3, largest)
-    return _Row(
-        line, thresholds.without_judgement(rule), auc, math.nan, share, True, UNJUDGED_HIGHEST
-    )
+    promise = thresholds.without_judgement(rule)
+    return _Row(line, promise, math.nan, math.nan, share, True, UNJUDGED_HIGHEST)
 
 
 def _record(row: _Row, counts: Counts, interval: Interval, config: TrainConfig) -> dict[str, Any]:
