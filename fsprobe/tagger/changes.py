@@ -4,7 +4,7 @@ the same; and what the difference between two taggers is.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from tqdm import tqdm
@@ -27,14 +27,13 @@ def update(tagger: Tagger, rows: Rows) -> Tagger:
     place = {tag: row for row, tag in enumerate(tagger.tags)}
     tags = [*tagger.tags, *(tag for tag in rows.tags if tag not in place)]
     where = [tags.index(tag) for tag in rows.tags]
-    tensors = {}
+    tensors: dict[str, Any] = {}
     for name in TENSORS:
         old = getattr(tagger, name)
         new = np.empty((len(tags), *old.shape[1:]), np.float32)
         new[: len(old)] = old
         new[where] = getattr(rows, name)
         tensors[name] = new
-    training = {**tagger.training, **rows.training}
     shared = dict(tagger.shared)
     if slope_for(tagger, rows.tags) is None:
         shared.pop("pooled_slope", None)
@@ -44,11 +43,8 @@ def update(tagger: Tagger, rows: Rows) -> Tagger:
         tagger,
         shared=shared,
         tags=tuple(tags),
-        training={tag: training[tag] for tag in tags if tag in training},
-        kernel=tensors["kernel"],
-        bias=tensors["bias"],
-        calibration=tensors["calibration"],
-        threshold=tensors["threshold"],
+        training={**tagger.training, **rows.training},
+        **tensors,
     )
 
 
