@@ -71,8 +71,6 @@ def read_tagger(path: str | Path) -> Tagger:
             "use the fsprobe that wrote it, or train it again"
         )
     tags = _json(metadata, "tags", list, path)
-    for tag in tags:
-        _check_tag(tag, path)
     training = _json(metadata, "training", dict, path)
     for tag, record in training.items():
         _check_record(tag, record, path)
@@ -112,11 +110,11 @@ def check(tagger: Tagger, where: str) -> None:
                 f"{where}: a store is named {_short(name)}; a name stands once, and is letters, "
                 f"digits, '_', '.' and '-'; {_FIX}"
             )
+    for tag in tagger.tags:
+        _check_tag(tag, where)
     if len(set(tagger.tags)) < count:
         twice = next(tag for tag in tagger.tags if tagger.tags.count(tag) > 1)
         raise InputError(f"{where}: tag {_short(twice)} stands twice; {_FIX}")
-    for tag in tagger.tags:
-        _check_tag(tag, where)
     dim = sum(source.width for source in tagger.sources)
     shapes = {
         "kernel": (count, dim),
@@ -228,7 +226,7 @@ def _no_constant(name: str) -> None:
     raise ValueError(f"{name} is no number")
 
 
-def _check_tag(tag: Any, where: str | Path) -> None:
+def _check_tag(tag: Any, where: str) -> None:
     if not isinstance(tag, str) or not tag.strip():
         raise InputError(f"{where}: tag {_short(tag)} is not a name; {_FIX}")
     if re.search("[\ud800-\udfff]", tag):
