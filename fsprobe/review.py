@@ -27,13 +27,12 @@ from extract.errors import InputError
 from extract.manifest import Manifest, read_manifest, write_manifest
 from extract.shell import run
 from fsprobe import shell
-from fsprobe.features import COMBINED
 from fsprobe.listening import exchange
 from fsprobe.listening.judgements import Judgements, check_tag
 from fsprobe.listening.pool import pool_of
 from fsprobe.tagger import options
 from fsprobe.tagger.file import read_tagger
-from fsprobe.tagger.matching import match, parts_of
+from fsprobe.tagger.matching import match, parts_of, usual_embedding
 from fsprobe.words.vectors import load_words
 
 FLAGS = flags.FLAGS
@@ -98,8 +97,7 @@ def _serve(manifest: Manifest) -> None:
         raise InputError(f"{error.name} is missing: pip install 'fsprobe[review]'") from None
     stores = options.open_stores(FLAGS.store)
     tagger = read_tagger(FLAGS.tagger) if FLAGS.tagger else None
-    embedding = next(iter(stores)) if len(stores) == 1 else COMBINED
-    parts = match(tagger, stores) if tagger else parts_of(stores, embedding)
+    parts = match(tagger, stores) if tagger else parts_of(stores, usual_embedding(stores))
     for tag in FLAGS.tag:
         check_tag(tag)
     words = Path(FLAGS.words) if FLAGS.words else None

@@ -23,14 +23,13 @@ from extract.files import atomic_write
 from extract.manifest import Manifest, read_manifest
 from extract.shell import run
 from extract.store import Store
-from fsprobe.features import COMBINED
 from fsprobe.listening import ranking
 from fsprobe.listening.queries import head_of_text
 from fsprobe.listening.ranking import Ranked
 from fsprobe.pages.text_table import text_table
 from fsprobe.tagger import options
 from fsprobe.tagger.file import read_tagger
-from fsprobe.tagger.matching import Part, match, parts_of
+from fsprobe.tagger.matching import Part, match, parts_of, usual_embedding
 from fsprobe.tagger.outputs import Place, clip_places, one_line, write_playlist
 from fsprobe.tagger.tagging import Items, Scorer, items_by_clip
 
@@ -94,8 +93,7 @@ _Found = tuple[Sequence[Part], Items, Ranked, str]
 
 
 def _parts(stores: dict[str, Store]) -> tuple[list[Part], Items]:
-    embedding = FLAGS.embedding or (next(iter(stores)) if len(stores) == 1 else COMBINED)
-    parts = parts_of(stores, embedding)
+    parts = parts_of(stores, FLAGS.embedding or usual_embedding(stores))
     return parts, _finished(items_by_clip(parts), parts)
 
 

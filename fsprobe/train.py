@@ -39,14 +39,13 @@ from extract.manifest import Manifest, read_manifest
 from extract.shell import run
 from extract.store import Store
 from fsprobe import shell
-from fsprobe.features import COMBINED
 from fsprobe.flags import parse_l2
 from fsprobe.labels import tag_pool
 from fsprobe.tagger import changes, labelled, options, summary
 from fsprobe.tagger.file import read_tagger, write_tagger
 from fsprobe.tagger.fitting import FitFromWords, fit_heads
 from fsprobe.tagger.judging.thresholds import parse_rule
-from fsprobe.tagger.matching import Part, match, parts_of
+from fsprobe.tagger.matching import Part, match, parts_of, usual_embedding
 from fsprobe.tagger.outputs import clip_places
 from fsprobe.tagger.tagger import Tagger
 from fsprobe.tagger.training import FitHeads, Rows, TrainConfig, tagger_of, train
@@ -272,7 +271,7 @@ def _write_report(
 def _embedding(tagger: Tagger | None, stores: dict[str, Store]) -> str:
     given: str | None = FLAGS.embedding
     if tagger is None:
-        return given or (next(iter(stores)) if len(stores) == 1 else COMBINED)
+        return given or usual_embedding(stores)
     if given not in (None, tagger.embedding):
         raise InputError(
             f"--embedding={given}: the tagger of --update is on {tagger.embedding!r}; leave it out"

@@ -1,13 +1,13 @@
 """Which store a tagger may score: one whose numbers mean what those it was trained on meant."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from extract.errors import InputError
 from extract.store import Store
-from fsprobe.features import arrays_of
+from fsprobe.features import COMBINED, arrays_of
 from fsprobe.tagger.tagger import Source, Tagger
 
 _SETTINGS = ("sample_rate", "window", "hop")
@@ -51,6 +51,11 @@ class Part(NamedTuple):
         if isinstance(rows, slice):
             return np.asarray(getattr(self.store, self.array)[rows])
         return self.store.rows(self.array, rows)
+
+
+def usual_embedding(stores: Collection[str]) -> str:
+    """What is taken where nobody says: the store there is, of several `combined`."""
+    return next(iter(stores)) if len(stores) == 1 else COMBINED
 
 
 def parts_of(stores: Mapping[str, Store], embedding: str) -> list[Part]:

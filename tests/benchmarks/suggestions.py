@@ -28,11 +28,10 @@ import fsprobe
 from extract.files import atomic_write
 from extract.manifest import rank_tags, read_manifest
 from fsprobe import shell
-from fsprobe.features import COMBINED
 from fsprobe.listening.strategies import DEFAULT, RANDOM, STRATEGIES, choose
 from fsprobe.pages.plot_style import OKABE_ITO, WIDTH, render, style
 from fsprobe.tagger import labelled, options
-from fsprobe.tagger.matching import parts_of
+from fsprobe.tagger.matching import parts_of, usual_embedding
 
 TOTALS = (2, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768)
 TOTALS += (1024, 1536, 2048, 3072)  # judgements per tag, as far as there are clips
@@ -58,7 +57,7 @@ class Data(NamedTuple):
 def load(manifest_path: Path, stores: Sequence[str], use_splits: bool, top: int | None) -> Data:
     manifest = labelled.clips_to_train_on(read_manifest(manifest_path), "all")
     opened = options.open_stores(stores)
-    parts = parts_of(opened, COMBINED if len(opened) > 1 else next(iter(opened)))
+    parts = parts_of(opened, usual_embedding(opened))
     manifest, _ = labelled.without_missing(manifest, parts, drop=True)
     tags, _ = labelled.trainable(manifest, [tag for tag, _ in rank_tags(manifest)][:top])
     everything = labelled.load(manifest, parts, tags)
