@@ -12,7 +12,7 @@ from extract.errors import InputError
 from extract.manifest import Manifest
 from fsprobe.labels import tag_labels
 from fsprobe.listening.judgements import Current
-from fsprobe.listening.ranking import standard_of, standardized
+from fsprobe.listening.ranking import directions, standard_of
 from fsprobe.listening.strategies import Directions
 from fsprobe.tagger.matching import Part
 from fsprobe.tagger.tagger import Tagger
@@ -95,11 +95,4 @@ def with_judged(known: np.ndarray, pool: Pool, current: Current, tags: Sequence[
 def directions_of(pool: Pool) -> Directions:
     """Features of clips of the pool: standardised over it, then scaled to length 1."""
     standard = standard_of(pool.parts, pool.rows)
-
-    def directions(places: np.ndarray) -> np.ndarray:
-        parts = standardized(pool.parts, standard, [rows[places] for rows in pool.rows])
-        x = np.concatenate(parts, axis=1)
-        length = np.linalg.norm(x, axis=1, keepdims=True)
-        return np.asarray(x / np.where(length > 0, length, 1))
-
-    return directions
+    return lambda places: directions(pool.parts, standard, [rows[places] for rows in pool.rows])

@@ -93,15 +93,24 @@ def standardized(
     ]
 
 
+def directions(
+    parts: Sequence[Part], standard: Standard, rows: Sequence[np.ndarray | slice]
+) -> np.ndarray:
+    """float32 `[clip, dim]`: the standardised features, scaled to length 1; 0 where a clip is the
+    mean itself.
+    """
+    x = np.concatenate(standardized(parts, standard, rows), axis=1)
+    length = np.linalg.norm(x, axis=1, keepdims=True)
+    return np.asarray(x / np.where(length > 0, length, 1))
+
+
 def cosine_to(
     parts: Sequence[Part], standard: Standard, query: Sequence[np.ndarray | slice]
 ) -> Score:
     """The cosine of standardised features to the mean of the query clips' directions; 0 where a
     clip is the mean itself. query: rows of each part.
     """
-    example = np.concatenate(standardized(parts, standard, query), axis=1)
-    lengths = np.linalg.norm(example, axis=1, keepdims=True)
-    direction = (example / np.where(lengths > 0, lengths, 1)).sum(axis=0)
+    direction = directions(parts, standard, query).sum(axis=0)
     direction /= np.linalg.norm(direction) or 1.0
     pieces = np.split(direction, np.cumsum([part.width for part in parts])[:-1])
 
