@@ -1,6 +1,5 @@
 """Taggers and stores for tests, without training."""
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +7,7 @@ import numpy as np
 from extract.store import open_store
 from fsprobe.tagger.matching import Part, parts_of, source_of
 from fsprobe.tagger.tagger import Tagger
+from tests.support import tiny
 
 HOSTILE = (
     'say "hi"',
@@ -30,25 +30,11 @@ def write_store(
     status: np.ndarray | None = None,
     **meta: object,
 ) -> Path:
-    """A store written by hand, as its contract says."""
-    path.mkdir(parents=True)
-    count = len(features)
-    np.save(path / "features.npy", features.astype(np.float32))
-    np.save(path / "features_framenorm.npy", -features.astype(np.float32))
-    np.save(path / "status.npy", np.ones(count, np.uint8) if status is None else status)
-    ids = clip_ids or tuple(f"c{row:04}" for row in range(count))
-    (path / "clip_ids.txt").write_text("".join(f"{clip}\n" for clip in ids), "utf-8")
-    (path / "failures.csv").write_text("clip_id,reason\n")
-    known = {
-        "format_version": 1,
-        "embedding": path.name,
-        "dim": features.shape[1],
-        "aggregation": "none",
-        "provenance": {},
-        "created": "2026-01-01T00:00:00Z",
-        "checksums": {},
-    }
-    (path / "store.json").write_text(json.dumps(known | meta))
+    """A store whose framenorm array is the negated features."""
+    array = features.astype(np.float32)
+    ids = clip_ids or tuple(f"c{row:04}" for row in range(len(array)))
+    tiny.write_store(path, ids, array, status, **meta)
+    np.save(path / "features_framenorm.npy", -array)
     return path
 
 

@@ -32,9 +32,15 @@ def features(clips: Manifest, dim: int = 12, noise: float = 0.5, seed: int = 0) 
 
 
 def write_store(
-    path: Path, clip_ids: tuple[str, ...], array: np.ndarray, status: np.ndarray | None = None
+    path: Path,
+    clip_ids: tuple[str, ...],
+    array: np.ndarray,
+    status: np.ndarray | None = None,
+    **more: object,
 ) -> Path:
-    """A store as extract.import_arrays makes one, written by hand: its format is a contract."""
+    """A store as extract.import_arrays makes one, written by hand: its format is a contract. more:
+    of store.json.
+    """
     path.mkdir(parents=True)
     np.save(path / "features.npy", array)
     with np.errstate(invalid="ignore"):  # some tests plant an infinity
@@ -44,7 +50,7 @@ def write_store(
             (centred / array.std(axis=1, keepdims=True)).astype(np.float32),
         )
     np.save(path / "status.npy", np.ones(len(array), np.uint8) if status is None else status)
-    (path / "clip_ids.txt").write_text("".join(f"{clip}\n" for clip in clip_ids))
+    (path / "clip_ids.txt").write_text("".join(f"{clip}\n" for clip in clip_ids), "utf-8")
     (path / "failures.csv").write_text("clip_id,reason\n")
     meta = {
         "format_version": 1,
@@ -55,7 +61,7 @@ def write_store(
         "created": "2024-01-01T00:00:00Z",
         "checksums": {},
     }
-    (path / "store.json").write_text(json.dumps(meta))
+    (path / "store.json").write_text(json.dumps(meta | more))
     return path
 
 
