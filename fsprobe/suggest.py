@@ -64,7 +64,6 @@ def main() -> None:
         FLAGS.strategy,
         pools.probabilities(pool, chosen),
         pools.with_judged(pools.listed_labels(pool, manifest, tags), pool, current, tags),
-        range(len(tags)),
         FLAGS.count,
         np.random.default_rng(FLAGS.seed),
         pools.directions_of(pool),

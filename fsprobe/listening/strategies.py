@@ -4,7 +4,7 @@ Each is written for one tag. `probability` is NaN for all clips of a tag that ha
 every strategy draws at random, for nothing else is known.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -125,7 +125,6 @@ def suggest(
     strategy: str,
     probability: np.ndarray,
     known: np.ndarray,
-    tags: Sequence[int],
     count: int,
     rng: np.random.Generator,
     directions: Directions,
@@ -135,9 +134,9 @@ def suggest(
     first, and take their most wanted clip that is left. So where there are more tags than `count`,
     the next call asks about the others. each: `count` clips for every tag instead, tag after tag.
 
-    probability, known: `[clip, tag]`. tags: columns to ask about.
+    probability, known: `[clip, tag]`.
     """
-    wanted = {}
+    tags, wanted = range(known.shape[1]), {}
     for tag in tags:
         of_tag = (probability[:, tag], known[:, tag], count, rng, directions)
         wanted[tag] = [

@@ -150,9 +150,7 @@ class Desk:
             if name in wanted:
                 known[self.place[clip], wanted.index(name)] = True
         rng = np.random.default_rng((self.seed, len(current)))
-        found = suggest(
-            strategy, p, known, range(len(wanted)), min(count, MOST), rng, self.directions
-        )
+        found = suggest(strategy, p, known, min(count, MOST), rng, self.directions)
         asked = [
             {
                 "clip": self.pool.clip_ids[one.place],

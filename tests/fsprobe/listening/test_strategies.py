@@ -75,7 +75,7 @@ def test_diverse_asks_only_where_the_head_is_unsure():
 def test_tags_take_turns_and_a_clip_is_asked_about_once():
     p = np.stack([P, P], axis=1)  # both tags want the same clips
     known = np.zeros((8, 2), bool)
-    arguments = ("top", p, known, [0, 1], 4, np.random.default_rng(0), no_directions)
+    arguments = ("top", p, known, 4, np.random.default_rng(0), no_directions)
     found = suggest(*arguments)
     assert [(one.place, one.tag) for one in found] == [(1, 0), (7, 1), (4, 0), (2, 1)]
     assert found[0].score == pytest.approx(0.97)
@@ -87,7 +87,7 @@ def test_a_tag_that_has_nothing_left_leaves_its_turns_to_others():
     p = np.stack([P, P], axis=1)
     known = np.zeros((8, 2), bool)
     known[1:, 0] = True
-    found = suggest("top", p, known, [0, 1], 5, np.random.default_rng(0), no_directions)
+    found = suggest("top", p, known, 5, np.random.default_rng(0), no_directions)
     assert [one.tag for one in found] == [1, 0, 1, 1, 1]
 
 
@@ -97,7 +97,7 @@ def test_every_tag_is_asked_about_in_time_though_a_batch_has_fewer_questions(p):
     rng = np.random.default_rng(0)
     for _ in range(5):
         probability = np.full(known.shape, p, np.float32)
-        found = suggest("uncertain", probability, known, range(50), 20, rng, no_directions)
+        found = suggest("uncertain", probability, known, 20, rng, no_directions)
         assert len(found) == 20
         for one in found:
             known[one.place, one.tag] = True
