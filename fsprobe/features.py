@@ -72,6 +72,11 @@ def width(stores: Mapping[str, Store], embedding: str) -> int:
     return sum(getattr(store, array).shape[1] for _, store, array in arrays_of(stores, embedding))
 
 
+def is_single(embedding: str) -> bool:
+    """Is it one store's, not several side by side?"""
+    return embedding != COMBINED and "+" not in embedding
+
+
 def stores_of(names: Sequence[str], embedding: str) -> list[str]:
     """The stores whose columns side by side are the embedding: one, A and B for `A+B`, all for
     `combined`. Raises InputError on a store that is not in `names`, or twice in `A+B`.

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from fsprobe.config import FULL, KShot, shot_order
-from fsprobe.features import COMBINED
+from fsprobe.features import COMBINED, is_single
 from fsprobe.reporting.comparisons import ALPHA, Comparison, adjusted
 from fsprobe.reporting.formatting import interval
 from fsprobe.reporting.statistics import Difference, paired_difference, summarise
@@ -39,14 +39,15 @@ def findings(sweep: SweepResults, comparisons: Sequence[Comparison]) -> list[Fin
 def combining_helps(sweep: SweepResults, comparisons: Sequence[Comparison]) -> Finding:
     """In how many cells `combined` beats every single embedding."""
     claim = "Combining helps: the concatenation beats every single embedding"
-    if COMBINED not in sweep.embeddings or len(sweep.embeddings) < 3:
+    singles = [name for name in sweep.embeddings if is_single(name)]
+    if COMBINED not in sweep.embeddings or len(singles) < 2:
         return Finding(claim, UNCHECKED, "it takes `combined` and at least two single embeddings.")
     cells: dict[Cell, list[Comparison]] = {}
     for comparison in comparisons:
-        if COMBINED in (comparison.a, comparison.b):
+        pair = (comparison.a, comparison.b)
+        if COMBINED in pair and any(map(is_single, pair)):
             cells.setdefault((comparison.n_way, comparison.k_shot), []).append(comparison)
-    singles = len(sweep.embeddings) - 1
-    cells = {cell: found for cell, found in cells.items() if len(found) == singles}
+    cells = {cell: found for cell, found in cells.items() if len(found) == len(singles)}
     if not cells:
         return Finding(
             claim, UNCHECKED, "no cell has paired seeds of `combined` and every single embedding."

@@ -9,7 +9,8 @@ from functools import partial
 
 import numpy as np
 
-from fsprobe.config import COMBINED, FULL, KShot
+from fsprobe.config import FULL, KShot
+from fsprobe.features import is_single
 from fsprobe.pages.blocks import Block, Bullets, Figure, Heading, Table
 from fsprobe.reporting.comparisons import ALPHA
 from fsprobe.reporting.formatting import (
@@ -60,7 +61,7 @@ def embeddings_by_tag(sweep: SweepResults, style: Style) -> list[Block]:
     for k_shot in _largest_shots(sweep):
         n_way, _ = sweep.largest_cell([k_shot])
         shown = [name for name in sweep.embeddings if sweep.rows(name, n_way, k_shot)]
-        singles = [name for name in shown if _is_single(name)]
+        singles = [name for name in shown if is_single(name)]
         order = [*singles, *(name for name in shown if name not in singles)]
         if len(singles) < _LEAST:
             continue
@@ -85,11 +86,6 @@ def _largest_shots(sweep: SweepResults) -> list[KShot]:
     return [*shots[-1:], *([FULL] if FULL in found else [])]
 
 
-def _is_single(embedding: str) -> bool:
-    """Is it one store's, not several side by side?"""
-    return embedding != COMBINED and "+" not in embedding
-
-
 def _by_seed(
     sweep: SweepResults, embeddings: Sequence[str], n_way: int, k_shot: KShot
 ) -> dict[str, dict[str, BySeed]]:
@@ -108,7 +104,7 @@ def _by_seed(
     return {
         tag: found[tag]
         for tag in sweep.by_rank(found)
-        if any(by_seed for name, by_seed in found[tag].items() if _is_single(name))
+        if any(by_seed for name, by_seed in found[tag].items() if is_single(name))
     }
 
 

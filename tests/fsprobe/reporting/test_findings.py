@@ -35,6 +35,12 @@ def test_a_harmful_combination_is_said_to_be_one(tmp_path):
     assert finding.verdict == "does not hold" and "It loses at N = 5 K = 1" in finding.detail
 
 
+def test_pairs_side_by_side_are_no_single_embeddings(tmp_path):
+    quality = {"poor": 0.8, "good": 0.9, "poor+good": 1.3, "combined": 1.1}
+    path = fake_results.write(tmp_path / "a", quality, num_seeds=10, noise=0.005)
+    assert verdicts(path)[0] == "holds"
+
+
 def test_too_few_seeds_are_undecided_and_say_so(tmp_path):
     results = read_sweep(fake_results.write(tmp_path / "a", num_seeds=4), "x")
     finding = findings.combining_helps(results, comparisons.compare_embeddings(results))
@@ -45,6 +51,7 @@ def test_too_few_seeds_are_undecided_and_say_so(tmp_path):
     "change",
     [
         {"quality": {"good": 1.0}},
+        {"quality": {"good": 0.9, "good+poor": 1.0, "combined": 1.1}},
         {"k_shot": (1, 5, 10), "n_way": (5,)},
         {"test_clips": "tagged", "k_shot": (1, 5)},
     ],
