@@ -6,14 +6,16 @@ guess of the inverse: how badly the features are scaled then matters little. Tag
 above their minimum are finished by Newton's method.
 """
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jax import Array, lax
 from jax.lax import linalg
 
 from fsprobe.heads.descent import lbfgs, newton
-from fsprobe.heads.descent.objective import Problem, place, total
+from fsprobe.heads.descent.objective import Place, Problem, at_strength, place, total
 
 WEAKEST_DUAL = 1e-4  # in units of the clips' mean squared distance from their mean
 _GAP = 1e-6  # stop once f is known to be within this share of its minimum
@@ -43,41 +45,68 @@ def minima(problem: Problem, l2s: Array, n_tags: Array | None = None) -> Fit:
     is faster where reading the features takes the time.
     """
 
-    def one(theta: Array, l2: Array) -> tuple[Array, Fit]:
-        if n_tags is None:
-            fit = minimise(problem, l2, theta)
+    def one(state: tuple[Place, Array], l2: Array) -> tuple[tuple[Place, Array], Fit]:
+        at, before = state
+        if n_tags is None:  # logits anew: with a weak penalty a fit depends on their rounding
+            begin = place(problem, l2, at.theta, problem.logits(at.theta))
+            end = minimise(problem, l2, begin, _inverse_bound(problem, l2))
         else:
-            fit = _minimise_blocks(problem, l2, theta, n_tags)
-        return fit.theta, fit
+            end = _minimise_blocks(problem, l2, at_strength(problem, at, before, l2), n_tags)
+        return (end[0], l2), _fit(problem, *end)
 
-    return lax.scan(one, origin(problem), l2s)[1]
+    theta = origin(problem)
+    begin = place(problem, l2s[0], theta, problem.logits(theta))
+    return lax.scan(one, (begin, l2s[0]), l2s)[1]
 
 
-def _minimise_blocks(problem: Problem, l2: Array, theta: Array, n_tags: Array) -> Fit:
-    """`minimise`, `_TAGS` tags at a time; padding stays where it is. iterations: of all blocks."""
-    count = theta.shape[1]
+def over_blocks(one: Callable[[Array, int, Any], Any], out: Any, n_tags: Array, count: int) -> Any:
+    """out = one(start, size, out) for each block of `size` of the `count` tags, from `start` on,
+    while there are tags that are not padding. The last block may repeat some of the others.
+    """
     size = min(_TAGS, count)
+
+    def block(i: Array, out: Any) -> Any:
+        return one(jnp.minimum(i * size, count - size), size, out)
+
+    return lax.fori_loop(0, (n_tags + size - 1) // size, block, out)
+
+
+def tags_from(tree: Any, start: Array, size: int) -> Any:
+    """The columns of `size` tags, from `start` on; tags are the last axis."""
+    return jax.tree.map(lambda a: lax.dynamic_slice_in_dim(a, start, size, a.ndim - 1), tree)
+
+
+def with_tags(tree: Any, part: Any, start: Array) -> Any:
+    """The tree with `part` for the columns from `start` on."""
+
+    def put(old: Array, new: Array) -> Array:
+        return lax.dynamic_update_slice_in_dim(old, new, start, old.ndim - 1)
+
+    return jax.tree.map(put, tree, part)
+
+
+def _minimise_blocks(
+    problem: Problem, l2: Array, begin: Place, n_tags: Array
+) -> tuple[Place, Array]:
+    """`minimise`, block by block; padding stays where it is. The iterations are those of all
+    blocks.
+    """
     bound = _inverse_bound(problem, l2)
 
-    def block(i: Array, fits: Fit) -> Fit:
-        start = jnp.minimum(i * size, count - size)  # the last one may repeat some of the others
-        mine = lax.dynamic_slice_in_dim(theta, start, size, 1)
-        fit = minimise(problem.of_tags(start, size), l2, mine, bound)
+    def block(start: Array, size: int, so_far: tuple[Place, Array]) -> tuple[Place, Array]:
+        mine = tags_from(begin, start, size)
+        end, iterations = minimise(problem.of_tags(start, size), l2, mine, bound)
+        return with_tags(so_far[0], end, start), so_far[1] + iterations
 
-        def put(old: Array, new: Array) -> Array:
-            return lax.dynamic_update_slice_in_dim(old, new, start, old.ndim - 1)
+    return over_blocks(block, (begin, jnp.int32(0)), n_tags, begin.value.size)
 
-        return Fit(
-            put(fits.theta, fit.theta),
-            put(fits.value, fit.value),
-            put(fits.gradient_norm, fit.gradient_norm),
-            put(fits.gap, fit.gap),
-            fits.iterations + fit.iterations,
-        )
 
-    nothing = jnp.zeros(count)
-    begin = Fit(theta, nothing, nothing, nothing, jnp.int32(0))
-    return lax.fori_loop(0, (n_tags + size - 1) // size, block, begin)
+def _fit(problem: Problem, at: Place, iterations: Array) -> Fit:
+    absent = problem.hopeless()
+    norm = jnp.sqrt(jnp.maximum(total(at.gradient * at.gradient_metric), 0.0))
+    gap = at.gap / jnp.maximum(at.value, 1e-30)
+    norm, gap = (jnp.where(absent, jnp.nan, part) for part in (norm, gap))
+    return Fit(at.theta, at.value, norm, gap, iterations)
 
 
 def origin(problem: Problem) -> Array:
@@ -96,25 +125,17 @@ def origin(problem: Problem) -> Array:
 
 
 def minimise(
-    problem: Problem,
-    l2: Array,
-    theta: Array,
-    bound: lbfgs.FirstGuess | None = None,
-) -> Fit:
-    """Minimise f from theta. A tag without a positive or a negative clip has no minimum and stays
-    where it is. bound: the inverse of the Hessian's, if it is at hand.
+    problem: Problem, l2: Array, begin: Place, bound: lbfgs.FirstGuess
+) -> tuple[Place, Array]:
+    """(the minimum of f, reached from `begin`; iterations). A tag without a positive or a negative
+    clip has no minimum and stays where it is.
     """
-    bound = bound or _inverse_bound(problem, l2)
     absent = problem.hopeless()
-    begin = place(problem, l2, theta, problem.logits(theta))
-    calm = jnp.zeros(theta.shape[1], jnp.int32)
+    calm = jnp.zeros(absent.size, jnp.int32)
     end = lbfgs.descend(problem, l2, lbfgs.Descent(begin, calm, absent, jnp.int32(0)), bound, _GAP)
     close = absent | (end.at.gap <= _CLOSE * end.at.value)
     end = newton.finish(problem, l2, end._replace(stalled=calm, done=close), bound, _GAP)
-    norm = jnp.sqrt(jnp.maximum(total(end.at.gradient * end.at.gradient_metric), 0.0))
-    gap = end.at.gap / jnp.maximum(end.at.value, 1e-30)
-    norm, gap = (jnp.where(absent, jnp.nan, part) for part in (norm, gap))
-    return Fit(end.at.theta, end.at.value, norm, gap, end.iteration)
+    return end.at, end.iteration
 
 
 def _inverse_bound(problem: Problem, l2: Array) -> lbfgs.FirstGuess:

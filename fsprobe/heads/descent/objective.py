@@ -109,12 +109,16 @@ class Problem:
         change = self.change(theta, self.metric(theta))
         return change if self.offset is None else change + self.offset
 
+    def metric_at(self, theta: Array, logits: Array) -> Array:
+        """metric(theta), but for the bias, given the logits: without a product."""
+        if not self.dual:
+            return theta[:-1]
+        span = logits if self.offset is None else logits - self.offset
+        return span - theta[-1]
+
     def squared_norm(self, theta: Array, logits: Array) -> Array:
         """‖w‖² `[tag]`, given the logits."""
-        if not self.dual:
-            return dot(theta[:-1], theta[:-1])
-        span = logits if self.offset is None else logits - self.offset
-        return dot(theta[:-1], span - theta[-1])
+        return dot(theta[:-1], self.metric_at(theta, logits))
 
     def pull(self, error: Array) -> Array:
         """Coefficients of the gradient of the loss, from ∂loss/∂logits `[clip, tag]`."""
@@ -166,9 +170,22 @@ def place(problem: Problem, l2: Array, theta: Array, logits: Array) -> Place:
         error += labels.soft * labels.sign
     gradient = problem.pull(error).at[:-1].add(l2 * theta[:-1])
     metric = problem.metric(gradient)
+    return Place(theta, logits, value, gradient, metric, _gap(gradient, metric, l2))
+
+
+def at_strength(problem: Problem, at: Place, before: Array, l2: Array) -> Place:
+    """The place `at`, whose strength is `before`, at the strength l2: without a product."""
+    weights, more = at.theta[:-1], l2 - before
+    added = problem.metric_at(at.theta, at.logits)
+    gradient = at.gradient.at[:-1].add(more * weights)
+    metric = at.gradient_metric.at[:-1].add(more * added)
+    value = at.value + 0.5 * more * dot(weights, added)
+    return Place(at.theta, at.logits, value, gradient, metric, _gap(gradient, metric, l2))
+
+
+def _gap(gradient: Array, metric: Array, l2: Array) -> Array:
     squared = gradient * metric
-    gap = total(squared[:-1]) / (2 * l2) + 2 * squared[-1]
-    return Place(theta, logits, value, gradient, metric, gap)
+    return total(squared[:-1]) / (2 * l2) + 2 * squared[-1]
 
 
 def moved(

@@ -60,6 +60,26 @@ def held_out_losses(
     return tag_losses(logits, labels, real)
 
 
+def validation_losses(
+    clips: Array, coefs: Array, bias: Array, task: Task, labelled: Labelled, prior: Head | None
+) -> Array:
+    """`[strength, tag]`: the mean loss of the validation clips; 0 for padding.
+
+    clips: `[clip, coef]`, what the coefficients `[strength, coef, tag]` are multiplied with.
+    """
+    offset = None if prior is None else prior.score(labelled.features)
+
+    def block(start: Array, size: int, losses: Array) -> Array:
+        theirs = minimise.tags_from((coefs, bias, task.tags, offset), start, size)
+        logits = jnp.einsum("vc,lct->lvt", clips, theirs[0]) + theirs[1][:, None]
+        logits += 0.0 if prior is None else theirs[3]
+        every = jnp.ones(logits.shape[1], bool)
+        mine = tag_losses(logits, labelled.of_tags(theirs[2]), every)
+        return minimise.with_tags(losses, mine, start)
+
+    return minimise.over_blocks(block, jnp.zeros(bias.shape), task.n_way, task.tags.size)
+
+
 def cell(task: Task, products: Products | None, data: Data, settings: Settings) -> Fitted:
     """One probe; task.support are positions in the products. With more clips than dimensions,
     weights are fewer than coefficients, and the clips themselves serve better.
@@ -93,10 +113,7 @@ def cell(task: Task, products: Products | None, data: Data, settings: Settings) 
             coefs = (coefs - spare * centre[:, None]) * real[:, None]
         bias = fits.theta[:, -1] - jnp.einsum("c,lct->lt", mean, coefs)
         if settings.validation == "valid":
-            logits = jnp.einsum("vc,lct->lvt", valid, coefs) + bias[:, None]
-            logits += 0.0 if prior is None else prior.score(data.valid.features)
-            held_out = data.valid.of_tags(task.tags)
-            by_tag = tag_losses(logits, held_out, jnp.ones(logits.shape[1], bool))
+            by_tag = validation_losses(valid, coefs, bias, task, data.valid, prior)
         elif settings.validation == "support":
             by_tag = held_out_losses(
                 problem, labels, real, task.tag_mask, task.folds, l2s, task.n_way

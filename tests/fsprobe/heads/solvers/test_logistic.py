@@ -30,7 +30,12 @@ from fsprobe.heads.solvers.solver import Settings
 from fsprobe.heads.strengths import DUAL_PATH, PRIMAL_PATH
 from tests.support.probes import logistic_loss, mesh_of, objective, scikit_learn
 
-MINIMA, MINIMISE = jax.jit(minimise.minima), jax.jit(minimise.minimise)
+MINIMA = jax.jit(minimise.minima)
+
+
+def minimum(task, l2: float) -> minimise.Fit:
+    """At one strength."""
+    return jax.tree.map(lambda leaf: leaf[0], MINIMA(task, jnp.asarray([l2], jnp.float32)))
 
 
 def clips(
@@ -126,7 +131,7 @@ def test_unknown_and_soft_labels_are_weights(dual):
     )
     l2 = 1e-2 * float(np.mean(np.sum(x**2, axis=1)))
     task = problem(x, yes, dual, padding=5, negative=no)
-    fit = MINIMISE(task, jnp.float32(l2), minimise.origin(task))
+    fit = minimum(task, l2)
     for tag in range(3):
         pair = yes[:, tag].astype(np.float64), no[:, tag].astype(np.float64)
         theta = np.asarray(fit.theta[:, tag], np.float64)
@@ -142,7 +147,7 @@ def test_the_gradient_norm_is_the_gradients():
     l2 = 0.01 * float(np.mean(np.sum(x**2, axis=1)))
     for dual in (True, False):
         task = problem(x, labels, dual)
-        fit = MINIMISE(task, jnp.float32(l2), minimise.origin(task))
+        fit = minimum(task, l2)
         w = np.asarray(fit.theta[:-1], np.float64)
         w = x.T @ w if dual else w
         error = (1 / (1 + np.exp(-(x @ w + np.asarray(fit.theta[-1])))) - labels) / len(x)
@@ -166,9 +171,9 @@ def test_sums_over_clips(count):
 def test_padding_is_inert_and_a_class_that_is_absent_stays_put():
     x, labels = clips(4, 24, 60, 3)
     labels[:, 2] = True
-    l2 = jnp.float32(1.0)
+    l2 = 1.0
     tight, loose = (
-        MINIMISE(task, l2, minimise.origin(task))
+        minimum(task, l2)
         for task in (problem(x, labels, True), problem(x, labels, True, padding=9))
     )
     np.testing.assert_allclose(tight.theta[:24], loose.theta[:24], atol=1e-5)
