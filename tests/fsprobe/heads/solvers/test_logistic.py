@@ -102,12 +102,13 @@ def test_the_bias_ends_where_its_slope_is_nothing(soft, dual):
         (200, 20, False, 1.5),
     ],
 )
-def test_the_optimum_is_scikit_learns(n, dim, dual, spread):
+@pytest.mark.parametrize("n_tags", [None, 3])
+def test_the_optimum_is_scikit_learns(n_tags, n, dim, dual, spread):
     x, labels = clips(2, n, dim, 3, spread)
     x -= x.mean(axis=0)
     scale = float(np.mean(np.sum(x**2, axis=1)))
     path = np.array([1e1, 1e-1, 1e-2, 1e-3, minimise.WEAKEST_DUAL]) * scale
-    fits = MINIMA(problem(x, labels, dual), jnp.asarray(path, jnp.float32))
+    fits = MINIMA(problem(x, labels, dual), jnp.asarray(path, jnp.float32), n_tags)
     for i, l2 in enumerate(path):
         for tag in range(3):
             y = labels[:, tag] * 1.0
