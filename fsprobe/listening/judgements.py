@@ -11,6 +11,7 @@ becomes of the process, and several processes may write.
 import datetime
 import sqlite3
 import threading
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -68,18 +69,30 @@ class Judgements:
             self._db = sqlite3.connect(
                 self.path, timeout=_WAIT, isolation_level=None, check_same_thread=False
             )
+            (tables,) = self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()
             (version,) = self._db.execute("PRAGMA user_version").fetchone()
             (mark,) = self._db.execute("PRAGMA application_id").fetchone()
-            (tables,) = self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()
             if tables and (mark, version) != (_MARK, _FORMAT):
                 raise InputError(f"{path}: an SQLite file of something else; name another")
-            self._db.execute("PRAGMA journal_mode = WAL")
+            self._write_ahead()
             self._db.execute("PRAGMA synchronous = FULL")
             self._db.execute(f"PRAGMA application_id = {_MARK}")
             self._db.execute(f"PRAGMA user_version = {_FORMAT}")
             self._db.execute(_TABLE)
         except sqlite3.Error as error:
             raise InputError(f"{path}: no file for labels can be there ({error})") from None
+
+    def _write_ahead(self) -> None:
+        """SQLite waits for no other process that makes the file at the same moment."""
+        until = time.monotonic() + _WAIT
+        while True:
+            try:
+                self._db.execute("PRAGMA journal_mode = WAL")
+                return
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > until:
+                    raise
+                time.sleep(0.01)
 
     def close(self) -> None:
         self._db.close()
