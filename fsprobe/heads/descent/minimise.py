@@ -49,10 +49,11 @@ def minima(problem: Problem, l2s: Array, n_tags: Array | None = None) -> Fit:
         at, before = state
         if n_tags is None:  # logits anew: with a weak penalty a fit depends on their rounding
             begin = place(problem, l2, at.theta, problem.logits(at.theta))
-            end = minimise(problem, l2, begin, _inverse_bound(problem, l2))
+            at, iterations = minimise(problem, l2, begin, _inverse_bound(problem, l2))
         else:
-            end = _minimise_blocks(problem, l2, at_strength(problem, at, before, l2), n_tags)
-        return (end[0], l2), _fit(problem, *end)
+            begin = at_strength(problem, at, before, l2)
+            at, iterations = _minimise_blocks(problem, l2, begin, n_tags)
+        return (at, l2), _fit(problem, at, iterations)
 
     theta = origin(problem)
     begin = place(problem, l2s[0], theta, problem.logits(theta))

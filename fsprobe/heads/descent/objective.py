@@ -116,10 +116,6 @@ class Problem:
         span = logits if self.offset is None else logits - self.offset
         return span - theta[-1]
 
-    def squared_norm(self, theta: Array, logits: Array) -> Array:
-        """‖w‖² `[tag]`, given the logits."""
-        return dot(theta[:-1], self.metric_at(theta, logits))
-
     def pull(self, error: Array) -> Array:
         """Coefficients of the gradient of the loss, from ∂loss/∂logits `[clip, tag]`."""
         bias = total(error)[None]
@@ -162,7 +158,8 @@ def place(problem: Problem, l2: Array, theta: Array, logits: Array) -> Place:
     """The objective at theta, whose logits are given."""
     labels = problem.labels
     margin = labels.sign * logits
-    value = labels.total(jax.nn.softplus(-margin)) + 0.5 * l2 * problem.squared_norm(theta, logits)
+    squared_norm = dot(theta[:-1], problem.metric_at(theta, logits))
+    value = labels.total(jax.nn.softplus(-margin)) + 0.5 * l2 * squared_norm
     # the slope keeps its relative precision as it vanishes, which σ(logit) − label would not
     error = -labels.weight * labels.sign * jax.nn.sigmoid(-margin)
     if labels.soft is not None:

@@ -70,11 +70,11 @@ def validation_losses(
     offset = None if prior is None else prior.score(labelled.features)
 
     def block(start: Array, size: int, losses: Array) -> Array:
-        theirs = minimise.tags_from((coefs, bias, task.tags, offset), start, size)
-        logits = jnp.einsum("vc,lct->lvt", clips, theirs[0]) + theirs[1][:, None]
-        logits += 0.0 if prior is None else theirs[3]
-        every = jnp.ones(logits.shape[1], bool)
-        mine = tag_losses(logits, labelled.of_tags(theirs[2]), every)
+        columns = minimise.tags_from((coefs, bias, task.tags, offset), start, size)
+        weights, shift, tags, fixed = columns
+        logits = jnp.einsum("vc,lct->lvt", clips, weights) + shift[:, None]
+        logits += 0.0 if fixed is None else fixed
+        mine = tag_losses(logits, labelled.of_tags(tags), jnp.ones(logits.shape[1], bool))
         return minimise.with_tags(losses, mine, start)
 
     return minimise.over_blocks(block, jnp.zeros(bias.shape), task.n_way, task.tags.size)
