@@ -153,7 +153,7 @@ def _start(tasks: Task, data: Data, steps: Steps, mesh: Mesh) -> Any:
     state = jax.eval_shape(steps.init, one, data)
     over, count = NamedSharding(mesh, P("probe")), tasks.seed.shape[0]
     return jax.tree.map(
-        lambda leaf: processes.place(np.zeros((count, *leaf.shape), leaf.dtype), over), state
+        lambda leaf: jnp.zeros((count, *leaf.shape), leaf.dtype, device=over), state
     )
 
 
