@@ -251,6 +251,8 @@ class StoreWriter:
             row: reasons.get(self.clip_ids[row], "unknown")
             for row in np.flatnonzero(self.status == FAILED).tolist()
         }
+        if reasons.keys() - {self.clip_ids[row] for row in self.failures}:
+            self._write_failures()  # a kill kept back a status: the clip may succeed this time
         if self.spec.keep_frames:
             load_array(self._file("frames"), np.float16, (None, self.spec.dim), growing=True)
             self._offsets = np.array(load_array(self._file("frame_offsets"), np.int64, (clips, 2)))

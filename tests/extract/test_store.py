@@ -332,6 +332,33 @@ def test_a_crash_before_any_write_resumes_to_the_same_bytes(
     assert calls > 40  # the loop did meet them one by one
 
 
+@pytest.mark.parametrize("reopened", [False, True])
+def test_a_reason_that_a_kill_left_goes_where_the_clip_succeeds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reopened: bool
+) -> None:
+    """The reason was written, its status not yet; or the status was taken back, the reason not."""
+    if reopened:
+        fill(tmp_path)
+    with monkeypatch.context() as patch, StoreWriter(tmp_path, SPEC, CLIPS, PATHS) as writer:
+        if reopened:
+            patch.setattr(store_files, "write_pairs", lambda *args: None)
+            writer.retry_failed()
+        else:
+            patch.setattr(store_writer, "write_at", lambda *args: None)
+            writer.fail(1, "broken", AudioRecord())
+            writer.commit()
+            writer.status[1] = PENDING
+            writer.failures.clear()
+    assert (tmp_path / "failures.csv").read_text().startswith("clip_id,reason\nb,broken")
+    with StoreWriter(tmp_path, SPEC, CLIPS, PATHS) as writer:
+        assert writer.status[1] == PENDING
+        for row in np.flatnonzero(writer.status == PENDING).tolist():
+            writer.write(row, *values(row), record(row))
+        writer.finish()
+    assert (verify(tmp_path).problems, verify(tmp_path).done) == ((), 5)
+    assert (tmp_path / "failures.csv").read_text() == "clip_id,reason\n"
+
+
 def test_short_writes_are_completed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = os.pwrite
     monkeypatch.setattr(
