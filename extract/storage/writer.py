@@ -230,6 +230,7 @@ class StoreWriter:
                 files.allocate(self._file(name), dtype, shape)
             self._write_failures()
             files.write_lines(self.path / "clip_ids.txt", self.clip_ids)
+            (self.path / "paths.txt").unlink(missing_ok=True)  # of one that was killed on its way
             self._audio.add_missing()
             self._meta = files.new_meta(self.spec, clips)
             self._write_meta({})

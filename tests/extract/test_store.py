@@ -359,6 +359,18 @@ def test_a_reason_that_a_kill_left_goes_where_the_clip_succeeds(
     assert (tmp_path / "failures.csv").read_text() == "clip_id,reason\n"
 
 
+def test_a_store_begun_after_a_kill_has_its_own_paths(tmp_path: Path) -> None:
+    fill(tmp_path)
+    (tmp_path / "store.json").unlink()  # which comes last: the kill came before it
+    others = [f"{clip}.flac" for clip in CLIPS[:3]]
+    with StoreWriter(tmp_path, SPEC, CLIPS[:3], others) as writer:
+        for row in range(3):
+            writer.write(row, *values(row), record(row))
+        writer.finish()
+    assert open_store(tmp_path).paths == tuple(others)
+    assert verify(tmp_path).problems == ()
+
+
 def test_short_writes_are_completed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = os.pwrite
     monkeypatch.setattr(
