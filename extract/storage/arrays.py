@@ -119,7 +119,7 @@ def write_store(
     """
     path = Path(path).resolve()
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        if _is_store_of(path, spec, clip_ids):
+        if _is_store_of(path, spec, clip_ids, arrays):
             return False
         raise InputError(
             f"{path}: exists already, and is not this store; name another --store, or delete it "
@@ -145,14 +145,16 @@ def write_store(
     return True
 
 
-def _is_store_of(path: Path, spec: StoreSpec, clip_ids: Sequence[str]) -> bool:
-    """A complete store, undamaged, of this spec and these clips (an import's spec holds its file's
-    SHA-256).
-    """
+def _is_store_of(
+    path: Path, spec: StoreSpec, clip_ids: Sequence[str], arrays: dict[str, np.ndarray]
+) -> bool:
+    """A complete store, undamaged, of this spec, these clips and these arrays."""
     try:
         meta = read_meta(path)
         store_files.check_same(path, meta, spec, clip_ids)
-        return bool(meta["checksums"] == store_files.checksums(path))
+        same = meta["checksums"] == store_files.checksums(path)
+        # a manifest may give the rows of the same file to other clips
+        return same and np.array_equal(np.load(path / "features.npy"), arrays["features"])
     except InputError:
         return False
 

@@ -40,6 +40,14 @@ def test_a_vector_per_group_goes_to_its_clips(grouped: Path) -> None:
     assert again.returncode == 0 and "as before" in again.stdout
 
 
+def test_the_same_vectors_in_other_groups_are_another_store(grouped: Path) -> None:
+    vectors = "group,a,b\ny,0.1,2\nx,0.3,4\n"
+    assert imported(grouped, "s", vectors, "--by=group").returncode == 0
+    grouped.write_text(grouped.read_text().replace("t3,x", "t3,y"))  # of the same clips
+    again = imported(grouped, "s", vectors, "--by=group")
+    assert again.returncode == 2 and "is not this store; name another" in again.stderr
+
+
 def test_a_vector_per_track_named_by_numbers_or_in_a_file(grouped: Path) -> None:
     result = imported(grouped, "t", "track,a,b\nt5,1.5,2\nt1,3.5,4\n", "--by=track")
     assert result.returncode == 0, result.stderr
