@@ -222,6 +222,8 @@ def _run(writer: LayerStores, engine: Engine, work: Work, progress: Progress) ->
 def _spec(clips: Manifest, embedding: Embedding, layer: Layer, config: RunConfig) -> StoreSpec:
     columns: list[tuple[Any, ...]] = [clips.clip_ids, clips.paths]
     columns += [column for column in (clips.starts, clips.durations) if any(column)]
+    if any(clips.starts) and not any(clips.durations):
+        columns.append(("",) * len(clips))  # else a start would read as a duration
     lines = ("\t".join(map(str, clip)) + "\n" for clip in zip(*columns, strict=True))
     digest = hashlib.sha256("".join(lines).encode()).hexdigest()
     provenance: dict[str, Any] = {

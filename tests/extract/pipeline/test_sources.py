@@ -7,9 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pytest
 import soundfile
 
 from extract.embeddings import Embedding
+from extract.errors import InputError
 from extract.manifest import Manifest, write_manifest
 from extract.pipeline.extract_clips import RunConfig, Summary, extract_clips
 from extract.storage.check import verify
@@ -167,6 +169,13 @@ def test_parts_of_a_file_are_clips(tmp_path: Path) -> None:
     store = open_store(tmp_path / "s")
     np.testing.assert_allclose(store.audio["seconds"], [0.5, 0.75, 0])
     assert "the clip is 0.90 to 1.40 s, its file holds 1.00 s" in failures(tmp_path / "s")
+
+
+def test_starts_are_not_the_same_numbers_as_durations(tmp_path: Path) -> None:
+    make(tmp_path, "a.wav")
+    extract(tmp_path, manifest_of("a.wav", starts=(0.25,)), tmp_path / "s")
+    with pytest.raises(InputError, match="begun with another manifest"):
+        extract(tmp_path, manifest_of("a.wav", durations=(0.25,)), tmp_path / "s")
 
 
 # --- stores of before
