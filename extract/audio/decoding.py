@@ -184,7 +184,8 @@ def _decode(
         if not fault and not total.fault:
             if longest is not None:
                 stages.discard(longest.samples)
-            return found if part.duration is None else _complete(found, part.duration)
+            counted = accept or total.seconds is not None  # `check_part` has let it pass
+            return found if part.duration is None else _complete(found, part.duration, counted)
         faults.append(f"{decoder} {fault}" if fault else total.fault)
         longest = _longer(found, longest)
     return _truncated(longest, faults, total, accept)
@@ -196,12 +197,15 @@ def _held(data: Data, streams: tuple[Stream, ...]) -> Held:
     return held_by_packets(packets_of(ByteRange(data, 0, len(data))), len(data))
 
 
-def _complete(found: Decoded, duration: float) -> Decoded:
-    """A part, with a note if its file ends before it does; `check_part` has let it pass."""
+def _complete(found: Decoded, duration: float, accepted: bool) -> Decoded:
+    """A part, with a note if its file ends before it does; AudioError unless that is accepted."""
     if found.seconds >= duration - allowed_loss(duration):
         return found
-    note = f"truncated, accepted: {found.seconds:.2f} s of the {duration:.2f} s that it should have"
-    return found._replace(notes=(note, *found.notes))
+    said = f"{found.seconds:.2f} s of the {duration:.2f} s that it should have"
+    if not accepted:
+        stages.discard(found.samples)
+        raise AudioError(f"truncated: {said}")
+    return found._replace(notes=(f"truncated, accepted: {said}", *found.notes))
 
 
 def _truncated(longest: Decoded | None, faults: list[str], total: Held, accept: bool) -> Decoded:

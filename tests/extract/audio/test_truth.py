@@ -249,6 +249,15 @@ def test_a_part_beyond_its_file() -> None:
     assert "truncated, accepted" in clip.notes[0]
 
 
+def test_a_part_beyond_a_file_that_nobody_counts() -> None:
+    file = io.BytesIO()
+    soundfile.write(file, tone(3, 16_000), 16_000, format="NIST", subtype="PCM_16")
+    with pytest.raises(AudioError, match=r"truncated: 1\.00 s of the 2\.00 s that it should have"):
+        decode(file.getvalue(), 16_000, start=2.0, duration=2.0)
+    clip = decode_clip(file.getvalue(), 16_000, start=2.0, duration=2.0, on_truncated="accept")
+    assert (clip.seconds, clip.notes[0][:19]) == (1.0, "truncated, accepted")
+
+
 # --- notes and hashes
 
 
