@@ -7,6 +7,7 @@ line by line; every line is checked, and only the words asked for are kept.
 
 import csv
 import gzip
+import zlib
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
@@ -135,7 +136,7 @@ def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
                     if text := text.rstrip():
                         yield number, text
                 bar.update(raw.tell() - told)
-            except (gzip.BadGzipFile, EOFError) as error:
+            except (gzip.BadGzipFile, zlib.error, EOFError) as error:
                 raise InputError(f"{path}: damaged ({error}); get it again") from error
 
 

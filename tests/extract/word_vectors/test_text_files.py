@@ -49,9 +49,11 @@ def test_compressed_and_exact(tmp_path):
     place, vector = find_in_text(path, {"the"})["the"]
     assert place == 0
     np.testing.assert_array_equal(vector, np.array([0.1, 0.2, -0.3], np.float32))
-    path.write_bytes(path.read_bytes()[:-9])
-    with pytest.raises(InputError, match="damaged"):
-        find_in_text(path, {"the"})
+    whole = path.read_bytes()
+    for damaged in (whole[:-9], whole[:10] + b"\xff" + whole[11:]):
+        path.write_bytes(damaged)
+        with pytest.raises(InputError, match="damaged"):
+            find_in_text(path, {"the"})
 
 
 @pytest.mark.parametrize(
