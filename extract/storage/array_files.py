@@ -6,7 +6,6 @@ empty header, by values that count the rows, and by values equal to the ids.
 
 import csv
 import itertools
-import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -65,7 +64,7 @@ def read_array_file(path: Path, key: str | None, id_name: str = CLIP_ID) -> Colu
                     f"{path}: has no array {key!r}; --key may be {', '.join(loaded.files)}"
                 )
             return Columns(loaded[key or loaded.files[0]])
-    except (ValueError, EOFError, zipfile.BadZipFile, OSError) as error:
+    except Exception as error:  # whatever a damaged file makes NumPy, zipfile and zlib raise
         if isinstance(error, InputError | FileNotFoundError):
             raise
         raise InputError(f"{path}: truncated, or not an array of numbers ({error})") from None

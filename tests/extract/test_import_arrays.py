@@ -1,3 +1,4 @@
+import contextlib
 import os
 import pickle
 import subprocess
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 
 from extract.errors import InputError
+from extract.storage.array_files import read_array_file
 from extract.storage.arrays import import_arrays
 from extract.storage.check import verify
 from extract.store import open_store
@@ -197,6 +199,18 @@ def test_what_is_there_already_stays(tmp_path: Path, ids: Path) -> None:
     ids.write_text("a\nb\nd\n")
     with pytest.raises(InputError, match="exists already"):
         import_arrays(tmp_path / "x.npy", ids, "mine", tmp_path / "empty")
+
+
+@pytest.mark.parametrize("name", ["x.npy", "x.npz"])
+def test_a_damaged_byte_is_an_input_error_or_harmless(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    np.savez_compressed(path, x=ARRAY) if name == "x.npz" else np.save(path, ARRAY)
+    whole = path.read_bytes()
+    for place in range(len(whole) if name == "x.npz" else 128):
+        damaged = whole[place] ^ 0x12
+        path.write_bytes(whole[:place] + bytes([damaged]) + whole[place + 1 :])
+        with contextlib.suppress(InputError):
+            read_array_file(path, None)
 
 
 def test_a_damaged_store_is_not_the_same(tmp_path: Path, ids: Path) -> None:
