@@ -22,6 +22,7 @@ CHECKS = ("stat", "hash")
 
 File = Path | Place
 _AT_ONCE = 32  # requests to an object store
+_LATEST = (1 << 63) - 1  # ns, in the year 2262: a store has no room for later times
 
 
 class Source(NamedTuple):
@@ -90,7 +91,7 @@ def _size_and_time(file: File) -> tuple[int, int]:
     if isinstance(file, Place):
         return file.size, file.mtime_ns
     stat = file.stat()
-    return stat.st_size, stat.st_mtime_ns
+    return stat.st_size, min(stat.st_mtime_ns, _LATEST)
 
 
 @functools.lru_cache(maxsize=64)  # clips that are parts of one file follow each other

@@ -134,6 +134,13 @@ def test_only_the_hash_finds_a_change_that_keeps_size_and_time(tmp_path: Path) -
 # --- truncated files, names, parts
 
 
+def test_a_file_of_the_far_future(tmp_path: Path) -> None:
+    manifest = make(tmp_path, "a.wav", "b.wav")
+    os.utime(tmp_path / "a.wav", (0, 13_000_000_000))  # in 2381; nanoseconds beyond 64 bits
+    for _ in range(2):
+        assert counts(extract(tmp_path, manifest, tmp_path / "s")) == (2, 0, 0, 0)
+
+
 def test_truncated_files_fail_or_are_accepted_and_listed(tmp_path: Path) -> None:
     root = tmp_path / "audio"
     manifest = make(root, "a.wav", "b.wav")
