@@ -186,6 +186,24 @@ def make_directory(path: Path) -> None:
         ) from error
 
 
+def folders_below(root: Path) -> Iterator[tuple[Path, list[str]]]:
+    """(folder, names of its files) of the root and of all folders below it, linked ones too: each
+    once, by a name without links if it has one.
+    """
+    seen: set[str] = set()
+    waiting = [root]
+    while waiting:
+        for folder, inner, names in os.walk(waiting.pop(0)):
+            real = os.path.realpath(folder)
+            if real in seen:
+                inner.clear()
+                continue
+            seen.add(real)
+            yield Path(folder), names
+            links = (Path(folder, name) for name in sorted(inner))
+            waiting += [link for link in links if link.is_symlink()]
+
+
 @contextlib.contextmanager
 def atomic_write(path: str | Path, binary: bool = False) -> Iterator[IO[Any]]:
     """A file, of UTF-8 text unless binary, that appears at `path` whole, or not at all."""

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from extract.audio.finding import LocatedFile, find_audio
 from extract.errors import InputError
+from extract.files import folders_below
 from extract.manifest import AUDIO_SUFFIXES, check_path, resolve_audio
 
 
@@ -22,9 +23,10 @@ def audio_files(audio_root: str | Path) -> list[str]:
 
 def _audio_below(root: Path) -> list[Path]:
     """Relative to the root, also what is hidden."""
+    files = (folder / name for folder, names in folders_below(root) for name in names)
     return [
         file.relative_to(root)
-        for file in root.rglob("*")
+        for file in files
         if file.suffix.lower() in AUDIO_SUFFIXES and file.is_file()
     ]
 

@@ -6,7 +6,8 @@ import itertools
 import pytest
 
 from extract.errors import InputError
-from extract.files import read_csv, read_text
+from extract.files import folders_below, read_csv, read_text
+from extract.manifests.locating import audio_files
 
 ROWS = [["a", "x|y"], ["b", "Björk; live, 1998"], ["c\td", ""]]
 ENCODINGS = {
@@ -82,3 +83,17 @@ def test_what_is_refused(tmp_path, data, complaint):
     assert complaint in str(caught.value)
     assert "t.csv" in str(caught.value)
     assert len(str(caught.value)) - len(str(tmp_path)) < 250
+
+
+def test_linked_folders_are_read_once(tmp_path):
+    """One outside, one that is there anyway, and two that lead in circles."""
+    root = tmp_path / "music"
+    (root / "own").mkdir(parents=True)
+    (tmp_path / "disk" / "album").mkdir(parents=True)
+    for path in ("music/own/a.wav", "disk/album/b.wav"):
+        (tmp_path / path).touch()
+    for name, target in {"linked": "../disk/album", "again": "own", "circle": "."}.items():
+        (root / name).symlink_to(target)
+    (tmp_path / "disk" / "album" / "up").symlink_to(root)
+    assert audio_files(root) == ["linked/b.wav", "own/a.wav"]
+    assert len(list(folders_below(root))) == 3

@@ -4,7 +4,6 @@ The models live in `extract`, which fsprobe does not import: its commands run as
 with the embedding and the options that the tagger recorded.
 """
 
-import os
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -12,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from extract.errors import InputError
-from extract.files import make_directory
+from extract.files import folders_below, make_directory
 from extract.manifest import AUDIO_SUFFIXES, Manifest, read_manifest, write_manifest
 from extract.store import Store, open_store
 from fsprobe.tagger.tagger import Source, Tagger
@@ -57,8 +56,8 @@ def find_audio(path: Path) -> tuple[Path, list[str]]:
     if not path.is_dir():
         raise InputError(f"{path}: no such file or folder")
     found = [
-        Path(folder, name).relative_to(path).as_posix()
-        for folder, _, names in os.walk(path)
+        (folder / name).relative_to(path).as_posix()
+        for folder, names in folders_below(path)
         for name in names
         if Path(name).suffix.lower() in AUDIO_SUFFIXES
     ]
