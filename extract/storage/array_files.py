@@ -46,6 +46,8 @@ class Columns:
 
 def read_array_file(path: Path, key: str | None, id_name: str = CLIP_ID) -> Columns:
     """Read a .npy, .npz or .csv. Raises InputError on anything that is no table of numbers."""
+    if key is not None and path.suffix != ".npz":
+        raise InputError(f"{path}: `key={key}` is for an .npz, which holds arrays by name")
     if path.suffix.lower() == ".csv":
         return _read_csv(path, id_name)
     if path.suffix not in (".npy", ".npz"):

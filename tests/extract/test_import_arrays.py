@@ -201,6 +201,12 @@ def test_what_is_there_already_stays(tmp_path: Path, ids: Path) -> None:
         import_arrays(tmp_path / "x.npy", ids, "mine", tmp_path / "empty")
 
 
+def test_a_key_is_for_an_archive(tmp_path: Path, ids: Path) -> None:
+    np.save(tmp_path / "x.npy", ARRAY)
+    with pytest.raises(InputError, match=r"`key=y` is for an \.npz"):
+        import_arrays(tmp_path / "x.npy", ids, "mine", tmp_path / "s", key="y")
+
+
 @pytest.mark.parametrize("name", ["x.npy", "x.npz"])
 def test_a_damaged_byte_is_an_input_error_or_harmless(tmp_path: Path, name: str) -> None:
     path = tmp_path / name
