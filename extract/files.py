@@ -140,12 +140,12 @@ def _not_decodable(path: str | Path, encoding: str) -> InputError:
 
 
 def is_number(text: str | bytes) -> bool:
-    """Is it one as Python writes numbers?"""
+    """Is it one as Python writes numbers? It reads 12_3 as 123, too, but that is a name."""
     try:
         float(text)
     except ValueError:
         return False
-    return True
+    return "_" not in str(text)
 
 
 def sha256_of(path: str | Path, progress: Callable[[int], object] = lambda count: None) -> str:

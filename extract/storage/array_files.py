@@ -251,14 +251,15 @@ def _has_header(rows: Sequence[Sequence[str]]) -> bool:
 
 def _numbers(cells: list[str], where: str) -> np.ndarray:
     try:
-        return np.array(cells, np.float64)
+        values = np.array(cells, np.float64)
     except ValueError:
+        values = None
+    if values is None or "_" in "".join(cells):
         bad = next(cell for cell in cells if not is_number(cell))
         shown = bad if len(bad) <= 40 else f"{bad[:40]}…"
         hint = "; write decimal points, not commas" if _has_decimal_comma(bad) else ""
-        raise InputError(
-            f"{where}: {shown!r} is no number, and only numbers are expected{hint}"
-        ) from None
+        raise InputError(f"{where}: {shown!r} is no number, and only numbers are expected{hint}")
+    return values
 
 
 def _has_decimal_comma(cell: str) -> bool:

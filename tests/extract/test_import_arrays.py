@@ -133,6 +133,8 @@ def raw(data: bytes) -> Callable[[Path], object]:
         ("x.npz", raw(b"PK\x03\x04abc"), "truncated"),
         ("x.csv", raw(b"1,2\n3\n4,5\n"), "x.csv, line 2: 1 fields, but 2 on line 1"),
         ("x.csv", raw(b"1,2\n3,x\n4,5\n"), "x.csv, line 2"),
+        ("x.csv", raw(b"seg,x,y\n1_1,1.5,2\n1_2,2,1\n2_1,3,4\n"), r"column 1 \(seg\) holds text"),
+        ("x.csv", raw(b"1.5,2\n2,1_2\n3,4\n"), "x.csv, line 2: '1_2' is no number"),
         ("x.csv", raw(b"clip_id,x\na,1\nb,2\na,3\n"), "'a' stands twice"),
         ("x.csv", raw(b"clip_id,x\na,1\nb,nan\nc,3\n"), "first that of clip 'b'"),
         ("x.csv", raw(b""), "shape"),
