@@ -21,6 +21,7 @@ EXACT_SEEK = ("wav", "w64", "aiff", "flac", "vorbis")  # containers that soundfi
 # formats that are packets and a small header
 _BARE = {"ac3", "eac3", "dts", "amr", "au", "wav", "loas", "truehd", "mlp", "tta", "voc", "aac"}
 _EVEN = {"ac3", "dts"}  # packets of one size; FFmpeg hands damage over with the last sound one
+_SHORTENED = {"avi", "caf"}  # of a file that is cut, FFmpeg shortens the duration, not the frames
 _STATED = {
     *("matroska", "webm", "mov", "mp4", "asf", "avi", "wav", "caf", "au", "aiff", "w64", "ogg"),
     *("flac", "ape", "tta", "wv", "mpc8", "tak", "voc"),
@@ -157,7 +158,10 @@ def packets_of(source: ByteRange) -> Packets:
             kinds = set(container.format.name.split(","))
             used = len(sizes) * int(np.median(sizes)) if kinds & _EVEN and sizes else sum(sizes)
             unused = source.seek(0, 2) - used if kinds & _BARE else 0
-            return Packets(_duration(container, stream), total * unit, span, max(0, unused))
+            stated, seconds = _duration(container, stream), total * unit
+            if kinds & _SHORTENED and stream.frames * unit > seconds + 0.5:
+                stated = stream.frames * unit
+            return Packets(stated, seconds, span, max(0, unused))
     except (av.FFmpegError, ValueError, AudioError):
         return Packets()
 

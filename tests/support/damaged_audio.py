@@ -21,6 +21,7 @@ _BY_PYAV = {
     "ts": ("mpegts", "aac"),
     "mkv": ("matroska", "aac"),
     "ac3": ("ac3", "ac3"),
+    "avi": ("avi", "mp2"),
 }
 DAMAGES = ("cut", "hole", "garbage", "joined", "header lies")
 

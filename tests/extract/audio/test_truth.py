@@ -249,6 +249,22 @@ def test_a_part_beyond_its_file() -> None:
     assert "truncated, accepted" in clip.notes[0]
 
 
+@pytest.mark.parametrize("form", ["caf", "avi"])
+def test_what_ffmpeg_shortens_is_still_what_the_header_states(form: str) -> None:
+    file = io.BytesIO()
+    if form == "caf":
+        soundfile.write(file, tone(3, 16_000), 16_000, format="CAF", subtype="PCM_16")
+    else:
+        file.write(encode("avi", tone(3, 16_000), 16_000))
+    data = file.getvalue()
+    assert len(decode(data, 16_000)) == pytest.approx(48_000, abs=2500)
+    half = data[: len(data) // 2]
+    with pytest.raises(AudioError, match=r"truncated: .* 1\.\d\d s of 3\.\d\d s"):
+        decode(half, 16_000)
+    clip = decode_clip(half, 16_000, on_truncated="accept")
+    assert (round(clip.seconds), round(clip.promised)) == (1, 3) and "accepted" in clip.notes[0]
+
+
 def test_a_part_beyond_a_file_that_nobody_counts() -> None:
     file = io.BytesIO()
     soundfile.write(file, tone(3, 16_000), 16_000, format="NIST", subtype="PCM_16")
