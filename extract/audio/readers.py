@@ -98,7 +98,10 @@ def read_soundfile(source: str | ByteRange, tally: Tally, skip: float = 0.0) -> 
     with file:
         tally.floating = file.subtype in ("FLOAT", "DOUBLE")
         tally.announced = file.frames / file.samplerate
-        skipped = file.seek(min(round(skip * file.samplerate), file.frames)) if skip else 0
+        skipped = 0
+        # where FFmpeg wrote Opus, the first read would begin with the encoder's delay
+        if skip or file.subtype == "OPUS":
+            skipped = file.seek(min(round(skip * file.samplerate), file.frames))
         while len(block := file.read(BLOCK, dtype="float32", always_2d=True)):
             yield Block(file.samplerate, block, skipped)
             skipped = 0

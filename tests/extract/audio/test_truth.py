@@ -4,6 +4,7 @@ import io
 import struct
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 import soundfile
@@ -216,6 +217,22 @@ def test_kinds_that_are_known_by_their_packets_only(container: str) -> None:
     if container == "mkv":
         with pytest.raises(AudioError, match="truncated"):
             decode(data + data, 16_000)
+
+
+def test_opus_as_ffmpeg_writes_it(tmp_path: Path) -> None:
+    """libsndfile's first read began with the encoder's delay, and lost as much at its end."""
+    samples = signal(8, 48_000, 1, rng(3))
+    path = tmp_path / "a.opus"
+    with av.open(str(path), "w", format="opus") as container:
+        stream = container.add_stream("libopus", rate=48_000, layout="mono")
+        frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(samples.T), "flt", "mono")
+        frame.sample_rate = 48_000
+        for packet in [*stream.encode(frame), *stream.encode(None)]:
+            container.mux(packet)
+    with av.open(str(path)) as container:
+        pieces = [piece.to_ndarray()[0] for piece in container.decode(audio=0)]
+    expected = np.concatenate(pieces)[: 8 * 48_000]
+    np.testing.assert_allclose(decode(path, 48_000), expected, atol=1e-5)
 
 
 # --- parts
