@@ -10,8 +10,8 @@ has the columns
 - `split`, optional: train, valid, test or empty. Without this column splits are drawn;
 - `start`, `duration`, optional, in seconds: the clip is that part of the file. Several clips may
   then be parts of one file, each with its own `clip_id`;
-- `track`, optional: what the clip is a part of, the file where the column is absent and `start` is
-  given. Clips of one track share a split;
+- `track`, optional: what the clip is a part of, the file where none is named and there is a column
+  `start`. Clips of one track share a split;
 - `not_tags`, optional: tags known to be absent. Where the column exists, a tag in neither list is
   unknown for that clip;
 - any other, such as `artist`, which `group_by` may name: clips of one group then share a split,
@@ -149,7 +149,9 @@ def _manifest_of(
     for clip_id, place in zip(ids, where, strict=True):
         check_clip_id(clip_id, place)
     files = [os.path.normpath(path) for path in paths]
-    tracks = map(clean, table["track"]) if "track" in table else files if "start" in table else ()
+    tracks = list(map(clean, table.get("track", [""] * len(ids) if "start" in table else ())))
+    if "start" in table:
+        tracks = [track or file for track, file in zip(tracks, files, strict=True)]
     parse = partial(read_tags, style=config.style)
     not_tags = _parse(parse, table["not_tags"], where) if "not_tags" in table else None
     not_tags = ((),) * len(ids) if bare else not_tags

@@ -339,6 +339,12 @@ def test_groups_tracks_parts_and_absent_tags_reach_the_manifest(tmp_path):
     )
     assert folder_manifest(tags, root, NO_DRAW).tracks == ("a.wav", "a.wav", "d.flac")
     assert folder_manifest(tags, root, NO_DRAW).groups == ()
+    # also where the column is there and not filled in
+    unfilled = [
+        (*row[:4], track, *row[5:]) for row, track in zip(rows, ("", " ", "u"), strict=True)
+    ]
+    found = folder_manifest(*tagged_folder(tmp_path, unfilled, header), NO_DRAW)
+    assert found.tracks == ("a.wav", "a.wav", "u")
     clash = [*rows, ("4", "./a.wav", "x", "", "", "2.5", "", "x")]
     with pytest.raises(InputError, match="line 5: tag 'x' stands in tags and in not_tags"):
         folder_manifest(*tagged_folder(tmp_path, clash, header), NO_DRAW)
