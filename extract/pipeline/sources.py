@@ -116,7 +116,7 @@ def compare(
     """
     changed, gone, unread, unknown = [], [], [], 0
     for row in np.flatnonzero((status == DONE) | (status == FAILED)).tolist():
-        if "source" not in recorded:
+        if not {"source", "source_sha256"} <= recorded.keys():
             unknown += int(status[row] == DONE)
             continue
         size, mtime = recorded["source"][row].tolist()

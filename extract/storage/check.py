@@ -60,7 +60,8 @@ def verify(path: str | Path) -> Report:
             if (shard.status == PENDING).any():
                 problems.append(f"{shard.path}: has checksums as if complete, but pending clips")
     done, failed, pending = (int((whole.status == code).sum()) for code in (DONE, FAILED, PENDING))
-    return Report(done, failed, pending, agreeing, tuple(problems), tuple(_remarks(whole)))
+    remarks = () if problems else tuple(_remarks(whole))
+    return Report(done, failed, pending, agreeing, tuple(problems), remarks)
 
 
 def _remarks(store: Store) -> Iterator[str]:
@@ -72,7 +73,7 @@ def _remarks(store: Store) -> Iterator[str]:
     lacking += ["paths.txt"] if store.paths is None else []
     if lacking:
         yield f"made before these files were kept, so it lacks {', '.join(lacking)}"
-    if store.seconds is None or not done.any():
+    if store.seconds is None or not {"promised", "decoder"} <= store.audio.keys() or not done.any():
         return
     unknown = int((done & (store.seconds == 0)).sum())
     if unknown:
@@ -81,8 +82,9 @@ def _remarks(store: Store) -> Iterator[str]:
     if known.any():
         yield _distribution(store.seconds[known])
         yield from _shorter(store, known)
-    decoders = np.bincount(store.audio["decoder"][known], minlength=len(DECODERS))
-    made = [f"{count} by {name}" for name, count in zip(DECODERS, decoders, strict=True) if count]
+    decoder = store.audio["decoder"][known]
+    counts = [(int((decoder == place).sum()), name) for place, name in enumerate(DECODERS)]
+    made = [f"{count} by {name}" for count, name in counts if count]
     if len(made) > 1:
         yield f"decoded {', '.join(made)}"
 

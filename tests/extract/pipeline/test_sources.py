@@ -1,5 +1,6 @@
 """What a store keeps of its audio: lengths, decoders, notes, and whether a file is still the one."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -190,8 +191,6 @@ def test_starts_are_not_the_same_numbers_as_durations(tmp_path: Path) -> None:
 
 def age(store: Path) -> None:
     """As a store was before anything was kept of its audio."""
-    import json
-
     for name in (*(f"{array}.npy" for array in AUDIO_ARRAYS), "paths.txt", "notes.csv"):
         (store / name).unlink()
     meta = json.loads((store / "store.json").read_text())
@@ -215,6 +214,21 @@ def test_a_complete_store_of_before_opens_and_says_what_it_lacks(tmp_path: Path)
     files = {path.name: path.read_bytes() for path in (tmp_path / "s").glob("*.*")}
     assert counts(extract(root, manifest, tmp_path / "s")) == (2, 0, 0, 0)
     assert {path.name: path.read_bytes() for path in (tmp_path / "s").glob("*.*")} == files
+
+
+@pytest.mark.parametrize("complete", [True, False])
+@pytest.mark.parametrize("name", [f"{name}.npy" for name in AUDIO_ARRAYS])
+def test_a_lost_file_is_named(tmp_path: Path, name: str, complete: bool) -> None:
+    manifest = make(tmp_path, "a.wav", "b.wav")
+    extract(tmp_path, manifest, tmp_path / "s")
+    if not complete:
+        meta = json.loads((tmp_path / "s" / "store.json").read_text())
+        (tmp_path / "s" / "store.json").write_text(json.dumps({**meta, "checksums": {}}))
+    (tmp_path / "s" / name).unlink()
+    report = verify(tmp_path / "s")
+    assert name in " ".join((*report.problems, *report.remarks))
+    assert bool(report.problems) == complete
+    assert counts(extract(tmp_path, manifest, tmp_path / "s")) == (2, 0, 0, 0)
 
 
 def test_a_store_of_before_goes_on_and_keeps_what_it_can(tmp_path: Path) -> None:
