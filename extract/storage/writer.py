@@ -85,10 +85,12 @@ class StoreWriter:
 
     def __enter__(self) -> Self:
         if self.path.is_dir() and not (self.path / "store.json").exists():
+            locked = (self.path / ".lock").exists()  # else a features.npy is somebody's own
+            own = {name for name in _OWN if locked or not name.endswith(".npy")}
             foreign = [
                 entry.name
                 for entry in self.path.iterdir()
-                if entry.name not in _OWN and entry.suffix != ".tmp"
+                if entry.name not in own and entry.suffix != ".tmp"
             ]
             if foreign:
                 raise InputError(

@@ -425,11 +425,12 @@ def test_other_clips_are_refused(path: Path, clips: tuple[str, ...], named: str)
         pass
 
 
-def test_a_directory_of_something_else_is_left_alone(tmp_path: Path) -> None:
-    (tmp_path / "thesis.tex").write_text("")
-    with pytest.raises(InputError, match=r"thesis\.tex"), StoreWriter(tmp_path, SPEC, CLIPS, PATHS):
+@pytest.mark.parametrize("name", ["thesis.tex", "features.npy"])
+def test_a_directory_of_something_else_is_left_alone(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text("")
+    with pytest.raises(InputError, match=name), StoreWriter(tmp_path, SPEC, CLIPS, PATHS):
         pass
-    assert [file.name for file in tmp_path.iterdir()] == ["thesis.tex"]
+    assert [file.name for file in tmp_path.iterdir()] == [name]
 
 
 def test_a_second_writer_is_refused_and_a_killed_one_does_not_block(tmp_path: Path) -> None:
