@@ -28,7 +28,6 @@ import numpy as np
 from scipy.special import expit, log_expit, logit
 
 TOO_FEW = 20  # of positives or negatives: the slope is pooled
-LOWEST, HIGHEST = 1e-4, 1 - 1e-4  # prevalences beyond are moved here
 _FLATTEST = 1e-3  # least slope, per standard deviation of the logits
 _STEPS = 100
 
@@ -142,8 +141,9 @@ def fit_lines(tags: list[Judged], slope: float | None = None) -> tuple[float, li
 
 
 def shift(line: Line, before: float, after: float) -> Line:
-    """The line for another prevalence. before: the share of positives that it was fitted to."""
-    before, after = np.clip((before, after), LOWEST, HIGHEST)
+    """The line for another prevalence. before: the share of positives that it was fitted to. Both
+    lie between 0 and 1, neither of them included.
+    """
     return Line(line.slope, line.intercept + float(logit(after) - logit(before)))
 
 

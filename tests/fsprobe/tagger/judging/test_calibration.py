@@ -95,11 +95,12 @@ def test_weights_are_counts():
     np.testing.assert_allclose(platt(heavy), platt(twice), rtol=1e-5)
 
 
-def test_prevalence_shift_is_bayes_rule():
-    p = probability(shift(Line(1.0, 0.3), 0.2, 0.01), np.array([0.7]))[0]
-    before = expit(0.7 + 0.3)
-    likelihood_ratio = before / (1 - before) / (0.2 / 0.8)
-    odds = likelihood_ratio * 0.01 / 0.99
+@pytest.mark.parametrize(("before", "after"), [(0.2, 0.01), (5e-6, 0.01), (0.2, 1e-6)])
+def test_prevalence_shift_is_bayes_rule(before, after):
+    p = probability(shift(Line(1.0, 0.3), before, after), np.array([0.7]))[0]
+    fitted = expit(0.7 + 0.3)
+    likelihood_ratio = fitted / (1 - fitted) / (before / (1 - before))
+    odds = likelihood_ratio * after / (1 - after)
     np.testing.assert_allclose(p, odds / (1 + odds))
 
 
