@@ -131,10 +131,10 @@ class Scorer:
             product = part.rows(wanted) @ kernel
             product += z
             z = product
-        if self.capped:
-            np.minimum(z, self.ceiling, out=z)
         if not np.isfinite(z @ np.zeros(z.shape[1], np.float32)).all():
             refuse_features(self.parts, rows)
+        if self.capped:
+            np.minimum(z, self.ceiling, out=z)
         return z
 
     def probabilities(self, z: np.ndarray) -> np.ndarray:

@@ -134,14 +134,17 @@ def test_no_probability_above_what_the_tagger_allows(tmp_path):
     np.testing.assert_allclose(again["probability"], found["probability"], rtol=1e-6)
 
 
-def test_nan_names_the_clip(tmp_path):
+@pytest.mark.parametrize("highest", [1.0, 0.9])
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_no_number_names_the_clip(tmp_path, value, highest):
     features = np.random.default_rng(0).standard_normal((9000, 5))
-    features[8123, 2] = np.nan
+    features[8123, 2] = value
     stores = {"s": open_store(write_store(tmp_path / "s", features))}
     parts = parts_of(stores, "s")
+    training = {"a": {"highest_probability": highest}}
     with pytest.raises(InputError, match="'c8123'"):
         tag_items(
-            random_tagger(("a",), parts),
+            random_tagger(("a",), parts, training=training),
             parts,
             items_by_clip(parts),
             0,
