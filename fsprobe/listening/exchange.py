@@ -30,11 +30,16 @@ _OVERLAP = 0.5  # of a clip, or of the labelled time, that makes a label the cli
 
 
 def explicit(manifest: Manifest) -> Manifest:
-    """With `not_tags`, whether the manifest had them or not: the same labels for training."""
+    """With `not_tags`, whether the manifest had them or not: the same labels for training. Of a
+    clip without a split and without a tag nothing is known: training leaves it out.
+    """
     if manifest.not_tags is not None:
         return manifest
     names = dict.fromkeys(tag for tags in manifest.tags for tag in tags)
-    absent = [tuple(tag for tag in names if tag not in tags) for tags in manifest.tags]
+    absent = [
+        tuple(tag for tag in names if tag not in tags) if split or tags else ()
+        for split, tags in zip(manifest.splits, manifest.tags, strict=True)
+    ]
     return replace(manifest, not_tags=tuple(absent))
 
 

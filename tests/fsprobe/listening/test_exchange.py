@@ -26,6 +26,7 @@ def test_an_export_without_a_judgement_trains_the_same_tagger():
     for manifest in (CLIPS, explicit(CLIPS), replace(CLIPS, not_tags=((), (), ("rock",), ()))):
         exported = merged(manifest, {})
         assert exported.not_tags is not None
+        manifest, exported = manifest.used(), exported.used()
         for before, after in zip(
             *(labels(one, ["rock", "slow"]) for one in (manifest, exported)), strict=True
         ):
@@ -33,7 +34,7 @@ def test_an_export_without_a_judgement_trains_the_same_tagger():
 
 
 def test_a_manifest_without_not_tags_says_no_of_what_it_does_not_list():
-    assert explicit(CLIPS).not_tags == (("slow",), (), ("rock", "slow"), ("rock", "slow"))
+    assert explicit(CLIPS).not_tags == (("slow",), (), ("rock", "slow"), ())
     said = Manifest(*(column[:1] for column in (("a",), ("",), ("",), ((),))), not_tags=(("x",),))
     assert explicit(said) is said
 
@@ -48,7 +49,7 @@ def test_a_judgement_counts_more_than_the_manifest(tmp_path):
     }
     full = merged(CLIPS, current)
     assert full.tags == ((), ("slow", "rock"), ("calm",), ())
-    assert full.not_tags == (("rock",), (), ("rock", "slow"), ("slow", "rock"))
+    assert full.not_tags == (("rock",), (), ("rock", "slow"), ("rock",))
     write_manifest(tmp_path / "m.csv", full)
     assert read_manifest(tmp_path / "m.csv") == full
     entries, unknown = read_labels(tmp_path / "m.csv", CLIPS)
@@ -57,7 +58,7 @@ def test_a_judgement_counts_more_than_the_manifest(tmp_path):
         New("b", "rock", "yes"),
         New("c", "calm", "yes"),
         *(New(*pair, "no") for pair in (("a", "rock"), ("c", "rock"), ("c", "slow"))),
-        *(New(*pair, "no") for pair in (("d", "slow"), ("d", "rock"))),
+        New("d", "rock", "no"),
     }
 
 
