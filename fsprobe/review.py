@@ -80,11 +80,15 @@ def _exchange(manifest: Manifest) -> None:
         print(f"{path}: {len(entries)} judgements; {unknown} of clips that the manifest lacks")
     if FLAGS.export:
         current = judgements.current()
-        lacking = len({clip for clip, _ in current} - set(manifest.clip_ids))
+        judged = {clip for clip, _ in current}
+        lacking = len(judged - set(manifest.clip_ids))
         write_manifest(FLAGS.export, exchange.merged(manifest, current))
-        print(f"{FLAGS.export}: {len(current)} judgements on {len({c for c, _ in current})} clips")
+        print(f"{FLAGS.export}: {len(current)} judgements on {len(judged)} clips")
         if lacking:
             print(f"{lacking} judged clips are not in {FLAGS.manifest}, and not written")
+        clips = zip(manifest.clip_ids, manifest.splits, strict=True)
+        if unused := sum(clip in judged and not split for clip, split in clips):
+            print(f"{unused} judged clips have no split, without which fsprobe.train takes none")
 
 
 def _serve(manifest: Manifest) -> None:

@@ -108,6 +108,15 @@ def test_judgements_go_to_a_manifest_and_come_back(command, tmp_path, flags):
     assert rows["c0000"] == (("a", "b"), ()) and rows["c0030"] == ((), ("a", "b"))
 
 
+def test_an_export_says_which_judgements_training_leaves_out(command, tmp_path):
+    manifest = tmp_path / "manifest.csv"
+    manifest.write_text("clip_id,path,split,tags\nin,,train,a\nout,,,\nother,,,\n")
+    (tmp_path / "more.csv").write_text("clip_id,path,split,tags\nin,,,b\nout,,,b\n")
+    done = command("review", f"--manifest={manifest}", f"--labels={tmp_path / 'labels.sqlite'}",
+                   f"--import={tmp_path / 'more.csv'}", f"--export={tmp_path / 'out.csv'}")  # fmt: skip
+    assert done.returncode == 0 and "1 judged clips have no split" in done.stdout
+
+
 def test_the_page_needs_a_folder_of_audio_and_keeps_its_token(command, tmp_path, flags):
     labels = tmp_path / "labels.sqlite"
     done = command("review", *flags, f"--labels={labels}", "--audio_root=/nowhere")
