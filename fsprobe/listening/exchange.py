@@ -7,7 +7,6 @@ if nothing were known of a clip without any tag (`fsprobe.listening.pool.listed_
 """
 
 import json
-import os
 import re
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
@@ -226,7 +225,7 @@ def _by_file(manifest: Manifest) -> dict[str, list[tuple[str, Place]]]:
     """Path → the clips of that file."""
     files: dict[str, list[tuple[str, Place]]] = {}
     for clip, place in clip_places(manifest).items():
-        files.setdefault(os.path.normpath(place.path), []).append((clip, place))
+        files.setdefault(place.path, []).append((clip, place))
     return files
 
 

@@ -55,13 +55,13 @@ class Place:
 
 
 def clip_places(manifest: Manifest) -> dict[str, Place]:
-    """clip_id → where its sound is, for clips that have a path."""
+    """clip_id → where its sound is, for clips that have a path; one spelling of each path."""
     count = len(manifest)
     starts, durations = (
         column or (None,) * count for column in (manifest.starts, manifest.durations)
     )
     return {
-        clip: Place(path, starts[row], durations[row])
+        clip: Place(os.path.normpath(path), starts[row], durations[row])
         for row, (clip, path) in enumerate(zip(manifest.clip_ids, manifest.paths, strict=True))
         if path
     }

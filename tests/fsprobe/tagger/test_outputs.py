@@ -10,16 +10,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from extract.manifest import Manifest
 from fsprobe.tagger.outputs import (
     Place,
     Tagged,
     file_name,
+    places_of,
+    tags_by_file,
     write_csv,
     write_jsonl,
     write_labels,
     write_playlists,
 )
 from fsprobe.tagger.partial_files import RECORD
+from fsprobe.tagger.tagging import Items
 from tests.support.fake_tagger import HOSTILE
 
 
@@ -117,3 +121,13 @@ def test_plain_tags_keep_their_names():
     assert file_name("female vocal", ".m3u8") == "female vocal.m3u8"
     assert file_name("drum_n-bass 90.s", ".txt") == "drum_n-bass 90.s.txt"
     assert file_name("CON", "").startswith("_") and file_name("nul.x", "").startswith("_")
+
+
+def test_one_file_has_one_place_however_its_path_is_written():
+    """Else it is two files to change, and the second change takes back the first."""
+    manifest = Manifest(tuple("abc"), ("d/x.ogg", "./d//x.ogg", ""), ("test",) * 3, ((),) * 3)
+    items = Items(manifest.clip_ids, (np.arange(3),), np.arange(1, 4))
+    places = places_of(items, manifest.clip_ids, manifest)
+    assert places == [[Place("d/x.ogg")], [Place("d/x.ogg")], []]
+    tagged = Tagged(items.names, ("s", "t"), np.array([(0, 0, 0.9), (1, 1, 0.8)], RECORD))
+    assert tags_by_file(tagged, places) == {"d/x.ogg": ["s", "t"]}
