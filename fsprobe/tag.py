@@ -111,7 +111,9 @@ def main() -> int:
             manifest = extraction.manifest_of(paths)
         given = {name: FLAGS[name].value for name in _PASSED_ON if FLAGS[name].value}
         stores, failed = extraction.extract(tagger, manifest, root, work, given)
-        return max(_tag(tagger, stores, manifest, root), int(failed > 0))
+        for clip, reason in failed.items():  # failures.csv may go with the features
+            print(f"not tagged: {clip}: {reason}", file=sys.stderr)
+        return max(_tag(tagger, stores, manifest, root), int(bool(failed)))
     finally:
         if not kept:
             shutil.rmtree(work, ignore_errors=True)

@@ -206,6 +206,7 @@ def test_audio_straight_to_tags_and_into_the_files(tag, tmp_path):
     result = tag(*flags)
     assert result.returncode == 1  # one file could not be decoded
     assert "1 clips have no finished row" in result.stdout
+    assert "not tagged: sub folder/broken.mp3: " in result.stderr
     assert [row["clip_id"] for row in rows(out)] == ["sub folder/one.flac", "sub folder/two.flac"]
     z = np.asarray(parts[0].store.features) @ tagger.kernel.T + tagger.bias
     p = expit(tagger.calibration[:, 0] * z + tagger.calibration[:, 1])[0]

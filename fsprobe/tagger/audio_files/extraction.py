@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from extract.errors import InputError
-from extract.files import folders_below, make_directory
+from extract.files import folders_below, make_directory, read_csv
 from extract.manifest import AUDIO_SUFFIXES, Manifest, read_manifest, write_manifest
 from extract.store import Store, open_store
 from fsprobe.tagger.tagger import Source, Tagger
@@ -88,15 +88,16 @@ def extract(
     root: Path,
     work: Path,
     given: Mapping[str, Any],
-) -> tuple[dict[str, Store], int]:
-    """(the tagger's stores for these clips, made below `work`; how many clips failed in one).
+) -> tuple[dict[str, Store], dict[str, str]]:
+    """(the tagger's stores for these clips, made below `work`; clips that failed in one → why).
 
     given: further options of extract.run, such as weights. Raises InputError if extract.run fails.
     """
     make_directory(work)
     path = work / "manifest.csv"
     write_manifest(path, manifest)
-    stores, failed = {}, 0
+    stores: dict[str, Store] = {}
+    failed: dict[str, str] = {}
     for source in tagger.sources:
         if "key" in source.provenance or source.aggregation == "none":
             raise InputError(
@@ -115,7 +116,9 @@ def extract(
             **given,
         )
         stores[source.name] = open_store(store)
-        failed += code == SOME_FAILED and int((stores[source.name].status != 1).sum())
+        if code == SOME_FAILED:
+            rows = read_csv(store / "failures.csv", ("clip_id", "reason"))
+            failed |= {row["clip_id"]: row["reason"] for _, row in rows}
     return stores, failed
 
 
