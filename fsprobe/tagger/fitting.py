@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import jax.numpy as jnp
 import numpy as np
 
+from extract.errors import InputError
 from fsprobe.config import AUTO
 from fsprobe.heads.fitting import TagFits, fit_tags
 from fsprobe.heads.head import Head
@@ -38,7 +39,9 @@ class FitFromWords:
     """
 
     def __init__(self, words: Words, tags: Sequence[str], tagger: Tagger | None = None) -> None:
-        """tags: in the order of the labels' columns. Raises InputError if none has a vector."""
+        """tags: in the order of the labels' columns. Raises InputError if none has a vector, or if
+        the tags that heads are mixed from have fewer than two: one says nothing of another.
+        """
         others = [row for row, tag in enumerate(tagger.tags) if tag not in tags] if tagger else []
         names = [tagger.tags[row] for row in others] if tagger else []
         vectors = vectors_of(words, [*names, *tags])[0]
@@ -47,6 +50,13 @@ class FitFromWords:
         self.head = None
         if tagger and names:
             self.head = Head(jnp.asarray(tagger.kernel[others]), jnp.asarray(tagger.bias[others]))
+        mixed = vectors[: len(names)] if names else vectors
+        told = len(np.unique(mixed[mixed.any(axis=1)], axis=0))
+        if told < 2:
+            raise InputError(
+                f"`prior=words`: heads are mixed from {len(mixed)} tags, with {told} different "
+                "vectors; it takes two"
+            )
 
     def __call__(
         self,

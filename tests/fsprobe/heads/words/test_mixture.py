@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 import fsprobe
+from extract.errors import InputError
 from fsprobe.heads.head import Head
 from fsprobe.heads.words.eszsl import WORD_STRENGTHS
 from fsprobe.heads.words.mixture import choose_strength, heads_from_words, leave_one_out
@@ -131,3 +132,12 @@ def test_a_new_tag_starts_from_its_name(data, grown, clips, tags):
         assert plain.scales is None and started.scales[at] in (0, 0.25, 0.5, 1, 2, 4)
     print(gains)
     assert np.mean(gains) > 0.02
+
+
+@pytest.mark.parametrize(("tags", "grown"), [("a", ""), ("ac", ""), ("ab", "d"), ("a", "cd")])
+def test_one_vector_is_no_prior(tags, grown):
+    """It was NaN, or what rounding left, at the size of a head."""
+    words = Words(("a", "b", "d"), np.eye(3, 4, dtype=np.float32), {})
+    heads = Head(np.ones((len(grown), 2), np.float32), np.zeros(len(grown), np.float32))  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="it takes two"):
+        FitFromWords(words, tuple(tags), tagger_of(heads, list(grown)) if grown else None)
