@@ -69,7 +69,8 @@ class FitFromWords:
         """As fit_heads; l2 a number: the prior's scale is 1."""
         if self.head is None:
             own = _fit(features, positive, negative, units, l2).head
-            start = leave_one_out(own, self.vectors, features)
+            learnt = _can_be_learnt(positive, negative)[:, None]
+            start = leave_one_out(own, self.vectors * learnt, features)
         else:
             start = heads_from_words(self.head, self.others, self.vectors, features)
         start = unit_prior(Head(*map(jnp.asarray, start)), jnp.asarray(features))
@@ -86,13 +87,21 @@ def _fit(
     l2: float | str,
     prior: Head | None = None,
 ) -> TagFits:
+    """A tag that cannot be learnt takes the labels of one that can: equal shapes compile once."""
+    can = _can_be_learnt(positive, negative)
+    stand_in = np.where(can, np.arange(len(can)), int(np.argmax(can)))
     return fit_tags(
         features,
-        positive,
-        negative,
+        positive[:, stand_in],
+        negative[:, stand_in],
         l2=l2,
         validation="support" if l2 == AUTO else "none",
         prior=prior,
         scales=SCALES,
         groups=units,
     )
+
+
+def _can_be_learnt(positive: np.ndarray, negative: np.ndarray) -> np.ndarray:
+    """bool `[tag]`: has a positive and a negative clip."""
+    return np.asarray((positive > 0).any(axis=0) & (negative > 0).any(axis=0))

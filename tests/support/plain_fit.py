@@ -32,7 +32,7 @@ def _fit(features: np.ndarray, yes: np.ndarray, no: np.ndarray, l2: float) -> np
     x = np.concatenate([features, np.ones((len(features), 1))], axis=1)
     known = yes + no > 0
     x, yes, no = x[known], yes[known].astype(np.float64), no[known].astype(np.float64)
-    total = (yes + no).sum()
+    total = (yes + no).sum() or 1.0
     penalty = np.append(np.full(features.shape[1], l2), 0.0)
     w = np.zeros(x.shape[1])
 

@@ -34,7 +34,11 @@ def heads_from_words(head: Head, words: ArrayLike, queries: ArrayLike, features:
 
 
 def leave_one_out(head: Head, words: ArrayLike, features: ArrayLike) -> Head:
-    """Each tag's head out of all others', by its words; arguments as in heads_from_words."""
+    """Each tag's head out of all others', by its words; arguments as in heads_from_words. Heads of
+    zeros where fewer than two tags have a vector.
+    """
+    if np.count_nonzero(np.asarray(words).any(axis=1)) < 2:
+        return Head(*(jnp.zeros_like(part, jnp.float32) for part in head))
     mixed = _held_out(head, np.asarray(words), choose_strength(head, words, features))
     return Head(*(jnp.asarray(part, jnp.float32) for part in mixed))
 

@@ -71,7 +71,7 @@ def out_of_fold(
     """Scores of every known clip by heads that saw neither it nor its track.
 
     features float32 `[clip, dim]`; positive, negative `[clip, tag]`; units int `[clip]`, of
-    `whole`. fit: heads for weights of the labels.
+    `whole`. fit: heads for weights of the labels, all zero for a tag that cannot be learnt.
     """
     folds = assign_folds(positive, units, num_folds=num_folds)
     logits = np.full(positive.shape, np.nan, np.float32)
@@ -80,9 +80,7 @@ def out_of_fold(
         yes, no = (np.where(held[:, None], 0, weights) for weights in (positive, negative))
         can = (yes.sum(axis=0) > 0) & (no.sum(axis=0) > 0)
         if held.any() and can.any():
-            # a tag that cannot be learnt here takes the labels of one that can
-            stand_in = np.where(can, np.arange(len(can)), int(np.argmax(can)))
-            fitted = fit(yes[:, stand_in], no[:, stand_in])
+            fitted = fit(yes * can, no * can)
             scores = features[held] @ fitted.kernel.T + fitted.bias
             logits[held] = np.where(can, scores, np.nan)
     return OutOfFold(np.where(positive + negative > 0, logits, np.nan), folds)

@@ -141,3 +141,24 @@ def test_one_vector_is_no_prior(tags, grown):
     heads = Head(np.ones((len(grown), 2), np.float32), np.zeros(len(grown), np.float32))  # type: ignore[arg-type]
     with pytest.raises(InputError, match="it takes two"):
         FitFromWords(words, tuple(tags), tagger_of(heads, list(grown)) if grown else None)
+
+
+def test_a_tag_that_cannot_be_learnt_gives_no_other_its_head(data):
+    """In a fold without a positive of it: whatever is fitted in its place is not its head."""
+    names = tuple(f"tag{i}" for i in range(5))
+    yes = data.labels[:90, :5].astype(np.float32)
+    no = 1 - yes
+    yes[:, 3] = no[:, 3] = 0
+    without = data.words[:5].copy()
+    without[3] = 0
+    found = [
+        FitFromWords(Words(names, vectors, {}), names)(
+            data.features[:90], yes, no, np.arange(90), "auto"
+        )
+        for vectors in (data.words[:5], without)
+    ]
+    kept = [0, 1, 2, 4]
+    np.testing.assert_array_equal(found[0].kernel[kept], found[1].kernel[kept])
+    alone = np.where(np.arange(5)[:, None] == 2, data.words[:5], 0)
+    head = Head(*found[0][:2])  # type: ignore[arg-type]
+    assert not np.any(leave_one_out(head, alone, data.features)[0])
