@@ -21,6 +21,7 @@ from typing import IO, Any, NamedTuple
 from tqdm import tqdm
 
 from extract.errors import InputError
+from extract.files import read_text
 from fsprobe.tagger.audio_files.audio_bytes import audio_sha256
 from fsprobe.tagger.outputs import one_line
 
@@ -28,6 +29,7 @@ FIELDS = ("genre", "grouping", "txxx")
 _ID3 = {"genre": "TCON", "grouping": "TIT1", "txxx": "TXXX:TAGS"}
 _VORBIS = {"genre": "genre", "grouping": "grouping", "txxx": "tags"}
 _MP4 = {"genre": "\xa9gen", "grouping": "\xa9grp", "txxx": "----:com.apple.iTunes:TAGS"}
+_BEGINNING = '{"path": "'  # of a line of an undo file
 
 
 class Change(NamedTuple):
@@ -109,7 +111,7 @@ def revert(undo: Path) -> tuple[int, list[str]]:
 
 def read_undo(path: Path) -> Iterator[Change]:
     """The changes of an undo file. Raises InputError on anything else."""
-    lines = path.read_text("utf-8").split("\n")
+    lines = read_text(path).split("\n")
     for number, line in enumerate(lines, 1):
         if not line and number == len(lines):
             continue
@@ -120,8 +122,8 @@ def read_undo(path: Path) -> Iterator[Change]:
             if change.field not in FIELDS or not all(isinstance(text, str) for text in texts):
                 raise ValueError
         except (ValueError, KeyError, TypeError, RecursionError):
-            if number == len(lines):  # the run was killed while it wrote this line, not the file
-                continue
+            if number == len(lines) and line.startswith(_BEGINNING[: len(line)]):
+                continue  # the run was killed while it wrote this line, not the file
             raise InputError(
                 f"{path}, line {number}: no entry of an undo file; name one that fsprobe.tag wrote"
             ) from None

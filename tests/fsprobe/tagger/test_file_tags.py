@@ -124,6 +124,10 @@ def test_a_damaged_undo_file_is_refused(tmp_path):
         undo.write_text(text)
         with pytest.raises(InputError, match="line 1"):
             revert(undo)
+    for other in (b"ID3\x04\xff\xfb\x90", b"one line"):
+        undo.write_bytes(other)
+        with pytest.raises(InputError):
+            revert(undo)
     undo.write_text(json.dumps(entry) + '\n{"path": "/y", "fi')  # killed while writing
     assert len(list(file_tags.read_undo(undo))) == 1
 
