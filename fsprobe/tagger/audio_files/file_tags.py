@@ -216,6 +216,8 @@ def _open(path: Path) -> Any:
         import mutagen
     except ModuleNotFoundError as error:
         raise InputError(f"{error}; writing tags needs: pip install mutagen") from None
+    if path.is_symlink():  # a copy would take the link's place, for good
+        raise InputError(f"{path}: is a link; write the tags of the file that it leads to")
     if not path.is_file():
         raise InputError(f"{path}: no such file")
     with _complaining(path):

@@ -117,6 +117,14 @@ def test_what_is_no_audio_is_named_and_left_as_it_is(tmp_path):
     assert (tmp_path / "b.txt").read_text() == "text"
 
 
+def test_a_link_stays_a_link(tmp_path):
+    """git-annex has all files as links; undoing could not bring them back."""
+    link = tmp_path / "link.flac"
+    link.symlink_to(make(tmp_path, "flac"))
+    changes, refused = plan([(link, ["a"])], "genre")
+    assert not changes and "is a link" in refused[0] and link.is_symlink()
+
+
 def test_a_damaged_undo_file_is_refused(tmp_path):
     undo = tmp_path / "undo.jsonl"
     entry = {"path": "/x", "field": "genre", "before": [], "after": ["a"]}
