@@ -73,8 +73,11 @@ def main() -> None:
 
 
 def _exchange(manifest: Manifest) -> None:
+    imported = FLAGS["import"].value or ()
+    if not imported and not Path(FLAGS.labels).is_file():
+        raise InputError(f"--labels={FLAGS.labels}: no such file; nothing was judged in it")
     judgements = Judgements(FLAGS.labels)
-    for path in FLAGS["import"].value or ():
+    for path in imported:
         entries, unknown = exchange.read_labels(Path(path), manifest)
         judgements.add(entries, f"import of {Path(path).name}"[:100])
         print(f"{path}: {len(entries)} judgements; {unknown} of clips that the manifest lacks")

@@ -117,6 +117,14 @@ def test_an_export_says_which_judgements_training_leaves_out(command, tmp_path):
     assert done.returncode == 0 and "1 judged clips have no split" in done.stdout
 
 
+def test_an_export_of_no_judgements_is_refused(command, tmp_path, flags):
+    """A file that is not there was made, and the manifest written as it was."""
+    labels, out = tmp_path / "mistyped.sqlite", tmp_path / "out.csv"
+    done = command("review", flags[2], f"--labels={labels}", f"--export={out}")
+    assert done.returncode == 2 and "no such file" in done.stderr
+    assert not labels.exists() and not out.exists()
+
+
 def test_the_page_needs_a_folder_of_audio_and_keeps_its_token(command, tmp_path, flags):
     labels = tmp_path / "labels.sqlite"
     done = command("review", *flags, f"--labels={labels}", "--audio_root=/nowhere")
