@@ -211,6 +211,8 @@ def atomic_write(path: str | Path, binary: bool = False) -> Iterator[IO[Any]]:
     make_directory(path.parent)
     if path.is_dir():
         raise InputError(f"{path}: is a directory; name a file")
+    if path.exists() and not path.is_file():  # root could take the place of /dev/null
+        raise InputError(f"{path}: is no plain file; name another")
     with (
         made_whole(path) as scratch,
         scratch.open("wb") if binary else scratch.open("w", newline="", encoding="utf-8") as file,

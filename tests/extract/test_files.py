@@ -2,11 +2,12 @@
 
 import codecs
 import itertools
+import os
 
 import pytest
 
 from extract.errors import InputError
-from extract.files import folders_below, read_csv, read_text
+from extract.files import atomic_write, folders_below, read_csv, read_text
 from extract.manifests.locating import audio_files
 
 ROWS = [["a", "x|y"], ["b", "Björk; live, 1998"], ["c\td", ""]]
@@ -97,3 +98,12 @@ def test_linked_folders_are_read_once(tmp_path):
     (tmp_path / "disk" / "album" / "up").symlink_to(root)
     assert audio_files(root) == ["linked/b.wav", "own/a.wav"]
     assert len(list(folders_below(root))) == 3
+
+
+def test_a_device_or_a_pipe_keeps_its_place(tmp_path):
+    """As root --out=/dev/null made a plain file of it, for all programs."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with pytest.raises(InputError, match="no plain file"), atomic_write(pipe):
+        pass
+    assert pipe.is_fifo() and list(tmp_path.iterdir()) == [pipe]
