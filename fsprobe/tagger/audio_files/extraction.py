@@ -48,22 +48,25 @@ def _setting(source: Source, key: str) -> Any:
 
 
 def find_audio(path: Path) -> tuple[Path, list[str]]:
-    """(root, paths below it) of a file or of all audio in a folder, in order. Raises InputError if
-    there is none.
+    """(root, paths below it) of a file or of all audio in a folder, in order; as extract.prepare,
+    without what is hidden and links to nothing. Raises InputError if there is none.
     """
     if path.is_file():
         return path.parent, [path.name]
     if not path.is_dir():
         raise InputError(f"{path}: no such file or folder")
-    found = [
-        (folder / name).relative_to(path).as_posix()
-        for folder, names in folders_below(path)
-        for name in names
-        if Path(name).suffix.lower() in AUDIO_SUFFIXES
+    files = [folder / name for folder, names in folders_below(path) for name in names]
+    below = [
+        file.relative_to(path)
+        for file in files
+        if file.suffix.lower() in AUDIO_SUFFIXES and file.is_file()
     ]
+    found = sorted(
+        file.as_posix() for file in below if not any(part[0] == "." for part in file.parts)
+    )
     if not found:
         raise InputError(f"{path}: no audio below it ({', '.join(sorted(AUDIO_SUFFIXES))})")
-    return path, sorted(found)
+    return path, found
 
 
 def manifest_of(paths: Sequence[str]) -> Manifest:

@@ -3,7 +3,8 @@
 import pytest
 
 from extract.embeddings.registry import MODELS
-from fsprobe.tagger.audio_files.extraction import options
+from extract.manifests.locating import audio_files
+from fsprobe.tagger.audio_files.extraction import find_audio, options
 from fsprobe.tagger.tagger import Source
 
 ELSEWHERE = {"weights", "cache_dir"}  # where the weights lie is the user's affair
@@ -39,3 +40,13 @@ def test_what_a_store_does_not_say_is_left_to_the_embedding():
     assert options(source("vggish", weights={"w.pth": "ab" * 32})) == {}
     scene = options(source("passt", mode="scene", backend="jax"))
     assert scene == {"passt_mode": "scene", "backend": "jax"}
+
+
+def test_audio_is_found_as_extract_prepare_finds_it(tmp_path):
+    """A link to nothing stopped the tagging of all, and what is hidden had tags."""
+    for name in ("a.wav", "B/c.MP3", ".trash/d.wav", "B/._c.mp3", "B/notes.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"x")
+    (tmp_path / "gone.flac").symlink_to(tmp_path / "nowhere.flac")
+    assert find_audio(tmp_path) == (tmp_path, audio_files(tmp_path))
+    assert find_audio(tmp_path) == (tmp_path, ["B/c.MP3", "a.wav"])
