@@ -258,10 +258,10 @@ def _source(entry: Any, path: Path) -> Source:
     )
 
 
-def _short(value: Any, most: int = 60) -> str:
+def _short(value: Any) -> str:
     """A value as part of a one-line message."""
     text = repr(value)
-    return text if len(text) <= most else f"{text[:most]}…"
+    return text if len(text) <= 60 else f"{text[:60]}…"
 
 
 def is_number(value: Any) -> TypeGuard[float]:

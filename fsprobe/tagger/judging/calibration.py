@@ -186,29 +186,23 @@ def at_most(line: Line, highest: float, largest_logit: float) -> Line:
 
 
 def reliability(
-    probabilities: np.ndarray, labels: np.ndarray, weights: np.ndarray | None = None, bins: int = 10
-) -> list[tuple[float, float, float]]:
-    """(mean probability, share of positives, weight) of each non-empty bin of equal width.
+    probabilities: np.ndarray, labels: np.ndarray, bins: int = 10
+) -> list[tuple[float, float, int]]:
+    """(mean probability, share of positives, number of clips) of each non-empty bin of equal width.
 
-    probabilities, labels (0 or 1), weights: `[clip]`.
+    probabilities, labels (0 or 1): `[clip]`.
     """
-    weights = np.ones(len(labels)) if weights is None else weights
-    place = np.minimum((np.asarray(probabilities) * bins).astype(int), bins - 1)
+    place = np.minimum((probabilities * bins).astype(int), bins - 1)
     rows = []
     for here in (place == number for number in range(bins)):
-        mass = float(weights[here].sum())
-        if mass > 0:
-            mean = float((weights * probabilities)[here].sum()) / mass
-            rows.append((mean, float((weights * labels)[here].sum()) / mass, mass))
+        if count := int(here.sum()):
+            rows.append((float(probabilities[here].mean()), float(labels[here].mean()), count))
     return rows
 
 
-def calibration_error(
-    probabilities: np.ndarray, labels: np.ndarray, weights: np.ndarray | None = None, bins: int = 10
-) -> float:
-    """Expected calibration error: the mean of |mean probability − share of positives| over bins of
-    equal width, by weight. M. P. Naeini, G. Cooper, M. Hauskrecht (2015).
+def calibration_error(probabilities: np.ndarray, labels: np.ndarray) -> float:
+    """Expected calibration error: the mean over clips of |mean probability − share of positives| of
+    their bin, of equal widths. M. P. Naeini, G. Cooper, M. Hauskrecht (2015).
     """
-    rows = reliability(probabilities, labels, weights, bins)
-    whole = sum(mass for *_, mass in rows)
-    return sum(abs(mean - share) * mass for mean, share, mass in rows) / whole
+    rows = reliability(probabilities, labels)
+    return sum(abs(mean - share) * count for mean, share, count in rows) / len(labels)

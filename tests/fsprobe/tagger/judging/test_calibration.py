@@ -120,8 +120,6 @@ def test_calibration_error_by_hand():
     y = np.array([0.0, 1.0, 1.0, 1.0])
     # bins: two clips of mean 0.05 and share 0.5, two of mean 0.975 and share 1
     np.testing.assert_allclose(calibration_error(p, y), (0.45 + 0.025) / 2)
-    weights = np.array([1.0, 0.0, 1.0, 0.0])
-    np.testing.assert_allclose(calibration_error(p, y, weights), (0.05 + 0.05) / 2)
 
 
 def test_calibrated_scores_of_a_known_model_have_the_right_slope():
