@@ -113,6 +113,8 @@ def load(manifest: Manifest, parts: Sequence[Part], tags: Sequence[str]) -> Labe
     """The clips of which something is known. Raises InputError on NaN or Inf in their features."""
     positive, negative = labels(manifest, tags)
     known = np.flatnonzero((positive + negative).sum(axis=1) > 0)
+    numbers: dict[int, int] = {}  # a clip of which nothing is known may join two tracks
+    units = [numbers.setdefault(unit, len(numbers)) for unit in units_of(manifest)[known].tolist()]
     manifest = manifest.take(known.tolist())
     return Labelled(
         tuple(tags),
@@ -120,7 +122,7 @@ def load(manifest: Manifest, parts: Sequence[Part], tags: Sequence[str]) -> Labe
         features_of(parts, manifest.clip_ids),
         positive[known],
         negative[known],
-        units_of(manifest),
+        np.array(units, np.int64),
     )
 
 

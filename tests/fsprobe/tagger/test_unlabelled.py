@@ -1,5 +1,7 @@
 """Unlabelled clips in a tagger's training: which they are, their weights, what is held out."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -172,3 +174,16 @@ def test_by_the_command(commands, tmp_path, catalogue, flags):
     assert f"9 unlabelled clips: {flags[0]}" in done.stdout
     record = read_tagger(out).training["rock"]
     assert record["positives"] + record["negatives"] == 30
+
+
+def test_a_clip_of_which_nothing_is_known_still_joins_two_tracks(catalogue):
+    """Clip 1 is of the group of clip 5: neither side of a judgement may have their tracks apart."""
+    manifest, parts = catalogue
+    tracks = ("t", "t1", "t1", *(f"t{row}" for row in range(3, COUNT)))
+    groups = tuple("g" if row in (1, 5) else "" for row in range(COUNT))
+    data = load(
+        clips_to_train_on(replace(manifest, tracks=tracks, groups=groups), "all"), parts, ["rock"]
+    )
+    units = dict(zip(data.clip_ids, data.units.tolist(), strict=True))
+    assert "c0001" not in units and units["c0002"] == units["c0005"]
+    assert sorted(set(units.values())) == list(range(len(units) - 1))
