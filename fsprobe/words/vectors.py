@@ -31,12 +31,17 @@ def load_words(path: str | Path) -> Words:
         raise InputError(f"{error.filename}: no such file; {again}") from error
     except (ValueError, EOFError) as error:  # JSON, UTF-8 or NumPy's
         raise InputError(f"{path}: not readable as word vectors ({error}); {again}") from error
-    if not isinstance(meta, dict) or vectors.ndim != 2 or len(vectors) != len(tags):
-        raise InputError(f"{path}: {len(tags)} tags, but vectors {vectors.shape}; {again}")
+    checksums = meta.get("checksums", {}) if isinstance(meta, dict) else None
+    if not isinstance(checksums, dict):
+        raise InputError(f"{path / 'words.json'}: not what extract.words writes; {again}")
+    if vectors.ndim != 2 or not 0 < len(tags) == len(vectors) or vectors.dtype.kind not in "fiu":
+        raise InputError(
+            f"{path}: {len(tags)} tags, but vectors {vectors.dtype} {vectors.shape}; {again}"
+        )
     if len(set(tags)) < len(tags):
         twice = next(tag for tag in tags if tags.count(tag) > 1)
         raise InputError(f"{path}/tags.txt: {twice!r} stands twice; {again}")
-    for name, digest in meta.get("checksums", {}).items():
+    for name, digest in checksums.items():
         if name in ("vectors.npy", "tags.txt") and sha256_of(path / name) != digest:
             raise InputError(f"{path / name}: not what words.json was written with; {again}")
     vectors = vectors.astype(np.float32)

@@ -55,6 +55,20 @@ def not_finite(folder: Path) -> None:
     (folder / "words.json").write_text(json.dumps(meta | {"checksums": {}}))
 
 
+def no_row(folder: Path) -> None:
+    np.save(folder / "vectors.npy", VECTORS[:0])
+    (folder / "tags.txt").write_text("")
+
+
+def texts(folder: Path) -> None:
+    np.save(folder / "vectors.npy", np.full((3, 2), "x"))
+
+
+def no_checksums(folder: Path) -> None:
+    meta = json.loads((folder / "words.json").read_text())
+    (folder / "words.json").write_text(json.dumps(meta | {"checksums": None}))
+
+
 def half_written(folder: Path) -> None:
     (folder / "words.json").unlink()
 
@@ -63,7 +77,10 @@ def half_written(folder: Path) -> None:
     ("spoil", "message"),
     [
         (spoil_json, "not readable as word vectors"),
-        (spoil_rows, r"3 tags, but vectors \(2, 2\)"),
+        (spoil_rows, r"3 tags, but vectors float32 \(2, 2\)"),
+        (no_row, r"0 tags, but vectors float32 \(0, 2\)"),
+        (texts, r"3 tags, but vectors <U1 \(3, 2\)"),
+        (no_checksums, "words.json: not what extract.words writes"),
         (spoil_values, "not what words.json was written with"),
         (spoil_tags, "'rock' stands twice"),
         (not_finite, "the vector of 'hip hop' is not finite"),
