@@ -138,7 +138,8 @@ def _label_studio_tags(
     for annotation in annotations if isinstance(annotations, list) else ():
         if not isinstance(annotation, dict) or annotation.get("was_cancelled"):
             continue
-        for result in annotation.get("result") or ():
+        results = annotation.get("result")
+        for result in results if isinstance(results, list) else ():
             if isinstance(result, dict):
                 yield from _tags_of(result.get("value"))
 

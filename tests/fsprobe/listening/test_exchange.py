@@ -77,6 +77,7 @@ def test_label_studio(tmp_path):
         task("/data/upload/3/other.ogg", chosen("rock")),
         task("music/b.ogg", chosen("never"), was_cancelled=True),
         {"id": 9, "audio": "music/a.ogg", "mood": {"choices": ["happy"]}},
+        {"data": {"audio": "music/a.ogg"}, "annotations": [{"result": 5}]},
     ]
     path = tmp_path / "export.json"
     path.write_text(json.dumps(tasks))
