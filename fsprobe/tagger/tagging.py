@@ -131,7 +131,9 @@ class Scorer:
             product = part.rows(wanted) @ kernel
             product += z
             z = product
-        if not np.isfinite(z @ np.zeros(z.shape[1], np.float32)).all():
+        with np.errstate(invalid="ignore"):  # of Inf times 0
+            finite = np.isfinite(z @ np.zeros(z.shape[1], np.float32)).all()
+        if not finite:
             refuse_features(self.parts, rows)
         if self.capped:
             np.minimum(z, self.ceiling, out=z)

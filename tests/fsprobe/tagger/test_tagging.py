@@ -134,6 +134,7 @@ def test_no_probability_above_what_the_tagger_allows(tmp_path):
     np.testing.assert_allclose(again["probability"], found["probability"], rtol=1e-6)
 
 
+@pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("highest", [1.0, 0.9])
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_no_number_names_the_clip(tmp_path, value, highest):
