@@ -179,11 +179,11 @@ def write_labels(folder: Path, tagged: Tagged, places: Sequence[Sequence[Place]]
 
 def file_name(text: str, ending: str) -> str:
     """A safe name for a file: letters, digits, blanks, `-`, `_`, `.`; never hidden, a device or a
-    path. A text that had to be changed, or differs from its lower case, gets a hash, so that two
-    texts never share a file, on any file system.
+    path. A text that had to be changed, to NFC too, or differs from its lower case, gets a hash, so
+    that two texts never share a file, on any file system.
     """
-    text = unicodedata.normalize("NFC", text)
-    name = re.sub(r"[^\w. -]|[\ud800-\udfff]", "_", text).strip(" ._-")
+    name = unicodedata.normalize("NFC", text)
+    name = re.sub(r"[^\w. -]|[\ud800-\udfff]", "_", name).strip(" ._-")
     while len(name.encode()) > _LONGEST:
         name = name[:-1].rstrip(" ._")
     if name != text or name.casefold() != text or name.split(".")[0].casefold() in _DEVICES:
