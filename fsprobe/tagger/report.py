@@ -51,7 +51,7 @@ def page(
     scored = {tag: _scored(rows, labelled, i) for i, tag in enumerate(rows.tags)}
     judged = [tag for tag in rows.tags if scored[tag] is not None]
     blocks: list[Block] = [
-        Heading(1, f"A tagger of {len(rows.tags)} tags"),
+        Heading(1, f"Tags of a tagger, {len(rows.tags)} trained"),
         Paragraph(
             f"Heads on {source}, {len(labelled.clip_ids)} marked clips of "
             f"{len(np.unique(labelled.units))} tracks. {statement(config)} Intervals of ROC-AUC "

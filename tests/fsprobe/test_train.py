@@ -126,7 +126,9 @@ def test_an_added_tag_leaves_the_others_bytes(trained, run, data, tmp_path):
         f"--diff={root / 't.safetensors'}",
         "--prevalence=0.2",
         "--folds=3",
+        f"--report={tmp_path / 'page'}",
     )
+    assert "# Tags of a tagger, 2 trained\n" in (tmp_path / "page" / "report.md").read_text()
     old, new = read_tagger(root / "t.safetensors"), read_tagger(out)
     assert new.tags == (*old.tags, "rare <b>")
     for tag in ("tag 0", "tag 2"):
