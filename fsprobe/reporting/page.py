@@ -2,9 +2,10 @@
 
 import shlex
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from fsprobe.pages.blocks import Block, Code, Heading, Paragraph
+from fsprobe.pages.blocks import Block, Code, Figure, Heading, Paragraph
 from fsprobe.reporting.comparisons import compare_embeddings
 from fsprobe.reporting.formatting import INTERVAL, Style, slug
 from fsprobe.reporting.sections import (
@@ -31,6 +32,28 @@ def report(
     """The whole report as blocks: of one sweep, or of several side by side and then one by one;
     without `each` only side by side. Splits of one catalogue are shown together only.
     """
+    return _distinct(_sections(sweeps, half_width, each))
+
+
+def _distinct(blocks: Sequence[Block]) -> list[Block]:
+    """The same, every figure under a name of its own: embeddings may differ in a sign that a file's
+    name has not, and two groups of splits may have one solver.
+    """
+    found: list[Block] = []
+    taken: set[str] = set()
+    for block in blocks:
+        if isinstance(block, Figure):
+            name, count = block.name, 1
+            while name in taken:
+                count += 1
+                name = f"{block.name}_{count}"
+            taken.add(name)
+            block = replace(block, name=name)
+        found.append(block)
+    return found
+
+
+def _sections(sweeps: Sequence[SweepResults], half_width: float, each: bool) -> list[Block]:
     blocks = _introduction(sweeps, each)
     if splits := several_splits.groups(sweeps):
         blocks += several_splits.splits_together(splits, Style(2))

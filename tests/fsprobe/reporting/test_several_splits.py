@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import t
 
+from fsprobe.pages.blocks import Figure
 from fsprobe.reporting.reading import read_sweep
 from tests.support import fake_results
 from tests.support.report_blocks import blocks_of, draw, headings, names, tables
@@ -75,3 +76,23 @@ def test_what_is_no_split_is_shown_as_ever(tmp_path):
     draw(blocks)
     assert {"Splits together", "Exp. 2: data efficiency"} <= set(headings(blocks))
     assert {"splits_adam_n10", "exp2_map_over_k"} <= names(blocks)
+
+
+def test_two_groups_of_one_solver_have_figures_of_their_own(tmp_path):
+    paths = [
+        fake_results.write(
+            tmp_path / f"{validation}{i}",
+            {"good": quality},
+            (5,),
+            (1, 5),
+            num_seeds=2,
+            manifest=str(i) * 64,
+            validation=validation,
+        )
+        for validation, quality in (("none", 1), ("support", 2))
+        for i in range(2)
+    ]
+    drawings = [block for block in blocks_of(*paths) if isinstance(block, Figure)]
+    assert [figure.name for figure in drawings] == ["splits_adam_n5", "splits_adam_n5_2"]
+    first, second = (figure.draw().axes[0].lines[0].get_ydata()[-1] for figure in drawings)
+    assert second > first + 0.05
