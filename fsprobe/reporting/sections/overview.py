@@ -60,7 +60,8 @@ def _missing(sweep: SweepResults) -> list[Block]:
     """What is absent from the rows, if anything is."""
     items = []
     for name, keys in sweep.missing.items():
-        cells = Counter((key.n_way, key.k_shot) for key in keys)
+        seeds = dict.fromkeys((key.n_way, key.k_shot, key.seed) for key in keys)
+        cells = Counter((n_way, k_shot) for n_way, k_shot, _ in seeds)
         shown = ", ".join(
             f"N = {n} K = {k}: {count} of {sweep.grid.num_seeds} seeds"
             for (n, k), count in list(cells.items())[:6]

@@ -1,17 +1,19 @@
 """The report's section on words, of a sweep with them."""
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from fsprobe.pages.blocks import Block, Figure, Heading, Table
+from fsprobe.pages.blocks import Block, Bullets, Figure, Heading, Table
 from fsprobe.pages.plot_style import render
 from fsprobe.reporting.page import report
 from fsprobe.reporting.reading import read_sweep
 from fsprobe.study.execute import sweep
 from fsprobe.study.results import read_probes
+from tests.support import fake_results
 from tests.support.word_sweeps import config, write_corpus
 
 PRIORS = ("none", "words", "shuffled")
@@ -107,3 +109,17 @@ def test_near_synonyms_and_the_map(blocks):
 def test_the_other_sections_stand(blocks):
     headings = {b.text for b in blocks if isinstance(b, Heading)}
     assert {"Words", "Words: store", "Exp. 2: data efficiency", "Convergence"} <= headings
+
+
+def test_missing_probes_are_counted_by_seed(swept, tmp_path):
+    cut = tmp_path / "cut"
+    shutil.copytree(swept, cut)
+    fake_results.drop_probes(cut, lambda row: row["seed"] == "0" or row["k_shot"] == "3")
+    (item,) = (
+        item
+        for block in report([read_sweep(cut, "cut")])
+        if isinstance(block, Bullets)
+        for item in block.items
+        if item.startswith("Missing")
+    )
+    assert "N = 4 K = 0: 3 of 4 seeds, N = 4 K = 1: 3 of 4 seeds" in item
