@@ -252,7 +252,11 @@ def _what_the_map_does(sweep: SweepResults, name: str) -> list[Block]:
     }
     rows_ = []
     for tag in shown:
-        seed, mine = next((seed, row) for (seed, other), row in texts.items() if other == tag)
+        seeds = [seed for seed, other in texts if other == tag]
+        if not seeds:  # the file of the map is not there
+            return []
+        seed = min(seeds)
+        mine = texts[seed, tag]
         cells = [_listed(text) for text in (mine.nearest, mine.leans_on)]
         rows_.append([tag, *cells, number(means[tag]), str(len(scores[tag])), str(seed)])
     text = (

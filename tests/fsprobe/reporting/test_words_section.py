@@ -123,3 +123,11 @@ def test_missing_probes_are_counted_by_seed(swept, tmp_path):
         if item.startswith("Missing")
     )
     assert "N = 4 K = 0: 3 of 4 seeds, N = 4 K = 1: 3 of 4 seeds" in item
+
+
+def test_without_the_file_of_the_map_the_rest_is_there(swept, blocks, tmp_path):
+    cut = tmp_path / "out"
+    shutil.copytree(swept, cut)
+    (cut / "zero_shot_tags.csv").unlink()
+    rest = report([read_sweep(cut, "out")])
+    assert rest == [b for b in blocks if not (isinstance(b, Table) and "The map of" in b.caption)]
