@@ -1,6 +1,7 @@
 """How the report writes numbers, intervals, p-values and captions."""
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -82,9 +83,32 @@ def simplified(sweep: SweepResults) -> str:
     return note and f"{note}."
 
 
-def simplified_of(sweeps: Sequence[SweepResults]) -> list[str]:
-    """`simplified`, with the sweep's name, of those where it is not empty."""
-    return [f"{sweep.label}: {note}" for sweep in sweeps if (note := simplified(sweep))]
+def missing_probes(sweep: SweepResults) -> list[str]:
+    """Per embedding, which probes have no row; empty where none is missing."""
+    items = []
+    for name, keys in sweep.missing.items():
+        seeds = dict.fromkeys((key.n_way, key.k_shot, key.seed) for key in keys)
+        cells = Counter((n_way, k_shot) for n_way, k_shot, _ in seeds)
+        shown = ", ".join(
+            f"N = {n} K = {k}: {count} of {sweep.grid.num_seeds} seeds"
+            for (n, k), count in list(cells.items())[:6]
+        )
+        more = f" and {len(cells) - 6} more cells" if len(cells) > 6 else ""
+        items.append(
+            f"Missing: {len(keys):,} probes of {name} ({shown}{more}). "
+            "The sweep's command, run again, adds them."
+        )
+    return items
+
+
+def notes_of(sweeps: Sequence[SweepResults]) -> list[str]:
+    """What is missing of each sweep and what its solver left out, with the sweep's name."""
+    return [
+        f"{sweep.label}: {note}"
+        for sweep in sweeps
+        for note in (*missing_probes(sweep), simplified(sweep))
+        if note
+    ]
 
 
 def interval(value: Summary | Difference, sign: str = "") -> str:

@@ -1,12 +1,18 @@
 """What was run, what is missing of it, where it comes from, and how far the solver converged."""
 
 import math
-from collections import Counter
 
 from fsprobe.features import COMBINED
 from fsprobe.heads.solvers.registry import SOLVERS
 from fsprobe.pages.blocks import Block, Bullets, Heading, Paragraph, Table
-from fsprobe.reporting.formatting import Style, listed, simplified, some, test_set
+from fsprobe.reporting.formatting import (
+    Style,
+    listed,
+    missing_probes,
+    simplified,
+    some,
+    test_set,
+)
 from fsprobe.reporting.sweep_results import SweepResults
 from fsprobe.study.tables import SolverRow
 
@@ -58,19 +64,7 @@ def _run_items(sweep: SweepResults) -> list[str]:
 
 def _missing(sweep: SweepResults) -> list[Block]:
     """What is absent from the rows, if anything is."""
-    items = []
-    for name, keys in sweep.missing.items():
-        seeds = dict.fromkeys((key.n_way, key.k_shot, key.seed) for key in keys)
-        cells = Counter((n_way, k_shot) for n_way, k_shot, _ in seeds)
-        shown = ", ".join(
-            f"N = {n} K = {k}: {count} of {sweep.grid.num_seeds} seeds"
-            for (n, k), count in list(cells.items())[:6]
-        )
-        more = f" and {len(cells) - 6} more cells" if len(cells) > 6 else ""
-        items.append(
-            f"Missing: {len(keys):,} probes of {name} ({shown}{more}). "
-            "The sweep's command, run again, adds them."
-        )
+    items = missing_probes(sweep)
     if sweep.unscored:
         total = sum(map(len, sweep.tags.values()))
         items.append(

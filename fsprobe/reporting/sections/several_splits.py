@@ -9,7 +9,7 @@ import numpy as np
 
 from fsprobe.config import KShot, shot_order
 from fsprobe.pages.blocks import Block, Bullets, Figure, Heading, Paragraph, Table
-from fsprobe.reporting.formatting import METRICS, Style, interval, simplified_of, slug
+from fsprobe.reporting.formatting import METRICS, Style, interval, notes_of, slug
 from fsprobe.reporting.plots import curves
 from fsprobe.reporting.statistics import Summary, student_interval, summarise
 from fsprobe.reporting.sweep_results import SweepResults
@@ -65,7 +65,7 @@ def _of_group(sweeps: Sequence[SweepResults], style: Style) -> list[Block]:
         Table(f"Mean [{INTERVAL}]. {where}", header, rows),
         _tested_table(sweeps, where),
     ]
-    if notes := simplified_of(sweeps):
+    if notes := notes_of(sweeps):
         blocks.append(Bullets(notes))
     for n_way in sorted({n for n, _ in cells}):
         k_shots = sorted({k for n, k in cells if n == n_way}, key=shot_order)

@@ -12,8 +12,8 @@ from fsprobe.reporting.formatting import (
     caption_of,
     difference_row,
     interval,
+    notes_of,
     seed_count,
-    simplified_of,
     test_set,
 )
 from fsprobe.reporting.statistics import summarise
@@ -25,7 +25,7 @@ def side_by_side(sweeps: Sequence[SweepResults], style: Style) -> list[Block]:
     differences to the first sweep where they compare.
     """
     first, others = sweeps[0], sweeps[1:]
-    notes = [note for sweep in others for note in _notes(first, sweep)] + simplified_of(sweeps)
+    notes = [note for sweep in others for note in _notes(first, sweep)] + notes_of(sweeps)
     groups: dict[str, list[SweepResults]] = {}
     for sweep in sweeps:
         groups.setdefault(sweep.manifest, []).append(sweep)

@@ -7,7 +7,7 @@ from scipy.stats import t
 from fsprobe.pages.blocks import Figure
 from fsprobe.reporting.reading import read_sweep
 from tests.support import fake_results
-from tests.support.report_blocks import blocks_of, draw, headings, names, tables
+from tests.support.report_blocks import blocks_of, draw, headings, names, tables, text_of
 
 
 def folders(tmp_path, count=3, **options):
@@ -96,3 +96,17 @@ def test_two_groups_of_one_solver_have_figures_of_their_own(tmp_path):
     assert [figure.name for figure in drawings] == ["splits_adam_n5", "splits_adam_n5_2"]
     first, second = (figure.draw().axes[0].lines[0].get_ydata()[-1] for figure in drawings)
     assert second > first + 0.05
+
+
+def test_what_is_missing_is_said_where_sweeps_are_shown_together_only(tmp_path):
+    splits = folders(tmp_path, 2, n_way=(5,), k_shot=(1, 5), extras=False)
+    alone = fake_results.write(tmp_path / "alone", n_way=(5,), k_shot=(1, 5), extras=False)
+    for path in (splits[1], alone):
+        fake_results.drop_probes(path, lambda row: row["k_shot"] == "1" or row["seed"] == "0")
+    missing = (
+        "Missing: 5 probes of good (N = 5 K = 5: 5 of 6 seeds). The sweep's command, run again, "
+        "adds them."
+    )
+    assert f"- split1: {missing}" in text_of(*splits)
+    whole = fake_results.write(tmp_path / "whole", n_way=(5,), k_shot=(1, 5), extras=False)
+    assert f"- alone: {missing}" in text_of(whole, alone, each=False)
