@@ -1,9 +1,8 @@
 """The paper's qualitative findings (Ma & Lerch, AES 2024), checked on a sweep's own rows."""
 
 import math
-from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -64,7 +63,7 @@ def combining_helps(sweep: SweepResults, comparisons: Sequence[Comparison]) -> F
     )
     if worse:
         detail += f" It loses at {_cells(worse)}."
-    detail += _powerless([c for found in cells.values() for c in found])
+    detail += _powerless([c for found in cells.values() for c in found], comparisons)
     return Finding(claim, _verdict(len(better), len(worse), len(cells)), detail)
 
 
@@ -111,7 +110,7 @@ def gains_flatten(sweep: SweepResults) -> Finding:
         detail += (
             " No K lies between 10 and full here, so these rows do not show where a curve bends."
         )
-    return Finding(claim, _verdict(flatter, steeper, len(found)), detail + _powerless(found))
+    return Finding(claim, _verdict(flatter, steeper, len(found)), detail + _powerless(found, found))
 
 
 def flat_over_n(sweep: SweepResults) -> Finding:
@@ -204,10 +203,13 @@ def _verdict(for_it: int, against: int, cases: int) -> str:
     return FAILS if against else UNDECIDED
 
 
-def _powerless(comparisons: Sequence[Comparison]) -> str:
-    """A warning where the tests could not have been significant whatever the values."""
-    tests = Counter((c.n_way, c.k_shot) for c in comparisons)
-    weak = sum(2.0 ** (1 - c.difference.n) * tests[c.n_way, c.k_shot] >= ALPHA for c in comparisons)
+def _powerless(comparisons: Sequence[Comparison], tested: Sequence[Comparison]) -> str:
+    """A warning where the tests could not have been significant whatever the values. tested: all
+    that p was adjusted over.
+    """
+    best = adjusted([replace(c, difference=_at_best(c.difference)) for c in tested])
+    reachable = {(c.a, c.b, c.n_way, c.k_shot) for c in best if not c.holm >= ALPHA}
+    weak = sum((c.a, c.b, c.n_way, c.k_shot) not in reachable for c in comparisons)
     repeats = sum(math.isnan(c.difference.p) for c in comparisons)
     text = (
         f" In {weak} of {len(comparisons)} tests the seeds are too few for any p below {ALPHA}."
@@ -218,6 +220,12 @@ def _powerless(comparisons: Sequence[Comparison]) -> str:
         text += f" {repeats} differences are the same at every seed: repetition, which no test "
         text += "over seeds can judge."
     return text
+
+
+def _at_best(difference: Difference) -> Difference:
+    """With the smallest p that so many seeds can give; NaN stays, for it does not count."""
+    least = math.nan if math.isnan(difference.p) else 2.0 ** (1 - difference.n)
+    return difference._replace(p=least)
 
 
 def _cells(cells: set[tuple[int, KShot]]) -> str:

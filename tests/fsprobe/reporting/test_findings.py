@@ -64,3 +64,12 @@ def test_flatness_compares_the_same_tags_too(tmp_path):
     results = read_sweep(fake_results.write(tmp_path / "a", num_seeds=10, noise=0.002), "x")
     finding = findings.flat_over_n(results)
     assert finding.verdict == "holds" and "on the 5 tags that both episodes have" in finding.detail
+
+
+@pytest.mark.parametrize(("num_seeds", "weak"), [(6, 30), (7, 30), (8, 0)])
+def test_seeds_are_too_few_for_all_tests_that_p_is_adjusted_over(tmp_path, num_seeds, weak):
+    quality = {"a": 0.5, "b": 0.7, "c": 0.8, "combined": 1.5}  # 6 pairs, half with combined
+    results = read_sweep(fake_results.write(tmp_path / "x", quality, num_seeds=num_seeds), "x")
+    finding = findings.combining_helps(results, comparisons.compare_embeddings(results))
+    assert (6 * 2.0 ** (1 - num_seeds) >= comparisons.ALPHA) == bool(weak)
+    assert (f"In {weak} of 30 tests the seeds are too few" in finding.detail) == bool(weak)
