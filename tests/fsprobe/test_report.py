@@ -206,6 +206,13 @@ def test_the_catalogues_report_is_of_its_ten_sweeps():
     assert (root / "report.md").read_text("utf-8") == text_of(*sweeps)
 
 
+def test_the_report_on_validation_is_of_its_six_sweeps():
+    root = ROOT / "results" / "reference" / "validation"
+    ways = ("valid", "support", "none")
+    sweeps = [root / f"{solver}_{way}" for solver in ("lbfgs", "adam") for way in ways]
+    assert (root / "report.md").read_text("utf-8") == text_of(*sweeps)
+
+
 @pytest.mark.parametrize("data", ["mtat_posteriors", "catalogue"])
 def test_the_comparison_of_solvers_is_of_five_sweeps(data):
     root = ROOT / "results" / "reference" / "baselines" / data

@@ -51,7 +51,12 @@ def _run_items(sweep: SweepResults) -> list[str]:
         f"Solver: {sweep.solver} ({', '.join(f'{key} {value}' for key, value in solver.items())}).",
         f"Probes: {len(sweep.probes):,} of {planned:,}.",
     ]
-    stalled = [row for row in sweep.probes.values() if row.epochs == solver.get("max_epochs")]
+    patience = 0 if sweep.validation == "none" else solver.get("patience", math.inf)
+    stalled = [
+        row
+        for row in sweep.probes.values()
+        if row.epochs == solver.get("max_epochs") and row.epochs - row.best_epoch < patience
+    ]
     if stalled:
         items.append(
             f"{len(stalled):,} of {len(sweep.probes):,} probes were still improving or within "

@@ -11,7 +11,7 @@ from fsprobe.pages.write import write
 from fsprobe.reporting import statistics
 from fsprobe.reporting.reading import read_sweep
 from tests.support import fake_results
-from tests.support.report_blocks import blocks_of, draw, headings, names, tables
+from tests.support.report_blocks import blocks_of, draw, headings, names, tables, text_of
 
 
 @pytest.fixture(scope="module")
@@ -227,3 +227,19 @@ def test_probes_that_did_not_converge_are_counted(tmp_path):
     (table,) = tables(blocks_of(path), "The strengths (l2)")
     assert table.header[-1] == "not converged"
     assert sum(int(row[-1]) for row in table.rows) == 3
+
+
+@pytest.mark.parametrize(
+    ("validation", "best", "said"),
+    [("valid", 400, True), ("valid", 391, True), ("valid", 390, False), ("none", 400, False)],
+)
+def test_probes_at_the_last_epoch_are_those_that_might_have_gone_on(
+    tmp_path, validation, best, said
+):
+    path = fake_results.write(
+        tmp_path / "x", n_way=(5,), k_shot=(1,), num_seeds=2, validation=validation
+    )
+    fake_results.edit_run(path, lambda run: run["configuration"]["solver"].update(patience=10))
+    file = path / "probes.csv"
+    file.write_text(file.read_text().replace(",9,19,", f",{best},400,"))
+    assert ("6 of 6 probes were still improving" in text_of(path)) == said
