@@ -131,10 +131,11 @@ class SweepResults:
 
     @cached_property
     def unscored(self) -> Counter[str]:
-        """Tags without a metric in some probe → in how many."""
+        """Tags without a metric in some probe that did not diverge → in how many."""
         return Counter(
             row.tag
-            for rows in self.tags.values()
+            for key, rows in self.tags.items()
+            if not self.probes[key].diverged
             for row in rows
             if math.isnan(row.average_precision)
         )

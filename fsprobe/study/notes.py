@@ -45,7 +45,7 @@ def note_shortcomings(rows: list[ProbeRow], config: SweepConfig) -> None:
     """Say how many probes diverged, did not converge, or were simplified."""
     if not rows:
         return
-    if diverged := sum(row.best_epoch == 0 and row.epochs > 0 for row in rows):
+    if diverged := sum(row.diverged for row in rows):
         note(
             f"{diverged} probes never had a finite validation loss: their metrics are empty; lower "
             "`learning_rate`"

@@ -58,6 +58,11 @@ class ProbeRow(NamedTuple):
     def key(self) -> ProbeKey:
         return _key(self)
 
+    @property
+    def diverged(self) -> bool:
+        """Had no epoch a finite validation loss? Its metrics are empty."""
+        return self.best_epoch == 0 and self.epochs > 0
+
 
 class TagRow(NamedTuple):
     """A row of per_tag.csv. precision_at_10: of the ten test clips that score highest, where K is

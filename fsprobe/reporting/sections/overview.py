@@ -77,8 +77,13 @@ def _missing(sweep: SweepResults) -> list[Block]:
             f"of {len(sweep.unscored)} tag(s) without a positive or without a negative test clip "
             f"({some(sorted(sweep.unscored))}). They are left out of every mean."
         )
-    empty = sum(math.isnan(row.mAP) for row in sweep.probes.values())
-    if empty:
+    if diverged := sum(row.diverged for row in sweep.probes.values()):
+        items.append(
+            f"Diverged: {diverged:,} probes never had a finite validation loss. Their metrics are "
+            "empty, and left out of every mean."
+        )
+    others = (row for row in sweep.probes.values() if not row.diverged)
+    if empty := sum(math.isnan(row.mAP) for row in others):
         items.append(f"{empty:,} probes have no mAP at all: none of their tags has a metric.")
     for file in sweep.absent:
         items.append(f"{file} is not in the folder: {_NEEDS[file]} left out.")

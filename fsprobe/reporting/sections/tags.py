@@ -106,7 +106,7 @@ def per_tag(sweep: SweepResults, style: Style) -> list[Block]:
         for metric in ("average_precision", "roc_auc")
         for name in embeddings
     ]
-    empty = sum(all(cell == "–" for cell in row[5:]) for row in rows)
+    empty = sum(row[0] in sweep.unscored and set(row[5:]) == {"–"} for row in rows)
     note = (
         f" {empty} of these {len(rows)} tags have no metric: no positive or no negative test clip."
         if empty

@@ -243,3 +243,15 @@ def test_probes_at_the_last_epoch_are_those_that_might_have_gone_on(
     file = path / "probes.csv"
     file.write_text(file.read_text().replace(",9,19,", f",{best},400,"))
     assert ("6 of 6 probes were still improving" in text_of(path)) == said
+
+
+def test_diverged_probes_are_not_taken_for_tags_without_test_clips(tmp_path):
+    options = {"n_way": (5,), "k_shot": (1,), "num_tags": 5, "num_seeds": 3}
+    tags = tuple(f"t{i}" for i in range(1, 6))
+    path = fake_results.write(tmp_path / "x", {"good": 1.0}, unscored=tags, **options)
+    assert "5 of these 5 tags have no metric: no positive" in text_of(path)
+    file = path / "probes.csv"
+    file.write_text(file.read_text().replace(",0.2,9,19,", ",,0,11,"))
+    text = text_of(path)
+    assert "- Diverged: 3 probes never had a finite validation loss." in text
+    assert "negative test clip" not in text and "have no mAP at all" not in text
