@@ -42,7 +42,7 @@ BySeed = Mapping[int, float]  # seed → average precision
 class _Tag:
     """A tag's mean AP per embedding, NaN where there is none; its best single embedding; that one's
     lead over the reference, over the seeds that drew the tag, and p after Holm's correction over
-    the tag's single embeddings.
+    the tag's single embeddings. ahead: the single ones that lead the reference beyond chance.
     """
 
     name: str
@@ -51,6 +51,7 @@ class _Tag:
     best: str
     lead: Difference
     p: float
+    ahead: tuple[str, ...]
 
 
 def embeddings_by_tag(sweep: SweepResults, style: Style) -> list[Block]:
@@ -150,6 +151,7 @@ def _of_tag(
         best,
         leads.get(best, paired_difference({}, {})),
         adjusted.get(best, math.nan),
+        tuple(name for name in leads if adjusted[name] < ALPHA and leads[name].mean > 0),
     )
 
 
@@ -202,7 +204,7 @@ def _summary(
         text = f"{name} at K = {k_shot}: mean {number(mean)}, best for {_best_of(tags, name)}"
         text += f" ({some([tag.name for tag in best])})" if best else ""
         if name != reference:
-            ahead = [tag.name for tag in best if tag.p < ALPHA and tag.lead.mean > 0]
+            ahead = [tag.name for tag in tags if name in tag.ahead]
             text += f"; ahead of {reference} with p < {ALPHA} for {len(ahead)}"
             text += f" ({some(ahead)})" if ahead else ""
         items.append(f"{text}.")

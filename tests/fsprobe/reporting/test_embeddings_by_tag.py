@@ -137,3 +137,11 @@ def test_two_single_embeddings_are_too_few_and_tags_without_metric_are_left_out(
     assert {row[0] for row in table.rows}.isdisjoint(("t3", "t4")) and len(table.rows) == 10
     path = fake_results.write(tmp_path / "c", LAYERS, unscored=[f"t{i}" for i in range(1, 13)])
     assert TITLE not in headings(blocks_of(path))
+
+
+def test_a_layer_ahead_of_the_reference_is_counted_where_another_is_the_best(tmp_path):
+    quality = {"penultimate": 0.5, "second": 0.9, "first": 1.0}
+    path = fake_results.write(tmp_path / "a", quality, (12,), (20,), num_seeds=8, noise=0.001)
+    (items,) = [b.items for b in blocks_of(path) if isinstance(b, Bullets) and "mean" in b.items[0]]
+    second = next(item for item in items if item.startswith("second"))
+    assert "best for 0 of 12 tags; ahead of penultimate with p < 0.05 for 12 (t1, t2" in second
