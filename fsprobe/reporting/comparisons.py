@@ -112,6 +112,8 @@ def mismatch(first: SweepResults, other: SweepResults) -> str:
         return "their manifests differ"
     if first.test_clips != other.test_clips:
         return f"their test sets differ (--test_clips={first.test_clips} and {other.test_clips})"
+    if first.clips and other.clips and first.clips != other.clips:
+        return "their clips differ (--missing=drop leaves out what a store lacks)"
     return ""
 
 

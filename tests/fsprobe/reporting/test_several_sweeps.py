@@ -59,3 +59,13 @@ def test_tail_beside_frequent_tags(tmp_path):
         top, fake_results.write(tmp_path / "again", **common)
     )  # the same tags twice are no tail and head
     assert not tables(twice, "The tail against")
+
+
+def test_sweeps_that_dropped_other_clips_are_not_paired(tmp_path):
+    a = fake_results.write(tmp_path / "a")
+    b = fake_results.write(tmp_path / "b", clips={"train": 3000, "valid": 300, "test": 880})
+    blocks = blocks_of(a, b)
+    assert "b does not compare with a: their clips differ (--missing=drop" in to_markdown(
+        blocks, str
+    )
+    assert not tables(blocks, "mAP of b less")
