@@ -54,7 +54,7 @@ def _distinct(blocks: Sequence[Block]) -> list[Block]:
 
 
 def _sections(sweeps: Sequence[SweepResults], half_width: float, each: bool) -> list[Block]:
-    blocks = _introduction(sweeps, each)
+    blocks = _introduction(sweeps, half_width, each)
     if splits := several_splits.groups(sweeps):
         blocks += several_splits.splits_together(splits, Style(2))
         pooled = [sweep for group in splits for sweep in group]
@@ -77,9 +77,10 @@ def _sections(sweeps: Sequence[SweepResults], half_width: float, each: bool) -> 
     return blocks
 
 
-def _introduction(sweeps: Sequence[SweepResults], each: bool) -> list[Block]:
+def _introduction(sweeps: Sequence[SweepResults], half_width: float, each: bool) -> list[Block]:
     command = ["python", "-m", "fsprobe.report"]
     command += [f"--results={_folder(sweep)}" for sweep in sweeps]
+    command += [] if half_width == Style.half_width else [f"--half_width={half_width}"]
     command += [] if each else ["--noeach"]
     return [
         Heading(1, f"Few-shot probes: {', '.join(sweep.label for sweep in sweeps)}"),

@@ -14,6 +14,7 @@ from fsprobe.config import GridConfig, SolverConfig, SweepConfig
 from fsprobe.pages.blocks import to_markdown
 from fsprobe.pages.write import write
 from fsprobe.reporting import statistics
+from fsprobe.reporting.page import report
 from fsprobe.reporting.reading import read_sweep
 from fsprobe.sweep import sweep
 from tests.support import fake_results, tiny
@@ -197,6 +198,13 @@ def test_the_reports_command_names_the_folders_that_the_sweeps_wrote(tmp_path):
         "python -m fsprobe.report '--results=results/mine/as asked' --results=results/renamed "
         "--results=results/unknown\n"
     ) in text_of(*folders)
+
+
+def test_the_reports_command_has_the_half_width_that_was_asked_for(tmp_path):
+    sweeps = [read_sweep(fake_results.write(tmp_path / "mine"), "mine")]
+    asked, usual = (to_markdown(report(sweeps, *width), str) for width in ((0.02,), ()))
+    assert "python -m fsprobe.report --results=results/mine --half_width=0.02\n" in asked
+    assert "half_width=" not in usual
 
 
 @pytest.mark.slow
