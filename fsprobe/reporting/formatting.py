@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from fsprobe.config import KShot, shot_order
@@ -35,16 +35,18 @@ def caption(
     counts: Sequence[int],
     tags: str = "",
     solver: str = "",
+    seeds: int = 0,
 ) -> str:
     """Data set, split, N, K, seeds, solver and test set. counts: seeds behind every point shown.
 
-    tags, solver: the pool and the solver where they are not the sweep's.
+    tags, solver, seeds: the pool, the solver and the seeds asked for where they are not the
+    sweep's.
     """
     split = f"{sweep.clips.get('train', 0):,} training clips, " if sweep.clips else ""
     return (
         f"Data: {sweep.dataset} ({split}tags: {tags or sweep.grid.tags}); "
         f"N = {listed(n_ways)}; K = {listed(k_shots)}; "
-        f"{seed_count(counts, sweep.grid.num_seeds)}; solver {solver or sweep.solver}; "
+        f"{seed_count(counts, seeds or sweep.grid.num_seeds)}; solver {solver or sweep.solver}; "
         f"test set: {test_set(sweep)}."
     )
 
@@ -68,6 +70,11 @@ def seed_count(counts: Sequence[int], planned: int) -> str:
         text = f"{low}–{high} of {planned} seeds" if high > low else f"{low} of {planned} seeds"
     bare = len(counts) - len(found)
     return text + (f", {bare} of {len(counts)} values without any" if bare else "")
+
+
+def most_seeds(sweeps: Iterable[SweepResults]) -> int:
+    """Asked for by the sweep of the most: of sweeps side by side, each has its own number."""
+    return max(sweep.grid.num_seeds for sweep in sweeps)
 
 
 def test_set(sweep: SweepResults) -> str:

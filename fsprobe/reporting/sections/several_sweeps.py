@@ -12,6 +12,7 @@ from fsprobe.reporting.formatting import (
     caption_of,
     difference_row,
     interval,
+    most_seeds,
     notes_of,
     seed_count,
     test_set,
@@ -70,7 +71,7 @@ def _values_table(sweeps: Sequence[SweepResults]) -> Table:
             if any(value.n for value in values):
                 rows.append([name, str(n_way), str(k_shot), *map(interval, values)])
                 counts += [value.n for value in values]
-    seeds = seed_count(counts, max(sweep.grid.num_seeds for sweep in sweeps))
+    seeds = seed_count(counts, most_seeds(sweeps))
     made = " ".join(
         f"{sweep.label}: tags {sweep.grid.tags}, solver {sweep.solver}, test set {test_set(sweep)}."
         for sweep in sweeps

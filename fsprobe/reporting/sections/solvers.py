@@ -17,6 +17,7 @@ from fsprobe.reporting.formatting import (
     difference_cells,
     ends,
     interval,
+    most_seeds,
     seeds_behind,
     slug,
 )
@@ -106,7 +107,8 @@ def _figure(
         return []
     chance = [sweeps[0].chance([embedding], [n_way], [k_shot]) for k_shot in k_shots]
     counts = seeds_behind(series)
-    where = caption(sweeps[0], [n_way], k_shots, counts, solver=", ".join(series))
+    made, seeds = ", ".join(series), most_seeds(sweeps)
+    where = caption(sweeps[0], [n_way], k_shots, counts, solver=made, seeds=seeds)
     return [
         Figure(
             f"{prefix}{slug(embedding)}",
@@ -189,4 +191,4 @@ def _where(sweeps: Sequence[SweepResults], cells: Sequence[Cell], counts: Sequen
     n_ways = sorted({n_way for _, n_way, _ in cells})
     k_shots = sorted({k_shot for _, _, k_shot in cells}, key=shot_order)
     made = ", ".join(dict.fromkeys(sweep.solver for sweep in sweeps))
-    return caption(sweeps[0], n_ways, k_shots, counts, solver=made)
+    return caption(sweeps[0], n_ways, k_shots, counts, solver=made, seeds=most_seeds(sweeps))

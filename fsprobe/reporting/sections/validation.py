@@ -13,9 +13,9 @@ from fsprobe.reporting.formatting import (
     INTERVAL,
     Style,
     caption,
-    caption_of,
     difference_cells,
     interval,
+    most_seeds,
     seeds_behind,
     slug,
 )
@@ -94,17 +94,20 @@ def _costs(ways: Ways, number: int, style: Style) -> list[Block]:
 
 def _table(ways: Ways, others: Ways, pairs: Pairs, folders: str) -> Table:
     """Per embedding, N and K the mAP of each way, then the differences to `valid`."""
-    valid, rows = ways[_VALID], []
+    valid, rows, counts = ways[_VALID], [], []
     shown = [way for way in (_VALID, *_OTHERS) if way in ways]
     for name in valid.embeddings:
         for n_way, k_shot in valid.cells(name):
             mine = [pairs.get((named(name, s), n_way, k_shot)) for s in others.values()]
             if not any(mine):
                 continue
-            values = [interval(ways[way].summary(name, n_way, k_shot)) for way in shown]
+            values = [ways[way].summary(name, n_way, k_shot) for way in shown]
+            counts += [value.n for value in values] + [pair.difference.n for pair in mine if pair]
             costs = [cell for pair in mine for cell in difference_cells(pair)]
-            rows.append([name, str(n_way), str(k_shot), *values, *costs])
-    where = caption_of(valid, list(pairs.values()))
+            rows.append([name, str(n_way), str(k_shot), *map(interval, values), *costs])
+    n_ways = sorted({n_way for _, n_way, _ in pairs})
+    k_shots = sorted({k_shot for *_, k_shot in pairs}, key=shot_order)
+    where = caption(valid, n_ways, k_shots, counts, seeds=most_seeds(ways.values()))
     differences = [title for way in others for title in (f"{way} − {_VALID}", "Holm p")]
     return Table(
         f"mAP by --validation, solver {valid.solver}: mean [{INTERVAL}]; then the differences to "

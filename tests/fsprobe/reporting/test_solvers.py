@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fsprobe.pages.blocks import to_markdown
+from fsprobe.pages.blocks import Figure, to_markdown
 from fsprobe.reporting import statistics
 from fsprobe.reporting.reading import read_sweep
 from tests.support import fake_results
@@ -133,3 +133,15 @@ def test_folders_of_one_solver_are_told_apart_and_other_grids_share_what_they_ca
         ("good", "ridge (again)", "10", "5", "2"),
         ("poor", "ridge (again)", "10", "5", "2"),
     }
+
+
+def test_a_caption_counts_the_seeds_of_every_sweep(tmp_path):
+    options = {"quality": {"good": 1.0}, "n_way": (5,), "k_shot": (1, 5)}
+    few = fake_results.write(tmp_path / "few", solver="lbfgs", num_seeds=3, **options)
+    many = fake_results.write(tmp_path / "many", solver="ridge", num_seeds=7, **options)
+    blocks = blocks_of(few, many, each=False)
+    (values,) = tables(blocks, "Linear heads and baselines")
+    (paired,) = tables(blocks, "Each solver less lbfgs")
+    (figure,) = (block for block in blocks if isinstance(block, Figure))
+    assert "3–7 of 7 seeds" in values.caption and "3–7 of 7 seeds" in figure.caption
+    assert "3 of 7 seeds" in paired.caption

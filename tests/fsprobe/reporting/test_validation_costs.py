@@ -69,7 +69,7 @@ def test_only_what_both_have_is_compared(tmp_path):
         tmp_path / "support", k_shot=(5, 10), num_seeds=3, validation="support"
     )
     (table,) = tables(blocks_of(valid, support), "mAP by --validation")
-    assert {row[2] for row in table.rows} == {"5"} and "3 of 4 seeds" in table.caption
+    assert {row[2] for row in table.rows} == {"5"} and "3–4 of 4 seeds" in table.caption
 
 
 @pytest.mark.parametrize(
@@ -86,3 +86,14 @@ def test_nothing_is_said_where_more_differs_or_valid_is_missing(tmp_path, first,
     a = fake_results.write(tmp_path / "a", **grid, **first)
     b = fake_results.write(tmp_path / "b", **grid, **second)
     assert TITLE not in headings(blocks_of(a, b))
+
+
+def test_a_caption_counts_the_seeds_of_every_sweep(tmp_path):
+    paths = [
+        fake_results.write(
+            tmp_path / way, {"good": 1.0}, (5,), (1, 5), num_seeds=seeds, validation=way
+        )
+        for way, seeds in (("valid", 3), ("support", 7))
+    ]
+    (table,) = tables(blocks_of(*paths, each=False), "mAP by --validation")
+    assert "3–7 of 7 seeds" in table.caption
