@@ -21,6 +21,7 @@ RESAMPLES = 9999  # of the bootstrap: the 2.5% quantile of t is known to about 2
 EXACT_PAIRS = 20  # up to here all sign flips are enumerated: 2^19 sums, by symmetry
 SAMPLED_FLIPS = 99_999  # beyond it this many are drawn
 MIN_BOOTSTRAP = 5  # fewer values have too few distinct resamples for a bootstrap of any kind
+FLAT_RESAMPLE = 0.05  # of the standard error: less in a resample says nothing of the mean's
 ARITHMETIC = 1e-5  # differences that are, or vary over seeds by, less than this are rounding
 
 _SEED = 20240627  # of the resamples, so that reports repeat to the byte
@@ -73,8 +74,8 @@ def bootstrap_interval(values: Sequence[float] | np.ndarray) -> tuple[float, flo
         [m(x) − s(x)·q(0.975), m(x) − s(x)·q(0.025)],   q the quantiles of t
 
     Below 5 values, where no bootstrap has enough distinct resamples, it is Student's interval; and
-    where so many values are equal that an end would be infinite, because s(x*_b) is 0 in too many
-    resamples. Below 2 values it is NaN.
+    where values are so nearly equal, but for a few, that s(x*_b) is below 5% of s(x) in too many
+    resamples: an end would lie anywhere up to infinity. Below 2 values it is NaN.
 
     Not scipy.stats.bootstrap: it has no studentised interval, and of normal values its BCa interval
     covers the mean in 83% of cases at 5 seeds and 92% at 8, the percentile interval in 84% and 91%,
@@ -94,7 +95,7 @@ def bootstrap_interval(values: Sequence[float] | np.ndarray) -> tuple[float, flo
     variances = np.maximum(counts @ centred**2 / x.size - means**2, 0.0)
     errors = np.sqrt(variances / (x.size - 1))
     with np.errstate(divide="ignore", invalid="ignore"):
-        t = np.where(errors > 1e-6, means / errors, np.sign(means) * np.inf)
+        t = np.where(errors > FLAT_RESAMPLE, means / errors, np.sign(means) * np.inf)
     t[np.isnan(t)] = 0.0
     below, above = np.quantile(t, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], method="inverted_cdf")
     if not np.isfinite([below, above]).all():

@@ -224,3 +224,15 @@ def test_pearson_of_a_constant_is_undefined():
     assert math.isnan(statistics.pearson(np.ones(1), np.ones(1)))
     with pytest.raises(ValueError, match="one length"):
         statistics.pearson(np.ones(3), np.ones(4))
+
+
+@pytest.mark.parametrize("num_values", [5, 8, 20])
+@pytest.mark.parametrize("spread", [1e-6, 1e-5, 1e-4])
+def test_nearly_equal_values_and_an_outlier_have_no_interval_of_many_times_their_spread(
+    num_values, spread
+):
+    x = 0.5 + spread * np.random.default_rng(0).standard_normal(num_values)
+    x[0] = 0.45
+    low, high = statistics.bootstrap_interval(x)
+    assert (low, high) == pytest.approx(statistics.student_interval(x))
+    assert 0.4 < low < np.mean(x) < high < 0.55
