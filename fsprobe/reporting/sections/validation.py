@@ -51,13 +51,14 @@ def validation_costs(sweeps: Sequence[SweepResults], style: Style) -> list[Block
 
 
 def _groups(sweeps: Sequence[SweepResults]) -> list[Ways]:
-    """Sweeps of the same clips, features and solver, by their --validation; of two that agree in it
-    the first.
+    """Sweeps of the same clips, features, solver and pool, by their --validation; of two that agree
+    in it the first.
     """
     groups: dict[str, dict[str, SweepResults]] = {}
     for sweep in sweeps:
         settings = {k: v for k, v in sweep.configuration["solver"].items() if k != "validation"}
-        rest = [sweep.manifest, sweep.test_clips, sweep.stores, settings]
+        drawn = [sweep.grid.tags, sweep.grid.on_scarce]
+        rest = [sweep.manifest, sweep.test_clips, sweep.stores, settings, drawn]
         groups.setdefault(json.dumps(rest, sort_keys=True), {}).setdefault(sweep.validation, sweep)
     return list(groups.values())
 

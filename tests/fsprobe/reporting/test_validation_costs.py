@@ -97,3 +97,20 @@ def test_a_caption_counts_the_seeds_of_every_sweep(tmp_path):
     ]
     (table,) = tables(blocks_of(*paths, each=False), "mAP by --validation")
     assert "3–7 of 7 seeds" in table.caption
+
+
+def test_pools_are_compared_each_by_itself(tmp_path):
+    paths = [
+        fake_results.write(
+            tmp_path / f"{pool[:4]}_{way}",
+            {"good": 1.0},
+            (5,),
+            (1, 5),
+            3,
+            tags=pool,
+            validation=way,
+        )
+        for pool, way in (("top:12", "valid"), ("tail", "valid"), ("tail", "support"))
+    ]
+    (table,) = tables(blocks_of(*paths, each=False), "mAP by --validation")
+    assert "Folders: valid: tail_valid; support: tail_support." in table.caption
