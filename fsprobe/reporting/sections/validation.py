@@ -36,15 +36,15 @@ def validation_costs(sweeps: Sequence[SweepResults], style: Style) -> list[Block
     blocks = [block for i, ways in enumerate(found) for block in _costs(ways, i + 1, style)]
     if not blocks:
         return []
-    clips = found[0][_VALID].clips.get("valid")
-    labelled = f"{clips:,} labelled validation clips" if clips else "the labelled validation clips"
+    clips = {ways[_VALID].clips.get("valid", 0) for ways in found}
+    known = f"{max(clips):,}" if len(clips) == 1 and max(clips) else "the"
     return [
         Heading(style.level, "What each --validation costs"),
         Paragraph(
-            f"valid chooses strengths and epochs on {labelled}, which one with K clips per tag "
-            "does not have; support chooses them by cross-validation inside the support set; none "
-            "takes a fixed strength, or every epoch. Everything else is the same, the episodes "
-            "too."
+            f"valid chooses strengths and epochs on {known} labelled validation clips, which one "
+            "with K clips per tag does not have; support chooses them by cross-validation inside "
+            "the support set; none takes a fixed strength, or every epoch. Everything else is the "
+            "same, the episodes too."
         ),
         *blocks,
     ]

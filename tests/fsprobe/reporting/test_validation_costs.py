@@ -6,7 +6,7 @@ import pytest
 from fsprobe.reporting import statistics
 from fsprobe.reporting.reading import read_sweep
 from tests.support import fake_results
-from tests.support.report_blocks import blocks_of, draw, headings, names, tables
+from tests.support.report_blocks import blocks_of, draw, headings, names, tables, text_of
 
 WORSE = {name: level - 0.2 for name, level in fake_results.QUALITY.items()}
 WORST = {name: level - 0.4 for name, level in fake_results.QUALITY.items()}
@@ -114,3 +114,22 @@ def test_pools_are_compared_each_by_itself(tmp_path):
     ]
     (table,) = tables(blocks_of(*paths, each=False), "mAP by --validation")
     assert "Folders: valid: tail_valid; support: tail_support." in table.caption
+
+
+def test_validation_clips_are_counted_only_where_all_have_as_many(tmp_path):
+    paths = [
+        fake_results.write(
+            tmp_path / f"{valid}_{way}",
+            {"good": 1.0},
+            (5,),
+            (1, 5),
+            num_seeds=3,
+            validation=way,
+            manifest=f"{valid:064}",
+            clips={"train": 3000, "valid": valid, "test": 900},
+        )
+        for valid in (300, 40)
+        for way in ("valid", "support")
+    ]
+    assert "epochs on 300 labelled validation clips" in text_of(*paths[:2], each=False)
+    assert "epochs on the labelled validation clips" in text_of(*paths, each=False)
