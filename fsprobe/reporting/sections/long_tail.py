@@ -11,7 +11,7 @@ import numpy as np
 from fsprobe.config import FULL, KShot, shot_order
 from fsprobe.pages.blocks import Block, Figure, Heading, Table
 from fsprobe.reporting.comparisons import mismatch
-from fsprobe.reporting.formatting import INTERVAL, METRICS, Style, caption, interval
+from fsprobe.reporting.formatting import INTERVAL, METRICS, Style, caption, interval, most_seeds
 from fsprobe.reporting.statistics import summarise
 from fsprobe.reporting.sweep_results import SweepResults
 from fsprobe.reporting.tag_plots import HEAD, TagPoint, tag_scatter
@@ -90,7 +90,7 @@ def _scatter_figure(
     frequent = max(sum(not point.in_tail for point in points) for points in panels.values())
     n_ways = sorted(set().union(*(mine.n_ways for mine in found.values())))
     seeds = [count for mine in found.values() for count in mine.seeds]
-    where = caption(sweeps[0], n_ways, [k_shot], seeds, pools)
+    where = caption(sweeps[0], n_ways, [k_shot], seeds, pools, seeds=most_seeds(sweeps))
     return [
         Figure(
             f"{style.prefix}long_tail_{k_shot}",
@@ -152,7 +152,7 @@ def _tail_table(
                     rows.append([name, str(k_shot), label, *cells])
                     seeds.append(count)
                     n_ways |= {row.n_way for mine in chosen for row in mine}
-    where = caption(sweeps[0], sorted(n_ways), shots, seeds, pools)
+    where = caption(sweeps[0], sorted(n_ways), shots, seeds, pools, seeds=most_seeds(sweeps))
     return Table(
         "The tail against the most frequent tags at the same K: mean over the tags a seed drew, "
         f"then over seeds [{INTERVAL}]. {where}",
@@ -168,14 +168,14 @@ def _tail_table(
 def _rows_by_seed(
     sweeps: Sequence[SweepResults], embedding: str, k_shot: KShot
 ) -> list[list[TagRow]]:
-    """Per sweep and seed, the tags with a value at the largest N that has probes at k_shot."""
-    found = []
+    """Per seed, the tags of all sweeps with a value at the largest N that has probes at k_shot."""
+    found: defaultdict[int, list[TagRow]] = defaultdict(list)
     for sweep in (sweep for sweep in sweeps if embedding in sweep.embeddings):
         n_way, _ = sweep.largest_cell([k_shot])
-        for probe in sweep.rows(embedding, n_way, k_shot).values():
+        for seed, probe in sweep.rows(embedding, n_way, k_shot).items():
             rows = sweep.tags[probe.key]
-            found.append([row for row in rows if not math.isnan(row.average_precision)])
-    return found
+            found[seed] += [row for row in rows if not math.isnan(row.average_precision)]
+    return list(found.values())
 
 
 def _tail_cells(by_seed: Sequence[Sequence[TagRow]]) -> tuple[list[str], int]:

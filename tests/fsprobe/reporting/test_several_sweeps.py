@@ -1,6 +1,9 @@
 """fsprobe.reporting.sections.several_sweeps: what compares is paired, what does not is said."""
 
+import numpy as np
+
 from fsprobe.pages.blocks import to_markdown
+from fsprobe.reporting.reading import read_sweep
 from tests.support import fake_results
 from tests.support.report_blocks import blocks_of, draw, headings, names, tables, text_of
 
@@ -69,3 +72,26 @@ def test_sweeps_that_dropped_other_clips_are_not_paired(tmp_path):
         blocks, str
     )
     assert not tables(blocks, "mAP of b less")
+
+
+def test_two_pools_of_the_tail_share_their_seeds(tmp_path):
+    common = {"n_way": (8,), "k_shot": (5,), "num_tags": 10, "quality": {"good": 1.0}}
+    paths = [
+        fake_results.write(
+            tmp_path / pool, ranks_from=first, tags=f"file:{pool}", num_seeds=seeds, **common
+        )
+        for pool, first, seeds in (("first", 51, 3), ("second", 61, 4))
+    ]
+    (table,) = tables(blocks_of(*paths, each=False), "The tail against")
+    assert "; 4 seeds;" in table.caption
+    ((*_, number, value, _, _),) = table.rows
+    first, second = (read_sweep(path, "x") for path in paths)
+    by_seed = [
+        [row.average_precision for sweep in (first, second) for row in rows(sweep, seed)]
+        for seed in range(4)
+    ]
+    assert number == "4" and value.startswith(f"{np.mean([*map(np.mean, by_seed)]):.4f} [")
+
+
+def rows(sweep, seed):
+    return [row for key, mine in sweep.tags.items() if key.seed == seed for row in mine]
