@@ -95,16 +95,18 @@ def cooccurrence(names: Sequence[str], share: np.ndarray) -> Figure:
     diagonal NaN.
     """
     with style():
+        labels = [short(name) for name in names]
+        few = len(names) < 15  # then the axes are lower than their label is long
         size = 1.8 + 0.135 * len(names)
-        figure = Figure(figsize=(max(WIDTH, size), max(3.0, size * 0.92)))
+        below = 0.6 + 0.065 * max(map(len, labels))
+        height = max(3.0, size * 0.92, below + (2.0 if few else 2.7))
+        figure = Figure(figsize=(max(WIDTH, size), height))
         axes = figure.add_subplot()
         axes.set_facecolor("#e8e8e8")
         image = axes.imshow(share, cmap="cividis", vmin=0, vmax=max(float(np.nanmax(share)), 1e-12))
-        labels = [short(name) for name in names]
         axes.set_xticks(range(len(names)), labels, rotation=90, fontsize=7.5)
         axes.set_yticks(range(len(names)), labels, fontsize=7.5)
         axes.set_xlabel("… that also carry this tag")
-        few = len(names) < 15  # then the figure is lower than the label is long
         axes.set_ylabel("of the clips with this tag," + ("\n" if few else " ") + "the share …")
         axes.grid(visible=False)
         figure.colorbar(image, ax=axes, pad=0.02, shrink=0.6)

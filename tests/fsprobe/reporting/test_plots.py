@@ -11,6 +11,7 @@ import xml.etree.ElementTree as ElementTree
 
 import numpy as np
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from fsprobe.pages import plot_style
 from fsprobe.reporting import plots, tag_plots
@@ -147,3 +148,17 @@ def test_a_single_seed_has_a_point_and_no_interval():
 @pytest.mark.parametrize("k_shots", [["full"], [1], [3, "full"]])
 def test_curves_of_few_cells(k_shots):
     plot_style.render(plots.curves({"a": [some(0.2)] * len(k_shots)}, k_shots, "mAP"))
+
+
+@pytest.mark.parametrize("length", [3, 12, 24])
+@pytest.mark.parametrize("count", [2, 14, 15, 20])
+def test_the_labels_of_cooccurrence_are_whole(count, length):
+    names = [f"x{i}".ljust(length, "w") for i in range(count)]
+    figure = tag_plots.cooccurrence(names, np.where(np.eye(count), math.nan, 0.1))
+    with plot_style.style():
+        FigureCanvasAgg(figure)
+        figure.draw_without_rendering()
+        for label in (figure.axes[0].xaxis.label, figure.axes[0].yaxis.label):
+            extent = label.get_window_extent()
+            assert min(extent.x0, extent.y0) >= -1
+            assert extent.x1 <= figure.bbox.x1 + 1 and extent.y1 <= figure.bbox.y1 + 1
