@@ -55,7 +55,7 @@ def _tail_figure(sweep: SweepResults, ranked: RankedTags, style: Style, data: st
     return Figure(
         f"{style.prefix}data_long_tail",
         f"Training clips over rank, from {first.train} at rank {first.rank} to {last.train} at "
-        f"rank {last.rank}, falling ever more slowly.",
+        f"rank {last.rank}.",
         f"Training clips of every tag of the pool against its rank in the whole manifest. {data}.",
         lambda: tag_plots.long_tail(
             [(count.rank, count.train) for name, count in ranked if name not in probed],

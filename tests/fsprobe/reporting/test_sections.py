@@ -255,3 +255,11 @@ def test_diverged_probes_are_not_taken_for_tags_without_test_clips(tmp_path):
     text = text_of(path)
     assert "- Diverged: 3 probes never had a finite validation loss." in text
     assert "negative test clip" not in text and "have no mAP at all" not in text
+
+
+def test_training_clips_over_rank_are_not_said_to_fall_where_they_do_not(tmp_path):
+    path = fake_results.write(tmp_path / "x", n_way=(5,), k_shot=(1,), num_seeds=2)
+    counts = [(f"t{rank}", rank, 40, 4, 10) for rank in range(1, 13)]
+    fake_results.write_csv(path / "tags.csv", ("tag", "rank", "train", "valid", "test"), counts)
+    (figure,) = (b for b in blocks_of(path) if isinstance(b, Figure) and b.name == "data_long_tail")
+    assert figure.alt == "Training clips over rank, from 40 at rank 1 to 40 at rank 12."
