@@ -51,6 +51,12 @@ def _run_items(sweep: SweepResults) -> list[str]:
         f"Solver: {sweep.solver} ({', '.join(f'{key} {value}' for key, value in solver.items())}).",
         f"Probes: {len(sweep.probes):,} of {planned:,}.",
     ]
+    if sweep.words.directory:
+        (way, _), (_, prior) = sweep.words.variants(0)[0], sweep.words.variants(1)[0]
+        shown = [f"K = 0 is by {way}"] if 0 in grid.k_shot else []
+        shown += [f"the prior of K in shots is {prior}"] if grid.max_shot else []
+        if shown:
+            items.append(f"Outside of the sections on words, {' and '.join(shown)}.")
     patience = 0 if sweep.validation == "none" else solver.get("patience", math.inf)
     stalled = [
         row

@@ -131,3 +131,15 @@ def test_without_the_file_of_the_map_the_rest_is_there(swept, blocks, tmp_path):
     (cut / "zero_shot_tags.csv").unlink()
     rest = report([read_sweep(cut, "out")])
     assert rest == [b for b in blocks if not (isinstance(b, Table) and "The map of" in b.caption)]
+
+
+@pytest.mark.parametrize("prior", [("none", "words"), ("words", "none")])
+def test_what_was_run_says_whose_values_the_other_sections_show(tmp_path, prior):
+    root = write_corpus(tmp_path)
+    sweep(config(root, "out", (0, 3), {"num_seeds": 2, "n_way": (4,)}, prior=prior))
+    result = read_sweep(root / "out", "out")
+    items = [item for b in report([result]) if isinstance(b, Bullets) for item in b.items]
+    said = "Outside of the sections on words, K = 0 is by eszsl and the prior of K in shots is"
+    assert f"{said} {prior[0]}." in items
+    shown = result.values("store", 4, 3)
+    assert shown == result.values("store", 4, 3, variant=("", prior[0]))
