@@ -64,7 +64,22 @@ def read_sweep(path: str | Path, label: str) -> SweepResults:
         _by_probe(_optional(path / ZERO_SHOT, ZeroShotRow)),
         _by_probe(_optional(path / MAP, MapRow)),
     )
+    _check_about(path, sweep)
     return replace(sweep, norms=_norms(path, sweep))
+
+
+def _check_about(path: Path, sweep: SweepResults) -> None:
+    """Raise InputError where run.json describes data, stores or versions as no sweep does."""
+    run = sweep.run
+    try:
+        _ = sweep.dataset, sweep.clips, sweep.parts, list(run.get("devices") or ())
+        _ = dict(run.get("versions") or {}).items(), float(run.get("wall_time_s") or 0)
+        if not all(isinstance(digest, str) for digest in sweep.stores.values()):
+            raise TypeError("stores must have hashes")
+    except (TypeError, ValueError, AttributeError, OverflowError) as error:
+        raise InputError(
+            f"{path / results.RUN}: not as fsprobe.sweep writes it ({error})"
+        ) from None
 
 
 def labels(paths: Sequence[str]) -> list[str]:

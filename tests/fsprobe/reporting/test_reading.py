@@ -124,3 +124,22 @@ def test_bad_folders_are_refused_in_one_line(tmp_path, full, case):
         read_sweep(path, "x")
     assert re.search(re.escape(message), str(caught.value)), caught.value
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "about",
+    [
+        {"versions": "x"},
+        {"devices": 3},
+        {"wall_time_s": [1]},
+        {"dataset": 1},
+        {"dataset": {"clips": {"train": "x"}}},
+        {"combined_parts": [["good"]]},
+    ],
+)
+def test_an_odd_description_in_run_json_is_refused_in_one_line(tmp_path, full, about):
+    path = shutil.copytree(full, tmp_path / "bad")
+    fake_results.edit_run(path, lambda run: run.update(about))
+    with pytest.raises(InputError, match=r"run\.json: not as fsprobe\.sweep writes it") as caught:
+        read_sweep(path, "x")
+    assert "\n" not in str(caught.value)
