@@ -2,7 +2,7 @@
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -57,12 +57,12 @@ def read_sweep(path: str | Path, label: str) -> SweepResults:
         _episodes(path),
         _unique(path / TAGS, ((row.tag, row) for row in counts), "tag"),
         _cooccurrence(path),
-        {row.key: row for row in _optional(path / SOLVER, SolverRow)},
+        {row.key: row for row in _optional(path / SOLVER, SolverRow) if row.key in probes},
         {},
         tuple(absent),
         _unseen(path),
-        _by_probe(_optional(path / ZERO_SHOT, ZeroShotRow)),
-        _by_probe(_optional(path / MAP, MapRow)),
+        _by_probe(_optional(path / ZERO_SHOT, ZeroShotRow), probes),
+        _by_probe(_optional(path / MAP, MapRow), probes),
     )
     _check_about(path, sweep)
     return replace(sweep, norms=_norms(path, sweep))
@@ -207,10 +207,12 @@ def _unseen(path: Path) -> dict[int, dict[str, str]]:
     return dict(found)
 
 
-def _by_probe(rows: Iterable[Any]) -> dict[ProbeKey, list[Any]]:
+def _by_probe(rows: Iterable[Any], probes: Collection[ProbeKey]) -> dict[ProbeKey, list[Any]]:
+    """The rows of the finished probes: what a kill left of others is no result."""
     found: defaultdict[ProbeKey, list[Any]] = defaultdict(list)
     for row in rows:
-        found[row.key].append(row)
+        if row.key in probes:
+            found[row.key].append(row)
     return dict(found)
 
 

@@ -143,3 +143,10 @@ def test_an_odd_description_in_run_json_is_refused_in_one_line(tmp_path, full, a
     with pytest.raises(InputError, match=r"run\.json: not as fsprobe\.sweep writes it") as caught:
         read_sweep(path, "x")
     assert "\n" not in str(caught.value)
+
+
+def test_rows_that_a_kill_left_of_unfinished_probes_are_no_results(tmp_path):
+    path = fake_results.write(tmp_path / "x", n_way=(5,), k_shot=(1,), solver="lbfgs")
+    fake_results.drop_probes(path, lambda row: row["seed"] != "5")
+    sweep = read_sweep(path, "x")
+    assert set(sweep.solver_rows) == set(sweep.probes) and len(sweep.probes) == 15
