@@ -45,6 +45,8 @@ def read_sweep(path: str | Path, label: str) -> SweepResults:
         raise InputError(f"{path}: no such directory; give a results directory of fsprobe.sweep")
     run = results.read_run(path)
     grid = _grid(path, run)
+    for name in (results.PROBES, results.PER_TAG, SOLVER, ZERO_SHOT, MAP):
+        _check_whole(path / name)
     probes = _probes(path, run, grid)
     counts = _optional(path / TAGS, TagCountRow)
     absent = [name for name in (TAGS, COOCCURRENCE, NORMS) if not (path / name).exists()]
@@ -66,6 +68,14 @@ def read_sweep(path: str | Path, label: str) -> SweepResults:
     )
     _check_about(path, sweep)
     return replace(sweep, norms=_norms(path, sweep))
+
+
+def _check_whole(path: Path) -> None:
+    """Raise InputError on a last line without an end: a crash may have cut its number short."""
+    if path.exists() and not path.read_bytes().endswith(b"\n"):
+        raise InputError(
+            f"{path}: its last line is not whole; run the sweep's command again, which mends it"
+        )
 
 
 def _check_about(path: Path, sweep: SweepResults) -> None:

@@ -150,3 +150,14 @@ def test_rows_that_a_kill_left_of_unfinished_probes_are_no_results(tmp_path):
     fake_results.drop_probes(path, lambda row: row["seed"] != "5")
     sweep = read_sweep(path, "x")
     assert set(sweep.solver_rows) == set(sweep.probes) and len(sweep.probes) == 15
+
+
+@pytest.mark.parametrize("name", ["probes.csv", "per_tag.csv"])
+def test_a_line_that_a_crash_cut_short_is_no_row(tmp_path, full, name):
+    path = shutil.copytree(full, tmp_path / "x")
+    file = path / name
+    file.write_bytes(
+        file.read_bytes()[:-2]
+    )  # the line's end and a digit: its last number is another
+    with pytest.raises(InputError, match=f"{name}: its last line is not whole"):
+        read_sweep(path, "x")
