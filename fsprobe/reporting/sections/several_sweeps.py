@@ -53,6 +53,8 @@ def _notes(first: SweepResults, sweep: SweepResults) -> list[str]:
     ]
     if sweep.configuration["solver"] != first.configuration["solver"]:
         notes.append(f"{sweep.label} was trained with other solver settings than {first.label}.")
+    if sweep.words != first.words:
+        notes.append(f"{sweep.label} has other settings of words than {first.label}.")
     return notes
 
 

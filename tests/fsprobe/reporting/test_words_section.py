@@ -143,3 +143,15 @@ def test_what_was_run_says_whose_values_the_other_sections_show(tmp_path, prior)
     assert f"{said} {prior[0]}." in items
     shown = result.values("store", 4, 3)
     assert shown == result.values("store", 4, 3, variant=("", prior[0]))
+
+
+def test_another_prior_is_said_to_be_why_sweeps_differ(swept, tmp_path):
+    other = shutil.copytree(swept, tmp_path / "other")
+    plain = report([read_sweep(swept, "out"), read_sweep(other, "other")], each=False)
+    fake_results.edit_run(
+        other, lambda run: run["configuration"]["words"].update(prior=["words", *PRIORS[::2]])
+    )
+    blocks = report([read_sweep(swept, "out"), read_sweep(other, "other")], each=False)
+    said = "other has other settings of words than out."
+    assert any(said in block.items for block in blocks if isinstance(block, Bullets))
+    assert not any(said in block.items for block in plain if isinstance(block, Bullets))
