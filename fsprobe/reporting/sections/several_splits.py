@@ -53,7 +53,8 @@ def _of_group(sweeps: Sequence[SweepResults], style: Style) -> list[Block]:
         f"Data: {first.dataset}; solver {first.solver}; {len(sweeps)} splits of "
         f"{first.grid.num_seeds} seeds ({labels})."
     )
-    cells = list(dict.fromkeys(cell for name in first.embeddings for cell in first.cells(name)))
+    found = {cell for sweep in sweeps for name in sweep.embeddings for cell in sweep.cells(name)}
+    cells = sorted(found, key=lambda cell: (cell[0], shot_order(cell[1])))
     rows = [
         [name, str(n), str(k), *(interval(_summary(sweeps, name, n, k, m)) for m in METRICS)]
         for name in first.embeddings
@@ -63,7 +64,7 @@ def _of_group(sweeps: Sequence[SweepResults], style: Style) -> list[Block]:
     blocks: list[Block] = [
         Heading(style.level + 1, f"{first.solver}: {len(sweeps)} splits"),
         Table(f"Mean [{INTERVAL}]. {where}", header, rows),
-        _tested_table(sweeps, where),
+        _tested_table(sweeps, sorted({n for n, _ in cells}), where),
     ]
     if notes := notes_of(sweeps):
         blocks.append(Bullets(notes))
@@ -73,13 +74,13 @@ def _of_group(sweeps: Sequence[SweepResults], style: Style) -> list[Block]:
     return [*blocks, *_differences(sweeps, cells, where)]
 
 
-def _tested_table(sweeps: Sequence[SweepResults], where: str) -> Table:
+def _tested_table(sweeps: Sequence[SweepResults], n_ways: Sequence[int], where: str) -> Table:
     """How many of an episode's N tags have a metric, a column for each split."""
     first = sweeps[0]
     rows = [
         [name, str(n_way), *(_tested(sweep, name, n_way) for sweep in sweeps)]
         for name in first.embeddings
-        for n_way in sorted({n for n, _ in first.cells(name)})
+        for n_way in n_ways
     ]
     return Table(
         f"Of the N tags that an episode draws, those that were tested: mean over K and seeds, in "
@@ -106,12 +107,13 @@ def _curve(
         name: [_summary(sweeps, name, n_way, k) for k in k_shots] for name in first.embeddings
     }
     chance = [
-        float(np.mean([sweep.chance(sweep.embeddings, [n_way], [k]) for sweep in sweeps]))
+        summarise([sweep.chance(sweep.embeddings, [n_way], [k]) for sweep in sweeps]).mean
         for k in k_shots
     ]
     ends = "; ".join(
-        f"{name} from {points[0].mean:.3f} to {points[-1].mean:.3f}"
+        f"{name} from {has[0].mean:.3f} to {has[-1].mean:.3f}"
         for name, points in series.items()
+        if (has := [point for point in points if point.n])
     )
     return Figure(
         f"splits_{slug(first.solver)}_n{n_way}",

@@ -110,3 +110,22 @@ def test_what_is_missing_is_said_where_sweeps_are_shown_together_only(tmp_path):
     assert f"- split1: {missing}" in text_of(*splits)
     whole = fake_results.write(tmp_path / "whole", n_way=(5,), k_shot=(1, 5), extras=False)
     assert f"- alone: {missing}" in text_of(whole, alone, each=False)
+
+
+def test_what_the_first_split_lacks_is_shown_of_the_others(tmp_path):
+    paths = folders(tmp_path, 3, quality={"a": 0.5, "b": 1.0}, n_way=(5,), k_shot=(1, 5))
+    for path in paths:
+        first = path == paths[0]
+        fake_results.drop_probes(
+            path, lambda row, first=first: row["k_shot"] == "1" if first else row["seed"] != "0"
+        )
+    fake_results.drop_probes(paths[0], lambda row: row["embedding"] == "a")
+    blocks = blocks_of(*paths)
+    (table,) = tables(blocks, "Mean [95% interval")
+    row = next(row for row in table.rows if row[:3] == ["b", "5", "5"])
+    values = [read_sweep(path, "x").summary("b", 5, 5).mean for path in paths[1:]]
+    assert row[3].startswith(f"{np.mean(values):.4f} [")
+    (figure,) = (b for b in blocks if isinstance(b, Figure))
+    drawing = figure.draw()
+    assert all(np.isfinite(line.get_ydata()).all() for line in drawing.axes[0].lines)
+    assert "nan" not in figure.alt
