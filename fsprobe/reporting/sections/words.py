@@ -46,7 +46,7 @@ def words(sweep: SweepResults, style: Style) -> list[Block]:
         ),
     ]
     for name in sweep.embeddings:
-        mine = Style(style.level + 1, f"{style.prefix}{slug(name)}_", style.half_width)
+        mine = Style(style.level + 1, f"{style.prefix}{slug(name)}_")
         parts = [
             *_without_examples(sweep, name),
             *_retrieval_and_annotation(sweep, name),
