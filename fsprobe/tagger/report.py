@@ -17,7 +17,12 @@ from scipy.special import expit
 
 from fsprobe.pages.blocks import Block, Bullets, Figure, Heading, Paragraph, Sounds, Table
 from fsprobe.pages.plot_style import GREY, OKABE_ITO, WIDTH, short, style
-from fsprobe.tagger.judging.calibration import calibration_error, cross_fitted, reliability
+from fsprobe.tagger.judging.calibration import (
+    TOO_FEW,
+    calibration_error,
+    cross_fitted,
+    reliability,
+)
 from fsprobe.tagger.labelled import Labelled
 from fsprobe.tagger.outputs import Place
 from fsprobe.tagger.summary import statement
@@ -151,7 +156,8 @@ def _calibration(scored: Mapping[str, Scored]) -> list[Block]:
         Paragraph(
             "Of the clips that get a probability near 0.3, three in ten should have the tag. Each "
             "fold's probabilities come from a calibration that was fitted to the other folds, at "
-            "the prevalence of the labels."
+            "the prevalence of the labels; only the slope that tags of fewer than "
+            f"{TOO_FEW} yes or no share is of all folds."
         ),
         Bullets(
             [

@@ -1,8 +1,8 @@
-"""What a tag's threshold promises, judged on clips that neither calibration nor threshold has seen.
+"""What a tag's threshold promises, judged on clips that it was not chosen on.
 
 A threshold that was chosen for the best F1 looks best on the clips it was chosen on. So for each
 fold the line and the threshold come from the other folds, and what they give in this one is
-counted.
+counted. Only the slope that tags of few clips share is of all folds.
 """
 
 import math
