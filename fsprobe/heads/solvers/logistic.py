@@ -18,7 +18,14 @@ from fsprobe.heads.descent import minimise
 from fsprobe.heads.descent.objective import Problem, bias_shift, over_clips, tag_weights
 from fsprobe.heads.head import Head
 from fsprobe.heads.solvers.solver import Fitted, Path, Products, Settings, Solver
-from fsprobe.heads.strengths import DUAL_PATH, PRIMAL_PATH, largest, least, strengths
+from fsprobe.heads.strengths import (
+    DUAL_PATH,
+    PRIMAL_PATH,
+    cell_by_path,
+    largest,
+    least,
+    strengths,
+)
 from fsprobe.heads.unlabelled import unlabelled_cell
 from fsprobe.heads.words.prior import best_scale
 
@@ -86,6 +93,8 @@ def cell(task: Task, products: Products | None, data: Data, settings: Settings) 
     """
     assert products is not None
     real, rows = task.clip_mask, products.rows[task.support]
+    if data.priors is not None and settings.l2 is not None:
+        return _of_given_strength(task._replace(support=rows), data, settings)
     labels = task._replace(support=rows).labelled_support(data.train)
     centre = real / jnp.maximum(task.num_support, 1).astype(jnp.float32)
     dual = task.support.size <= labels.features.shape[1]
@@ -135,6 +144,18 @@ def cell(task: Task, products: Products | None, data: Data, settings: Settings) 
 
     if data.priors is None:
         return fit(None)
+    return best_scale(fit, task.starts(data.priors), settings)
+
+
+def _of_given_strength(task: Task, data: Data, settings: Settings) -> Fitted:
+    """`cell` with a prior and a strength that is given: inner products may not resolve it. Without
+    a prior a batch takes such a probe out of the `path` of all that share its support set.
+    """
+    assert data.priors is not None
+
+    def fit(prior: Head) -> Fitted:
+        return cell_by_path(partial(path, prior=prior), task, None, data, settings)
+
     return best_scale(fit, task.starts(data.priors), settings)
 
 
