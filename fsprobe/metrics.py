@@ -119,13 +119,16 @@ def _weighted_rows(scores: Array, positive: Array, negative: Array) -> tuple[Arr
     key = _order(scores)
     order = jnp.argsort(key)
     ascending = key[order]
-    sums = (jnp.cumsum(part[order]) for part in (positive, negative))
-    up_to = [jnp.append(0.0, part) for part in sums]  # weight of the i lowest scores
-    below, not_above = (jnp.searchsorted(ascending, key, side=side) for side in ("left", "right"))
-    positives, negatives = (part[-1] for part in up_to)
-    positives_above, negatives_above = (part[-1] - part[below] for part in up_to)
-    negatives_below = up_to[1][below]
-    tied = up_to[1][not_above] - negatives_below
+    # summed from the highest score on: what few clips weigh is no difference of large sums
+    sums = (jnp.cumsum(part[order[::-1]]) for part in (positive, negative))
+    highest = [jnp.append(0.0, part) for part in sums]  # weight of the i highest scores
+    above, higher = (
+        key.size - jnp.searchsorted(ascending, key, side=side) for side in ("left", "right")
+    )
+    positives, negatives = (part[-1] for part in highest)
+    positives_above, negatives_above = (part[above] for part in highest)
+    negatives_below = negatives - negatives_above
+    tied = negatives_above - highest[1][higher]
     precision = positives_above / jnp.maximum(positives_above + negatives_above, 1e-30)
     defined = (positives > 0) & (negatives > 0) & ~jnp.isnan(scores).any()
     total, pairs = jnp.where(positives > 0, positives, 1.0), positives * negatives

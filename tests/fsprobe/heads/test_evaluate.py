@@ -128,6 +128,18 @@ def test_weighted_metrics_of_whole_weights_are_those_of_repeated_clips(seed, tie
     np.testing.assert_allclose(metrics.weighted(scores, positive, negative), expected, atol=2e-6)
 
 
+def test_few_positives_at_the_top_of_very_many_weighted_clips():
+    """What lies above them weighs nearly nothing beside the sum of all."""
+    rng = np.random.default_rng(0)
+    scores = rng.standard_normal(300_007).astype(np.float32)
+    negative, positive = rng.random((2, scores.size)).astype(np.float32)
+    best = np.argsort(-scores)[[0, 1, 2, 5, 9]]
+    positive[:], positive[best], negative[best] = 0, 1, 0
+    found = metrics.weighted(scores, positive, negative)
+    expected = weighted_scikit_learn(scores, positive, negative)
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
 def test_weighted_metrics_of_any_leading_axes_and_of_nothing():
     scores, positive, negative = (part.T for part in example(2, True, True, 0.2))
     flat = metrics.weighted(scores, positive, negative)
