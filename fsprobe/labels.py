@@ -1,5 +1,6 @@
 """Labels of a manifest's clips: the tags to probe, and what is known of each clip."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,19 +19,16 @@ def tag_pool(manifest: Manifest, tags: str) -> tuple[str, ...]:
     a line). Raises InputError on anything else, an unknown tag or an empty pool.
     """
     ranked = [tag for tag, _ in rank_tags(manifest)]
-    kind, _, argument = tags.partition(":")
-    if kind == "all":
+    if tags == "all":
         pool = ranked
-    elif kind == "tail":
+    elif tags == "tail":
         pool = ranked[50:]
-    elif kind == "file":
-        pool = _tags_of_file(Path(argument), ranked)
-    elif (
-        kind.startswith("top") and (number := argument or kind[3:]).isdecimal() and int(number) > 0
-    ):
-        if int(number) > len(ranked) and tags != "top50":
+    elif tags.startswith("file:"):
+        pool = _tags_of_file(Path(tags.removeprefix("file:")), ranked)
+    elif (top := re.fullmatch(r"top:?(\d+)", tags)) and int(top[1]) > 0:
+        if int(top[1]) > len(ranked) and tags != "top50":
             raise InputError(f"`tags={tags}`: the manifest has only {len(ranked)} tags")
-        pool = ranked[: int(number)]
+        pool = ranked[: int(top[1])]
     else:
         raise InputError(f"`tags={tags}`: use top50, top:N, tail, all or file:PATH")
     if not pool:

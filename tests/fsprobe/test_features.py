@@ -134,7 +134,7 @@ def test_tag_pools(data, tmp_path):
     assert tag_pool(clips, "top50") == everything
     (tmp_path / "tags.txt").write_text("t3\nt1\n\nt3\n")
     assert set(tag_pool(clips, f"file:{tmp_path / 'tags.txt'}")) == {"t1", "t3"}
-    for bad in ("tail", "top:7", "top:0", "best", "top:x"):
+    for bad in ("tail", "top:7", "top:0", "best", "top:x", "all:2", "tail:2", "top50:2", "topaz:2"):
         with pytest.raises(InputError, match=f"`tags={bad}`"):
             tag_pool(clips, bad)
     (tmp_path / "tags.txt").write_text("t9\n")
