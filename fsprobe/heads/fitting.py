@@ -247,6 +247,8 @@ def _held_out(validation: Validation, scaling: Scaling, labels: Labelled) -> tup
     shape, n_tags = held_out.positive.shape, labels.positive.shape[1]
     if shape[1] != n_tags:
         raise ValueError(f"validation labels {shape} must be [clip, {n_tags}]")
+    if not any(np.any(part) for part in held_out.weights):
+        raise ValueError("validation holds no clip with a label: nothing to choose by")
     return held_out, "valid"
 
 

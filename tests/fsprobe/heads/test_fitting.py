@@ -332,6 +332,14 @@ def test_adam_by_the_same_function():
             {"validation": (np.zeros((4, DIM)), np.zeros((4, TAGS + 1)), None)},
             "validation labels",
         ),
+        (
+            {"validation": (np.zeros((0, DIM)), np.zeros((0, TAGS)), None)},
+            "validation holds no clip with a label",
+        ),
+        (
+            {"validation": (np.zeros((4, DIM)), *np.zeros((2, 4, TAGS))), "solver": "adam"},
+            "validation holds no clip with a label",
+        ),
         ({"positive": np.zeros((CLIPS, 0))}, "no tag"),
         ({"l2": 0.0}, "l2"),
         ({"l2": -1.0}, "l2"),
