@@ -156,7 +156,7 @@ def _prepare(config: SweepConfig) -> tuple[_Sweep, dict[str, Any]]:
     drawn = grid.build_grid(
         manifest, config.grid, config.manifest, validation, words, unlabelled=unlabelled
     )
-    note_gaps(drawn, words)
+    note_gaps(drawn, words, validation)
     specs = {
         embedding: grid.probe_specs(
             drawn,

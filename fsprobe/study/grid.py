@@ -77,6 +77,14 @@ class Grid:
         scored = positive.any(axis=0) & negative.any(axis=0)
         return [self.pool[tag] for tag in np.flatnonzero(~scored)]
 
+    @property
+    def unchosen(self) -> list[str]:
+        """The pool's tags of which no validation clip says anything."""
+        if self.negative is None:
+            return []
+        known = self.positive[self.valid] | self.negative[self.valid]
+        return [self.pool[tag] for tag in np.flatnonzero(~known.any(axis=0))]
+
 
 def build_grid(
     manifest: Manifest,

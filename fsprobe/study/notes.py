@@ -20,8 +20,10 @@ def note(text: str) -> None:
         tqdm.write(f"fsprobe.sweep: {as_flags(text)}", file=sys.stderr)
 
 
-def note_gaps(drawn: Grid, words: SeenTags | None) -> None:
-    """Say which supports are short, and which tags have no metric or no vector."""
+def note_gaps(drawn: Grid, words: SeenTags | None, validation: str) -> None:
+    """Say which supports are short, and which tags have no metric, no vector, or nothing known of
+    the clips that choose. validation: as in SolverConfig.
+    """
     if words and words.without:
         note(
             f"{len(words.without)} tags have no vector in `words` and take no part: "
@@ -38,6 +40,12 @@ def note_gaps(drawn: Grid, words: SeenTags | None) -> None:
         note(
             f"{len(drawn.unscored)} of {len(drawn.pool)} tags have no positive or no negative test "
             f"clip: their metrics stay empty and out of the means ({', '.join(drawn.unscored)})"
+        )
+    if validation == "valid" and drawn.config.k_shot != (0,) and drawn.unchosen:
+        note(
+            f"{len(drawn.unchosen)} of {len(drawn.pool)} tags are unknown of every validation "
+            "clip: nothing is chosen by them, and for a probe of such tags alone nothing at all "
+            f"({', '.join(drawn.unchosen)}); `validation=support` needs no validation clip"
         )
 
 

@@ -20,6 +20,7 @@ from fsprobe.heads.solvers.registry import SOLVERS
 from fsprobe.heads.solvers.solver import Settings
 from fsprobe.study.execute import sweep
 from fsprobe.study.grid import build_grid, probe_data, probe_keys, probe_specs
+from fsprobe.study.notes import note_gaps
 from fsprobe.study.tables import SolverRow, read_rows
 from tests.support import probes, tiny
 
@@ -130,6 +131,29 @@ def test_without_validation_clips(data, name, tmp_path):
         assert [row.mAP for row in rows] == pytest.approx([row.mAP for row in whole], abs=1e-6)
     with pytest.raises(InputError, match=r"no valid clip.*`validation=valid`"):
         sweep(config(data, f"no-valid-{name}", solver_of(name), **few))
+
+
+def test_tags_unknown_of_every_validation_clip_are_named(capsys):
+    """Of t0 alone they say yes or no."""
+    clips = tiny.manifest()
+    valid = [split == "valid" for split in clips.splits]
+    tags = [tuple(f"t{i}" for i in range(1 if there else 6)) for there in valid]
+    absent = tuple(
+        tuple(tag for tag in told if tag not in mine)
+        for told, mine in zip(tags, clips.tags, strict=True)
+    )
+    known = tuple(
+        tuple(tag for tag in mine if tag in told)
+        for told, mine in zip(tags, clips.tags, strict=True)
+    )
+    grid = build_grid(replace(clips, tags=known, not_tags=absent), GRID)
+    note_gaps(grid, None, "support")
+    note_gaps(build_grid(clips, GRID), None, "valid")
+    assert "unknown of every" not in capsys.readouterr().err
+    note_gaps(grid, None, "valid")
+    said = capsys.readouterr().err
+    assert "5 of 6 tags are unknown of every validation clip" in said
+    assert all(tag in said for tag in ("t1", "t2", "t3", "t4", "t5")) and "t0" not in said
 
 
 def test_near_copies_are_in_one_fold_of_every_cell(data):
