@@ -123,10 +123,12 @@ def _sharing(mesh: Mesh) -> Mesh:
 
 
 def _groups(specs: Sequence[ProbeSpec]) -> list[list[ProbeSpec]]:
-    """By support set."""
-    groups: dict[bytes, list[ProbeSpec]] = {}
+    """By support set, and by its folds: those are its seed's."""
+    groups: dict[tuple[bytes, ...], list[ProbeSpec]] = {}
     for spec in specs:
-        groups.setdefault(np.asarray(spec.support, np.int32).tobytes(), []).append(spec)
+        folds = () if spec.folds is None else spec.folds
+        key = tuple(np.asarray(part, np.int32).tobytes() for part in (spec.support, folds))
+        groups.setdefault(key, []).append(spec)
     return list(groups.values())
 
 

@@ -70,6 +70,22 @@ def least_bytes(data: Data, config: SolverConfig) -> int:
     return high
 
 
+def test_probes_of_one_support_set_keep_their_own_folds(data):
+    """Two seeds draw the same clips, and share them out otherwise."""
+    config = SolverConfig("lbfgs", l2=1e-6, validation="support")
+    folds = (np.arange(30) % 5, np.arange(30) // 6)
+    mine = [
+        ProbeSpec(seed, seed, np.arange(30)[::-1], np.arange(3), folds=folds[seed])
+        for seed in range(2)
+    ]
+
+    def losses(specs: list[ProbeSpec]) -> list[float]:
+        found = dispatch.train(specs, data, config, device_mesh())
+        return [outcome.val_loss for part in found for outcome in part]
+
+    assert losses(mine) == [*losses(mine[:1]), *losses(mine[1:])]
+
+
 @pytest.mark.parametrize("config", [ADAM, LBFGS])
 def test_done_probes_change_no_bit_of_the_others(data, config):
     everything = train(data, config)
