@@ -48,6 +48,7 @@ def held_out_losses(
     n_tags: Array | None = None,
 ) -> Array:
     """`[strength, tag]`: the mean loss of each support clip under fits that have not seen its fold.
+    Clips of a negative fold are never held out, and have no part in the mean.
 
     The folds differ in their weights alone: they share the problem's features and curvature.
     """
@@ -64,7 +65,7 @@ def held_out_losses(
 
     nothing = jnp.zeros((l2s.size, *positive.shape))
     logits = lax.fori_loop(0, FOLDS, unseen, nothing)
-    return tag_losses(logits, labels, real)
+    return tag_losses(logits, labels, real & (folds >= 0))
 
 
 def validation_losses(

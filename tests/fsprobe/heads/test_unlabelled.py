@@ -94,6 +94,28 @@ def test_a_probe_is_the_fit_with_those_weights(data, way):
     np.testing.assert_allclose(found.bias, expected.bias, atol=1e-2)
 
 
+def test_clips_that_are_never_held_out_have_no_part_in_the_loss(data):
+    """Of five clips, each in a fold of its own: by five fits."""
+    settings = Settings(
+        jnp.float32(0.05),
+        "support",
+        unlabelled="weak_negatives",
+        unlabelled_weight=jnp.float32(3.0),
+    )
+    found = jax.jit(CELL)(TASK, None, data, settings)
+    rows, x = np.array([3, 8, 11, 20, 33]), np.array(data.train.features)
+    y = np.array(data.train.positive)[:, [2, 0]]
+    rest, losses = np.setdiff1d(np.arange(40), rows), []
+    for out in rows:
+        seen = rows[rows != out]
+        positive, negative = np.zeros((2, 40, 2), np.float32)
+        positive[seen], negative[seen], negative[rest] = y[seen], ~y[seen], 3.0 * 5 / 35
+        head = fsprobe.fit(x, positive, negative, l2=0.05, validation="none")
+        z = np.asarray(fsprobe.score(head, x[[out]]))[0]
+        losses.append(np.logaddexp(0, np.where(y[out], -z, z)))
+    assert float(found.val_loss) == pytest.approx(np.mean(losses), rel=2e-3)
+
+
 def test_weights_are_an_array_to_map_over(data):
     def at(weight):
         settings = Settings(
