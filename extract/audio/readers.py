@@ -24,7 +24,7 @@ _EVEN = {"ac3", "dts"}  # packets of one size; FFmpeg hands damage over with the
 _SHORTENED = {"avi", "caf"}  # of a file that is cut, FFmpeg shortens the duration, not the frames
 _STATED = {
     *("matroska", "webm", "mov", "mp4", "asf", "avi", "wav", "caf", "au", "aiff", "w64", "ogg"),
-    *("flac", "ape", "tta", "wv", "mpc8", "tak", "voc"),
+    *("flac", "ape", "tta", "wv", "mpc8", "tak", "flv", "nistsphere"),
 }
 
 
@@ -164,9 +164,21 @@ def packets_of(source: ByteRange) -> Packets:
             stated, seconds = _duration(container, stream), total * unit
             if kinds & _SHORTENED and stream.frames * unit > seconds + 0.5:
                 stated = stream.frames * unit
+            if "voc" in kinds and sizes:
+                stated = seconds * (1 + _missing(source) / sum(sizes))
             return Packets(stated, seconds, span, max(0, unused))
     except (av.FFmpegError, ValueError, AudioError):
         return Packets()
+
+
+def _missing(source: ByteRange) -> int:
+    """Bytes of the last block of a Creative Voice file, by its size, that are not there."""
+    end = source.seek(0, 2)
+    source.seek(20)
+    place = int.from_bytes(source.read(2), "little")
+    while source.seek(place) < end and len(head := source.read(4)) == 4 and head[0]:
+        place += 4 + int.from_bytes(head[1:], "little")
+    return max(0, place - end)
 
 
 def _refuse(url: str, flags: int, options: dict[str, str]) -> None:

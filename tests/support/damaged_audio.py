@@ -22,6 +22,7 @@ _BY_PYAV = {
     "mkv": ("matroska", "aac"),
     "ac3": ("ac3", "ac3"),
     "avi": ("avi", "mp2"),
+    "flv": ("flv", "aac"),
 }
 DAMAGES = ("cut", "hole", "garbage", "joined", "header lies")
 
