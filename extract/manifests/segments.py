@@ -45,8 +45,8 @@ def segment_starts(total: float, config: SegmentConfig) -> list[float]:
     """Where the clips of a track of `total` seconds begin, in seconds, rounded down to 0.01 s.
 
     All: one after the other from the beginning; a rest shorter than a clip is left out. `count` of
-    them: each in the middle of one of `count` equal parts, so that they never overlap. A track that
-    is no longer than a clip is one clip: [0].
+    them: each in the middle of one of `count` equal parts. But for what the rounding takes, less
+    than 0.01 s, they never overlap. A track that is no longer than a clip is one clip: [0].
     """
     fit = int(total / config.seconds + 1e-9)
     if (fit <= 1 and config.count is None) or total <= config.seconds:
