@@ -60,7 +60,9 @@ def draw_splits(
     if len(queue) == 2 and len(filled) == 3:
         del filled["valid"]
     if len(queue) < len(filled):
-        what = f"groups of {config.group_by}" if config.group_by else "clips"
+        kinds = (("groups", any(groups)), ("tracks", any(tracks)))
+        what = " or ".join(kind for kind, there in kinds if there) or "clips"
+        what = f"groups of {config.group_by}" if config.group_by else what
         raise InputError(
             f"{len(queue)} {what} cannot fill {', '.join(filled)}; "
             "give a split column, or set a fraction to 0"

@@ -297,6 +297,15 @@ def test_too_few_clips_name_the_csv(tmp_path):
         folder_manifest(*tagged_folder(tmp_path, [("a.wav", "x")]), FolderConfig())
 
 
+@pytest.mark.parametrize(
+    ("groups", "tracks", "what"),
+    [((), ("t", "t"), "tracks"), (("g", "g"), ("", ""), "groups")],
+)
+def test_what_is_too_few_is_what_must_stay_together(groups, tracks, what):
+    with pytest.raises(InputError, match=f"1 {what} cannot fill train, valid, test"):
+        draw_splits(("a", "b"), groups, FolderConfig(), tracks)
+
+
 def test_folder_without_audio_or_without_folder(tmp_path):
     tags, root = tagged_folder(tmp_path, [("a.wav", "x")], audio=("readme.txt",))
     with pytest.raises(InputError, match="no audio at all"):
