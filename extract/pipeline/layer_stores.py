@@ -89,12 +89,12 @@ class LayerStores:
         read.
         """
         found = [compare(one.status, one.audio, sources, check) for one in self._writers]
+        changed, unread, gone = set[int](), set[int](), set[int]()
         for writer, mine in zip(self._writers, found, strict=True):
+            changed.update(mine.changed)
+            unread.update(mine.unread)
+            gone.update(row for row in mine.gone if writer.status[row] == DONE)
             writer.reopen([*mine.changed, *mine.unread])
-        changed, gone, unread = (
-            {row for mine in found for row in getattr(mine, name)}
-            for name in ("changed", "gone", "unread")
-        )
         return len(changed), len(gone), len(unread - changed)
 
     def retry_failed(self) -> None:

@@ -120,6 +120,14 @@ def test_changed_files_are_extracted_again_and_counted(tmp_path: Path) -> None:
     assert extract(root, manifest, tmp_path / "s", keep_frames=True).changed == 0
 
 
+def test_of_a_file_that_failed_and_is_gone_nothing_is_kept(tmp_path: Path) -> None:
+    manifest = make(tmp_path, "a.wav", "b.wav")
+    (tmp_path / "b.wav").write_bytes(b"broken")
+    assert counts(extract(tmp_path, manifest, tmp_path / "s")) == (1, 1, 0, 0)
+    (tmp_path / "b.wav").unlink()
+    assert counts(extract(tmp_path, manifest, tmp_path / "s")) == (1, 1, 0, 0)
+
+
 def test_only_the_hash_finds_a_change_that_keeps_size_and_time(tmp_path: Path) -> None:
     root = tmp_path / "audio"
     manifest = make(root, "a.wav")
