@@ -107,11 +107,15 @@ def main() -> int:
         )
         raise
     if summary.changed:
-        print(f"{summary.changed} files had changed since they were extracted: extracted again")
+        print(
+            f"{summary.changed} clips' files had changed since they were extracted: extracted again"
+        )
     if summary.unread:
         print(f"{summary.unread} clips had failed before their file was read: tried again")
     if summary.gone:
-        print(f"{summary.gone} files are not there any more; what was made from them is kept")
+        print(
+            f"{summary.gone} clips' files are not there any more; what was made from them is kept"
+        )
     print(f"{embedding.name}: {summary.done} clips in {summary.path}")
     if summary.failed:
         print(

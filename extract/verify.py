@@ -105,7 +105,7 @@ def _compare_files(store: Store) -> int:
     for rows, what in (
         (
             found.changed,
-            "files have changed since they were extracted (the same extract.run "
+            "clips' files have changed since they were extracted (the same extract.run "
             "extracts them again)",
         ),
         (
@@ -113,7 +113,7 @@ def _compare_files(store: Store) -> int:
             "clips failed before their file was read, and it is there (the same extract.run tries "
             "them again)",
         ),
-        (found.gone, "files are not there any more"),
+        (found.gone, "clips' files are not there any more"),
     ):
         if rows:
             named = ", ".join(repr(store.clip_ids[row]) for row in rows[:NAMED])

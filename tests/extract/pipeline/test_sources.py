@@ -301,10 +301,10 @@ def test_the_commands(tmp_path: Path, commands: Commands) -> None:
     shutil.copy(root / "a.wav", root / "b.wav")
     checked = call("verify", f"--audio_root={root}")
     assert checked.returncode == 1
-    assert "1 files have changed since they were extracted" in checked.stdout
+    assert "1 clips' files have changed since they were extracted" in checked.stdout
     again = call("run", *run)
     assert again.returncode == 0
-    assert "1 files had changed since they were extracted: extracted again" in again.stdout
+    assert "1 clips' files had changed since they were extracted: extracted again" in again.stdout
     assert "1 clips had failed before their file was read: tried again" in again.stdout
     checked = call("verify", *files)
     assert checked.returncode == 0, checked.stderr
