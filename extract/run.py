@@ -117,6 +117,12 @@ def main() -> int:
             f"{summary.gone} clips' files are not there any more; what was made from them is kept"
         )
     print(f"{embedding.name}: {summary.done} clips in {summary.path}")
+    if summary.accepted and FLAGS.on_truncated == "fail":
+        print(
+            f"{summary.accepted} of them are truncated: a run with --on_truncated=accept took what "
+            "was left; notes.csv lists them",
+            file=sys.stderr,
+        )
     if summary.failed:
         print(
             f"{summary.failed} of {summary.done + summary.failed} clips failed, for reasons in "

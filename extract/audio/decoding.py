@@ -45,6 +45,7 @@ from extract.errors import InputError
 from extract.files import is_disk_full
 
 Source = str | Path | bytes | IO[bytes]
+ACCEPTED = "truncated, accepted"  # how the note on such a clip begins
 
 
 class Decoded(NamedTuple):
@@ -205,14 +206,14 @@ def _complete(found: Decoded, duration: float, accepted: bool) -> Decoded:
     if not accepted:
         stages.discard(found.samples)
         raise AudioError(f"truncated: {said}")
-    return found._replace(notes=(f"truncated, accepted: {said}", *found.notes))
+    return found._replace(notes=(f"{ACCEPTED}: {said}", *found.notes))
 
 
 def _truncated(longest: Decoded | None, faults: list[str], total: Held, accept: bool) -> Decoded:
     """The longest attempt if that is accepted, else AudioError with what was wrong with each."""
     said = "; ".join(dict.fromkeys(faults))
     if longest is not None and accept:
-        note = f"truncated, accepted: {longest.seconds:.2f} s; {said}"
+        note = f"{ACCEPTED}: {longest.seconds:.2f} s; {said}"
         return longest._replace(notes=(note, *longest.notes))
     if longest is not None:
         stages.discard(longest.samples)

@@ -81,8 +81,9 @@ class RunConfig:
 class Summary(NamedTuple):
     """What a store holds after a run. path: of the shard, if the store has several. changed: rows
     made again because their file has changed. gone: done rows whose file no longer exists; they are
-    kept. unread: failed rows of whose file nothing was known, tried again. failures: the file that
-    lists the failed clips. Where each layer has a store, path is the directory of them all.
+    kept. unread: failed rows of whose file nothing was known, tried again. accepted: done rows of
+    truncated files. failures: the file that lists the failed clips. Where each layer has a store,
+    path is the directory of them all.
     """
 
     path: Path
@@ -91,6 +92,7 @@ class Summary(NamedTuple):
     changed: int
     gone: int
     unread: int
+    accepted: int
     failures: Path
 
 
@@ -150,11 +152,9 @@ def _sum(store: Path, summaries: Sequence[Summary]) -> Summary:
     if len(summaries) == 1:
         return summaries[0]
     worst = max(summaries, key=lambda summary: summary.failed)
-    done, failed, changed, gone, unread = (
-        sum(getattr(summary, name) for summary in summaries)
-        for name in ("done", "failed", "changed", "gone", "unread")
-    )
-    return Summary(store, done, failed, changed, gone, unread, worst.failures)
+    names = [name for name in Summary._fields if name not in ("path", "failures")]
+    sums = {name: sum(getattr(summary, name) for summary in summaries) for name in names}
+    return Summary(store, **sums, failures=worst.failures)
 
 
 def _fill(
@@ -195,7 +195,7 @@ def _fill(
         _run(writer, engine, work, progress)
         writer.finish()
         done, failed = (int((writer.status == code).sum()) for code in (DONE, FAILED))
-        return Summary(path, done, failed, changed, gone, unread, writer.failures)
+        return Summary(path, done, failed, changed, gone, unread, writer.accepted, writer.failures)
 
 
 def _tasks(clips: Manifest, sources: Sequence[Source]) -> list[Task | None]:

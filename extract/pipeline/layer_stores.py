@@ -13,6 +13,7 @@ from typing import Self
 
 import numpy as np
 
+from extract.audio.decoding import ACCEPTED
 from extract.pipeline.aggregate import Extracted, without_audio
 from extract.pipeline.sources import Source, compare
 from extract.storage.files import AudioRecord, StoreSpec
@@ -57,6 +58,15 @@ class LayerStores:
         every = np.stack([writer.status for writer in self._writers])
         failed = np.where((every == FAILED).any(0), FAILED, DONE)
         return np.where((every == PENDING).any(0), PENDING, failed).astype(np.uint8)
+
+    @property
+    def accepted(self) -> int:
+        """Done clips of truncated files."""
+        notes = [
+            (row, note) for one in self._writers for row in one.notes for note in one.notes[row]
+        ]
+        rows = {row for row, note in notes if note.startswith(ACCEPTED)}
+        return int((self.status[sorted(rows)] == DONE).sum())
 
     @property
     def failures(self) -> Path:

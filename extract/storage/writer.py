@@ -156,6 +156,11 @@ class StoreWriter:
         """What the disk has of the arrays about audio, by name."""
         return self._audio.arrays
 
+    @property
+    def notes(self) -> Mapping[int, tuple[str, ...]]:
+        """What is odd about a row's audio, on the disk."""
+        return self._audio.notes
+
     def commit(self) -> None:
         """Bring everything taken so far to the disk: values first, then the status that vouches for
         them.

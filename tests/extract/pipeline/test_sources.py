@@ -157,7 +157,8 @@ def test_truncated_files_fail_or_are_accepted_and_listed(tmp_path: Path) -> None
     assert extract(root, manifest, tmp_path / "s").failed == 1
     assert "its header promises 1.10 s, it holds 0.56 s" in failures(tmp_path / "s")
     accepted = extract(root, manifest, tmp_path / "s", retry_failed=True, on_truncated="accept")
-    assert (accepted.done, accepted.failed) == (2, 0)
+    assert (accepted.done, accepted.failed, accepted.accepted) == (2, 0, 1)
+    assert extract(root, manifest, tmp_path / "s").accepted == 1
     assert 'c1,"truncated, accepted: 0.56 s; ' in notes(tmp_path / "s")
     (short,) = (text for text in verify(tmp_path / "s").remarks if "shorter" in text)
     assert short == "1 clips are shorter than promised: 'c1' 0.56 of 1.10 s"
