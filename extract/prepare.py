@@ -279,6 +279,8 @@ def _refuse_stray_flags() -> None:
                 raise InputError(
                     f"--{name} is for --dataset={dataset}, not {_DATASET.value}; leave it out"
                 )
+    if _DATASET.value == "magnatagatune" and flags.FLAGS["seed"].present:
+        raise InputError("--seed: its splits are given, none is drawn; leave it out")
 
 
 def _check_out() -> None:

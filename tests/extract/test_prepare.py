@@ -479,6 +479,7 @@ def test_bad_flags_write_nothing(tmp_path, refused):
     )
     assert "no audio at all" in refused("--dataset=folder", "--audio_root=.")
     assert "--annotations is for" in refused("--dataset=demo", "--annotations=a.csv")
+    assert "--seed: its splits are given" in refused("--dataset=magnatagatune", "--seed=1")
     assert "--num_clips=3" in refused("--dataset=demo", "--num_clips=3")
     for out in ("", ".", "a.csv/m.csv"):  # before anything is synthesised
         assert f"--out={out}: " in refused("--dataset=demo", "--num_clips=20", f"--out={out}")
