@@ -112,6 +112,8 @@ def extract_clips(
     was begun differently or is in use, and on options of the embedding that mean nothing on the
     platform that computes it; and on a full disk.
     """
+    if config.batch_size and embedding.windows is None:
+        raise InputError(f"--batch_size={config.batch_size}: {embedding.name} takes no batches")
     clips, root = manifest.used(), named(audio_root)
     _check_audio(clips, root)
     indices = range(config.num_shards) if config.shard_index == ALL else [config.shard_index]

@@ -290,6 +290,8 @@ def test_what_cannot_be_meant_is_refused(corpus: tuple[Path, Manifest], tmp_path
     ):
         with pytest.raises(InputError, match=named):
             extract_clips(bad, where, embedding, store, config)
+    with pytest.raises(InputError, match="--batch_size=8: logmel takes no batches"):
+        extract_clips(manifest, root, build("logmel"), store, replace(ONE, batch_size=8))
     for broken in (
         {"num_workers": 0},
         {"batch_size": -1},
