@@ -5,6 +5,7 @@ begin with a line of two integers, how many words and how many numbers. Files of
 line by line; every line is checked, and only the words asked for are kept.
 """
 
+import codecs
 import csv
 import gzip
 import zlib
@@ -107,7 +108,7 @@ def _carefully(text: bytes, dim: int, where: str) -> tuple[bytes, bytes]:
     if len(fields) <= dim or not dim or any(map(is_number, head[1:])):
         raise InputError(f"{where}: {len(fields) - 1} numbers instead of {dim or 'some'}; {_ABOUT}")
     _numbers(values, where)
-    return b" ".join(head), b" ".join(values)
+    return b" ".join(head).lstrip(), b" ".join(values)
 
 
 def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
@@ -128,6 +129,8 @@ def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
             try:
                 while text := file.readline(LONGEST_LINE):
                     number += 1
+                    if number == 1:
+                        text = text.removeprefix(codecs.BOM_UTF8)
                     if number <= 8 or len(text) == LONGEST_LINE:
                         _refuse_binary(path, text)
                     if not number % 4096:

@@ -29,6 +29,8 @@ def write(path: Path, text: str | bytes) -> Path:
         GLOVE.replace(" ", "\t"),
         GLOVE.replace(" ", "  "),
         GLOVE + "\n",
+        "\ufeff" + GLOVE[GLOVE.index("rock") :],  # as Windows saves UTF-8
+        GLOVE.replace("rock", " rock"),
         ". . . 7 8 9\n" + GLOVE.replace("the", "name@domain.com and", 1),  # GloVe 840B
         b"\xff\xfe 7 8 9\n" + GLOVE.encode(),  # word2vec cuts words in the middle of a character
     ],
