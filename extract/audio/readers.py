@@ -149,12 +149,15 @@ def packets_of(source: ByteRange) -> Packets:
             if not container.streams.audio:
                 return Packets()
             stream = container.streams.audio[0]
-            sizes, total, times = [], 0, []
+            sizes, total = [], 0
+            times: list[int] = []
             with contextlib.suppress(av.FFmpegError):
                 for packet in container.demux(stream):
                     sizes.append(packet.size)
                     total += packet.duration or 0
                     if packet.pts is not None:
+                        # a duration is rounded down, to whole milliseconds in some containers
+                        total += bool(times and packet.pts == times[-1] + 1)
                         times += [packet.pts, packet.pts + (packet.duration or 0)]
             unit = float(stream.time_base or 0)
             span = (max(times) - min(times)) * unit if times else 0.0

@@ -219,6 +219,13 @@ def test_kinds_that_are_known_by_their_packets_only(container: str) -> None:
             decode(data + data, 16_000)
 
 
+@pytest.mark.parametrize("container", ["mkv", "flv"])
+def test_a_long_file_whose_packets_last_whole_milliseconds(container: str) -> None:
+    """21 ms of 21.33 each: their sum is short of a whole file by more than a loss may be."""
+    data = encode(container, signal(30, 48_000, 1, rng(3)), 48_000)
+    assert decode_clip(data, 16_000).seconds == pytest.approx(30, abs=3 * 1024 / 48_000)
+
+
 def test_opus_as_ffmpeg_writes_it(tmp_path: Path) -> None:
     """libsndfile's first read began with the encoder's delay, and lost as much at its end."""
     samples = signal(8, 48_000, 1, rng(3))
