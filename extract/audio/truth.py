@@ -50,7 +50,7 @@ def held(streams: tuple[Stream, ...]) -> Held:
 def held_by_packets(packets: Packets, size: int) -> Held:
     """Of a file of `size` bytes whose streams were not counted, only its packets."""
     fault = ""
-    if packets.span > packets.seconds + 0.1 + allowed_loss(packets.span):
+    if packets.seconds and packets.span > packets.seconds + 0.1 + allowed_loss(packets.span):
         fault = f"its packets hold {packets.seconds:.2f} s of {packets.span:.2f} s"
     second = size / packets.seconds if packets.seconds else 0  # bytes
     lost = packets.unused / second if second else 0.0

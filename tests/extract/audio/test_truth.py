@@ -226,6 +226,15 @@ def test_a_long_file_whose_packets_last_whole_milliseconds(container: str) -> No
     assert decode_clip(data, 16_000).seconds == pytest.approx(30, abs=3 * 1024 / 48_000)
 
 
+def test_packets_of_no_stated_duration() -> None:
+    data = encode("mkv of alac", tone(6, RATE), RATE)
+    assert decode_clip(data, 16_000).seconds == pytest.approx(6, abs=1e-3)
+    hole = data[: len(data) // 2] + bytes(len(data) // 4) + data[len(data) * 3 // 4 :]
+    for damaged in (data[: len(data) // 2], hole):
+        with pytest.raises(AudioError, match=r"truncated: .*decodes \d\.\d\d s of 6\.00 s"):
+            decode(damaged, 16_000)
+
+
 def test_opus_as_ffmpeg_writes_it(tmp_path: Path) -> None:
     """libsndfile's first read began with the encoder's delay, and lost as much at its end."""
     samples = signal(8, 48_000, 1, rng(3))
