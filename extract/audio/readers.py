@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from extract.audio.containers import Data
+from extract.audio.containers.stream import little
 
 BLOCK = 1 << 18  # samples per channel decoded at a time
 EXACT_SEEK = ("wav", "w64", "aiff", "flac", "vorbis")  # containers that soundfile seeks in exactly
@@ -22,6 +23,7 @@ EXACT_SEEK = ("wav", "w64", "aiff", "flac", "vorbis")  # containers that soundfi
 _BARE = {"ac3", "eac3", "dts", "amr", "au", "wav", "loas", "truehd", "mlp", "tta", "voc", "aac"}
 _EVEN = {"ac3", "dts"}  # packets of one size; FFmpeg hands damage over with the last sound one
 _SHORTENED = {"avi", "caf"}  # of a file that is cut, FFmpeg shortens the duration, not the frames
+_ASF_PROPERTIES = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
 _STATED = {
     *("matroska", "webm", "mov", "mp4", "asf", "avi", "wav", "caf", "au", "aiff", "w64", "ogg"),
     *("flac", "ape", "tta", "wv", "mpc8", "tak", "flv", "nistsphere"),
@@ -165,8 +167,9 @@ def packets_of(source: ByteRange) -> Packets:
             used = len(sizes) * int(np.median(sizes)) if kinds & _EVEN and sizes else sum(sizes)
             unused = source.seek(0, 2) - used if kinds & _BARE else 0
             stated, seconds = _duration(container, stream), total * unit
-            if kinds & _SHORTENED and stream.frames * unit > seconds + 0.5:
-                stated = stream.frames * unit
+            whole = stream.frames * unit if kinds & _SHORTENED else 0.0
+            whole = _stated_by_asf(source) if "asf" in kinds else whole
+            stated = whole if whole > seconds + 0.5 else stated
             if "voc" in kinds and sizes:
                 stated = seconds * (1 + _missing(source) / sum(sizes))
             return Packets(stated, seconds, span, max(0, unused))
@@ -174,13 +177,25 @@ def packets_of(source: ByteRange) -> Packets:
         return Packets()
 
 
+def _stated_by_asf(source: ByteRange) -> float:
+    """Seconds by the File Properties of an ASF, 0 where it was broadcast. FFmpeg passes them over
+    where the file is not of the size that they state, too.
+    """
+    source.seek(0)
+    head = source.read(1 << 16)
+    place = head.find(_ASF_PROPERTIES)
+    if place < 0 or little(head, place + 88, 4) & 1:
+        return 0.0
+    return little(head, place + 64, 8) / 1e7 - little(head, place + 80, 8) / 1e3
+
+
 def _missing(source: ByteRange) -> int:
     """Bytes of the last block of a Creative Voice file, by its size, that are not there."""
     end = source.seek(0, 2)
     source.seek(20)
-    place = int.from_bytes(source.read(2), "little")
+    place = little(source.read(2), 0, 2)
     while source.seek(place) < end and len(head := source.read(4)) == 4 and head[0]:
-        place += 4 + int.from_bytes(head[1:], "little")
+        place += 4 + little(head, 1, 3)
     return max(0, place - end)
 
 

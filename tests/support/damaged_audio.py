@@ -23,6 +23,7 @@ _BY_PYAV = {
     "ac3": ("ac3", "ac3"),
     "avi": ("avi", "mp2"),
     "flv": ("flv", "aac"),
+    "asf": ("asf", "pcm_s16le"),
     "mkv of alac": ("matroska", "alac"),
 }
 DAMAGES = ("cut", "hole", "garbage", "joined", "header lies")

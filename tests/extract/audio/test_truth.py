@@ -282,7 +282,7 @@ def test_a_part_beyond_its_file() -> None:
     assert "truncated, accepted" in clip.notes[0]
 
 
-@pytest.mark.parametrize("form", ["CAF", "NIST", "VOC", "avi", "flv"])
+@pytest.mark.parametrize("form", ["CAF", "NIST", "VOC", "asf", "avi", "flv"])
 def test_a_cut_file_holds_less_than_its_header_states(form: str) -> None:
     file = io.BytesIO()
     if form.isupper():
@@ -295,7 +295,7 @@ def test_a_cut_file_holds_less_than_its_header_states(form: str) -> None:
     with pytest.raises(AudioError, match=r"truncated: .* 1\.\d\d s of 3\.\d\d s"):
         decode(half, 16_000)
     clip = decode_clip(half, 16_000, on_truncated="accept")
-    assert (round(clip.seconds), round(clip.promised)) == (1, 3) and "accepted" in clip.notes[0]
+    assert 1 < clip.seconds < 2 and round(clip.promised) == 3 and "accepted" in clip.notes[0]
 
 
 def test_a_part_beyond_a_file_that_nobody_counts() -> None:
