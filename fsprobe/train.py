@@ -140,6 +140,7 @@ def main() -> None:
     stores = options.open_stores(FLAGS.store)
     old = read_tagger(FLAGS.update) if FLAGS.update else None
     _check_flags(old)
+    other = read_tagger(FLAGS.diff) if FLAGS.diff else None  # before --out may take its place
     tagger = _edited(old) if old else None
     if FLAGS.manifest:
         tagger = _train(tagger, stores)
@@ -150,8 +151,8 @@ def main() -> None:
     if FLAGS.out:
         write_tagger(FLAGS.out, tagger)
         print(f"{FLAGS.out}: {len(tagger.tags)} tags on {tagger.embedding}")
-    if FLAGS.diff:
-        found = changes.compare(read_tagger(FLAGS.diff), tagger, stores)
+    if other:
+        found = changes.compare(other, tagger, stores)
         print(summary.differences(found))
 
 

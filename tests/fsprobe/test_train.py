@@ -187,6 +187,10 @@ def test_edits(trained, data, tmp_path):
     assert old.kernel[i].tobytes() == new.kernel[j].tobytes()
     said = trained(f"--update={root / 't.safetensors'}", f"--diff={out}")
     assert "1 tags are the same" in said and "added" in said and "removed" in said
+    same = tmp_path / "same.safetensors"  # what was there is compared with, not what is written
+    same.write_bytes((root / "t.safetensors").read_bytes())
+    said = trained(f"--update={same}", "--remove=tag 2", f"--out={same}", f"--diff={same}")
+    assert "2 tags are the same" in said and re.search("tag 2 +removed", said)
 
 
 def test_a_dry_run_counts_and_writes_nothing(trained, data, tmp_path):
