@@ -76,6 +76,9 @@ def _exchange(manifest: Manifest) -> None:
     imported = FLAGS["import"].value or ()
     if not imported and not Path(FLAGS.labels).is_file():
         raise InputError(f"--labels={FLAGS.labels}: no such file; nothing was judged in it")
+    for path in (FLAGS.labels, *imported):
+        name = "labels" if path == FLAGS.labels else "import"
+        options.check_outputs({"export": FLAGS.export}, {name: path})
     judgements = Judgements(FLAGS.labels)
     for path in imported:
         entries, unknown = exchange.read_labels(Path(path), manifest)

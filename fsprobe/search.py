@@ -87,6 +87,8 @@ def _check_flags() -> None:
         raise InputError(f"--out={FLAGS.out}: name a .m3u8 or a .csv")
     if FLAGS.out and FLAGS.out.endswith(".m3u8") and not FLAGS.manifest:
         raise InputError("--out: a playlist needs the clips' files: give --manifest")
+    inputs = {name: FLAGS[name].value for name in ("tagger", "manifest")}
+    options.check_outputs({"out": FLAGS.out}, inputs)
 
 
 _Found = tuple[Sequence[Part], Items, Ranked, str]

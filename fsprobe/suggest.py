@@ -49,6 +49,8 @@ def main() -> None:
     for name in ("tagger", "store", "manifest"):
         if not FLAGS[name].value:
             raise InputError(f"--{name} is required; see --help")
+    inputs = {name: FLAGS[name].value for name in ("tagger", "manifest", "labels")}
+    options.check_outputs({"out": FLAGS.out}, inputs)
     tagger = read_tagger(FLAGS.tagger)
     for tag in FLAGS.tag:
         if tag not in tagger.tags:

@@ -154,6 +154,10 @@ def _check_flags() -> None:
         raise InputError("--yes confirms --write_tags=genre, grouping or txxx; name one")
     if FLAGS.all_scores and not FLAGS.all_scores.endswith(".npy"):
         raise InputError(f"--all_scores={FLAGS.all_scores}: name a .npy file")
+    undo = str(_undo_file()) if FLAGS.write_tags else None
+    outputs = {name: FLAGS[name].value for name in ("out", "all_scores", "jsonl")}
+    inputs = {name: FLAGS[name].value for name in ("tagger", "manifest", "audio", "weights")}
+    options.check_outputs(outputs | {"write_tags": undo}, inputs)
 
 
 def _tag(
@@ -250,10 +254,14 @@ def _write_tags(tagged: Tagged, places: Sequence[Sequence[Place]], root: Path) -
     if not FLAGS.yes:
         print(f"{len(changes)} files would change; nothing was written: --yes writes")
         return int(bool(refused))
-    undo = Path(f"{FLAGS.out}.undo.jsonl")
+    undo = _undo_file()
     file_tags.apply(changes, undo)
     print(f"{len(changes)} files changed; python -m fsprobe.tag --undo_tags={undo} undoes it")
     return int(bool(refused))
+
+
+def _undo_file() -> Path:
+    return Path(f"{FLAGS.out}.undo.jsonl")
 
 
 def _undo() -> int:

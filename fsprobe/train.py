@@ -180,6 +180,9 @@ def _check_flags(old: Tagger | None) -> None:
         )
     if FLAGS.report and not FLAGS.manifest:
         raise InputError("--report tells of training: give --manifest and --store")
+    inputs = {name: FLAGS[name].value for name in ("manifest", "prevalence")}
+    tags = (FLAGS.tags or "").removeprefix("file:")
+    options.check_outputs({"out": FLAGS.out}, inputs | {"tags": tags})
 
 
 def _edited(old: Tagger) -> Tagger:

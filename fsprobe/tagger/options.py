@@ -1,6 +1,7 @@
 """What the texts of flags mean, for the commands around a tagger."""
 
-from collections.abc import Iterable, Sequence
+import os
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from extract.errors import InputError
@@ -13,6 +14,19 @@ from fsprobe.tagger.training import LABELS
 def open_stores(texts: Sequence[str]) -> dict[str, Store]:
     """The stores of --store=NAME=DIR, by name, in order. Raises InputError."""
     return features.open_stores(flags.parse_stores(texts))
+
+
+def check_outputs(outputs: Mapping[str, str | None], inputs: Mapping[str, str | None]) -> None:
+    """flag → its file, where it is given. Raises InputError where an output would take the place of
+    an input or of another output.
+    """
+    taken = {os.path.realpath(path): flag for flag, path in inputs.items() if path}
+    for flag, path in outputs.items():
+        real = os.path.realpath(path) if path else ""
+        if real in taken:
+            raise InputError(f"--{flag}: {path} is the file of --{taken[real]} too; name another")
+        if real:
+            taken[real] = flag
 
 
 def parse_prevalence(text: str) -> str | float | dict[str, float]:

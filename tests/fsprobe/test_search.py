@@ -113,6 +113,7 @@ def test_a_text_finds_the_clips_of_its_tag(commands, search, tmp_path):
         (("--query=slow",), "--query needs --words"),
         (("--like=c0001", "--out=x.txt"), "name a .m3u8 or a .csv"),
         (("--like=c0001", "--out=x.m3u8"), "give --manifest"),
+        (("--like=c0001", "--manifest=m.csv", "--out=./m.csv"), "is the file of --manifest too"),
         (("--like=c0001", "--embedding=other"), "--embedding=other"),
     ],
 )

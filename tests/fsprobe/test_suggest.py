@@ -84,10 +84,11 @@ def test_every_strategy_each_tag(command, tmp_path, flags, strategy):
         (("--tag=nothing",), "--tag=nothing"),
         (("--labels=nowhere.sqlite",), "fsprobe.review makes it"),
         (("--count=0",), "count"),
+        (("--out={root}/m.csv",), "is the file of --manifest too"),
     ],
 )
-def test_refusals(command, flags, more, says):
-    done = command("suggest", *flags, *more)
+def test_refusals(command, tmp_path, flags, more, says):
+    done = command("suggest", *flags, *(flag.format(root=tmp_path) for flag in more))
     assert done.returncode == 2 and says in done.stderr and done.stderr.count("\n") == 1
 
 
@@ -115,6 +116,18 @@ def test_an_export_says_which_judgements_training_leaves_out(command, tmp_path):
     done = command("review", f"--manifest={manifest}", f"--labels={tmp_path / 'labels.sqlite'}",
                    f"--import={tmp_path / 'more.csv'}", f"--export={tmp_path / 'out.csv'}")  # fmt: skip
     assert done.returncode == 0 and "1 judged clips have no split" in done.stdout
+
+
+@pytest.mark.parametrize("name", ["labels", "import"])
+def test_an_export_does_not_take_the_place_of_what_it_is_made_of(command, tmp_path, flags, name):
+    paths = {"labels": tmp_path / "labels.sqlite", "import": tmp_path / "more.csv"}
+    Judgements(paths["labels"]).close()
+    paths["import"].write_text("clip_id,path,split,tags\nc0020,,train,a\n")
+    given = [f"--{flag}={path}" for flag, path in paths.items()]
+    before = paths[name].read_bytes()
+    done = command("review", flags[2], *given, f"--export={paths[name]}")
+    assert done.returncode == 2 and f"is the file of --{name} too" in done.stderr
+    assert paths[name].read_bytes() == before and Judgements(paths["labels"]).current() == {}
 
 
 def test_an_export_of_no_judgements_is_refused(command, tmp_path, flags):

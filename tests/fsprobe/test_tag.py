@@ -143,6 +143,27 @@ def test_refusals_are_one_line(tag, tmp_path, trained, flags, words):
     assert words in message and not (tmp_path / "o.csv").exists()
 
 
+@pytest.mark.parametrize(
+    ("more", "flag"),
+    [
+        (["--jsonl={root}/x/../o.csv"], "jsonl"),
+        (["--all_scores={root}/a.npy", "--jsonl={root}/a.npy"], "jsonl"),
+        (["--jsonl={root}/t.safetensors"], "jsonl"),
+        (["--manifest={root}/m.csv", "--jsonl={root}/m.csv"], "jsonl"),
+        (["--audio_root={root}", "--manifest={root}/m.csv", "--write_tags=genre",
+          "--jsonl={root}/o.csv.undo.jsonl"], "write_tags"),
+    ],
+)  # fmt: skip
+def test_two_outputs_or_an_output_and_an_input_are_not_one_file(tag, tmp_path, trained, more, flag):
+    ids = open_store(tmp_path / "mine").clip_ids
+    write_manifest(tmp_path / "m.csv", Manifest(ids, ("a.ogg",) * 50, ("test",) * 50, ((),) * 50))
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    given = [f.format(root=tmp_path) for f in more]
+    message = refused(tag(*trained[0], f"--out={tmp_path / 'o.csv'}", *given))
+    assert f"--{flag}: " in message and "is the file of --" in message
+    assert {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()} == before
+
+
 @pytest.mark.parametrize("of_tagger", [True, False])
 def test_files_are_not_cut_into_millions_of_clips(tag, tmp_path, of_tagger):
     _, parts = make(tmp_path / "mine", HOSTILE)

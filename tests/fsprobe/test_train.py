@@ -237,6 +237,8 @@ def test_unknown_labels_come_from_not_tags(trained, data, tmp_path):
             "--teacher=x: with --prior=words",
         ),
         (["--l2=-1"], "--l2=-1"),
+        (["--out={root}/m.csv"], "is the file of --manifest too"),
+        (["--tags=file:{root}/first.txt", "--out={root}/first.txt"], "is the file of --tags too"),
         (["--store=combined={root}/store"], "the name 'combined' is taken"),
         (["--store=x"], "--store=x: write it as --store=NAME=DIR"),
     ],
