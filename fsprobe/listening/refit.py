@@ -25,7 +25,8 @@ def refit(
     """A tagger of those tags that have a yes and a no, from the manifest's labels and what was
     judged. Raises InputError if there is no such tag yet.
     """
-    clips = replace(merged(manifest, current), splits=("train",) * len(manifest))
+    clips = labelled.with_units(merged(manifest, current))
+    clips = replace(clips, splits=("train",) * len(clips))
     said = zip(clips.tags, clips.not_tags or (), strict=True)
     rows = [row for row, labels in enumerate(said) if any(labels)]
     if not rows:

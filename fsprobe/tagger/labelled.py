@@ -3,6 +3,7 @@ together.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -41,14 +42,23 @@ class Counts(NamedTuple):
 
 
 def clips_to_train_on(manifest: Manifest, split: str) -> Manifest:
-    """Those with a split, or with the one named. Raises InputError if there is none."""
+    """Those with a split, or with the one named, of units that all clips tell. Raises InputError if
+    there is none.
+    """
     rows = [row for row, s in enumerate(manifest.splits) if s and split in ("all", s)]
     if not rows:
         raise InputError(
             f"`split={split}`: no clip of the manifest has {'one' if split == 'all' else 'it'}; "
             "extract.prepare sets them"
         )
-    return manifest.take(rows)
+    return with_units(manifest).take(rows)
+
+
+def with_units(manifest: Manifest) -> Manifest:
+    """With a group for each of its units, and no tracks: what is taken of it keeps two tracks
+    together that a clip joins which is not taken.
+    """
+    return replace(manifest, tracks=(), groups=tuple(map(str, units_of(manifest).tolist())))
 
 
 def without_missing(manifest: Manifest, parts: Sequence[Part], drop: bool) -> tuple[Manifest, int]:

@@ -9,10 +9,11 @@ from extract.manifest import Manifest, write_manifest
 from extract.store import open_store
 from fsprobe.heads.cross_validation import FOLDS, assign_folds
 from fsprobe.heads.fitting import STRENGTHS
+from fsprobe.listening import refit
 from fsprobe.tagger.file import read_tagger
 from fsprobe.tagger.fitting import fit_heads
 from fsprobe.tagger.judging.out_of_fold import Fitted
-from fsprobe.tagger.labelled import clips_to_train_on, load
+from fsprobe.tagger.labelled import clips_to_train_on, load, without_missing
 from fsprobe.tagger.matching import parts_of
 from fsprobe.tagger.unlabelled import NEVER_HELD_OUT, load_rest, with_unlabelled
 from tests.support.fake_tagger import write_store
@@ -187,3 +188,30 @@ def test_a_clip_of_which_nothing_is_known_still_joins_two_tracks(catalogue):
     units = dict(zip(data.clip_ids, data.units.tolist(), strict=True))
     assert "c0001" not in units and units["c0002"] == units["c0005"]
     assert sorted(set(units.values())) == list(range(len(units) - 1))
+
+
+@pytest.mark.parametrize("lost", ["split", "features"])
+def test_a_clip_that_is_not_trained_on_still_joins_two_tracks(catalogue, lost):
+    """Clip 3, of the track of clip 2, is of the group of clip 5, and without a split or features."""
+    manifest, parts = catalogue
+    groups = tuple("g" if row in (3, 5) else "" for row in range(COUNT))
+    splits = tuple("" if (row, lost) == (3, "split") else "train" for row in range(COUNT))
+    if lost == "features":
+        parts[0].store.status[3] = 0
+    clips = clips_to_train_on(replace(manifest, groups=groups, splits=splits), "all")
+    data = load(without_missing(clips, parts, drop=True)[0], parts, ["rock"])
+    units = dict(zip(data.clip_ids, data.units.tolist(), strict=True))
+    assert "c0003" not in units and units["c0002"] == units["c0005"]
+
+
+def test_heads_fitted_again_keep_them_together_too(catalogue, monkeypatch):
+    """Of the tags asked about nothing is known of clip 1, nor of any tag."""
+    manifest, parts = catalogue
+    groups = tuple("g" if row in (1, 5) else "" for row in range(COUNT))
+    tracks = ("t", "t1", "t1", *(f"t{row}" for row in range(3, COUNT)))
+    seen = []
+    monkeypatch.setattr(refit, "train", lambda data, *_: seen.append(data))
+    monkeypatch.setattr(refit, "tagger_of", lambda *_: None)
+    refit.refit(replace(manifest, tracks=tracks, groups=groups), parts, {}, ["rock"])
+    units = dict(zip(seen[0].clip_ids, seen[0].units.tolist(), strict=True))
+    assert "c0001" not in units and units["c0002"] == units["c0005"]
