@@ -10,6 +10,7 @@ import numpy as np
 from tqdm import tqdm
 
 from extract.errors import InputError
+from extract.manifest import parse_tags
 from extract.store import DONE, Store
 from fsprobe.tagger.file import TENSORS
 from fsprobe.tagger.matching import Part, match
@@ -67,11 +68,15 @@ def remove(tagger: Tagger, tags: Sequence[str]) -> Tagger:
 
 
 def rename(tagger: Tagger, names: Mapping[str, str]) -> Tagger:
-    """names: old → new. Raises InputError on a tag it does not have, or a name that is taken."""
+    """names: old → new. Raises InputError on a tag it does not have, on a name that is taken, or on
+    one that a manifest cannot hold.
+    """
     for old, new in names.items():
         _require(tagger, old)
         if not new.strip():
             raise InputError(f"tag {old!r} cannot be renamed to {new!r}: a name is not empty")
+        if parse_tags(new, "`rename`") != (new,):
+            raise InputError(f"tag {old!r} cannot be renamed to {new!r}: '|' separates tags")
     tags = tuple(names.get(tag, tag) for tag in tagger.tags)
     if len(set(tags)) < len(tags):
         twice = next(tag for tag in tags if tags.count(tag) > 1)

@@ -76,7 +76,8 @@ def test_remove_and_rename(tagger_and_stores):
     for wrong in (lambda: remove(tagger, ["z"]), lambda: remove(tagger, list("abcd"))):
         with pytest.raises(InputError):
             wrong()
-    for names in ({"z": "y"}, {"a": "b"}, {"a": ""}):
+    wrong_names = ("b", "", "x|y", " x", "x\n", "x||")
+    for names in ({"z": "y"}, *({"a": name} for name in wrong_names)):
         with pytest.raises(InputError):
             rename(tagger, names)
 
