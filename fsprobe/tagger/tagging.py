@@ -79,14 +79,21 @@ def items_by_clip(parts: Sequence[Part]) -> Items:
 
 def items_by_track(parts: Sequence[Part], tracks: Mapping[str, str]) -> Items:
     """Tracks in the order of their first clip. tracks: clip_id → track; a clip without one stands
-    alone, under its own name.
+    alone, under its own name. Raises InputError where that is a track's name, too.
     """
     number: dict[tuple[bool, str], int] = {}
     place = np.empty(len(parts[0].store.clip_ids), np.int64)
     for row, clip in enumerate(parts[0].store.clip_ids):
         track = tracks.get(clip, "")
         place[row] = number.setdefault((bool(track), track or clip), len(number))
-    return _items(parts, [name for _, name in number], place)
+    names = [name for _, name in number]
+    if len(set(names)) < len(names):
+        twice = next(name for of_track, name in number if (not of_track, name) in number)
+        raise InputError(
+            f"`by=track`: {twice!r} is a track, and a clip without a track; give the clip's track "
+            "in the manifest"
+        )
+    return _items(parts, names, place)
 
 
 def _items(parts: Sequence[Part], names: Sequence[str], place: np.ndarray) -> Items:

@@ -118,6 +118,13 @@ def test_tracks_pool_the_probabilities_of_their_clips(tmp_path):
     np.testing.assert_allclose(np.load(path), rows, rtol=1e-5)
 
 
+def test_a_clip_alone_is_not_called_as_a_track(tmp_path):
+    _, parts = make(tmp_path / "s", clips=3)
+    with pytest.raises(InputError, match="'c0001' is a track, and a clip without"):
+        items_by_track(parts, {"c0000": "c0001", "c0001": "", "c0002": "c0001"})
+    assert items_by_track(parts, {"c0000": "c0001", "c0001": "c0001"}).names == ["c0001", "c0002"]
+
+
 def test_no_probability_above_what_the_tagger_allows(tmp_path):
     tagger, parts = make(tmp_path / "s", tuple("ab"))
     tagger = replace(
