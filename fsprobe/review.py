@@ -40,7 +40,8 @@ FLAGS = flags.FLAGS
 flags.DEFINE_string("manifest", None, "manifest.csv: the clips, their files, what is known.")
 flags.DEFINE_string("audio_root", None, "Folder of the manifest's paths; no other file is served.")
 flags.DEFINE_multi_string("store", [], "NAME=DIR: the clips' features. Repeatable.")
-flags.DEFINE_string("labels", None, "The judgements, an SQLite file; made if it is not there.")
+flags.DEFINE_string("labels", None, "The judgements, an SQLite file; made if it is not there, but "
+                    "for --export alone.")  # fmt: skip
 flags.DEFINE_string("tagger", None, "A tagger whose scores come first, until heads are fitted.")
 flags.DEFINE_string("words", None, "Word vectors of the manifest's tags, by extract.words: with "
                     "them clips are found by a text, as by fsprobe.search --query.")  # fmt: skip
