@@ -18,7 +18,7 @@ from extract.errors import InputError
 from extract.files import read_text
 from extract.manifest import Manifest, parse_seconds, read_manifest
 from fsprobe.listening.judgements import Current, New, check
-from fsprobe.tagger.outputs import Place, clip_places, file_name
+from fsprobe.tagger.outputs import SIGNED, Place, clip_places, file_name
 
 _PROBABILITY = re.compile(r" [01]\.\d\d$")  # that fsprobe.tag --audacity writes behind a tag
 # Columns of JSON-MIN that Label Studio itself adds.
@@ -182,7 +182,8 @@ def _number(value: Any) -> float | None:
 
 def _of_audacity(path: Path, manifest: Manifest) -> Iterator[New]:
     """`start⇥end⇥tag` in seconds, of the audio file that the track is named after; a tag that
-    begins with `-` is a no. Lines of frequencies, which begin with a backslash, are passed over.
+    begins with `-` is a no, and one with `+-` a tag that itself begins with `-`. Lines of
+    frequencies, which begin with a backslash, are passed over.
     """
     places = _by_file(manifest)
     file = _file_of_track(path, places)
@@ -196,9 +197,12 @@ def _of_audacity(path: Path, manifest: Manifest) -> Iterator[New]:
         start, end = (parse_seconds("start", field, where) or 0.0 for field in fields[:2])
         tag = _PROBABILITY.sub("", fields[2]).strip()
         value = "no" if tag.startswith("-") else "yes"
+        tag = tag.removeprefix("-").strip()
+        if SIGNED.match(tag):
+            tag = tag.removeprefix("+")
         for clip, place in places[file]:
             if _inside(place, start, end):
-                yield New(clip, tag.removeprefix("-").strip(), value)
+                yield New(clip, tag, value)
 
 
 def _file_of_track(path: Path, files: Collection[str]) -> str:

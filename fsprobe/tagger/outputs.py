@@ -25,6 +25,7 @@ from extract.manifest import Manifest
 from fsprobe.tagger.tagging import Items
 
 _ROWS = 100_000  # formatted at a time
+SIGNED = re.compile(r"\+*-")  # how a tag begins that an Audacity label writes with one `+` more
 _LONGEST = 80  # bytes of a file name, its ending aside
 # names that Windows gives to devices
 _DEVICES = frozenset(
@@ -158,12 +159,14 @@ def write_playlist(
 
 def write_labels(folder: Path, tagged: Tagged, places: Sequence[Sequence[Place]]) -> list[Path]:
     """An Audacity label track per audio file with clips that have a start: `start⇥end⇥tag`, in
-    seconds; the files written. places: all of an item's. Clips without a start have no labels.
+    seconds; the files written. places: all of an item's. Clips without a start have no labels. A
+    tag that begins with `-`, which means a no of what follows, has a `+` before it.
     """
     by_file = collections.defaultdict(list)
     for rows in _chunks(tagged.records, "labels"):
         for item, tag, probability in rows:
-            label = f"{one_line(tagged.tags[tag])} {probability:.2f}"
+            name = one_line(tagged.tags[tag])
+            label = f"{'+' * bool(SIGNED.match(name))}{name} {probability:.2f}"
             for place in places[item]:
                 if place.start is not None:
                     end = place.start + (place.duration or 0.0)

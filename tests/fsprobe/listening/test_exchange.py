@@ -11,6 +11,8 @@ from extract.manifest import Manifest, read_manifest, write_manifest
 from fsprobe.listening.exchange import explicit, merged, read_labels
 from fsprobe.listening.judgements import New
 from fsprobe.tagger.labelled import labels
+from fsprobe.tagger.outputs import Place, Tagged, write_labels
+from fsprobe.tagger.partial_files import RECORD
 
 CLIPS = Manifest(
     ("a", "b", "c", "d"),
@@ -161,6 +163,17 @@ def test_audacity(tmp_path):
         New("d", "slow", "no"),
         New("d", "point", "yes"),
     ]
+
+
+def test_tags_of_signs_come_back_from_audacity_as_they_went(tmp_path):
+    tags = ("-", "--", "-slow", "+-slow", "++-", "+", "+slow", "- -", "slow-", "1.00")
+    records = np.array([(0, tag, 0.9) for tag in range(len(tags))], RECORD)
+    tagged = Tagged(("c",), tags, records)
+    (path,) = write_labels(tmp_path, tagged, [[Place("long.ogg", 0.0, 10.0)]])
+    entries, _ = read_labels(path, CLIPS)
+    assert sorted(entries) == sorted(New("c", tag, "yes") for tag in tags)
+    path.write_text(path.read_text().replace("\t+-slow", "\t-+-slow"))  # somebody says no
+    assert New("c", "-slow", "no") in read_labels(path, CLIPS)[0]
 
 
 @pytest.mark.parametrize(
