@@ -22,7 +22,7 @@ from extract.errors import InputError
 from extract.files import atomic_write
 from extract.manifest import Manifest, read_manifest
 from extract.shell import run
-from extract.store import Store
+from extract.store import DONE, Store
 from fsprobe.listening import ranking
 from fsprobe.listening.queries import head_of_text
 from fsprobe.listening.ranking import Ranked
@@ -113,9 +113,10 @@ def _like(stores: dict[str, Store], manifest: Manifest | None) -> _Found:
     examples = []
     for clip in FLAGS.like:
         if row_of.get(clip, -1) not in number:
+            lacking = next(part.store.path for part in parts if not _finished_in(part.store, clip))
             raise InputError(
-                f"--like={clip}: no finished row of that clip in {parts[0].store.path}; name a "
-                "clip_id of its clip_ids.txt"
+                f"--like={clip}: no finished row of that clip in {lacking}; name a clip_id of its "
+                "clip_ids.txt"
             )
         examples.append(number[row_of[clip]])
     standard = ranking.standard_of(parts, items.rows)
@@ -124,6 +125,10 @@ def _like(stores: dict[str, Store], manifest: Manifest | None) -> _Found:
     found = ranking.best(score, parts, items.rows, wanted, "searching")
     others = np.flatnonzero(~np.isin(found.place, examples))[: FLAGS.count]
     return parts, items, Ranked(*(c[others] for c in found)), f"like {', '.join(FLAGS.like)}"
+
+
+def _finished_in(store: Store, clip: str) -> bool:
+    return clip in store.clip_ids and store.status[store.clip_ids.index(clip)] == DONE
 
 
 def _tag(stores: dict[str, Store], manifest: Manifest | None) -> _Found:

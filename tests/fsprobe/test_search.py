@@ -124,6 +124,15 @@ def test_refusals_in_one_line(search, tmp_path, flags, says):
     assert says in done.stderr and len(done.stderr) <= 301
 
 
+def test_the_store_that_lacks_the_clip_is_named(search, tmp_path):
+    status = np.array([1, 1, 0], np.uint8)
+    for name, done in (("one", None), ("two", status), ("three", None)):
+        write_store(tmp_path / name, np.eye(3), status=done)
+    stores = [f"--store={name}={tmp_path / name}" for name in ("one", "two", "three")]
+    done = search(*stores, "--like=c0002")
+    assert done.returncode == 2 and f"that clip in {tmp_path / 'two'};" in done.stderr
+
+
 def test_an_unknown_tag_lists_those_there_are(search, store):
     flags, *_ = store
     done = search(*flags, "--tag=nothing")
