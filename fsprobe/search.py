@@ -138,6 +138,11 @@ def _tag(stores: dict[str, Store], manifest: Manifest | None) -> _Found:
             f"--tag={FLAGS.tag}: not in {FLAGS.tagger}, which has {len(tagger.tags)} tags: "
             f"{', '.join(tagger.tags)}"
         )
+    if FLAGS.embedding not in (None, tagger.embedding):
+        raise InputError(
+            f"--embedding={FLAGS.embedding}: {FLAGS.tagger} is on {tagger.embedding!r}; leave it "
+            "out"
+        )
     parts = match(tagger, stores)
     items = _finished(items_by_clip(parts), parts)
     scorer = Scorer(tagger.take([tagger.tags.index(FLAGS.tag)]), parts)

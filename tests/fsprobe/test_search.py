@@ -139,6 +139,13 @@ def test_an_unknown_tag_lists_those_there_are(search, store):
     assert done.returncode == 2 and "--tag=nothing" in done.stderr and "CON" in done.stderr
 
 
+def test_another_embedding_than_the_tagger_s_is_refused(search, store):
+    flags, *_ = store
+    done = search(*flags, "--tag=CON", "--embedding=combined")
+    assert done.returncode == 2 and "--embedding=combined: " in done.stderr
+    assert search(*flags, "--tag=CON", "--embedding=mine").returncode == 0
+
+
 def test_unfinished_clips_are_not_found(search, tmp_path):
     status = np.ones(6, np.uint8)
     status[[1, 4]] = 0
