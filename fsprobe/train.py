@@ -135,6 +135,11 @@ flags.DEFINE_string(
     "audio_root", None, "With --report: folder of the manifest's paths, to play clips."
 )
 
+_OF_TRAINING = (
+    *("embedding", "tags", "split", "threshold", "prevalence", "l2", "folds", "missing", "prior"),
+    *("words", "unlabelled", "unlabelled_weight", "teacher", "dry_run", "report", "audio_root"),
+)
+
 
 def main() -> None:
     stores = options.open_stores(FLAGS.store)
@@ -178,8 +183,11 @@ def _check_flags(old: Tagger | None) -> None:
             f"--teacher={FLAGS.teacher}: with --prior=words the heads of {FLAGS.update} are on "
             f"{old.embedding}, and a teacher on other features has none; leave one of the two out"
         )
-    if FLAGS.report and not FLAGS.manifest:
-        raise InputError("--report tells of training: give --manifest and --store")
+    for name in _OF_TRAINING:
+        if FLAGS[name].present and not FLAGS.manifest:
+            raise InputError(f"--{name} is for training: give --manifest and --store")
+    if FLAGS["unlabelled_weight"].present and FLAGS.unlabelled == "none":
+        raise InputError(f"--unlabelled_weight: goes with --unlabelled={' or '.join(WAYS)}")
     inputs = {name: FLAGS[name].value for name in ("manifest", "prevalence")}
     tags = (FLAGS.tags or "").removeprefix("file:")
     options.check_outputs({"out": FLAGS.out}, inputs | {"tags": tags})

@@ -193,6 +193,17 @@ def test_edits(trained, data, tmp_path):
     assert "2 tags are the same" in said and re.search("tag 2 +removed", said)
 
 
+@pytest.mark.parametrize(
+    "more", ["--threshold=rate", "--prevalence=0.1", "--dry_run", "--tags=all", "--report=page"]
+)
+def test_what_is_for_training_is_not_passed_over_without_it(run, data, tmp_path, more):
+    """--threshold left every threshold as it was, --dry_run wrote the file."""
+    update, out = f"--update={data[0] / 't.safetensors'}", tmp_path / "e.safetensors"
+    result = run("fsprobe.train", update, "--remove=tag 2", more, f"--out={out}")
+    assert result.returncode == 2 and "is for training: give --manifest" in result.stderr
+    assert not out.exists()
+
+
 def test_a_dry_run_counts_and_writes_nothing(trained, data, tmp_path):
     _, flags, *_ = data
     said = trained(*flags, "--dry_run", f"--out={tmp_path / 'x.safetensors'}")
@@ -225,6 +236,7 @@ def test_unknown_labels_come_from_not_tags(trained, data, tmp_path):
         (["--tags=file:{root}/none"], "no such file"),
         (["--embedding=store+x"], "unknown"),
         (["--remove=x"], "--update"),
+        (["--unlabelled_weight=2"], "--unlabelled_weight: goes with --unlabelled=weak_negatives"),
         (
             [
                 "--update={t}",
