@@ -88,6 +88,7 @@ flags.DEFINE_string("ray_address", "", "With --engine=ray: the cluster to join, 
 flags.DEFINE_string("weights", None, "With --audio: local weights file of the embedding.")
 flags.DEFINE_string("cache_dir", None, "With --audio: where extract.weights keeps its files.")
 
+_OF_AUDIO = ("features_dir", "num_workers", "segment_seconds", "weights", "cache_dir")
 _PASSED_ON = ("num_workers", "weights", "cache_dir", "engine", "ray_address")
 
 
@@ -144,6 +145,9 @@ def _check_flags() -> None:
         raise InputError("give either --store=NAME=DIR or --audio=FILE_OR_FOLDER")
     if FLAGS.audio and (FLAGS.manifest or FLAGS.audio_root):
         raise InputError("--audio finds the files itself: leave out --manifest and --audio_root")
+    for name in _OF_AUDIO:
+        if FLAGS[name].present and not FLAGS.audio:
+            raise InputError(f"--{name} is for extracting: it goes with --audio, not with --store")
     needs = [name for name in ("m3u8", "audacity", "write_tags") if FLAGS[name].value]
     needs += ["by=track"] if FLAGS.by == "track" else []
     if needs and not FLAGS.audio and not FLAGS.manifest:

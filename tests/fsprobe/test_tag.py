@@ -122,6 +122,10 @@ def test_top_and_tracks(tag, tmp_path, trained):
         (["--store=mine={root}/none"], "not a store"),
         (["--store=mine={root}/other"], "weights"),
         (["--store=mine={root}/mine", "--by=track"], "--manifest"),
+        (
+            ["--store=mine={root}/mine", "--segment_seconds=5"],
+            "--segment_seconds is for extracting",
+        ),
         (["--store=mine={root}/mine", "--write_tags=genre"], "--manifest"),
         (["--store=mine={root}/mine", "--all_scores={root}/x.csv"], ".npy"),
         (["--store=mine={root}/mine", "--tagger={root}/pickle"], "safetensors"),
