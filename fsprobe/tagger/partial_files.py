@@ -34,6 +34,8 @@ class PartialFiles:
         self.partial = all_scores.with_name(f".{all_scores.name}.partial") if all_scores else None
         state = self._state()
         self.next_item, self.bytes = state.get("next_item", 0), state.get("bytes", 0)
+        if not self.next_item:  # a mark of other options must not fit what is written from here on
+            self.mark.unlink(missing_ok=True)
         self.scores: np.ndarray | None = None
         if self.partial and self.next_item < shape[0]:
             make_directory(self.partial.parent)

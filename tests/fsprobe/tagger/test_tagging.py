@@ -10,6 +10,7 @@ from scipy.special import expit
 from extract.errors import InputError
 from extract.store import open_store
 from fsprobe.tagger.matching import parts_of
+from fsprobe.tagger.partial_files import RECORD, PartialFiles
 from fsprobe.tagger.tagging import BLOCK, items_by_clip, items_by_track, tag_items
 from tests.support.fake_tagger import make, random_tagger, write_store
 
@@ -123,6 +124,23 @@ def test_a_clip_alone_is_not_called_as_a_track(tmp_path):
     with pytest.raises(InputError, match="'c0001' is a track, and a clip without"):
         items_by_track(parts, {"c0000": "c0001", "c0001": "", "c0002": "c0001"})
     assert items_by_track(parts, {"c0000": "c0001", "c0001": "c0001"}).names == ["c0001", "c0002"]
+
+
+def test_what_a_killed_run_of_other_options_left_is_not_taken_for_one_s_own(tmp_path):
+    """It had cut the records, and was killed before its first mark: the older mark fitted again."""
+
+    def begin(top):
+        return PartialFiles(tmp_path / "w", {"top": top, "items": 10}, None, (10, 2))
+
+    with pytest.raises(InputError), begin(1) as first:
+        first.add(np.zeros(3, RECORD), 3)
+        raise InputError("stopped")
+    assert begin(1).next_item == 3
+    killed = begin(2)
+    assert killed.next_item == 0
+    killed.add(np.ones(4, RECORD), 2)
+    killed.file.flush()
+    assert begin(1).next_item == 0
 
 
 def test_no_probability_above_what_the_tagger_allows(tmp_path):
