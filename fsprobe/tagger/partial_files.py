@@ -3,6 +3,7 @@ goes on after its last mark.
 """
 
 import contextlib
+import hashlib
 import json
 import os
 from collections.abc import Mapping
@@ -31,7 +32,10 @@ class PartialFiles:
         self.fingerprint = dict(fingerprint)
         self.mark, self.path = work / "progress.json", work / "records.bin"
         self.all_scores = all_scores
-        self.partial = all_scores.with_name(f".{all_scores.name}.partial") if all_scores else None
+        self.partial = None
+        if all_scores:  # of one name in two runs: each has its own until it is whole
+            mine = hashlib.sha256(os.fsencode(work.absolute())).hexdigest()[:8]
+            self.partial = all_scores.with_name(f".{all_scores.name}.{mine}.partial")
         state = self._state()
         self.next_item, self.bytes = state.get("next_item", 0), state.get("bytes", 0)
         if not self.next_item:  # a mark of other options must not fit what is written from here on

@@ -143,6 +143,26 @@ def test_what_a_killed_run_of_other_options_left_is_not_taken_for_one_s_own(tmp_
     assert begin(1).next_item == 0
 
 
+def test_two_runs_that_are_to_write_the_same_scores_keep_their_rows_apart(tmp_path):
+    """The second overwrote the rows of the first, which was stopped and went on after it."""
+    path = tmp_path / "s.npy"
+
+    def begin(work, value, first, last):
+        with PartialFiles(tmp_path / work, {"items": 10}, path, (10, 2)) as run:
+            assert run.next_item == first and run.scores is not None
+            run.scores[first:last] = value
+            run.add(np.zeros(0, RECORD), last)
+            if last < 10:
+                raise InputError("stopped")
+            run.finish()
+
+    for work, value in (("a", 1.0), ("b", 2.0)):
+        with pytest.raises(InputError):
+            begin(work, value, 0, 5)
+    begin("a", 1.0, 5, 10)
+    np.testing.assert_array_equal(np.load(path), 1.0)
+
+
 def test_no_probability_above_what_the_tagger_allows(tmp_path):
     tagger, parts = make(tmp_path / "s", tuple("ab"))
     tagger = replace(
