@@ -135,6 +135,7 @@ flags.DEFINE_string(
     "audio_root", None, "With --report: folder of the manifest's paths, to play clips."
 )
 
+_HEAVIEST = 1e6  # share of the labelled clips: float32 has weights far beyond it, but no use
 _OF_TRAINING = (
     *("embedding", "tags", "split", "threshold", "prevalence", "l2", "folds", "missing", "prior"),
     *("words", "unlabelled", "unlabelled_weight", "teacher", "dry_run", "report", "audio_root"),
@@ -188,6 +189,10 @@ def _check_flags(old: Tagger | None) -> None:
             raise InputError(f"--{name} is for training: give --manifest and --store")
     if FLAGS["unlabelled_weight"].present and FLAGS.unlabelled == "none":
         raise InputError(f"--unlabelled_weight: goes with --unlabelled={' or '.join(WAYS)}")
+    if not FLAGS.unlabelled_weight <= _HEAVIEST:
+        raise InputError(
+            f"--unlabelled_weight={FLAGS.unlabelled_weight:g}: a number of at most {_HEAVIEST:g}"
+        )
     inputs = {name: FLAGS[name].value for name in ("manifest", "prevalence")}
     tags = (FLAGS.tags or "").removeprefix("file:")
     options.check_outputs({"out": FLAGS.out}, inputs | {"tags": tags})

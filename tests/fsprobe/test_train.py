@@ -236,6 +236,8 @@ def test_unknown_labels_come_from_not_tags(trained, data, tmp_path):
         (["--tags=file:{root}/none"], "no such file"),
         (["--embedding=store+x"], "unknown"),
         (["--remove=x"], "--update"),
+        (["--unlabelled=weak_negatives", "--unlabelled_weight=nan"], "--unlabelled_weight=nan"),
+        (["--unlabelled=weak_negatives", "--unlabelled_weight=1e39"], "at most 1e+06"),
         (["--unlabelled_weight=2"], "--unlabelled_weight: goes with --unlabelled=weak_negatives"),
         (
             [
