@@ -64,6 +64,9 @@ def main() -> None:
     places = clip_places(manifest) if manifest else {}
     if FLAGS.out:
         _write(Path(FLAGS.out), clips, found.score, places, title)
+        lacking = sum(clip not in places for clip in clips)
+        if lacking and FLAGS.out.endswith(".m3u8"):
+            print(f"{lacking} clips have no file in {FLAGS.manifest}, and are not in {FLAGS.out}")
     rows: list[Sequence[str]] = [("clip", "score", "file")]
     rows += [
         (one_line(clip), f"{score:.3f}", one_line(places[clip].path) if clip in places else "")

@@ -235,6 +235,10 @@ def _write_more(
     if manifest is None:
         return 0
     places = outputs.places_of(items, parts[0].store.clip_ids, manifest)
+    counts = np.diff(items.ends, prepend=0)
+    lacking = sum(not found for found, count in zip(places, counts, strict=True) if count)
+    if lacking and (FLAGS.m3u8 or FLAGS.audacity or FLAGS.write_tags):
+        print(f"{lacking} {FLAGS.by}s have no file in the manifest: what follows is without them")
     if FLAGS.m3u8:
         first = [found[0] if found else None for found in places]
         written = outputs.write_playlists(Path(FLAGS.m3u8), tagged, first, root)

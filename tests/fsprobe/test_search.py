@@ -68,7 +68,10 @@ def test_like_a_clip_as_a_playlist(search, tmp_path, store):
     assert lines[:2] == ["#EXTM3U", "#PLAYLIST:like c0003"]
     files = [line for line in lines[2:] if not line.startswith("#EXTINF")]
     assert len(files) == 3 and all(line.startswith("./#c") for line in files)
-    assert "./#c0003.ogg" not in files
+    assert "./#c0003.ogg" not in files and "no file" not in done.stdout
+    with_files(tmp_path, ids[:4])
+    done = search(flags[0], "--like=c0003", "--count=49", manifest, f"--out={out}")
+    assert "46 clips have no file in " in done.stdout and out.read_text().count("#EXTINF") == 3
 
 
 def test_a_text_finds_the_clips_of_its_tag(commands, search, tmp_path):

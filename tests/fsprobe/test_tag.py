@@ -90,6 +90,14 @@ def test_every_output_of_one_run(tag, tmp_path, trained):
     assert sorted(path.name for path in out.parent.iterdir()) == ["tags.csv"]  # no partial files
 
 
+def test_clips_without_a_file_are_counted(tag, tmp_path, trained):
+    (tmp_path / "m.csv").write_text("clip_id,path,split,tags\nc0001,x.ogg,test,\nc0002,,test,\n")
+    more = [f"--manifest={tmp_path / 'm.csv'}", f"--out={tmp_path / 'o.csv'}"]
+    said = succeeded(tag(*trained[0], *more, "--top=1", f"--m3u8={tmp_path / 'lists'}"))
+    assert "49 clips have no file in the manifest" in said
+    assert "no file" not in succeeded(tag(*trained[0], *more, "--top=1"))
+
+
 def test_top_and_tracks(tag, tmp_path, trained):
     flags, _, p = trained
     ids = open_store(tmp_path / "mine").clip_ids
