@@ -53,7 +53,7 @@ flags.DEFINE_string("host", "127.0.0.1", "The address to listen at. Others than 
                     "let whoever knows the token in.")  # fmt: skip
 flags.DEFINE_multi_string("allow_host", [], "NAME:PORT by which browsers may also call us.")
 flags.DEFINE_integer("port", 8765, "0: any that is free.", lower_bound=0, upper_bound=65535)
-flags.DEFINE_integer("seed", 0, "Of what is drawn at random.")
+flags.DEFINE_integer("seed", 0, "Of what is drawn at random.", lower_bound=0)
 flags.DEFINE_bool("follow_links", False, "Also play files that a link below --audio_root leads to.")
 
 

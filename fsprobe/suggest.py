@@ -41,7 +41,7 @@ flags.DEFINE_integer("count", 20, "How many clips.", lower_bound=1)
 flags.DEFINE_multi_string("tag", [], "Ask about this tag of the tagger; default: about all.")
 flags.DEFINE_bool("each_tag", False, "--count clips for every tag.")
 flags.DEFINE_enum("strategy", DEFAULT, list(STRATEGIES), "How clips are chosen.")
-flags.DEFINE_integer("seed", 0, "Of what is drawn at random.")
+flags.DEFINE_integer("seed", 0, "Of what is drawn at random.", lower_bound=0)
 flags.DEFINE_string("out", None, "The CSV to write.")
 
 

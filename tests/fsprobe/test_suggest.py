@@ -84,6 +84,7 @@ def test_every_strategy_each_tag(command, tmp_path, flags, strategy):
         (("--tag=nothing",), "--tag=nothing"),
         (("--labels=nowhere.sqlite",), "fsprobe.review makes it"),
         (("--count=0",), "count"),
+        (("--seed=-1",), "seed"),
         (("--out={root}/m.csv",), "is the file of --manifest too"),
     ],
 )
