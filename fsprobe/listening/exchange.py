@@ -103,7 +103,7 @@ def _of_label_studio(path: Path, manifest: Manifest) -> Iterator[New]:
     chosen is not known: Label Studio does not say that it was asked.
     """
     try:
-        tasks = json.loads(read_text(path))
+        tasks = json.loads(read_text(path), parse_int=float)
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: not JSON ({error}); export from Label Studio as JSON") from None
     if not isinstance(tasks, list) or not all(isinstance(task, dict) for task in tasks):

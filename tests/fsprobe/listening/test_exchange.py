@@ -96,6 +96,13 @@ def test_label_studio(tmp_path):
     assert unknown == 1 and {e.value for e in entries} == {"yes"}
 
 
+def test_a_time_beyond_all_floats_is_one_at_the_end(tmp_path):
+    value = {"labels": ["x"], "start": 5, "end": "END"}
+    task = {"data": {"audio": "long.ogg"}, "annotations": [{"result": [{"value": value}]}]}
+    (tmp_path / "x.json").write_text(json.dumps([task]).replace('"END"', "9" * 400))
+    assert {entry.clip for entry in read_labels(tmp_path / "x.json", CLIPS)[0]} == {"c", "d"}
+
+
 def read_min(tmp_path, *tasks):
     path = tmp_path / "min.json"
     path.write_text(json.dumps(tasks))
