@@ -56,9 +56,9 @@ def head_of_text(
     )
     kernel = np.asarray(heads.kernel)[0] / _deviation(data.features)
     bias = np.asarray(heads.bias)[0] - kernel @ data.features.mean(axis=0)
-    cosines = vectors @ vector * seen
-    nearest = np.argsort(-cosines, kind="stable")[:5]
-    near = {tags[place]: float(cosines[place]) for place in nearest if seen[place]}
+    cosines = np.where(seen, vectors @ vector, -np.inf)
+    nearest = np.argsort(-cosines, kind="stable")[: min(5, seen.sum())]
+    near = {tags[place]: float(cosines[place]) for place in nearest}
     return Head(kernel.astype(np.float32), bias.astype(np.float32)), near
 
 

@@ -13,6 +13,7 @@ from extract.store import open_store
 from fsprobe.tagger.file import write_tagger
 from tests.support.fake_tagger import HOSTILE, make, write_store
 from tests.support.word_data import word_data
+from tests.support.word_sweeps import write_words
 
 
 @pytest.fixture
@@ -104,6 +105,21 @@ def test_a_text_finds_the_clips_of_its_tag(commands, search, tmp_path):
     with out.open(newline="") as file:
         rows = [ids.index(row["clip_id"]) for row in csv.DictReader(file)]
     assert data.labels[rows, hidden].mean() > 3 * data.labels[:, hidden].mean()
+
+
+def test_the_nearest_tags_are_named_though_none_is_near(search, tmp_path):
+    """Six tags without a vector took the places of those that point the other way."""
+    names, ids = "abcdefgh", tuple(f"c{i}" for i in range(40))
+    rng = np.random.default_rng(0)
+    write_store(tmp_path / "x", rng.standard_normal((40, 3)), ids)
+    tags = tuple(tuple(name for name in names if rng.random() < 0.5) for _ in ids)
+    write_manifest(tmp_path / "m.csv", Manifest(ids, ("",) * 40, ("train",) * 40, tags))
+    write_words(tmp_path / "words", ["g", "h", "q"], np.array([[1, 0], [4, 3], [-1, 0]]))
+    done = search(
+        f"--store=x={tmp_path / 'x'}", f"--manifest={tmp_path / 'm.csv'}",
+        f"--words={tmp_path / 'words'}", "--query=q",
+    )  # fmt: skip
+    assert "(nearest tags: h -0.80, g -1.00)" in done.stdout, done.stderr
 
 
 @pytest.mark.parametrize(
