@@ -106,6 +106,11 @@ def main() -> int:
     work = Path(kept or tempfile.mkdtemp(prefix="fsprobe-"))
     try:
         seconds = _clip_seconds(tagger)
+        if FLAGS.by == "track" and not seconds:
+            raise InputError(
+                "--by=track: whole files are clips of no track; give --segment_seconds, or tag by "
+                "clip"
+            )
         if seconds:
             manifest = extraction.segmented(root, paths, seconds, work)
         else:

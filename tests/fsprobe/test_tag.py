@@ -141,6 +141,7 @@ def test_top_and_tracks(tag, tmp_path, trained):
         (["--audio={root}/missing"], "no such file"),
         (["--audio={root}/mine"], "no audio"),
         (["--audio={root}/a.wav"], "imported"),
+        (["--audio={root}/a.wav", "--by=track"], "give --segment_seconds"),
     ],
 )
 def test_refusals_are_one_line(tag, tmp_path, trained, flags, words):
