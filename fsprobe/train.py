@@ -193,6 +193,10 @@ def _check_flags(old: Tagger | None) -> None:
         raise InputError(
             f"--unlabelled_weight={FLAGS.unlabelled_weight:g}: a number of at most {_HEAVIEST:g}"
         )
+    if FLAGS.out and Path(FLAGS.out).is_dir():  # not only after hours of training
+        raise InputError(f"--out={FLAGS.out}: is a directory; name a file")
+    if FLAGS.report and Path(FLAGS.report).is_file():
+        raise InputError(f"--report={FLAGS.report}: is a file; name a directory")
     inputs = {name: FLAGS[name].value for name in ("manifest", "prevalence")}
     tags = (FLAGS.tags or "").removeprefix("file:")
     options.check_outputs({"out": FLAGS.out}, inputs | {"tags": tags})

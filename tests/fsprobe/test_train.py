@@ -251,6 +251,8 @@ def test_unknown_labels_come_from_not_tags(trained, data, tmp_path):
             "--teacher=x: with --prior=words",
         ),
         (["--l2=-1"], "--l2=-1"),
+        (["--out={root}"], ": is a directory; name a file"),
+        (["--report={root}/m.csv"], "--report={root}/m.csv: is a file"),
         (["--out={root}/m.csv"], "is the file of --manifest too"),
         (["--tags=file:{root}/first.txt", "--out={root}/first.txt"], "is the file of --tags too"),
         (["--store=combined={root}/store"], "the name 'combined' is taken"),
@@ -262,7 +264,7 @@ def test_refusals_are_one_line(run, data, more, words):
     filled = [flag.format(root=root, t=root / "t.safetensors") for flag in more]
     result = run("fsprobe.train", *flags, f"--out={root / 'never.safetensors'}", *filled)
     assert result.returncode == 2 and result.stderr.count("\n") == 1, result.stderr
-    assert words in result.stderr and len(result.stderr) <= 301
+    assert words.format(root=root) in result.stderr and len(result.stderr) <= 301
     assert not (root / "never.safetensors").exists()
 
 
