@@ -91,7 +91,7 @@ def relative_url(audio_root: Path, out: Path) -> Callable[[Place], str]:
     def url(place: Place) -> str:
         path = os.path.relpath((audio_root / place.path).absolute(), out.absolute())
         end = "" if place.duration is None else f",{(place.start or 0) + place.duration:g}"
-        part = "" if place.start is None else f"#t={place.start:g}{end}"
+        part = f"#t={place.start or 0:g}{end}" if end or place.start is not None else ""
         return quote(Path(path).as_posix()) + part
 
     return url

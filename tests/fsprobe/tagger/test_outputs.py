@@ -24,6 +24,7 @@ from fsprobe.tagger.outputs import (
     write_playlists,
 )
 from fsprobe.tagger.partial_files import RECORD
+from fsprobe.tagger.report import relative_url
 from fsprobe.tagger.tagging import Items
 from tests.support.fake_tagger import HOSTILE
 
@@ -121,6 +122,14 @@ def test_plain_tags_keep_their_names():
     assert file_name("female vocal", ".m3u8") == "female vocal.m3u8"
     assert file_name("drum_n-bass 90.s", ".txt") == "drum_n-bass 90.s.txt"
     assert file_name("CON", "").startswith("_") and file_name("nul.x", "").startswith("_")
+
+
+def test_a_page_plays_a_clip_s_part_of_its_file(tmp_path):
+    """One with a duration alone was played to the end of the file."""
+    url = relative_url(tmp_path / "music", tmp_path / "page")
+    parts = {(None, None): "", (None, 10.0): "#t=0,10", (5.0, None): "#t=5", (5.0, 2.5): "#t=5,7.5"}
+    for (start, duration), part in parts.items():
+        assert url(Place("a b.ogg", start, duration)) == f"../music/a%20b.ogg{part}"
 
 
 def test_one_file_has_one_place_however_its_path_is_written():
