@@ -141,9 +141,10 @@ def flat_over_n(sweep: SweepResults) -> Finding:
     moved = sum(change.low > FLAT or change.high < -FLAT for change in changes.values())
     detail = (
         f"from N = {least} to {most}, the 95% interval of the change of mAP lies within ±{FLAT} in "
-        f"{flat} of {len(changes)} cases (embedding × K) and outside it in {moved}; the others are "
-        f"undecided. {_largest_change(sweep, changes, least, most)}"
+        f"{flat} of {len(changes)} cases (embedding × K) and outside it in {moved}"
     )
+    detail += "; the others are undecided. " if flat + moved < len(changes) else ". "
+    detail += _largest_change(sweep, changes, least, most)
     return Finding(claim, _verdict(flat, moved, len(changes)), detail)
 
 

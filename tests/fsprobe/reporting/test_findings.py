@@ -64,6 +64,7 @@ def test_flatness_compares_the_same_tags_too(tmp_path):
     results = read_sweep(fake_results.write(tmp_path / "a", num_seeds=10, noise=0.002), "x")
     finding = findings.flat_over_n(results)
     assert finding.verdict == "holds" and "on the 5 tags that both episodes have" in finding.detail
+    assert "undecided" not in finding.detail  # no case is left
 
 
 @pytest.mark.parametrize(("num_seeds", "weak"), [(6, 30), (7, 30), (8, 0)])
