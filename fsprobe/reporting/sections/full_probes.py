@@ -64,7 +64,7 @@ def _full_table(sweep: SweepResults, n_ways: Sequence[int], beside: Sequence[Pub
 
 
 def _how_to_read(sweep: SweepResults, beside: Sequence[Published]) -> Paragraph:
-    """What stands beside the sweep's own values and why, and why the intervals are narrow."""
+    """What stands beside the sweep's own values and why, and what the seeds do not vary."""
     if beside:
         published_text = (
             f"The published figures are single runs on the {beside[0].split.name} split of "
@@ -81,8 +81,8 @@ def _how_to_read(sweep: SweepResults, beside: Sequence[Published]) -> Paragraph:
     else:
         varies = "nothing varies once converged"
     return Paragraph(
-        f"{published_text} The intervals are narrow because over the seeds of full probes "
-        f"{varies} (where N is below the pool, the tags vary too)."
+        f"{published_text} Over the seeds of full probes {varies} (where N is below the pool, the "
+        "tags vary too), so an interval over them says nothing of other training clips."
     )
 
 

@@ -63,6 +63,12 @@ def test_a_section_for_every_kind_of_row(full):
                 assert said in block.caption, (block.name, said)
 
 
+@pytest.mark.parametrize("num_seeds", [1, 6])
+def test_intervals_of_full_probes_are_not_said_to_be_narrow(tmp_path, num_seeds):
+    text = text_of(fake_results.write(tmp_path / "a", num_seeds=num_seeds, noise=0.3))
+    assert "are narrow" not in text and "nothing of other training clips" in text
+
+
 def test_numbers_are_those_of_the_rows(full):
     results = read_sweep(full, "x")
     (table,) = tables(blocks_of(full), "mAP: mean [")
