@@ -93,16 +93,14 @@ def _settle(figure: Figure) -> None:
 
 
 def legend(figure: Figure, axes: Axes) -> None:
-    """The names of what the axes show, above the figure."""
+    """The names of what the axes show, above the figure, in as many columns as it has room for."""
     handles, names = axes.get_legend_handles_labels()
-    if handles:
-        figure.legend(
-            handles,
-            [short(name) for name in names],
-            loc="outside upper left",
-            ncols=min(3, len(handles)),
-            fontsize=8.5,
-        )
+    texts = [short(name) for name in names]
+    for columns in range(min(3, len(handles)), 0, -1):
+        drawn = figure.legend(handles, texts, loc="outside upper left", ncols=columns, fontsize=8.5)
+        if columns == 1 or drawn.get_window_extent().width <= figure.bbox.width:
+            break
+        drawn.remove()
 
 
 def plain_log(axis: Axis) -> None:

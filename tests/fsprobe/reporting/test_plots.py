@@ -150,6 +150,15 @@ def test_curves_of_few_cells(k_shots):
     plot_style.render(plots.curves({"a": [some(0.2)] * len(k_shots)}, k_shots, "mAP"))
 
 
+@pytest.mark.parametrize("length", [3, 16, 24, 60])
+def test_a_legend_is_as_wide_as_its_figure_at_most(length):
+    series = {f"{i}".ljust(length, "w"): [some(0.1 * i)] * 2 for i in range(9)}
+    figure = plots.curves(series, [1, 5], "mAP")
+    (drawn,) = figure.legends
+    assert drawn.get_window_extent().width <= figure.bbox.width
+    assert len(drawn.get_texts()) == 9
+
+
 @pytest.mark.parametrize("length", [3, 12, 24])
 @pytest.mark.parametrize("count", [2, 14, 15, 20])
 def test_the_labels_of_cooccurrence_are_whole(count, length):
