@@ -57,8 +57,9 @@ class Look(NamedTuple):
 
 def look(name: str, index: int) -> Look:
     """The look of the category at this index; `combined` is black in every figure."""
-    i = index % len(OKABE_ITO)
-    return Look(BLACK if name == COMBINED else OKABE_ITO[i], MARKERS[i], DASHES[i])
+    turn, i = divmod(index, len(OKABE_ITO))
+    other = (i + turn) % len(MARKERS)  # a colour that comes again has another marker and line
+    return Look(BLACK if name == COMBINED else OKABE_ITO[i], MARKERS[other], DASHES[other])
 
 
 @contextmanager

@@ -138,6 +138,12 @@ def test_categories_differ_in_more_than_colour():
     assert {look.color for look in looks} <= set(plot_style.OKABE_ITO)
 
 
+def test_more_categories_than_colours_have_looks_of_their_own():
+    looks = [plot_style.look(f"e{i}", i) for i in range(49)]
+    assert len({(look.color, look.marker) for look in looks}) == 49
+    assert len({(look.color, str(look.linestyle)) for look in looks}) == 49
+
+
 def test_a_single_seed_has_a_point_and_no_interval():
     figure = plots.curves({"a": [ONE, ONE]}, [1, 5], "mAP")
     bars = figure.axes[0].containers[0].lines[2][0].get_segments()
