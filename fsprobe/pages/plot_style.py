@@ -112,5 +112,8 @@ def plain_log(axis: Axis) -> None:
 
 
 def short(name: str, most: int = 24) -> str:
-    """The name, cut to `most` characters."""
-    return name if len(name) <= most else name[: most - 1] + "…"
+    """The name, of `most` characters at most: cut in its middle, for names often differ in how they
+    end.
+    """
+    end = most // 3
+    return name if len(name) <= most else f"{name[: most - 1 - end]}…{name[-end:]}"

@@ -144,6 +144,13 @@ def test_more_categories_than_colours_have_looks_of_their_own():
     assert len({(look.color, str(look.linestyle)) for look in looks}) == 49
 
 
+def test_long_names_that_differ_in_their_ends_stay_different():
+    names = [f"a_network_of_a_long_name.layer_{i}" for i in range(12)]
+    cut = [plot_style.short(name) for name in names]
+    assert len(set(cut)) == 12 and max(map(len, cut)) == 24
+    assert plot_style.short("x" * 24) == "x" * 24
+
+
 def test_a_single_seed_has_a_point_and_no_interval():
     figure = plots.curves({"a": [ONE, ONE]}, [1, 5], "mAP")
     bars = figure.axes[0].containers[0].lines[2][0].get_segments()
