@@ -31,9 +31,11 @@ def curves(
         shots = [math.log2(k or 0.5) for k in k_shots if isinstance(k, int)]
         x = np.array([*shots, *([max(shots, default=0.0) + 1.0] if FULL in k_shots else [])])
         span = max(float(np.ptp(x)), 1.0)
+        apart = np.diff(np.sort(x)).min(initial=span)
+        step = min(0.012 * span, 0.6 * apart / max(len(series), 1))
         for i, (name, summaries) in enumerate(series.items()):
-            # Side by side, so that no interval hides another.
-            shift = (i - (len(series) - 1) / 2) * 0.012 * span
+            # Side by side, so that no interval hides another; never as far as the next K.
+            shift = (i - (len(series) - 1) / 2) * step
             _curve(axes, name, i, x + shift, summaries, len(shots))
         if len(chance):
             dotted: Any = {"linestyle": ":", "color": GREY, "linewidth": 1.2}
@@ -44,6 +46,8 @@ def curves(
         axes.set_xlabel(f"K: support clips per tag{full}")
         axes.set_ylabel(ylabel)
         axes.margins(x=0.08)
+        if len(x) == 1:  # the limits would be those of the points side by side
+            axes.set_xlim(x[0] - 0.5, x[0] + 0.5)
         legend(figure, axes)
         return figure
 

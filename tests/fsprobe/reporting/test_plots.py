@@ -158,6 +158,18 @@ def test_a_single_seed_has_a_point_and_no_interval():
     plot_style.render(figure)
 
 
+@pytest.mark.parametrize("k_shots", [[1], [1, 5, 10, 15, 20, "full"]])
+@pytest.mark.parametrize("count", [2, 30])
+def test_every_point_is_nearest_to_its_own_k(k_shots, count):
+    series = {f"e{i}": [some(0.2)] * len(k_shots) for i in range(count)}
+    (axes,) = plots.curves(series, k_shots, "mAP").axes
+    ticks = axes.get_xticks()
+    drawn = np.array([container.lines[0].get_xdata() for container in axes.containers])
+    nearest = np.abs(drawn[..., None] - ticks).argmin(-1)
+    np.testing.assert_array_equal(nearest, np.broadcast_to(np.arange(len(k_shots)), drawn.shape))
+    assert np.ptp(drawn, axis=0).max() < 0.4 * np.ptp(axes.get_xlim())
+
+
 @pytest.mark.parametrize("k_shots", [["full"], [1], [3, "full"]])
 def test_curves_of_few_cells(k_shots):
     plot_style.render(plots.curves({"a": [some(0.2)] * len(k_shots)}, k_shots, "mAP"))
