@@ -17,6 +17,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
+from matplotlib.font_manager import findfont, get_font
+from matplotlib.text import Text
 from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
 from fsprobe.features import COMBINED
@@ -80,6 +82,13 @@ def render(figure: Figure) -> tuple[bytes, str]:
         figure.savefig(png, format="png", metadata={"Software": None})
         figure.savefig(svg, format="svg", metadata={"Date": None, "Creator": None})
     return png.getvalue(), svg.getvalue().decode()
+
+
+def has_boxes(figure: Figure) -> bool:
+    """Has the figure, once rendered, a sign that its font has not, so that a box stands for it?"""
+    known = get_font(findfont(_RC["font.family"][0])).get_charmap()
+    texts = "".join(text.get_text() for text in figure.findobj(Text))
+    return any(ord(sign) not in known for sign in texts if sign != "\n")
 
 
 def _settle(figure: Figure) -> None:

@@ -1,5 +1,6 @@
 """fsprobe.reporting.sections: what stands in a report, and that it claims no more than the rows hold."""
 
+import html
 from pathlib import Path
 
 import numpy as np
@@ -61,6 +62,16 @@ def test_a_section_for_every_kind_of_row(full):
                 )
             ):
                 assert said in block.caption, (block.name, said)
+
+
+def test_a_figure_says_that_its_font_lacks_a_sign(tmp_path):
+    tags = {"t1": "民謡", "t2": "Ünïcode – Ελληνικά, עברית"}
+    path = fake_results.write(tmp_path / "a", num_seeds=2, k_shot=(1, 5), rename=tags)
+    write(blocks_of(path), tmp_path / "out")
+    said = "A box stands for a sign that the figure's font does not have."
+    for name in ("report.md", "report.html"):
+        text = html.unescape((tmp_path / "out" / name).read_text("utf-8"))
+        assert text.count(said) == 2 and "民謡" in text  # tag counts and co-occurrence
 
 
 @pytest.mark.parametrize("num_seeds", [1, 6])
