@@ -31,6 +31,7 @@ from fsprobe.tagger.training import Rows, TrainConfig, judged_clips
 _PANELS = 12  # reliability diagrams in one figure
 _CLIPS = 3  # of each kind to play
 _BINS = 5
+_PROBABILITY = "probability out of fold, at the prevalence of the labels"
 
 
 class Scored(NamedTuple):
@@ -126,7 +127,7 @@ def _table(rows: Rows) -> Table:
                 f"{low:.2f} to {high:.2f}",
                 f"{record['prevalence']:.3g}",
                 _number(record["average_precision"]),
-                _number(threshold),
+                f"{threshold:.3g}",
                 _number(record["precision"]),
                 _number(record["recall"]),
             ]
@@ -270,5 +271,5 @@ def _clips(
             place = places.get(clip)
             clips.append((f"{clip}: {scored.probability[row]:.2f}", url(place) if place else ""))
         if clips:
-            blocks.append(Sounds(f"{caption}; probability out of fold", clips))
+            blocks.append(Sounds(f"{caption}; {_PROBABILITY}", clips))
     return blocks
