@@ -207,6 +207,7 @@ def _panels(scored: Mapping[str, Scored]) -> Drawing:
         lines = math.ceil(len(scored) / columns)
         figure = Drawing(figsize=(WIDTH, 0.5 + 1.55 * lines))
         grid = figure.subplots(lines, columns, sharex=True, sharey=True, squeeze=False)
+        grid[0, 0].set_xticks([0, 0.5, 1], ["0", "0.5", "1"])  # 1.0 would run into the next 0.0
         for axes in grid.flat[len(scored) :]:
             axes.set_visible(False)
         for axes, (tag, one) in zip(grid.flat, scored.items(), strict=False):
