@@ -192,6 +192,16 @@ def test_a_tag_of_html_is_shown_as_a_text(browser, server):
     assert evaluate("document.images.length") == 0
 
 
+@pytest.mark.parametrize("width", [400, 1400])
+def test_a_long_tag_leaves_the_page_as_wide_as_the_window(browser, server, width):
+    evaluate, *_ = visit(browser, server.address, width)
+    wait(evaluate, ASKED)
+    evaluate(f"document.querySelector('#name').value = '{'long name ' * 20}'")
+    evaluate("document.querySelector('#new_tag').requestSubmit()")
+    wait(evaluate, "document.querySelector('#question').innerText.includes('long name')")
+    assert evaluate("document.documentElement.scrollWidth") <= width
+
+
 def test_an_answer_that_is_refused_does_not_block_others(browser, server, catalogue):
     evaluate, *_ = visit(browser, server.address, 1400)
     wait(evaluate, ASKED)
