@@ -1,4 +1,5 @@
-"""manifest.csv: which clips there are, where their audio is, their split and their tags.
+"""manifest.csv: which clips there are, where their audio is, their split and their tags. And the
+audio files below a folder.
 
 Written by `extract.prepare`, read by `extract.run` and `fsprobe.sweep`. UTF-8, RFC 4180, header
 `clip_id,path,split,tags`, then any of `start,duration,track,group,not_tags`. Needs only the
@@ -17,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from extract.errors import InputError
-from extract.files import atomic_write, read_csv
+from extract.files import atomic_write, folders_below, read_csv
 
 COLUMNS = ("clip_id", "path", "split", "tags")
 OPTIONAL_COLUMNS = ("start", "duration", "track", "group", "not_tags")
@@ -198,6 +199,26 @@ def rank_tags(manifest: Manifest) -> list[tuple[str, int]]:
     """(tag, count over all clips), most frequent first; ties by name."""
     counts = collections.Counter(tag for tags in manifest.tags for tag in tags)
     return sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+
+
+def audio_files(audio_root: str | Path) -> list[str]:
+    """The paths of all files below the root whose ending is one of AUDIO_SUFFIXES, sorted; none
+    that is hidden.
+    """
+    paths = audio_below(Path(audio_root))
+    return sorted(
+        path.as_posix() for path in paths if not any(part[0] == "." for part in path.parts)
+    )
+
+
+def audio_below(root: Path) -> list[Path]:
+    """Relative to the root, also what is hidden; no link that leads nowhere."""
+    files = (folder / name for folder, names in folders_below(root) for name in names)
+    return [
+        file.relative_to(root)
+        for file in files
+        if file.suffix.lower() in AUDIO_SUFFIXES and file.is_file()
+    ]
 
 
 def resolve_audio(audio_root: str | Path, path: str) -> Path:

@@ -35,13 +35,14 @@ from extract.manifest import (
     COLUMNS,
     OPTIONAL_COLUMNS,
     Manifest,
+    audio_files,
     check_clip_id,
     check_not_tags,
     parse_seconds,
     resolve_audio,
 )
 from extract.manifests.file_tags import check_field, file_tags
-from extract.manifests.locating import audio_files, locate
+from extract.manifests.locating import locate
 from extract.manifests.splits import SplitConfig, check_splits, draw_splits
 from extract.manifests.tags import TagStyle, clean, doubts, one_spelling, read_tags
 

@@ -1,4 +1,4 @@
-"""The audio files below a folder, and which of them a table means."""
+"""Which audio files below a folder a table means."""
 
 import collections
 import os.path
@@ -7,28 +7,7 @@ from pathlib import Path
 
 from extract.audio.finding import LocatedFile, find_audio
 from extract.errors import InputError
-from extract.files import folders_below
-from extract.manifest import AUDIO_SUFFIXES, check_path, resolve_audio
-
-
-def audio_files(audio_root: str | Path) -> list[str]:
-    """The paths of all files below the root whose ending is one of AUDIO_SUFFIXES, sorted; none
-    that is hidden.
-    """
-    paths = _audio_below(Path(audio_root))
-    return sorted(
-        path.as_posix() for path in paths if not any(part[0] == "." for part in path.parts)
-    )
-
-
-def _audio_below(root: Path) -> list[Path]:
-    """Relative to the root, also what is hidden."""
-    files = (folder / name for folder, names in folders_below(root) for name in names)
-    return [
-        file.relative_to(root)
-        for file in files
-        if file.suffix.lower() in AUDIO_SUFFIXES and file.is_file()
-    ]
+from extract.manifest import audio_below, check_path, resolve_audio
 
 
 def locate(
@@ -92,6 +71,6 @@ def _alike(root: Path, name: str) -> tuple[LocatedFile | None, str]:
 
 def _audio_by_stem(root: Path) -> dict[str, list[str]]:
     stems: dict[str, list[str]] = collections.defaultdict(list)
-    for path in sorted(_audio_below(root)):
+    for path in sorted(audio_below(root)):
         stems[path.with_suffix("").as_posix()].append(path.as_posix())
     return stems

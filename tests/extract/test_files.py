@@ -8,7 +8,7 @@ import pytest
 
 from extract.errors import InputError
 from extract.files import atomic_write, folders_below, read_csv, read_text
-from extract.manifests.locating import audio_files
+from extract.manifest import audio_files
 
 ROWS = [["a", "x|y"], ["b", "Björk; live, 1998"], ["c\td", ""]]
 ENCODINGS = {

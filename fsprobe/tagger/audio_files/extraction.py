@@ -11,8 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from extract.errors import InputError
-from extract.files import folders_below, make_directory, read_csv
-from extract.manifest import AUDIO_SUFFIXES, Manifest, read_manifest, write_manifest
+from extract.files import make_directory, read_csv
+from extract.manifest import (
+    AUDIO_SUFFIXES,
+    Manifest,
+    audio_files,
+    read_manifest,
+    write_manifest,
+)
 from extract.store import Store, open_store
 from fsprobe.tagger.tagger import Source, Tagger
 
@@ -48,22 +54,14 @@ def _setting(source: Source, key: str) -> Any:
 
 
 def find_audio(path: Path) -> tuple[Path, list[str]]:
-    """(root, paths below it) of a file or of all audio in a folder, in order; as extract.prepare,
-    without what is hidden and links to nothing. Raises InputError if there is none.
+    """(root, paths below it) of a file or of all audio in a folder, in order, as extract.prepare
+    finds it. Raises InputError if there is none.
     """
     if path.is_file():
         return path.parent, [path.name]
     if not path.is_dir():
         raise InputError(f"{path}: no such file or folder")
-    files = [folder / name for folder, names in folders_below(path) for name in names]
-    below = [
-        file.relative_to(path)
-        for file in files
-        if file.suffix.lower() in AUDIO_SUFFIXES and file.is_file()
-    ]
-    found = sorted(
-        file.as_posix() for file in below if not any(part[0] == "." for part in file.parts)
-    )
+    found = audio_files(path)
     if not found:
         raise InputError(f"{path}: no audio below it ({', '.join(sorted(AUDIO_SUFFIXES))})")
     return path, found

@@ -3,7 +3,7 @@
 import pytest
 
 from extract.embeddings.registry import MODELS
-from extract.manifests.locating import audio_files
+from extract.manifest import audio_files
 from fsprobe.tagger.audio_files.extraction import find_audio, options
 from fsprobe.tagger.tagger import Source
 
