@@ -144,7 +144,7 @@ def _prepare(config: SweepConfig) -> tuple[_Sweep, dict[str, Any]]:
     stores = features.open_stores({name: path for name, path in config.stores if name in used})
     if config.missing == "drop":
         manifest = _drop_missing(manifest, stores)
-    identity = provenance.identity(config, stores)
+    identity = provenance.identity(config, stores, manifest)
     processes.require_same(identity, "flags, manifest or stores")
     if (Path(config.out) / RUN).exists():
         provenance.check_unchanged(stores)

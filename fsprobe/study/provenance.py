@@ -16,13 +16,17 @@ from extract.files import sha256_of
 from extract.manifest import SPLITS, Manifest
 from extract.store import Store, open_store
 from fsprobe.config import SweepConfig, to_json
+from fsprobe.labels import tag_pool
 
 _READ = ("features.npy", "features_framenorm.npy", "clip_ids.txt", "status.npy")
 
 
-def identity(config: SweepConfig, stores: Mapping[str, Store]) -> dict[str, Any]:
+def identity(
+    config: SweepConfig, stores: Mapping[str, Store], manifest: Manifest
+) -> dict[str, Any]:
     """What determines the rows: files by content, not by place."""
-    return _of_words(config) | {
+    added = _of_words(config) | _of_tags(config, manifest)
+    return added | {
         "manifest_sha256": sha256_of(config.manifest),
         "stores": [[name, _store_sha256(store)] for name, store in stores.items()],
         "embeddings": list(config.embeddings),
@@ -32,6 +36,14 @@ def identity(config: SweepConfig, stores: Mapping[str, Store]) -> dict[str, Any]
         "grid": to_json(config.grid),
         "solver": to_json(config.solver),
     }
+
+
+def _of_tags(config: SweepConfig, manifest: Manifest) -> dict[str, Any]:
+    """The pool, where a file names its tags; else the manifest tells it."""
+    if not config.grid.tags.startswith("file:"):
+        return {}
+    pool = "\n".join(tag_pool(manifest, config.grid.tags))
+    return {"tags_sha256": hashlib.sha256(pool.encode()).hexdigest()}
 
 
 def _of_words(config: SweepConfig) -> dict[str, Any]:

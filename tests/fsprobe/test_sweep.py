@@ -507,6 +507,21 @@ def test_another_configuration_in_the_same_directory(run, swept):
     assert (swept / "out" / "probes.csv").read_bytes() == before
 
 
+def test_another_pool_in_the_same_file_of_tags(data):
+    """Its rows would stand beside those of the tags before, whose episodes it would replace."""
+    tags = data / "tags.txt"
+    sweeping = config(data, **SMALLEST, tags=f"file:{tags}")
+    tags.write_text("t0\nt1\n")
+    rows = sweep(sweeping)
+    tags.write_text("t1\n\nt0\n")  # the same pool
+    assert sweep(sweeping) == rows
+    episodes = (data / "out" / "episodes.csv").read_bytes()
+    tags.write_text("t2\n")
+    with pytest.raises(InputError, match="another configuration: tags_sha256 was"):
+        sweep(sweeping)
+    assert (data / "out" / "episodes.csv").read_bytes() == episodes
+
+
 def test_a_damaged_directory_is_made_whole(run, data, swept):
     shutil.copytree(swept / "out", data / "out")
     files = {path.name: path.read_bytes() for path in (data / "out").glob("*.csv")}
