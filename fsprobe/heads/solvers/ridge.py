@@ -34,14 +34,17 @@ def fits(features: Array, known: Array, targets: Array, l2s: Array) -> tuple[Arr
     share = known / jnp.maximum(jnp.sum(known), 1e-30)
     root, centre, mean = jnp.sqrt(share)[:, None], share @ features, share @ targets
     clips, wanted = root * (features - centre), root * (targets - mean)
+    dual = clips.shape[0] <= clips.shape[1]
     # kernels are basis·coefs
-    if clips.shape[0] > clips.shape[1]:
-        values, basis = jnp.linalg.eigh(clips.T @ clips)
-        rows, gain = clips @ basis, jnp.ones_like(values)
-    else:
+    if dual:
         values, rows = jnp.linalg.eigh(clips @ clips.T)
+        basis = clips.T @ rows
         # of the smallest ones float32 leaves noise
-        basis, gain = clips.T @ rows, jnp.where(values > 1e-6 * values[-1], values, 0.0)
+        kept = jnp.where(values > 1e-6 * values[-1], values, 0.0)
+        without_bias = rows - root * (root.T @ rows)
+    else:
+        values, basis = jnp.linalg.eigh(clips.T @ clips)
+        rows = clips @ basis
 
     def fit(l2: Array) -> tuple[Array, ...]:
         shrunk = 1 / (jnp.maximum(values, 0.0) + l2)
@@ -50,8 +53,12 @@ def fits(features: Array, known: Array, targets: Array, l2s: Array) -> tuple[Arr
             kernel = basis @ coefs
             residuals = wanted - clips @ kernel
             coefs += shrunk[:, None] * (rows.T @ residuals - l2 * coefs)
-        leverage = share + rows**2 @ (gain * shrunk)
-        errors = (residuals / jnp.maximum(1.0 - leverage, 1e-6)[:, None]) ** 2  # 0 of a lone clip
+        if dual:  # few clips are fitted closely: 1 − leverage and residuals as no differences
+            left = without_bias**2 @ (l2 / (kept + l2))
+            missed = l2 * (without_bias @ coefs)
+        else:
+            left, missed = 1.0 - share - rows**2 @ shrunk, residuals
+        errors = (missed / jnp.maximum(left, 1e-6)[:, None]) ** 2  # 0 of a lone clip
         squares = jnp.sum((l2 * kernel - clips.T @ residuals) ** 2, axis=0)
         value = (jnp.sum(residuals**2, axis=0) + l2 * jnp.sum(kernel**2, axis=0)) / 2
         gap = squares / (2 * l2) / jnp.maximum(value, 1e-30)  # f curves at least as l2 does

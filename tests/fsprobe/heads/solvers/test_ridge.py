@@ -61,6 +61,23 @@ def test_leave_one_out_errors_are_those_of_fits_without_each_clip(n, dim):
         assert found.loss[0, tag] == pytest.approx(np.mean(errors), rel=1e-3)
 
 
+def test_few_clips_that_are_fitted_closely_are_left_out_exactly():
+    """At weak strengths both the residuals and 1 − leverage nearly vanish. 5-way 1-shot."""
+    rng = np.random.default_rng(0)
+    x = (rng.normal(size=(5, 64)) * np.exp(-np.arange(64) / 20)).astype(np.float32)
+    labels = np.eye(5, dtype=bool)
+    support = Labelled(jnp.asarray(x), jnp.asarray(labels))
+    found = ridge.path(support, jnp.ones(5, bool), jnp.zeros(5, jnp.int32), support, SETTINGS)
+    for strength, losses in zip(ridge.STRENGTHS, found.loss, strict=True):
+        errors = []
+        for left_out in range(5):
+            kept = np.arange(5) != left_out
+            model = Ridge(alpha=5 * spread_of(x) * strength)
+            model.fit(x[kept].astype(np.float64), 2.0 * labels[kept] - 1)
+            errors.append(model.predict(x[~kept])[0] - (2.0 * labels[left_out] - 1))
+        np.testing.assert_allclose(losses, np.mean(np.square(errors), axis=0), rtol=1e-4)
+
+
 def test_unknown_and_soft_labels_are_weights_of_each_tag():
     x, labels = clips(80, 20, 3)
     rng = np.random.default_rng(2)
