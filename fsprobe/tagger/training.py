@@ -91,7 +91,7 @@ def train(
     data = [judged_clips(held_out.logits[:, tag], labelled, tag) for tag in range(len(aucs))]
     judged = [one for (_, one), auc in zip(data, aucs, strict=True) if not math.isnan(auc)]
     if pooled_slope is None and judged:
-        pooled_slope = calibration.pooled_slope(judged)
+        pooled_slope = calibration.fit_lines(judged)[0].slope
     slope = UNJUDGED_SLOPE if pooled_slope is None else pooled_slope
     lines, chosen, training = [], [], {}
     for tag, name in enumerate(labelled.tags):
@@ -201,7 +201,7 @@ def _unjudged(fitted: Judged, slope: float, prevalence: float | None, rule: Rule
     was fitted to, flattened until no probability is high.
     """
     share = fitted.base_rate if prevalence is None else prevalence
-    line = Line(slope, calibration.intercept(fitted, slope))
+    (line,) = calibration.fit_lines([fitted], slope)
     line = calibration.shift(line, fitted.base_rate, share)
     largest = _MARGIN * float(np.abs(fitted.logits).max())
     line = calibration.at_most(line, UNJUDGED_HIGHEST - 1e-3, largest)

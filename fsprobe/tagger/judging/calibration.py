@@ -66,36 +66,19 @@ def smoothed(judged: Judged, positives: float, negatives: float) -> tuple[np.nda
     return target, weight
 
 
-def platt(judged: Judged) -> Line:
-    """Slope and intercept of one tag. The slope is positive: where the best one is not, scores say
-    nothing about the tag, and the flattest stands for that.
-    """
-    slope, (intercept,) = fit_lines([judged])
-    return Line(slope, intercept)
-
-
-def pooled_slope(tags: list[Judged]) -> float:
-    """The one slope that fits all tags best, each with its own intercept; tags: one or more."""
-    return fit_lines(tags)[0]
-
-
-def intercept(judged: Judged, slope: float) -> float:
-    """The best intercept for a slope that is given."""
-    return fit_lines([judged], slope)[1][0]
-
-
 def calibrate(judged: Judged, shared_slope: float) -> tuple[Line, bool]:
     """(line, is the slope pooled) of one tag, for the prevalence its labels have."""
-    if min(judged.positive.sum(), judged.negative.sum()) >= TOO_FEW:
-        return platt(judged), False
-    return Line(shared_slope, intercept(judged, shared_slope)), True
+    pooled = min(judged.positive.sum(), judged.negative.sum()) < TOO_FEW
+    return fit_lines([judged], shared_slope if pooled else None)[0], pooled
 
 
-def fit_lines(tags: list[Judged], slope: float | None = None) -> tuple[float, list[float]]:
-    """(slope of all tags, intercept of each) with the least logistic loss to the smoothed targets.
+def fit_lines(tags: list[Judged], slope: float | None = None) -> list[Line]:
+    """The line of each tag, all of one slope, with the least logistic loss to the smoothed targets.
 
-    slope: where it is given only the intercepts are fitted. Newton's method with backtracking; the
-    Hessian is an arrow (one slope, independent intercepts), so a step costs one pass.
+    slope: where it is given only the intercepts are fitted. The one found is positive: where the
+    best one is not, scores say nothing about the tags, and the flattest stands for that. Newton's
+    method with backtracking; the Hessian is an arrow (one slope, independent intercepts), so a step
+    costs one pass.
     """
     logits = np.concatenate([judged.logits for judged in tags])
     positives = sum(float(judged.positive.sum()) for judged in tags)
@@ -137,7 +120,7 @@ def fit_lines(tags: list[Judged], slope: float | None = None) -> tuple[float, li
             break
     if slope is None and a < _FLATTEST / spread:
         return fit_lines(tags, _FLATTEST / spread)
-    return a, b.tolist()
+    return [Line(a, intercept) for intercept in b.tolist()]
 
 
 def shift(line: Line, before: float, after: float) -> Line:

@@ -13,9 +13,7 @@ from fsprobe.tagger.judging.calibration import (
     at_most,
     calibrate,
     calibration_error,
-    intercept,
-    platt,
-    pooled_slope,
+    fit_lines,
     probability,
     shift,
 )
@@ -31,15 +29,14 @@ def judged(positives, negatives, gap=2.0, seed=0):
 def test_platt_is_scikit_learns(positives, negatives):
     data = judged(positives, negatives)
     theirs = _SigmoidCalibration().fit(data.logits, data.positive)
-    ours = platt(data)
+    (ours,) = fit_lines([data])
     # scikit-learn's probability is 1 / (1 + exp(a·z + b)); its L-BFGS stops at a gradient of 1e-5
     np.testing.assert_allclose(ours, (-theirs.a_, -theirs.b_), atol=2e-3)
 
 
 def test_separable_scores_get_no_certainty():
-    line = platt(
-        Judged(np.array([-3.0, -2.0, 2.0, 3.0]), np.array([0, 0, 1, 1.0]), np.array([1, 1, 0, 0.0]))
-    )
+    scores, labels = np.array([-3.0, -2.0, 2.0, 3.0]), np.array([0, 0, 1, 1.0])
+    (line,) = fit_lines([Judged(scores, labels, 1 - labels)])
     p = probability(line, np.array([-3.0, 3.0]))
     # three quarters: (2 positives + 1) / (2 + 2)
     assert 0.15 < p[0] < 0.3 and 0.7 < p[1] < 0.85
@@ -47,7 +44,7 @@ def test_separable_scores_get_no_certainty():
 
 @pytest.mark.parametrize("gap", [-3.0, -0.5, 0.0])
 def test_the_slope_is_positive_whatever_the_scores(gap):
-    line = platt(judged(50, 80, gap))
+    (line,) = fit_lines([judged(50, 80, gap)])
     assert line.slope > 0
     flat = probability(line, np.array([-5.0, 5.0]))
     if gap < 0:  # the flattest: both close to the share of positives
@@ -67,7 +64,9 @@ def test_pooled_slope_is_the_minimum_over_all_tags():
         return total
 
     found = minimize(loss, np.zeros(4), tol=1e-12).x
-    np.testing.assert_allclose(pooled_slope(tags), found[0], rtol=1e-4)
+    lines = np.array(fit_lines(tags))
+    np.testing.assert_allclose(lines[:, 0], found[0], rtol=1e-4)
+    np.testing.assert_allclose(lines[:, 1], found[1:], rtol=1e-3)
 
 
 def test_an_intercept_is_the_minimum_for_its_slope():
@@ -77,7 +76,9 @@ def test_an_intercept_is_the_minimum_for_its_slope():
         z = 0.7 * data.logits + b
         return (np.logaddexp(0, z) - np.where(data.positive > 0, 4 / 5, 1 / 11) * z).sum()
 
-    np.testing.assert_allclose(intercept(data, 0.7), minimize(loss, 0.0, tol=1e-12).x[0], rtol=1e-3)
+    (line,) = fit_lines([data], 0.7)
+    assert line.slope == 0.7
+    np.testing.assert_allclose(line.intercept, minimize(loss, 0.0, tol=1e-12).x[0], rtol=1e-3)
 
 
 def test_a_tag_with_too_few_takes_the_pooled_slope():
@@ -85,14 +86,14 @@ def test_a_tag_with_too_few_takes_the_pooled_slope():
     line, pooled = calibrate(few, 0.123)
     assert pooled and line.slope == 0.123
     line, pooled = calibrate(enough, 0.123)
-    assert not pooled and line == platt(enough)
+    assert not pooled and [line] == fit_lines([enough])
 
 
 def test_weights_are_counts():
     data = judged(20, 30)
     twice = Judged(*(np.concatenate([part, part]) for part in data))
     heavy = Judged(data.logits, 2 * data.positive, 2 * data.negative)
-    np.testing.assert_allclose(platt(heavy), platt(twice), rtol=1e-5)
+    np.testing.assert_allclose(fit_lines([heavy]), fit_lines([twice]), rtol=1e-5)
 
 
 @pytest.mark.parametrize(("before", "after"), [(0.2, 0.01), (5e-6, 0.01), (0.2, 1e-6)])
@@ -127,4 +128,4 @@ def test_calibrated_scores_of_a_known_model_have_the_right_slope():
     z = rng.standard_normal(20_000) * 3
     y = (rng.random(z.size) < expit(0.5 * z - 1)).astype(float)
     # standard errors of the two are about 0.01 and 0.03 at 20,000 clips
-    np.testing.assert_allclose(platt(Judged(z, y, 1 - y)), (0.5, -1), atol=0.09)
+    np.testing.assert_allclose(fit_lines([Judged(z, y, 1 - y)]), [(0.5, -1)], atol=0.09)
