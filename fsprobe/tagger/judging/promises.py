@@ -11,7 +11,7 @@ import numpy as np
 
 from fsprobe.tagger.judging import calibration, thresholds
 from fsprobe.tagger.judging.calibration import Judged
-from fsprobe.tagger.judging.thresholds import Promise, Rule
+from fsprobe.tagger.judging.thresholds import Promise, Rule, rates
 
 
 def promise(
@@ -20,22 +20,16 @@ def promise(
     """Precision, recall and F1 of a tag at the prevalence; the threshold is NaN, for each fold has
     its own. folds: int `[clip]`.
     """
-    hits = misses = positives = negatives = 0.0
+    judging, given = (np.zeros(len(folds), bool) for _ in range(2))
     for here, others, line in calibration.by_fold(judged, folds, shared_slope):
-        mine = Judged(*(column[here] for column in judged))
         line = calibration.shift(line, others.base_rate, prevalence)
-        known, new = (calibration.probability(line, part.logits) for part in (others, mine))
-        chosen = thresholds.choose(known, others.positive, others.negative, prevalence, rule)
-        given = new >= chosen.threshold
-        hits += mine.positive[given].sum()
-        misses += mine.negative[given].sum()
-        positives += mine.positive.sum()
-        negatives += mine.negative.sum()
+        p = calibration.probability(line, judged.logits)
+        chosen = thresholds.choose(p[~here], others.positive, others.negative, prevalence, rule)
+        judging |= here
+        given |= here & (p >= chosen.threshold)
+    hits, misses = judged.positive[given].sum(), judged.negative[given].sum()
+    positives, negatives = judged.positive[judging].sum(), judged.negative[judging].sum()
     if not positives or not hits + misses:
         return Promise(math.nan, math.nan, 0.0, 0.0)
-    recall = hits / positives
-    wrong = (misses + 0.5) / (negatives + 1)
-    rate = recall * prevalence + wrong * (1 - prevalence)
-    precision = recall * prevalence / rate
-    f1 = 2 * precision * recall / max(precision + recall, 1e-12)
+    recall, _, _, precision, f1 = rates(hits, misses, positives, negatives, prevalence)
     return Promise(math.nan, float(precision), float(recall), float(f1))

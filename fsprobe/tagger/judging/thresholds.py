@@ -14,7 +14,7 @@ few negatives are known, so f is (count + ½) / (negatives + 1): half a clip is 
 
 import math
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -74,17 +74,11 @@ def choose(
     Thresholds lie half-way between two probabilities that occur. Where no threshold will do, the
     tag is never given (threshold 1).
     """
-    order = np.argsort(-probabilities, kind="stable")
-    p = probabilities[order]
-    last = np.append(p[1:] < p[:-1], True)  # of clips with equal probability
-    hits, misses = np.cumsum(positive[order])[last], np.cumsum(negative[order])[last]
-    recall = hits / positive.sum()
-    wrong = (misses + 0.5) / (negative.sum() + 1)
-    rate = recall * prevalence + wrong * (1 - prevalence)
-    precision = recall * prevalence / rate
-    f1 = 2 * precision * recall / np.maximum(precision + recall, 1e-12)
-    cuts = p[last]
+    cuts, hits, misses = _counts(probabilities, positive, negative)
     cuts = np.append((cuts[1:] + cuts[:-1]) / 2, cuts[-1] / 2)
+    recall, wrong, rate, precision, f1 = rates(
+        hits, misses, positive.sum(), negative.sum(), prevalence
+    )
     goal = {"f1": f1, "rate": -np.abs(rate - prevalence), "precision": recall}[rule.kind]
     allowed = recall >= LEAST_RATIO * wrong
     if rule.kind == "precision":
@@ -93,6 +87,30 @@ def choose(
         return Promise(NEVER, math.nan, 0.0, 0.0)
     best = int(np.argmax(np.where(allowed, goal, -np.inf)))
     return Promise(*(float(values[best]) for values in (cuts, precision, recall, f1)))
+
+
+def rates(
+    hits: Any, misses: Any, positives: float, negatives: float, prevalence: float
+) -> tuple[Any, ...]:
+    """(recall, f, rate, precision, F1) as above, at a threshold or at each of several. hits,
+    misses: positives and negatives that lie at or above it.
+    """
+    recall = hits / positives
+    wrong = (misses + 0.5) / (negatives + 1)
+    rate = recall * prevalence + wrong * (1 - prevalence)
+    precision = recall * prevalence / rate
+    f1 = 2 * precision * recall / np.maximum(precision + recall, 1e-12)
+    return recall, wrong, rate, precision, f1
+
+
+def _counts(
+    probabilities: np.ndarray, positive: np.ndarray, negative: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(probability, positives and negatives at or above it) for each one that occurs, falling."""
+    order = np.argsort(-probabilities, kind="stable")
+    p = probabilities[order]
+    last = np.append(p[1:] < p[:-1], True)  # of clips with equal probability
+    return p[last], np.cumsum(positive[order])[last], np.cumsum(negative[order])[last]
 
 
 def without_judgement(rule: Rule) -> Promise:
@@ -111,11 +129,8 @@ def average_precision(
     """
     if not (positive.sum() > 0 and negative.sum() > 0):
         return math.nan
-    order = np.argsort(-probabilities, kind="stable")
-    p = probabilities[order]
-    last = np.append(p[1:] < p[:-1], True)
-    recall = np.cumsum(positive[order])[last] / positive.sum()
-    wrong = np.cumsum(negative[order])[last] / negative.sum()
+    _, hits, misses = _counts(probabilities, positive, negative)
+    recall, wrong = hits / positive.sum(), misses / negative.sum()
     mass = recall * prevalence + wrong * (1 - prevalence)
     precision = recall * prevalence / np.where(mass > 0, mass, 1)
     return float((np.diff(recall, prepend=0.0) * precision).sum())
