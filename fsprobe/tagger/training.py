@@ -20,7 +20,7 @@ from fsprobe.tagger.judging import calibration, promises, thresholds
 from fsprobe.tagger.judging.calibration import Judged, Line
 from fsprobe.tagger.judging.out_of_fold import Fitted, OutOfFold, out_of_fold
 from fsprobe.tagger.judging.thresholds import Promise, Rule
-from fsprobe.tagger.judging.verdicts import Interval, auc_interval, roc_auc, verdict
+from fsprobe.tagger.judging.verdicts import auc_interval, roc_auc, verdict
 from fsprobe.tagger.labelled import Counts, Labelled, count
 from fsprobe.tagger.matching import Part, source_of
 from fsprobe.tagger.tagger import Tagger
@@ -93,29 +93,27 @@ def train(
     if pooled_slope is None and judged:
         pooled_slope = calibration.fit_lines(judged)[0].slope
     slope = UNJUDGED_SLOPE if pooled_slope is None else pooled_slope
-    lines, chosen, training = [], [], {}
-    for tag, name in enumerate(labelled.tags):
-        if math.isnan(aucs[tag]):
+    rows = []
+    for tag, auc in enumerate(aucs):
+        if math.isnan(auc):
             _, fitted = judged_clips(features @ kernel[tag] + bias[tag], labelled, tag)
-            row = _unjudged(fitted, slope, prevalence[tag], config.rule)
+            rows.append(_unjudged(fitted, slope, prevalence[tag], config.rule))
         else:
             clips, known = data[tag]
             folds = held_out.folds[clips]
-            row = _row(known, folds, slope, prevalence[tag], config.rule, aucs[tag])
-        interval = auc_interval(row.auc, counts[tag].tracks_positive, counts[tag].tracks_negative)
-        lines.append(row.line)
-        chosen.append(row.promise.threshold)
-        training[name] = _record(row, counts[tag], interval, config) | {
-            "strength": float(strengths[tag])
-        }
-        if scales is not None:
-            training[name]["prior_scale"] = float(scales[tag])
+            rows.append(_row(known, folds, slope, prevalence[tag], config.rule, auc))
+    chosen = {"strength": strengths} | ({} if scales is None else {"prior_scale": scales})
+    training = {
+        name: _record(rows[tag], counts[tag], config)
+        | {key: float(values[tag]) for key, values in chosen.items()}
+        for tag, name in enumerate(labelled.tags)
+    }
     return Rows(
         labelled.tags,
         kernel.astype(np.float32),
         bias.astype(np.float32),
-        np.array(lines, np.float32),
-        np.array(chosen, np.float32),
+        np.array([row.line for row in rows], np.float32),
+        np.array([row.promise.threshold for row in rows], np.float32),
         training,
         pooled_slope,
         held_out,
@@ -126,12 +124,9 @@ def tagger_of(rows: Rows, parts: Sequence[Part], embedding: str, manifest: Manif
     """A new tagger of these rows. manifest: of the clips that it learnt from, whose usual length
     it records.
     """
-    shared: dict[str, Any] = {}
-    if rows.pooled_slope is not None:
-        shared["pooled_slope"] = rows.pooled_slope
     lengths = [length for length in manifest.durations if length]
-    if lengths:
-        shared["clip_seconds"] = statistics.median(lengths)
+    seconds = statistics.median(lengths) if lengths else None
+    shared = {"pooled_slope": rows.pooled_slope, "clip_seconds": seconds}
     return Tagger(
         tags=rows.tags,
         kernel=rows.kernel,
@@ -141,7 +136,7 @@ def tagger_of(rows: Rows, parts: Sequence[Part], embedding: str, manifest: Manif
         embedding=embedding,
         sources=tuple(source_of(part) for part in parts),
         training=rows.training,
-        shared=shared,
+        shared={key: value for key, value in shared.items() if value is not None},
     )
 
 
@@ -209,8 +204,8 @@ def _unjudged(fitted: Judged, slope: float, prevalence: float | None, rule: Rule
     return _Row(line, promise, math.nan, math.nan, share, True, UNJUDGED_HIGHEST)
 
 
-def _record(row: _Row, counts: Counts, interval: Interval, config: TrainConfig) -> dict[str, Any]:
-    said = "labels" if isinstance(config.prevalence, str) else "given"
+def _record(row: _Row, counts: Counts, config: TrainConfig) -> dict[str, Any]:
+    interval = auc_interval(row.auc, counts.tracks_positive, counts.tracks_negative)
     numbers = {
         "roc_auc": row.auc,
         "average_precision": row.average_precision,
@@ -226,7 +221,7 @@ def _record(row: _Row, counts: Counts, interval: Interval, config: TrainConfig) 
         **{key: None if math.isnan(value) else value for key, value in numbers.items()},
         "roc_auc_interval": list(interval),
         "prevalence": row.prevalence,
-        "prevalence_from": said,
+        "prevalence_from": "labels" if isinstance(config.prevalence, str) else "given",
         "threshold_rule": str(config.rule),
         "slope": "pooled" if row.pooled else "own",
         "highest_probability": row.highest,
