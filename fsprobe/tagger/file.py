@@ -10,26 +10,32 @@ A file from elsewhere is not trusted: whatever it holds is checked before it is 
 it is ever executed.
 """
 
+import collections
 import json
-import math
 import re
 import struct
+import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import Any
 
 import numpy as np
 
 from extract.errors import InputError
 from extract.files import atomic_write
+from extract.shell import shorten
 from fsprobe.config import is_store_name
 from fsprobe.tagger.tagger import Source, Tagger
 
 FORMAT = "fsprobe tagger 1"
 TENSORS = ("bias", "calibration", "kernel", "threshold")
-LARGEST_HEADER = 100_000_000  # bytes, as safetensors has it
 _KEYS = ("format", "tags", "embedding", "stores", "aggregation", "training")
-_FIX = "train it again, or restore the file"
+# what is read of a store, and its kind
+_OF_STORE = {
+    **dict.fromkeys(("name", "embedding", "array", "aggregation"), str),
+    **dict.fromkeys(("dim", "width"), int),
+    **dict.fromkeys(("settings", "provenance"), dict),
+}
 
 
 def write_tagger(path: str | Path, tagger: Tagger) -> None:
@@ -63,8 +69,7 @@ def read_tagger(path: str | Path) -> Tagger:
     path = Path(path)
     tensors, metadata = _read_tensors(path)
     for key in _KEYS:
-        if key not in metadata:
-            raise InputError(f"{path}: no {key!r} in its metadata; is it a tagger? {_FIX}")
+        _require(key in metadata, path, f"no {key!r} in its metadata, as every tagger has")
     if metadata["format"] != FORMAT:
         raise InputError(
             f"{path}: format {_short(metadata['format'])}, this program reads {FORMAT!r}; "
@@ -73,12 +78,12 @@ def read_tagger(path: str | Path) -> Tagger:
     tags = _json(metadata, "tags", list, path)
     training = _json(metadata, "training", dict, path)
     for tag, record in training.items():
-        _check_record(tag, record, path)
+        highest = record.get("highest_probability", 1.0) if isinstance(record, dict) else None
+        _require(_is_positive(highest, 1), path, f"what it says of tag {_short(tag)} is malformed")
     shared = _json(metadata, "shared", dict, path) if "shared" in metadata else {}
     for key in ("pooled_slope", "clip_seconds"):
         value = shared.get(key, 1.0)
-        if not is_number(value) or value <= 0:
-            raise InputError(f"{path}: {key} {_short(value)} is no positive number; {_FIX}")
+        _require(_is_positive(value), path, f"{key} {_short(value)} is no positive number")
     tagger = Tagger(
         tags=tuple(tags),
         **tensors,
@@ -90,31 +95,32 @@ def read_tagger(path: str | Path) -> Tagger:
         versions=_json(metadata, "versions", dict, path) if "versions" in metadata else {},
     )
     check(tagger, str(path))
-    if metadata["aggregation"] != tagger.aggregation:
-        raise InputError(
-            f"{path}: aggregation {_short(metadata['aggregation'])}, but its stores have "
-            f"{_short(tagger.aggregation)}; {_FIX}"
-        )
+    said, found = metadata["aggregation"], tagger.aggregation
+    _require(
+        said == found, path, f"aggregation {_short(said)}, but its stores have {_short(found)}"
+    )
     return tagger
 
 
 def check(tagger: Tagger, where: str) -> None:
     """Raise InputError unless the tensors have the shapes, the values and the tags they must."""
     count = len(tagger.tags)
-    if not count or not tagger.sources:
-        raise InputError(f"{where}: no {'store' if count else 'tag'} in it; {_FIX}")
+    _require(count, where, "no tag in it")
+    _require(tagger.sources, where, "no store in it")
     names = [source.name for source in tagger.sources]
     for name in names:  # it becomes a folder, of fsprobe.tag --audio
-        if not is_store_name(name) or names.count(name) > 1:
-            raise InputError(
-                f"{where}: a store is named {_short(name)}; a name stands once, and is letters, "
-                f"digits, '_', '.' and '-'; {_FIX}"
-            )
+        _require(
+            is_store_name(name) and names.count(name) == 1,
+            where,
+            f"a store is named {_short(name)}; a name stands once, and is letters, digits, '_', "
+            "'.' and '-'",
+        )
     for tag in tagger.tags:
-        _check_tag(tag, where)
-    if len(set(tagger.tags)) < count:
-        twice = next(tag for tag in tagger.tags if tagger.tags.count(tag) > 1)
-        raise InputError(f"{where}: tag {_short(twice)} stands twice; {_FIX}")
+        named = isinstance(tag, str) and tag.strip()
+        _require(named, where, f"tag {_short(tag)} is not a name")
+        _require(not re.search("[\ud800-\udfff]", tag), where, f"tag {_short(tag)} is not UTF-8")
+    for tag, times in collections.Counter(tagger.tags).items():
+        _require(times == 1, where, f"tag {_short(tag)} stands twice")
     dim = sum(source.width for source in tagger.sources)
     shapes = {
         "kernel": (count, dim),
@@ -124,27 +130,20 @@ def check(tagger: Tagger, where: str) -> None:
     }
     for name, shape in shapes.items():
         array = getattr(tagger, name)
-        if array.shape != shape or array.dtype != np.float32:
-            raise InputError(
-                f"{where}: {name} is {array.dtype} {array.shape}; by its {count} tags and stores "
-                f"it must be float32 {shape}; {_FIX}"
-            )
-        if not np.isfinite(array).all():
-            first = int(np.argwhere(~np.isfinite(array))[0][0])
-            raise InputError(
-                f"{where}: NaN or Inf in {name} of tag {_short(tagger.tags[first])}; {_FIX}"
-            )
+        _require(
+            array.shape == shape and array.dtype == np.float32,
+            where,
+            f"{name} is {array.dtype} {array.shape}; by its {count} tags and stores it must be "
+            f"float32 {shape}",
+        )
     slope, threshold = tagger.calibration[:, 0], tagger.threshold
-    for row in np.flatnonzero(slope <= 0).tolist():
-        raise InputError(
-            f"{where}: the slope of tag {_short(tagger.tags[row])} is {slope[row]:g}, not "
-            f"positive; {_FIX}"
-        )
-    for row in np.flatnonzero((threshold < 0) | (threshold > 1)).tolist():
-        raise InputError(
-            f"{where}: the threshold of tag {_short(tagger.tags[row])} is {threshold[row]:g}, not "
-            f"within 0 and 1; {_FIX}"
-        )
+    for name, fine, what in (
+        *((name, np.isfinite(getattr(tagger, name)), "NaN or Inf") for name in TENSORS),
+        ("slope", slope > 0, "not positive"),
+        ("threshold", (threshold >= 0) & (threshold <= 1), "not within 0 and 1"),
+    ):
+        first = int(fine.reshape(count, -1).all(axis=1).argmin())
+        _require(fine.all(), where, f"the {name} of tag {_short(tagger.tags[first])} is {what}")
 
 
 def _metadata(tagger: Tagger) -> dict[str, str]:
@@ -184,91 +183,55 @@ def _metadata(tagger: Tagger) -> dict[str, str]:
 
 
 def _read_tensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """(the four tensors, metadata). The file's own lengths are checked before it is mapped."""
+    """(the four tensors, metadata). safetensors checks the lengths in the file."""
     from safetensors import safe_open
 
-    if path.is_dir():
-        raise InputError(f"{path}: is a directory; name a tagger that fsprobe.train wrote")
-    with path.open("rb") as file:
-        head = file.read(8)
-    if len(head) < 8 or struct.unpack("<Q", head)[0] > min(LARGEST_HEADER, path.stat().st_size):
-        raise InputError(f"{path}: not a safetensors file; name a tagger that fsprobe.train wrote")
+    if not path.is_file():
+        raise InputError(f"{path}: no such file; name a tagger that fsprobe.train wrote")
     try:
         with safe_open(path, framework="numpy") as opened:
-            metadata = dict(opened.metadata() or {})
-            missing = [name for name in TENSORS if name not in opened.keys()]  # noqa: SIM118
-            tensors = {} if missing else {name: opened.get_tensor(name) for name in TENSORS}
+            return {name: opened.get_tensor(name) for name in TENSORS}, opened.metadata() or {}
     except Exception as error:  # whatever a foreign or damaged file makes safetensors raise
         raise InputError(
-            f"{path}: not readable as safetensors ({_short(str(error))}); {_FIX}"
+            f"{path}: not a safetensors file with a tagger ({_short(str(error))}); name one that "
+            "fsprobe.train wrote"
         ) from None
-    if missing:
-        raise InputError(f"{path}: tensor {missing[0]!r} is missing; is it a tagger? {_FIX}")
-    return tensors, metadata
 
 
 def _json(metadata: Mapping[str, str], key: str, kind: type, path: Path) -> Any:
     try:
-        value = json.loads(metadata[key], parse_constant=_no_constant)
+        value = json.loads(metadata[key])
+        json.dumps(value, allow_nan=False)  # Python reads NaN and Infinity, JSON has none
+        problem = "" if isinstance(value, kind) else f"not a {kind.__name__}"
     except (ValueError, RecursionError) as error:
-        raise InputError(
-            f"{path}: {key} in its metadata is not JSON ({_short(str(error))}); {_FIX}"
-        ) from None
-    if not isinstance(value, kind):
-        raise InputError(
-            f"{path}: {key} in its metadata is {_short(metadata[key])}, not a {kind.__name__}; "
-            f"{_FIX}"
-        )
+        problem = f"not JSON ({_short(str(error))})"
+    _require(not problem, path, f"{key} in its metadata is {_short(metadata[key])}, {problem}")
     return value
 
 
-def _no_constant(name: str) -> None:
-    raise ValueError(f"{name} is no number")
-
-
-def _check_tag(tag: Any, where: str) -> None:
-    if not isinstance(tag, str) or not tag.strip():
-        raise InputError(f"{where}: tag {_short(tag)} is not a name; {_FIX}")
-    if re.search("[\ud800-\udfff]", tag):
-        raise InputError(f"{where}: tag {_short(tag)} is not UTF-8; {_FIX}")
-
-
-def _check_record(tag: str, record: Any, path: Path) -> None:
-    highest = record.get("highest_probability", 1.0) if isinstance(record, dict) else None
-    if not is_number(highest) or not 0 < highest <= 1:
-        raise InputError(f"{path}: what it says of tag {_short(tag)} is malformed; {_FIX}")
-
-
 def _source(entry: Any, path: Path) -> Source:
-    texts = ("name", "embedding", "array", "aggregation")
-    known = isinstance(entry, dict)
-    known = known and all(isinstance(entry.get(key), str) and entry[key] for key in texts)
-    known = known and all(
-        type(entry.get(key)) is int and 0 < entry[key] < 2**31 for key in ("dim", "width")
+    whole: dict[str, Any] = {"settings": {}, "provenance": {}}
+    whole |= entry if isinstance(entry, dict) else {}
+    known = (
+        all(type(whole.get(key)) is kind for key, kind in _OF_STORE.items())
+        and whole["array"] in ("features", "features_framenorm")
+        and all(0 < whole[key] < 2**31 for key in ("dim", "width"))
     )
-    known = known and all(
-        isinstance(entry.get(key, {}), dict) for key in ("settings", "provenance")
-    )
-    if not known or entry["array"] not in ("features", "features_framenorm"):
-        raise InputError(f"{path}: a store in its metadata is malformed ({_short(entry)}); {_FIX}")
-    return Source(
-        **{key: entry[key] for key in (*texts, "dim", "width")},
-        settings=entry.get("settings", {}),
-        provenance=entry.get("provenance", {}),
-    )
+    _require(known, path, f"a store in its metadata is malformed ({_short(entry)})")
+    return Source(**{key: whole[key] for key in _OF_STORE})
+
+
+def _require(fine: object, where: object, what: str) -> None:
+    """Raise InputError, saying what is wrong with the file, unless it is fine."""
+    if not fine:
+        raise InputError(f"{where}: {what}; train it again, or restore the file")
 
 
 def _short(value: Any) -> str:
     """A value as part of a one-line message."""
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:60]}…"
+    return shorten(repr(value), 60)
 
 
-def is_number(value: Any) -> TypeGuard[float]:
-    """A finite number, not a bool."""
-    if not isinstance(value, (int, float)) or isinstance(value, bool):
-        return False
-    try:
-        return math.isfinite(value)
-    except OverflowError:  # an integer beyond every float
-        return False
+def _is_positive(value: Any, most: float = sys.float_info.max) -> bool:
+    """Is it a number above 0, an integer beyond every float aside?"""
+    return type(value) in (int, float) and 0 < value <= most

@@ -137,7 +137,7 @@ def test_top_and_tracks(tag, tmp_path, trained):
         (["--store=mine={root}/mine", "--write_tags=genre"], "--manifest"),
         (["--store=mine={root}/mine", "--all_scores={root}/x.csv"], ".npy"),
         (["--store=mine={root}/mine", "--tagger={root}/pickle"], "safetensors"),
-        (["--store=mine={root}/mine", "--tagger={root}/missing"], "No such file"),
+        (["--store=mine={root}/mine", "--tagger={root}/missing"], "no such file"),
         (["--audio={root}/missing"], "no such file"),
         (["--audio={root}/mine"], "no audio"),
         (["--audio={root}/a.wav"], "imported"),
