@@ -11,11 +11,11 @@ from tqdm import tqdm
 
 from extract.errors import InputError
 from extract.manifest import parse_tags
-from extract.store import DONE, Store
+from extract.store import Store
 from fsprobe.tagger.file import TENSORS
-from fsprobe.tagger.matching import Part, match
+from fsprobe.tagger.matching import match
 from fsprobe.tagger.tagger import Tagger
-from fsprobe.tagger.tagging import Scorer
+from fsprobe.tagger.tagging import Scorer, items_by_clip
 from fsprobe.tagger.training import Rows
 
 _BLOCK = 4096  # clips
@@ -60,7 +60,9 @@ def slope_for(tagger: Tagger, tags: Sequence[str]) -> float | None:
 def remove(tagger: Tagger, tags: Sequence[str]) -> Tagger:
     """Without these tags. Raises InputError on one it does not have, or if none is left."""
     for tag in tags:
-        _require(tagger, tag)
+        if tag not in tagger.tags:
+            known = ", ".join(map(repr, tagger.tags[:5])) + "…" * (len(tagger.tags) > 5)
+            raise InputError(f"tag {tag!r} is not in the tagger; it has {known}")
     kept = [row for row, tag in enumerate(tagger.tags) if tag not in tags]
     if not kept:
         raise InputError("removing every tag leaves no tagger; keep one")
@@ -68,15 +70,15 @@ def remove(tagger: Tagger, tags: Sequence[str]) -> Tagger:
 
 
 def rename(tagger: Tagger, names: Mapping[str, str]) -> Tagger:
-    """names: old → new. Raises InputError on a tag it does not have, on a name that is taken, or on
-    one that a manifest cannot hold.
+    """names: old → new. Raises InputError on a name that is taken, or one that a manifest cannot
+    hold.
     """
     for old, new in names.items():
-        _require(tagger, old)
-        if not new.strip():
-            raise InputError(f"tag {old!r} cannot be renamed to {new!r}: a name is not empty")
         if parse_tags(new, "`rename`") != (new,):
-            raise InputError(f"tag {old!r} cannot be renamed to {new!r}: '|' separates tags")
+            raise InputError(
+                f"tag {old!r} cannot be renamed to {new!r}: a name is not empty, and '|' separates "
+                "tags"
+            )
     tags = tuple(names.get(tag, tag) for tag in tagger.tags)
     if len(set(tags)) < len(tags):
         twice = next(tag for tag in tags if tags.count(tag) > 1)
@@ -106,21 +108,23 @@ def compare(
     stores: with them, how much the tags in both differ on all finished clips of the first store.
     Raises InputError if a tagger does not fit the stores.
     """
-    rows = {tag: row for row, tag in enumerate(old.tags)}
-    both = [tag for tag in new.tags if tag in rows]
-    changed = [tag for tag in both if not _same(old, rows[tag], new, new.tags.index(tag))]
-    amounts: dict[str, tuple[float, float, float]] = {}
-    if stores and changed:
-        amounts = _on_stores(old, new, changed, stores)
-    out = []
-    for tag in new.tags:
-        state = "added" if tag not in rows else "changed" if tag in changed else "same"
-        out.append(Difference(tag, state, *amounts.get(tag, ())))
-    return out + [Difference(tag, "removed") for tag in old.tags if tag not in new.tags]
+    before, after = _rows(old), _rows(new)
+    states = {
+        tag: "added" if tag not in before else "same" if row == before[tag] else "changed"
+        for tag, row in after.items()
+    }
+    states |= {tag: "removed" for tag in old.tags if tag not in after}
+    changed = [tag for tag, state in states.items() if state == "changed"]
+    amounts = _on_stores(old, new, changed, stores) if stores and changed else {}
+    return [Difference(tag, state, *amounts.get(tag, ())) for tag, state in states.items()]
 
 
-def _same(old: Tagger, i: int, new: Tagger, j: int) -> bool:
-    return all(getattr(old, n)[i].tobytes() == getattr(new, n)[j].tobytes() for n in TENSORS)
+def _rows(tagger: Tagger) -> dict[str, list[bytes]]:
+    """Tag → its row of every tensor."""
+    return {
+        tag: [getattr(tagger, name)[row].tobytes() for name in TENSORS]
+        for row, tag in enumerate(tagger.tags)
+    }
 
 
 def _on_stores(
@@ -130,9 +134,11 @@ def _on_stores(
     parts = [match(tagger, stores) for tagger in pair]
     scorers = [Scorer(tagger, found) for tagger, found in zip(pair, parts, strict=True)]
     used = {part.name: part for found in parts for part in found}
-    clips = _common_rows(list(used.values()))
-    mean, largest, flipped = (np.zeros(len(tags)) for _ in range(3))
+    clips = dict(zip(used, items_by_clip(list(used.values())).rows, strict=True))
     count = len(next(iter(clips.values())))
+    if not count:
+        raise InputError(f"{parts[0][0].store.path}: no finished clip to compare on")
+    mean, largest, flipped = (np.zeros(len(tags)) for _ in range(3))
     for start in tqdm(range(0, count, _BLOCK), desc="comparing", dynamic_ncols=True, delay=2):
         p = []
         for scorer, found in zip(scorers, parts, strict=True):
@@ -146,26 +152,3 @@ def _on_stores(
         tag: (float(mean[i] / count), float(largest[i]), float(flipped[i] / count))
         for i, tag in enumerate(tags)
     }
-
-
-def _common_rows(parts: Sequence[Part]) -> dict[str, np.ndarray]:
-    """Store → rows of the clips that are finished in all, in one order."""
-    done = [
-        {c: row for row, c in enumerate(part.store.clip_ids) if part.store.status[row] == DONE}
-        for part in parts
-    ]
-    clips = [clip for clip in done[0] if all(clip in other for other in done[1:])]
-    if not clips:
-        raise InputError(f"{parts[0].store.path}: no finished clip to compare on")
-    return {
-        part.name: np.array([rows[clip] for clip in clips], np.int64)
-        for part, rows in zip(parts, done, strict=True)
-    }
-
-
-def _require(tagger: Tagger, tag: str) -> None:
-    if tag not in tagger.tags:
-        known = ", ".join(map(repr, tagger.tags[:5]))
-        raise InputError(
-            f"tag {tag!r} is not in the tagger; it has {known}{'…' * (len(tagger.tags) > 5)}"
-        )

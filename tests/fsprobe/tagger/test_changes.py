@@ -7,6 +7,7 @@ from extract.errors import InputError
 from fsprobe.tagger.changes import compare, remove, rename, slope_for, update
 from fsprobe.tagger.file import TENSORS
 from fsprobe.tagger.judging.out_of_fold import OutOfFold
+from fsprobe.tagger.options import parse_renames
 from fsprobe.tagger.training import Rows
 from tests.support.fake_tagger import make
 
@@ -76,10 +77,12 @@ def test_remove_and_rename(tagger_and_stores):
     for wrong in (lambda: remove(tagger, ["z"]), lambda: remove(tagger, list("abcd"))):
         with pytest.raises(InputError):
             wrong()
-    wrong_names = ("b", "", "x|y", " x", "x\n", "x||")
-    for names in ({"z": "y"}, *({"a": name} for name in wrong_names)):
+    for name in ("b", "", " ", "x|y", " x", "x\n", "x||"):
         with pytest.raises(InputError):
-            rename(tagger, names)
+            rename(tagger, {"a": name})
+    for wrong in (["z=y"], ["a"], ["a=x", "a=y"]):
+        with pytest.raises(InputError, match="--rename="):
+            parse_renames(wrong, tagger.tags)
 
 
 def test_compare_says_which_tags_changed_and_by_how_much(tagger_and_stores):
