@@ -28,8 +28,8 @@ def fit_heads(
     units int `[clip]`, tracks, negative for clips that are never held out; l2: the strength,
     or `auto`: one is chosen for each tag.
     """
-    found = _fit(features, positive, negative, units, l2)
-    return Fitted(np.asarray(found.head.kernel), np.asarray(found.head.bias), found.l2)
+    (kernel, bias), l2s, *_ = _fit(features, positive, negative, units, l2)
+    return Fitted(np.asarray(kernel), np.asarray(bias), l2s)
 
 
 class FitFromWords:
@@ -42,15 +42,14 @@ class FitFromWords:
         """tags: in the order of the labels' columns. Raises InputError if none has a vector, or if
         the tags that heads are mixed from have fewer than two: one says nothing of another.
         """
-        others = [row for row, tag in enumerate(tagger.tags) if tag not in tags] if tagger else []
-        names = [tagger.tags[row] for row in others] if tagger else []
-        vectors = vectors_of(words, [*names, *tags])[0]
-        self.vectors = vectors[len(names) :]
-        self.others = vectors[: len(names)]
+        known = tagger.tags if tagger else ()
+        kept = [row for row, tag in enumerate(known) if tag not in tags]
+        vectors = vectors_of(words, [*(known[row] for row in kept), *tags])[0]
+        self.others, self.vectors = vectors[: len(kept)], vectors[len(kept) :]
         self.head = None
-        if tagger and names:
-            self.head = Head(jnp.asarray(tagger.kernel[others]), jnp.asarray(tagger.bias[others]))
-        mixed = vectors[: len(names)] if names else vectors
+        if tagger and kept:
+            self.head = Head(jnp.asarray(tagger.kernel[kept]), jnp.asarray(tagger.bias[kept]))
+        mixed = self.others if kept else self.vectors
         told = len(np.unique(mixed[mixed.any(axis=1)], axis=0))
         if told < 2:
             raise InputError(
@@ -74,9 +73,8 @@ class FitFromWords:
         else:
             start = heads_from_words(self.head, self.others, self.vectors, features)
         start = unit_prior(Head(*map(jnp.asarray, start)), jnp.asarray(features))
-        found = _fit(features, positive, negative, units, l2, start)
-        head = found.head
-        return Fitted(np.asarray(head.kernel), np.asarray(head.bias), found.l2, found.scale)
+        (kernel, bias), l2s, _, scales = _fit(features, positive, negative, units, l2, start)
+        return Fitted(np.asarray(kernel), np.asarray(bias), l2s, scales)
 
 
 def _fit(
