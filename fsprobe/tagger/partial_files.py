@@ -36,22 +36,17 @@ class PartialFiles:
         if all_scores:  # of one name in two runs: each has its own until it is whole
             mine = hashlib.sha256(os.fsencode(work.absolute())).hexdigest()[:8]
             self.partial = all_scores.with_name(f".{all_scores.name}.{mine}.partial")
-        state = self._state()
-        self.next_item, self.bytes = state.get("next_item", 0), state.get("bytes", 0)
+        self.next_item, self.bytes = self._marked()
         if not self.next_item:  # a mark of other options must not fit what is written from here on
             self.mark.unlink(missing_ok=True)
-        self.scores: np.ndarray | None = None
+        self.scores: np.memmap | None = None
         if self.partial and self.next_item < shape[0]:
             make_directory(self.partial.parent)
-            fresh = not self.next_item
-            self.scores = np.lib.format.open_memmap(
-                self.partial, "w+" if fresh else "r+", np.float32, shape
-            )
-            if fresh:
-                self.scores[:] = np.nan
-        self.file = self.path.open("r+b" if self.next_item else "w+b")
+            mode = "r+" if self.next_item else "w+"
+            self.scores = np.lib.format.open_memmap(self.partial, mode, np.float32, shape)
+            self.scores[self.next_item :] = np.nan
+        self.file = self.path.open("ab")
         self.file.truncate(self.bytes)
-        self.file.seek(self.bytes)
         self.since = 0
 
     def __enter__(self) -> "PartialFiles":
@@ -77,26 +72,26 @@ class PartialFiles:
             self.partial.replace(self.all_scores)
         return np.fromfile(self.path, RECORD)
 
-    def _state(self) -> dict[str, Any]:
-        """That of a run before, if it is of use."""
+    def _marked(self) -> tuple[int, int]:
+        """(next item, bytes of records) of a run before; zeros if it is of no use."""
         try:
             state = json.loads(self.mark.read_text("utf-8"))
             useful = (
                 state["fingerprint"] == self.fingerprint
                 and self.path.stat().st_size >= state["bytes"]
             )
-            complete = state["next_item"] == self.fingerprint["items"]
             if self.partial and self.all_scores and not self.partial.exists():
+                complete = state["next_item"] == self.fingerprint["items"]
                 useful &= complete and self.all_scores.exists()
+            return (state["next_item"], state["bytes"]) if useful else (0, 0)
         except (OSError, ValueError, KeyError, TypeError):
-            return {}
-        return state if useful else {}
+            return 0, 0
 
     def _checkpoint(self) -> None:
         """First the data, then the mark."""
         self.file.flush()
         os.fsync(self.file.fileno())
-        if isinstance(self.scores, np.memmap):
+        if self.scores is not None:
             self.scores.flush()
         state = {"fingerprint": self.fingerprint, "next_item": self.next_item, "bytes": self.bytes}
         with atomic_write(self.mark) as file:

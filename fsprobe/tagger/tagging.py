@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, NamedTuple, NoReturn, Protocol, TypeVar
+from typing import Any, NamedTuple, NoReturn, TypeVar
 
 import numpy as np
 import threadpoolctl
@@ -122,11 +122,13 @@ class Scorer:
         self.parts = tuple(parts)
         self.kernels = [np.ascontiguousarray(k) for k in np.split(kernel, edges)]
         self.bias = (tagger.bias * slope + shift).astype(np.float32)
-        self.threshold = tagger.threshold
-        self.highest = np.minimum(tagger.highest, _LARGEST)
+        self.threshold, self.highest = tagger.threshold, np.minimum(tagger.highest, _LARGEST)
         self.capped = bool((self.highest < _LARGEST).any())
-        with np.errstate(divide="ignore"):
-            self.ceiling = logit(self.highest.astype(np.float64)).astype(np.float32)
+        with np.errstate(divide="ignore"):  # of thresholds 0 and 1
+            self.ceiling, self.threshold_logit = (
+                logit(p.astype(np.float64)).astype(np.float32)
+                for p in (self.highest, self.threshold)
+            )
 
     def logits(self, rows: Sequence[np.ndarray | slice]) -> np.ndarray:
         """float32 `[clip, tag]`, of the probabilities. rows: for each part.
@@ -138,9 +140,7 @@ class Scorer:
             product = part.rows(wanted) @ kernel
             product += z
             z = product
-        with np.errstate(invalid="ignore"):  # of Inf times 0
-            finite = np.isfinite(z @ np.zeros(z.shape[1], np.float32)).all()
-        if not finite:
+        if not np.isfinite(z).all():
             refuse_features(self.parts, rows)
         if self.capped:
             np.minimum(z, self.ceiling, out=z)
@@ -173,45 +173,29 @@ def refuse_features(parts: Sequence[Part], rows: Sequence[np.ndarray | slice]) -
 
 def score_block(scorer: Scorer, block: Block, top: int, all_scores: bool) -> Scored:
     """A block's records, and with all_scores its probabilities. top: as in `tag_items`."""
-    counts = block.counts
-    present = block.first + np.flatnonzero(counts)
-    z = scorer.logits(block.rows)
-    pooled = counts.max() > 1
+    present = block.first + np.flatnonzero(block.counts)
+    counts = block.counts[block.counts > 0]
+    z, threshold = scorer.logits(block.rows), scorer.threshold_logit
+    pooled = counts.max(initial=0) > 1
+    if pooled or all_scores:
+        z, threshold = scorer.probabilities(z), scorer.threshold
     if pooled:
-        z = np.add.reduceat(
-            scorer.probabilities(z), np.cumsum(counts)[counts > 0] - counts[counts > 0]
-        )
-        z /= counts[counts > 0][:, None]
-    elif all_scores:
-        z = scorer.probabilities(z)
-    threshold = scorer.threshold
-    as_probability = pooled or all_scores
-    if not as_probability:
-        with np.errstate(divide="ignore"):
-            threshold = logit(threshold.astype(np.float64)).astype(np.float32)
+        z = np.add.reduceat(z, np.cumsum(counts) - counts)
+        z /= counts[:, None]
     item, tag = _best(z, top) if top else np.nonzero(z >= threshold)
     values = z[item, tag]
     if not top:
         order = np.lexsort((tag, -values, item))
         item, tag, values = item[order], tag[order], values[order]
-    if not as_probability:
+    if not (pooled or all_scores):
         values = np.minimum(1 / (1 + np.exp(-values.astype(np.float64))), scorer.highest[tag])
     records = np.empty(len(item), RECORD)
     records["item"], records["tag"], records["probability"] = present[item], tag, values
     return Scored(records, present, z if all_scores else None)
 
 
-class Score(Protocol):
-    """How blocks are scored: in order."""
-
-    def __call__(
-        self,
-        tagger: Tagger,
-        parts: Sequence[Part],
-        blocks: Sequence[Block],
-        top: int,
-        all_scores: bool,
-    ) -> Iterator[Scored]: ...
+# How blocks are scored, in order: (tagger, parts, blocks, top, all_scores) as of `score_here`.
+Score = Callable[[Tagger, Sequence[Part], Sequence[Block], int, bool], Iterator[Scored]]
 
 
 def score_here(
@@ -273,12 +257,11 @@ def _best(z: np.ndarray, top: int) -> tuple[np.ndarray, np.ndarray]:
     rows = np.arange(len(z))
     if top > 16:
         columns = np.argsort(-z, axis=1, kind="stable")[:, :top]
-        return np.repeat(rows, top), columns.ravel()
-    left = z.copy()
-    columns = np.empty((len(z), top), np.int64)
-    for place in range(top):
-        columns[:, place] = left.argmax(axis=1)
-        left[rows, columns[:, place]] = -np.inf
+    else:
+        left, columns = z.copy(), np.empty((len(z), top), np.int64)
+        for place in range(top):
+            columns[:, place] = left.argmax(axis=1)
+            left[rows, columns[:, place]] = -np.inf
     return np.repeat(rows, top), columns.ravel()
 
 
