@@ -14,7 +14,6 @@ import contextlib
 import shutil
 import sys
 import tempfile
-import uuid
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -213,7 +212,7 @@ def _engine() -> Iterator[Score]:
         yield score_here
         return
     with Cluster(FLAGS.ray_address) as cluster:
-        yield ScoreOnCluster(cluster, key=str(uuid.uuid4()))
+        yield ScoreOnCluster(cluster)
 
 
 def _items(parts: Sequence[Part], manifest: Manifest | None) -> Items:

@@ -3,6 +3,7 @@ nodes, which see the store under the same path; who asked writes.
 """
 
 import os
+import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -49,7 +50,7 @@ class NodePart:
 
 @dataclass(frozen=True)
 class Setup:
-    """key: the same for the same scorer. parts: name, path and array of each."""
+    """key: of one run, whose blocks have one scorer. parts: name, path and array of each."""
 
     key: str
     tagger: Tagger
@@ -74,12 +75,11 @@ def score_on_node(setup: Setup, block: Block, top: int, all_scores: bool) -> Sco
 
 @dataclass(frozen=True)
 class ScoreOnCluster:
-    """Scores blocks in order, a bounded number of them at a time. key: of this run. patience:
-    seconds in which a block must be finished.
+    """Scores blocks in order, a bounded number of them at a time. patience: seconds in which a
+    block must be finished.
     """
 
     cluster: Cluster
-    key: str
     patience: float = PATIENCE
 
     def __call__(
@@ -91,9 +91,13 @@ class ScoreOnCluster:
         all_scores: bool,
     ) -> Iterator[Scored]:
         named = tuple((part.name, part.store.path.absolute(), part.array) for part in parts)
-        setup = self.cluster.put(Setup(self.key, tagger, named))
-        start = partial(self._start, setup, blocks, top, all_scores)
+        setup = self.cluster.put(Setup(str(uuid.uuid4()), tagger, named))
         running: dict[Ref, int] = {}
+
+        def start(place: int) -> None:
+            (ref,) = self.cluster.submit(score_on_node, setup, blocks[place], top, all_scores)
+            running[ref] = place
+
         done: dict[int, Scored] = {}
         tries = [0] * len(blocks)
         next_block = 0
@@ -103,7 +107,7 @@ class ScoreOnCluster:
                 cpus = sum(node.cpus for node in self.cluster.nodes().values())
                 most = wanted + 2 * max(1, cpus)
                 while next_block < min(len(blocks), most):
-                    running[start(next_block)] = next_block
+                    start(next_block)
                     next_block += 1
                 ready = self.cluster.wait(list(running), _POLL)
                 for ref in ready:
@@ -117,18 +121,7 @@ class ScoreOnCluster:
                             f"a block of clips was lost {TRIES} times, at last because "
                             f"{value.reason}; what is done is kept, the same command goes on"
                         )
-                    running[start(place)] = place
+                    start(place)
                 waits = f"{len(running)} blocks of clips for {cpus} CPUs"
                 watchdog.look(bool(ready), partial(str, waits))
             yield done.pop(wanted)
-
-    def _start(
-        self,
-        setup: Ref,
-        blocks: Sequence[Block],
-        top: int,
-        all_scores: bool,
-        place: int,
-    ) -> Ref:
-        (ref,) = self.cluster.submit(score_on_node, setup, blocks[place], top, all_scores)
-        return ref

@@ -54,7 +54,7 @@ def test_the_same_bytes_as_on_one_machine(
     found = []
     for name, score in (
         ("here", tagging.score_here),
-        ("there", ScoreOnCluster(cluster, str(tmp_path))),
+        ("there", ScoreOnCluster(cluster)),
     ):  # type: ignore[arg-type]
         scores = tmp_path / f"{name}.npy"
         work = tmp_path / name
@@ -69,7 +69,7 @@ def test_what_is_always_lost_ends_the_run(
     sharded: tuple[Tagger, list[Part]], tmp_path: Path
 ) -> None:
     tagger, parts = sharded
-    score = ScoreOnCluster(FakeCluster(deadly=lambda arguments: True), "x")  # type: ignore[arg-type]
+    score = ScoreOnCluster(FakeCluster(deadly=lambda arguments: True))  # type: ignore[arg-type]
     with pytest.raises(InputError, match="lost 5 times, at last because its process died"):
         tag_items(tagger, parts, items_by_clip(parts), 0, tmp_path / "w", {}, score=score)
 
@@ -91,7 +91,7 @@ def test_a_clip_that_is_not_finite_is_named(
             0,
             tmp_path / "w",
             {},
-            score=ScoreOnCluster(FakeCluster(), "y"),  # type: ignore[arg-type]
+            score=ScoreOnCluster(FakeCluster()),  # type: ignore[arg-type]
         )
 
 
@@ -104,7 +104,7 @@ def test_a_node_that_does_not_see_the_store_is_named(
 ) -> None:
     tagger, parts = sharded
     (tmp_path / "s").rename(tmp_path / "elsewhere")  # the command has it open
-    score = ScoreOnCluster(FakeCluster(), "z")  # type: ignore[arg-type]
+    score = ScoreOnCluster(FakeCluster())  # type: ignore[arg-type]
     with pytest.raises(InputError, match=r"node .*features.npy: No such file.* the same paths"):
         score_all(tagger, parts, tmp_path / "w", score)
 
@@ -116,6 +116,6 @@ def test_a_cluster_that_never_answers_ends_with_what_it_waited_for(
         def wait(self, refs: Sequence[FakeRef], seconds: float) -> list[FakeRef]:
             return []
 
-    score = ScoreOnCluster(Silent(cpus=0), "z", patience=0.1)  # type: ignore[arg-type]
+    score = ScoreOnCluster(Silent(cpus=0), patience=0.1)  # type: ignore[arg-type]
     with pytest.raises(InputError, match=r"nothing has finished for 0 s: 2 blocks .* 0 CPUs"):
         score_all(*sharded, tmp_path / "w", score)
