@@ -110,10 +110,7 @@ def main() -> int:
                 "--by=track: whole files are clips of no track; give --segment_seconds, or tag by "
                 "clip"
             )
-        if seconds:
-            manifest = extraction.segmented(root, paths, seconds, work)
-        else:
-            manifest = extraction.manifest_of(paths)
+        manifest = extraction.manifest_of(root, paths, seconds, work)
         given = {name: FLAGS[name].value for name in _PASSED_ON if FLAGS[name].value}
         stores, failed = extraction.extract(tagger, manifest, root, work, given)
         for clip, reason in failed.items():  # failures.csv may go with the features

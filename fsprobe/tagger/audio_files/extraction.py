@@ -6,12 +6,12 @@ with the embedding and the options that the tagger recorded.
 
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from extract.errors import InputError
-from extract.files import make_directory, read_csv
+from extract.files import read_csv
 from extract.manifest import (
     AUDIO_SUFFIXES,
     Manifest,
@@ -25,29 +25,23 @@ from fsprobe.tagger.tagger import Source, Tagger
 SHORTEST = 0.1  # seconds of a clip that files are cut into; 36,000 of them are an hour
 SOME_FAILED = 1  # exit code of extract.run where some clips could not be decoded
 
-# Options of extract.run that are part of what an embedding's numbers are: flag → value, or None.
-_OPTIONS: dict[str, dict[str, Callable[[Source], Any]]] = {
-    "openl3": {"openl3_variant": lambda source: source.provenance.get("variant")},
-    "passt": {
-        "passt_mode": lambda source: source.provenance.get("mode"),
-        "passt_window": lambda source: _setting(source, "window"),
-        "passt_hop": lambda source: _setting(source, "hop"),
-    },
-    "musicnn": {
-        "musicnn_model": lambda source: source.provenance.get("model"),
-        "musicnn_layer": lambda source: source.provenance.get("layer"),
-        "musicnn_tail": lambda source: source.provenance.get("tail"),
-        "musicnn_window": lambda source: _setting(source, "window"),
-        "musicnn_hop": lambda source: _setting(source, "hop"),
-    },
+# Options of extract.run that are part of what an embedding's numbers are, as --openl3_variant.
+_OPTIONS = {
+    "openl3": ("variant",),
+    "passt": ("mode", "window", "hop"),
+    "musicnn": ("model", "layer", "tail", "window", "hop"),
 }
 
 # Those of every embedding that has a network, recorded where they are not the default, or a choice.
 _OF_NETWORKS = ("precision", "backend")
 
 
-def _setting(source: Source, key: str) -> Any:
-    """Seconds; None where the model has no choice: a scene of PaSST, a window of VGG."""
+def _option(source: Source, key: str) -> Any:
+    """What the store was made with; None where it does not say, or the model has no choice: window
+    and hop of a scene of PaSST, the window of a VGG.
+    """
+    if key not in ("window", "hop"):
+        return source.provenance.get(key)
     fixed = source.provenance.get("mode") == "scene"
     fixed |= key == "window" and str(source.provenance.get("model")).endswith("vgg")
     return None if fixed else source.settings.get(key)
@@ -67,17 +61,16 @@ def find_audio(path: Path) -> tuple[Path, list[str]]:
     return path, found
 
 
-def manifest_of(paths: Sequence[str]) -> Manifest:
-    """A clip per file, named by its path; a split, because extract.run leaves out clips without."""
+def manifest_of(root: Path, paths: Sequence[str], seconds: float, work: Path) -> Manifest:
+    """A clip per file, named by its path; or clips of `seconds` of every file, by extract.prepare,
+    whose track is the file. They have a split, because extract.run leaves out clips without.
+    """
     count = len(paths)
-    return Manifest(tuple(paths), tuple(paths), ("test",) * count, ((),) * count)
-
-
-def segmented(root: Path, paths: Sequence[str], seconds: float, work: Path) -> Manifest:
-    """Clips of `seconds` of every file, by extract.prepare; their track is the file."""
-    make_directory(work)
+    files = Manifest(tuple(paths), tuple(paths), ("test",) * count, ((),) * count)
+    if not seconds:
+        return files
     listed, out = work / "files.csv", work / "manifest.csv"
-    write_manifest(listed, manifest_of(paths))
+    write_manifest(listed, files)
     flags: dict[str, Any] = {"dataset": "folder", "tags": listed, "audio_root": root, "out": out}
     _run("extract.prepare", **flags, segment_seconds=seconds, segments="all")
     return read_manifest(out)
@@ -94,7 +87,6 @@ def extract(
 
     given: further options of extract.run, such as weights. Raises InputError if extract.run fails.
     """
-    make_directory(work)
     path = work / "manifest.csv"
     write_manifest(path, manifest)
     stores: dict[str, Store] = {}
@@ -125,7 +117,8 @@ def extract(
 
 def options(source: Source) -> dict[str, Any]:
     """The model's flags of extract.run that give the numbers of `source`."""
-    found = {flag: value(source) for flag, value in _OPTIONS.get(source.embedding, {}).items()}
+    keys = _OPTIONS.get(source.embedding, ())
+    found = {f"{source.embedding}_{key}": _option(source, key) for key in keys}
     found |= {flag: source.provenance.get(flag) for flag in _OF_NETWORKS}
     weights = source.provenance.get("weights")
     if isinstance(weights, str) and weights.startswith("random, seed "):
@@ -135,12 +128,7 @@ def options(source: Source) -> dict[str, Any]:
 
 def _run(module: str, may_fail: bool = False, **flags: Any) -> int:
     """Run a command of `extract` with this Python; its messages go where ours go."""
-    command = [
-        sys.executable,
-        "-m",
-        module,
-        *(f"--{name}={value}" for name, value in flags.items()),
-    ]
+    command = [sys.executable, "-m", module, *(f"--{key}={flags[key]}" for key in flags)]
     code = subprocess.run(command, stdout=sys.stderr, check=False).returncode
     if code and not (may_fail and code == SOME_FAILED):
         raise InputError(f"{module} ended with code {code}; its message is above")
