@@ -3,13 +3,14 @@ change.
 """
 
 import hashlib
+import mmap
 import struct
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
 
 from extract.errors import InputError
 
+Span = tuple[int, int]  # where bytes of the file begin and end
 _PIECE = 1 << 20
 
 
@@ -19,94 +20,71 @@ def audio_sha256(path: Path) -> str:
     `SSND` of an AIFF. Raises InputError on another kind of file.
     """
     digest = hashlib.sha256()
-    with path.open("rb") as file:
-        head = file.read(12)
-        file.seek(0)
-        for piece in _audio(file, head, path):
-            digest.update(piece)
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        if data[:4] == b"OggS":
+            for packet in _packets(data, path):
+                digest.update(packet)
+            return digest.hexdigest()
+        for start, end in _spans(data, path):
+            for place in range(start, min(end, len(data)), _PIECE):
+                digest.update(data[place : min(place + _PIECE, end)])
     return digest.hexdigest()
 
 
-def _audio(file: IO[bytes], head: bytes, path: Path) -> Iterator[bytes]:
-    if head[:4] == b"OggS":
-        return _ogg(file, path)
-    if head[4:8] == b"ftyp":
-        return _boxes(file, b"mdat")
-    if head[:4] == b"RIFF":
-        return _chunks(file, b"data", "<I")
-    if head[:4] == b"FORM":
-        return _chunks(file, b"SSND", ">I")
-    if head[:4] == b"fLaC" or _after_id3(head, file).startswith(b"fLaC"):
-        return _flac(file, head)
-    if head[:3] == b"ID3" or head[:1] == b"\xff":
-        return _mpeg(file, head)
+def _spans(data: mmap.mmap, path: Path) -> Iterator[Span]:
+    """Where the audio of a file is that is no Ogg."""
+    if data[4:8] == b"ftyp":
+        return _boxes(data)
+    if data[:4] == b"RIFF":
+        return _chunks(data, b"data", "<I")
+    if data[:4] == b"FORM":
+        return _chunks(data, b"SSND", ">I")
+    start = _id3_size(data)
+    if b"fLaC" in (data[:4], data[start : start + 4]):
+        return iter([(_after_metadata(data, start + 4), len(data))])
+    if data[:3] == b"ID3" or data[:1] == b"\xff":
+        return iter([(start, _before_tags(data))])
     raise InputError(f"{path}: not a kind of file whose audio is told from its tags")
 
 
-def _id3_size(head: bytes) -> int:
+def _id3_size(data: mmap.mmap) -> int:
     """Bytes of an ID3v2 tag at the beginning, its header and footer included."""
-    if head[:3] != b"ID3":
+    if data[:3] != b"ID3":
         return 0
-    a, b, c, d = head[6:10]
-    footer = 10 if head[5] & 0x10 else 0
+    a, b, c, d = data[6:10]
+    footer = 10 if data[5] & 0x10 else 0
     return 10 + (a << 21 | b << 14 | c << 7 | d) + footer
 
 
-def _after_id3(head: bytes, file: IO[bytes]) -> bytes:
-    file.seek(_id3_size(head))
-    start = file.read(4)
-    file.seek(0)
-    return start
-
-
-def _read(file: IO[bytes], start: int, end: int) -> Iterator[bytes]:
-    file.seek(start)
-    while start < end and (piece := file.read(min(_PIECE, end - start))):
-        start += len(piece)
-        yield piece
-
-
-def _length(file: IO[bytes]) -> int:
-    return file.seek(0, 2)
-
-
-def _mpeg(file: IO[bytes], head: bytes) -> Iterator[bytes]:
-    """Between an ID3v2 tag and its padding at the beginning and ID3v1 or APEv2 at the end."""
-    start, end = _id3_size(head), _length(file)
-    file.seek(max(end - 128, 0))
-    if file.read(3) == b"TAG":
+def _before_tags(data: mmap.mmap) -> int:
+    """Where an ID3v1 or APEv2 tag at the end begins."""
+    end = len(data)
+    if data[-128:][:3] == b"TAG":
         end -= 128
-    file.seek(max(end - 32, 0))
-    footer = file.read(32)
+    footer = data[max(end - 32, 0) :][:32]
     if footer[:8] == b"APETAGEX":
         size, _, marks = struct.unpack("<III", footer[12:24])
         end -= size + (32 if marks & (1 << 31) else 0)
-    return _read(file, start, end)
+    return end
 
 
-def _flac(file: IO[bytes], head: bytes) -> Iterator[bytes]:
-    place = _id3_size(head) + 4
+def _after_metadata(data: mmap.mmap, place: int) -> int:
+    """Where the frames of a FLAC begin. place: of its first block of metadata."""
     last = False
-    while not last:
-        file.seek(place)
-        block = file.read(4)
-        if len(block) < 4:
-            break
-        last = bool(block[0] & 0x80)
-        place += 4 + int.from_bytes(block[1:], "big")
-    return _read(file, place, _length(file))
+    while not last and place + 4 <= len(data):
+        last = bool(data[place] & 0x80)
+        place += 4 + int.from_bytes(data[place + 1 : place + 4], "big")
+    return place
 
 
-def _ogg(file: IO[bytes], path: Path) -> Iterator[bytes]:
-    """Packets after the headers, and the granule position of each page: pages may be numbered and
-    cut anew.
-    """
+def _packets(data: mmap.mmap, path: Path) -> Iterator[bytes]:
+    """Packets of an Ogg after the headers: pages may be numbered and cut anew."""
     from mutagen.ogg import OggPage, error
 
     headers: dict[int, int] = {}
     while True:
         try:
-            page = OggPage(file)
+            page = OggPage(data)
         except EOFError:
             return
         except error as wrong:
@@ -123,29 +101,28 @@ def _ogg(file: IO[bytes], path: Path) -> Iterator[bytes]:
                 yield packet
 
 
-def _boxes(file: IO[bytes], wanted: bytes) -> Iterator[bytes]:
-    place, end = 0, _length(file)
-    while place + 8 <= end:
-        file.seek(place)
-        size, name = struct.unpack(">I4s", file.read(8))
+def _boxes(data: mmap.mmap) -> Iterator[Span]:
+    """The `mdat` of an MP4."""
+    place = 0
+    while place + 8 <= len(data):
+        size, name = struct.unpack_from(">I4s", data, place)
         skip = 8
         if size == 1:
-            (size,) = struct.unpack(">Q", file.read(8))
+            (size,) = struct.unpack_from(">Q", data, place + 8)
             skip = 16
-        size = end - place if size == 0 else size
+        size = len(data) - place if size == 0 else size
         if size < skip:
             return
-        if name == wanted:
-            yield from _read(file, place + skip, place + size)
+        if name == b"mdat":
+            yield place + skip, place + size
         place += size
 
 
-def _chunks(file: IO[bytes], wanted: bytes, order: str) -> Iterator[bytes]:
-    place, end = 12, _length(file)
-    while place + 8 <= end:
-        file.seek(place)
-        head = file.read(8)
-        (size,) = struct.unpack(order, head[4:])
-        if head[:4] == wanted:
-            yield from _read(file, place + 8, place + 8 + size)
+def _chunks(data: mmap.mmap, wanted: bytes, order: str) -> Iterator[Span]:
+    """The chunks of that name of a WAVE or an AIFF. order: of the bytes of a size."""
+    place = 12
+    while place + 8 <= len(data):
+        name, size = struct.unpack_from(f"{order[0]}4sI", data, place)
+        if name == wanted:
+            yield place + 8, place + 8 + size
         place += 8 + size + size % 2
