@@ -16,7 +16,7 @@ import os
 import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from tqdm import tqdm
 
@@ -73,16 +73,18 @@ def describe(changes: Sequence[Change], most: int = 20) -> str:
     return "\n".join(lines)
 
 
-def apply(changes: Sequence[Change], undo: Path) -> int:
-    """Write them; how many. Each is added to `undo` (JSON lines) before its file changes.
+def apply(changes: Sequence[Change], undo: Path) -> None:
+    """Write them. Each is added to `undo` (JSON lines) before its file changes.
 
     Raises InputError if a file's audio would change: that file stays as it is.
     """
     with undo.open("a", encoding="utf-8") as log:
         for change in tqdm(changes, desc="writing tags", dynamic_ncols=True, delay=2):
-            _log(log, change)
+            entry = change._asdict() | {"path": str(change.path.absolute())}
+            log.write(json.dumps(entry, ensure_ascii=True) + "\n")
+            log.flush()
+            os.fsync(log.fileno())
             write_field(change.path, change.field, change.after)
-    return len(changes)
 
 
 def revert(undo: Path) -> tuple[int, list[str]]:
@@ -128,13 +130,6 @@ def read_undo(path: Path) -> Iterator[Change]:
                 f"{path}, line {number}: no entry of an undo file; name one that fsprobe.tag wrote"
             ) from None
         yield change
-
-
-def _log(log: IO[str], change: Change) -> None:
-    entry = change._asdict() | {"path": str(change.path.absolute())}
-    log.write(json.dumps(entry, ensure_ascii=True) + "\n")
-    log.flush()
-    os.fsync(log.fileno())
 
 
 def read_field(path: Path, field: str) -> list[str]:
@@ -198,16 +193,14 @@ def _set(opened: Any, key: str, field: str, values: list[str]) -> None:
 
 def _key(opened: Any, path: Path, field: str) -> str:
     """The field's name in the kind of tags that the file has."""
-    kinds = {base.__name__ for base in type(opened).__mro__}
-    tags = (
-        {base.__name__ for base in type(opened.tags).__mro__} if opened.tags is not None else set()
-    )
-    if tags & {"ID3", "ID3Tags"} or kinds & {"MP3", "WAVE", "AIFF"}:
-        return _ID3[field]
-    if tags & {"VComment", "VCommentDict"} or "FLAC" in kinds:
-        return _VORBIS[field]
-    if "MP4" in kinds:
-        return _MP4[field]
+    kinds = {base.__name__ for part in (opened, opened.tags) for base in type(part).__mro__}
+    for names, of in (
+        (_ID3, {"ID3", "ID3Tags", "MP3", "WAVE", "AIFF"}),
+        (_VORBIS, {"VComment", "VCommentDict", "FLAC"}),
+        (_MP4, {"MP4"}),
+    ):
+        if kinds & of:
+            return names[field]
     raise InputError(f"{path}: tags of this kind of file ({type(opened).__name__}) are not written")
 
 
