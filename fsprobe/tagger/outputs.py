@@ -6,9 +6,7 @@ by a tag as it is (`file_name`).
 """
 
 import collections
-import csv
 import hashlib
-import io
 import json
 import os
 import re
@@ -202,23 +200,19 @@ def one_line(text: str) -> str:
 
 
 def _quoted(texts: Sequence[str]) -> list[str]:
-    """Each as a field of a CSV."""
-    special = re.compile(r'[",\r\n]')
-    return [_field(text) if not text or special.search(text) else text for text in texts]
+    """Each as a field of a CSV. (csv's writer would quote them row by row, in twice the time.)"""
+    special, quote = re.compile(r'[",\r\n]'), '"'
+    return [
+        quote + text.replace(quote, 2 * quote) + quote if special.search(text) else text
+        for text in texts
+    ]
 
 
-def _field(text: str) -> str:
-    buffer = io.StringIO()
-    csv.writer(buffer, lineterminator="", quoting=csv.QUOTE_ALL).writerow([text])
-    return buffer.getvalue()
-
-
-def _chunks(records: np.ndarray, description: str) -> Iterator[Iterator[tuple[int, int, float]]]:
+def _chunks(records: np.ndarray, description: str) -> Iterator[list[tuple[int, int, float]]]:
     """(item, tag, probability) of some records at a time."""
     with tqdm(
         total=len(records), desc=description, unit=" rows", dynamic_ncols=True, delay=2
     ) as bar:
         for start in range(0, len(records), _ROWS):
-            part = records[start : start + _ROWS]
-            yield iter(part.tolist())
-            bar.update(len(part))
+            yield records[start : start + _ROWS].tolist()
+            bar.update(_ROWS)
