@@ -56,16 +56,6 @@ class Judged(NamedTuple):
         return float(self.positive.sum()) / known if known else 0.5
 
 
-def smoothed(judged: Judged, positives: float, negatives: float) -> tuple[np.ndarray, np.ndarray]:
-    """(target, weight) of each clip: Platt's smoothed targets, weighted by how much is known.
-    positives, negatives: examples that the line is fitted to.
-    """
-    high, low = (positives + 1) / (positives + 2), 1 / (negatives + 2)
-    weight = judged.positive + judged.negative
-    target = (judged.positive * high + judged.negative * low) / np.where(weight > 0, weight, 1)
-    return target, weight
-
-
 def calibrate(judged: Judged, shared_slope: float) -> tuple[Line, bool]:
     """(line, is the slope pooled) of one tag, for the prevalence its labels have."""
     pooled = min(judged.positive.sum(), judged.negative.sum()) < TOO_FEW
@@ -73,18 +63,18 @@ def calibrate(judged: Judged, shared_slope: float) -> tuple[Line, bool]:
 
 
 def fit_lines(tags: list[Judged], slope: float | None = None) -> list[Line]:
-    """The line of each tag, all of one slope, with the least logistic loss to the smoothed targets.
+    """The line of each tag, all of one slope, with the least logistic loss to Platt's smoothed
+    targets.
 
     slope: where it is given only the intercepts are fitted. The one found is positive: where the
     best one is not, scores say nothing about the tags, and the flattest stands for that. Newton's
     method with backtracking; the Hessian is an arrow (one slope, independent intercepts), so a step
     costs one pass.
     """
-    logits = np.concatenate([judged.logits for judged in tags])
-    positives = sum(float(judged.positive.sum()) for judged in tags)
-    negatives = sum(float(judged.negative.sum()) for judged in tags)
-    parts = [smoothed(judged, positives, negatives) for judged in tags]
-    target, weight = map(np.concatenate, zip(*parts, strict=True))
+    logits, positive, negative = map(np.concatenate, zip(*tags, strict=True))
+    positives, negatives, weight = positive.sum(), negative.sum(), positive + negative
+    high, low = (positives + 1) / (positives + 2), 1 / (negatives + 2)
+    target = (positive * high + negative * low) / np.where(weight > 0, weight, 1)
     tag = np.repeat(np.arange(len(tags)), [len(judged.logits) for judged in tags])
     spread = float(logits.std()) or 1.0
 
@@ -176,11 +166,10 @@ def reliability(
     probabilities, labels (0 or 1): `[clip]`.
     """
     place = np.minimum((probabilities * bins).astype(int), bins - 1)
-    rows = []
-    for here in (place == number for number in range(bins)):
-        if count := int(here.sum()):
-            rows.append((float(probabilities[here].mean()), float(labels[here].mean()), count))
-    return rows
+    return [
+        (float(probabilities[here].mean()), float(labels[here].mean()), int(here.sum()))
+        for here in (place == number for number in np.unique(place))
+    ]
 
 
 def calibration_error(probabilities: np.ndarray, labels: np.ndarray) -> float:
