@@ -2,6 +2,7 @@
 together.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from extract.errors import InputError
-from extract.files import read_csv
+from extract.files import is_number, read_csv
 from extract.manifest import Manifest
 from fsprobe.features import load_features, missing_clips
 from fsprobe.labels import tag_labels
@@ -106,12 +107,11 @@ def trainable(manifest: Manifest, tags: Sequence[str]) -> tuple[tuple[str, ...],
     InputError if none is left.
     """
     positive, negative = (w.sum(axis=0) for w in labels(manifest, tags))
-    left_out = {}
-    for tag, yes, no in zip(tags, positive, negative, strict=True):
-        if not yes:
-            left_out[tag] = "no clip has it"
-        elif not no:
-            left_out[tag] = "no clip is known not to have it"
+    left_out = {
+        tag: "no clip is known not to have it" if yes else "no clip has it"
+        for tag, yes, no in zip(tags, positive, negative, strict=True)
+        if not (yes and no)
+    }
     kept = tuple(tag for tag in tags if tag not in left_out)
     if not kept:
         why = f": {next(iter(left_out.items()))[1]} (tag {tags[0]!r})" if tags else ""
@@ -149,10 +149,7 @@ def read_prevalence(path: Path) -> dict[str, float]:
     found: dict[str, float] = {}
     for line, row in read_csv(path, ("tag", "prevalence")):
         tag, text = row["tag"], row["prevalence"]
-        try:
-            value = float(text)
-        except ValueError:
-            value = -1.0
+        value = float(text) if is_number(text) else math.nan
         if not 0 < value < 1:
             raise InputError(
                 f"{path}, line {line}: prevalence {text!r} of tag {tag!r} is not between 0 and 1"

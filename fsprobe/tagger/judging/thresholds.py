@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from extract.errors import InputError
+from extract.files import is_number
 
 LEAST_RATIO = 2.0
 NEVER = 1.0  # no probability reaches it: they are below 1
@@ -48,13 +49,10 @@ class Promise(NamedTuple):
 
 def parse_rule(text: str) -> Rule:
     """Raises InputError on anything but f1, rate and precision:NUMBER."""
-    kind, separator, number = text.partition(":")
-    if kind in ("f1", "rate") and not separator:
-        return Rule(kind)
-    try:
-        target = float(number) if kind == "precision" and separator else math.nan
-    except ValueError:
-        target = math.nan
+    if text in ("f1", "rate"):
+        return Rule(text)
+    kind, _, number = text.partition(":")
+    target = float(number) if kind == "precision" and is_number(number) else math.nan
     if not 0 < target < 1:
         raise InputError(
             f"`threshold={text}`: use f1, rate, or precision:NUMBER with a number between 0 and 1"
