@@ -4,7 +4,7 @@ clips to hear: the surest, and the mistakes.
 
 import math
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -54,8 +54,11 @@ def page(
     url: Callable[[Place], str],
 ) -> list[Block]:
     """All blocks. source: the features' name. places: clip_id → its sound, where there is one."""
-    scored = {tag: _scored(rows, labelled, i) for i, tag in enumerate(rows.tags)}
-    judged = [tag for tag in rows.tags if scored[tag] is not None]
+    scored = {
+        tag: _scored(rows, labelled, i)
+        for i, tag in enumerate(rows.tags)
+        if rows.training[tag]["roc_auc"] is not None
+    }
     blocks: list[Block] = [
         Heading(1, f"Tags of a tagger, {len(rows.tags)} trained"),
         Paragraph(
@@ -65,21 +68,21 @@ def page(
         ),
         _table(rows),
     ]
-    if judged:
+    if scored:
         blocks += [
             Figure(
                 "roc_auc",
                 "ROC-AUC of each tag with its interval",
                 "ROC-AUC out of fold, with 95% intervals; chance is 0.5.",
-                lambda: _intervals(judged, rows.training),
+                lambda: _intervals(scored, rows.training),
             ),
-            *_calibration({tag: scored[tag] for tag in judged}),
+            *_calibration(scored),
         ]
     blocks.append(Heading(2, "Tag by tag"))
     for tag in rows.tags:
-        record = rows.training[tag]
-        blocks += [Heading(3, tag), Paragraph(_sentence(record["verdict"]))]
-        if scored[tag] is not None:
+        verdict = rows.training[tag]["verdict"]
+        blocks += [Heading(3, tag), Paragraph(f"{verdict[0].upper()}{verdict[1:]}.")]
+        if tag in scored:
             blocks += _clips(tag, scored[tag], labelled, places, url)
     return blocks
 
@@ -98,10 +101,8 @@ def relative_url(audio_root: Path, out: Path) -> Callable[[Place], str]:
     return url
 
 
-def _scored(rows: Rows, labelled: Labelled, tag: int) -> Any:
-    """Scored of a tag; None where it could not be judged."""
-    if rows.training[rows.tags[tag]]["roc_auc"] is None:
-        return None
+def _scored(rows: Rows, labelled: Labelled, tag: int) -> Scored:
+    """Of a tag that could be judged."""
     clips, data = judged_clips(rows.held_out.logits[:, tag], labelled, tag)
     assert rows.pooled_slope is not None  # of this tag, if of no other
     p = cross_fitted(data, rows.held_out.folds[clips], rows.pooled_slope)
@@ -137,10 +138,6 @@ def _table(rows: Rows) -> Table:
         "prevalence beside them."
     )
     return Table(caption, header, lines, left=2)
-
-
-def _sentence(text: str) -> str:
-    return f"{text[0].upper()}{text[1:]}."
 
 
 def _number(value: float | None) -> str:
@@ -227,7 +224,7 @@ def _diagonal(axes: Axes) -> None:
     axes.set_ylim(-0.05, 1.05)
 
 
-def _intervals(tags: Sequence[str], training: Mapping[str, Mapping[str, Any]]) -> Drawing:
+def _intervals(tags: Iterable[str], training: Mapping[str, Mapping[str, Any]]) -> Drawing:
     ranked = sorted(tags, key=lambda tag: training[tag]["roc_auc"])
     auc = np.array([training[tag]["roc_auc"] for tag in ranked])
     ends = np.array([training[tag]["roc_auc_interval"] for tag in ranked])

@@ -24,10 +24,12 @@ def plan(
     tags: Sequence[str], counts: Sequence[Counts], clips: int, dim: int, config: TrainConfig
 ) -> str:
     """Counts per tag, memory and time, without training."""
-    rows: list[Sequence[str]] = [("tag", "yes", "no", "tracks with it")]
-    rows += [
-        (one_line(tag), str(c.positives), str(c.negatives), str(c.tracks_positive))
-        for tag, c in zip(tags, counts, strict=True)
+    rows = [
+        ("tag", "yes", "no", "tracks with it"),
+        *(
+            (one_line(tag), str(c.positives), str(c.negatives), str(c.tracks_positive))
+            for tag, c in zip(tags, counts, strict=True)
+        ),
     ]
     strengths = 1 if config.l2 != AUTO else len(STRENGTHS) * (INNER + 1)
     fits = (config.folds + 1) * strengths
@@ -92,12 +94,14 @@ def statement(config: TrainConfig) -> str:
 
 def differences(found: Sequence[Difference]) -> str:
     """A line per tag that is not the same, and how many are."""
-    rows: list[Sequence[str]] = [("tag", "", "mean |Δp|", "largest", "clips that flip")]
-    for difference in found:
-        if difference.state != "same":
-            numbers = (difference.mean, difference.largest, difference.flipped)
-            texts = ["–" if math.isnan(number) else f"{number:.4f}" for number in numbers]
-            rows.append((one_line(difference.tag), difference.state, *texts))
+    rows = [
+        ("tag", "", "mean |Δp|", "largest", "clips that flip"),
+        *(
+            (one_line(tag), state, *("–" if math.isnan(n) else f"{n:.4f}" for n in numbers))
+            for tag, state, *numbers in found
+            if state != "same"
+        ),
+    ]
     same = sum(difference.state == "same" for difference in found)
     shown = text_table(rows, (0, 1), _WIDTH) + "\n" if len(rows) > 1 else ""
     return f"{shown}{same} tags are the same"
