@@ -15,10 +15,8 @@ from extract.store import Store
 from fsprobe.tagger.file import TENSORS
 from fsprobe.tagger.matching import match
 from fsprobe.tagger.tagger import Tagger
-from fsprobe.tagger.tagging import Scorer, items_by_clip
+from fsprobe.tagger.tagging import BLOCK, Scorer, items_by_clip
 from fsprobe.tagger.training import Rows
-
-_BLOCK = 4096  # clips
 
 
 def update(tagger: Tagger, rows: Rows) -> Tagger:
@@ -139,10 +137,10 @@ def _on_stores(
     if not count:
         raise InputError(f"{parts[0][0].store.path}: no finished clip to compare on")
     mean, largest, flipped = (np.zeros(len(tags)) for _ in range(3))
-    for start in tqdm(range(0, count, _BLOCK), desc="comparing", dynamic_ncols=True, delay=2):
+    for start in tqdm(range(0, count, BLOCK), desc="comparing", dynamic_ncols=True, delay=2):
         p = []
         for scorer, found in zip(scorers, parts, strict=True):
-            rows = [clips[part.name][start : start + _BLOCK] for part in found]
+            rows = [clips[part.name][start : start + BLOCK] for part in found]
             p.append(scorer.probabilities(scorer.logits(rows)))
         gap = np.abs(p[0] - p[1])
         mean += gap.sum(axis=0)

@@ -155,7 +155,7 @@ def _metadata(tagger: Tagger) -> dict[str, str]:
             "dim": source.dim,
             "width": source.width,
             "aggregation": source.aggregation,
-            "licence": source.licence,
+            "licence": str(source.provenance.get("licence", "")),
             "weights_sha256": source.weights,
             "settings": dict(source.settings),
             "provenance": dict(source.provenance),

@@ -30,10 +30,6 @@ class Source:
         found = self.provenance.get("weights", [])
         return sorted(map(str, found.values() if isinstance(found, Mapping) else [found]))
 
-    @property
-    def licence(self) -> str:
-        return str(self.provenance.get("licence", ""))
-
 
 @dataclass(frozen=True, eq=False)
 class Tagger:
