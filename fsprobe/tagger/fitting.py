@@ -7,7 +7,7 @@ import numpy as np
 
 from extract.errors import InputError
 from fsprobe.config import AUTO
-from fsprobe.heads.fitting import TagFits, fit_tags
+from fsprobe.heads.fitting import fit_tags
 from fsprobe.heads.head import Head
 from fsprobe.heads.solvers.solver import SCALES
 from fsprobe.heads.words.mixture import heads_from_words, leave_one_out
@@ -23,13 +23,27 @@ def fit_heads(
     negative: np.ndarray,
     units: np.ndarray,
     l2: float | str,
+    prior: Head | None = None,
 ) -> Fitted:
     """Converged heads. features float32 `[clip, dim]`; positive, negative `[clip, tag]` weights;
     units int `[clip]`, tracks, negative for clips that are never held out; l2: the strength,
-    or `auto`: one is chosen for each tag.
+    or `auto`: one is chosen for each tag, as is the scale of the prior, which is 1 otherwise.
+
+    A tag that cannot be learnt takes the labels of one that can: equal shapes compile once.
     """
-    (kernel, bias), l2s, *_ = _fit(features, positive, negative, units, l2)
-    return Fitted(np.asarray(kernel), np.asarray(bias), l2s)
+    can = _can_be_learnt(positive, negative)
+    stand_in = np.where(can, np.arange(len(can)), int(np.argmax(can)))
+    (kernel, bias), l2s, _, scales = fit_tags(
+        features,
+        positive[:, stand_in],
+        negative[:, stand_in],
+        l2=l2,
+        validation="support" if l2 == AUTO else "none",
+        prior=prior,
+        scales=SCALES,
+        groups=units,
+    )
+    return Fitted(np.asarray(kernel), np.asarray(bias), l2s, None if prior is None else scales)
 
 
 class FitFromWords:
@@ -65,39 +79,16 @@ class FitFromWords:
         units: np.ndarray,
         l2: float | str,
     ) -> Fitted:
-        """As fit_heads; l2 a number: the prior's scale is 1."""
+        """As fit_heads."""
         if self.head is None:
-            own = _fit(features, positive, negative, units, l2).head
+            own = fit_heads(features, positive, negative, units, l2)
             learnt = _can_be_learnt(positive, negative)[:, None]
-            start = leave_one_out(own, self.vectors * learnt, features)
+            head = Head(jnp.asarray(own.kernel), jnp.asarray(own.bias))
+            start = leave_one_out(head, self.vectors * learnt, features)
         else:
             start = heads_from_words(self.head, self.others, self.vectors, features)
-        start = unit_prior(Head(*map(jnp.asarray, start)), jnp.asarray(features))
-        (kernel, bias), l2s, _, scales = _fit(features, positive, negative, units, l2, start)
-        return Fitted(np.asarray(kernel), np.asarray(bias), l2s, scales)
-
-
-def _fit(
-    features: np.ndarray,
-    positive: np.ndarray,
-    negative: np.ndarray,
-    units: np.ndarray,
-    l2: float | str,
-    prior: Head | None = None,
-) -> TagFits:
-    """A tag that cannot be learnt takes the labels of one that can: equal shapes compile once."""
-    can = _can_be_learnt(positive, negative)
-    stand_in = np.where(can, np.arange(len(can)), int(np.argmax(can)))
-    return fit_tags(
-        features,
-        positive[:, stand_in],
-        negative[:, stand_in],
-        l2=l2,
-        validation="support" if l2 == AUTO else "none",
-        prior=prior,
-        scales=SCALES,
-        groups=units,
-    )
+        prior = unit_prior(start, jnp.asarray(features))
+        return fit_heads(features, positive, negative, units, l2, prior)
 
 
 def _can_be_learnt(positive: np.ndarray, negative: np.ndarray) -> np.ndarray:
