@@ -14,7 +14,7 @@ import contextlib
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -35,7 +35,6 @@ from fsprobe.tagger.outputs import Place, Tagged
 from fsprobe.tagger.tagger import Tagger
 from fsprobe.tagger.tagging import (
     Items,
-    Score,
     items_by_clip,
     items_by_track,
     score_here,
@@ -184,8 +183,10 @@ def _tag(
         "by": FLAGS.by,
     }
     scores = Path(FLAGS.all_scores) if FLAGS.all_scores else None
+    on = Cluster(FLAGS.ray_address) if FLAGS.engine == "ray" else contextlib.nullcontext()
     try:
-        with _engine() as score:
+        with on as cluster:
+            score = ScoreOnCluster(cluster) if cluster else score_here
             records = tag_items(tagger, parts, items, FLAGS.top, work, fingerprint, scores, score)
     except KeyboardInterrupt:
         print("stopped; the same command goes on from there", file=sys.stderr)
@@ -200,16 +201,6 @@ def _tag(
     code = _write_more(tagged, items, parts, manifest, root)
     shutil.rmtree(work)
     return code
-
-
-@contextlib.contextmanager
-def _engine() -> Iterator[Score]:
-    """Who scores the blocks."""
-    if FLAGS.engine == "local":
-        yield score_here
-        return
-    with Cluster(FLAGS.ray_address) as cluster:
-        yield ScoreOnCluster(cluster)
 
 
 def _items(parts: Sequence[Part], manifest: Manifest | None) -> Items:

@@ -46,10 +46,7 @@ def write_tagger(path: str | Path, tagger: Tagger) -> None:
     Raises InputError if `read_tagger` would refuse the file.
     """
     check(tagger, str(path))
-    tensors = {
-        name: np.ascontiguousarray(getattr(tagger, name), np.float32).astype("<f4", copy=False)
-        for name in TENSORS
-    }
+    tensors = {name: getattr(tagger, name).astype("<f4", copy=False) for name in TENSORS}
     header: dict[str, Any] = {"__metadata__": _metadata(tagger)}
     start = 0
     for name, tensor in tensors.items():
