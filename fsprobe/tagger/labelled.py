@@ -15,7 +15,6 @@ from extract.files import is_number, read_csv
 from extract.manifest import Manifest
 from fsprobe.features import load_features, missing_clips
 from fsprobe.labels import tag_labels
-from fsprobe.tagger.judging.out_of_fold import whole
 from fsprobe.tagger.matching import Part
 
 
@@ -90,8 +89,21 @@ def labels(manifest: Manifest, tags: Sequence[str]) -> tuple[np.ndarray, np.ndar
 
 
 def units_of(manifest: Manifest) -> np.ndarray:
-    """int64 `[clip]`: tracks and groups of the manifest as numbers."""
-    return whole(manifest.tracks, manifest.groups, manifest.clip_ids)
+    """int64 `[clip]`: clips of one number are of one track or one group, directly or by others."""
+    parent = list(range(len(manifest)))
+
+    def root(clip: int) -> int:
+        while parent[clip] != clip:
+            parent[clip] = parent[parent[clip]]
+            clip = parent[clip]
+        return clip
+
+    for names in (manifest.tracks, manifest.groups):
+        first: dict[str, int] = {}
+        for clip, name in enumerate(names):
+            if name:
+                parent[root(clip)] = root(first.setdefault(name, clip))
+    return np.unique([root(clip) for clip in range(len(manifest))], return_inverse=True)[1]
 
 
 def count(positive: np.ndarray, negative: np.ndarray, units: np.ndarray) -> list[Counts]:

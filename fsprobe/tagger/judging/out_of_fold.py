@@ -6,7 +6,7 @@ cross-validation inside those; then they score the fold. So neither a head nor i
 a clip that it is judged on, or a clip of the same track.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -39,27 +39,6 @@ class OutOfFold(NamedTuple):
 Fit = Callable[[np.ndarray, np.ndarray], Fitted]
 
 
-def whole(tracks: Sequence[str], groups: Sequence[str], clip_ids: Sequence[str]) -> np.ndarray:
-    """int64 `[clip]`: clips of one number are of one track or one group, directly or by others.
-
-    tracks, groups: may be empty, for the column that is not there, and hold empty strings.
-    """
-    parent = list(range(len(clip_ids)))
-
-    def root(clip: int) -> int:
-        while parent[clip] != clip:
-            parent[clip] = parent[parent[clip]]
-            clip = parent[clip]
-        return clip
-
-    for names in (tracks, groups):
-        first: dict[str, int] = {}
-        for clip, name in enumerate(names):
-            if name:
-                parent[root(clip)] = root(first.setdefault(name, clip))
-    return np.unique([root(clip) for clip in range(len(clip_ids))], return_inverse=True)[1]
-
-
 def out_of_fold(
     fit: Fit,
     features: np.ndarray,
@@ -71,7 +50,8 @@ def out_of_fold(
     """Scores of every known clip by heads that saw neither it nor its track.
 
     features float32 `[clip, dim]`; positive, negative `[clip, tag]`; units int `[clip]`, of
-    `whole`. fit: heads for weights of the labels, all zero for a tag that cannot be learnt.
+    `labelled.units_of`. fit: heads for weights of the labels, all zero for a tag that cannot be
+    learnt.
     """
     folds = assign_folds(positive, units, num_folds=num_folds)
     logits = np.full(positive.shape, np.nan, np.float32)

@@ -1,15 +1,21 @@
+from dataclasses import replace
+
 import numpy as np
 
-from fsprobe.tagger.judging.out_of_fold import out_of_fold, whole
+from extract.manifest import Manifest
+from fsprobe.tagger.judging.out_of_fold import out_of_fold
 from fsprobe.tagger.judging.verdicts import roc_auc
+from fsprobe.tagger.labelled import units_of
 from tests.support.plain_fit import fit_heads
 
 
 def test_clips_of_a_track_or_group_stay_together():
-    units = whole(("t1", "t1", "", "t2", ""), ("", "g", "", "g", ""), tuple("abcde"))
+    clips = Manifest(tuple("abcde"), ("",) * 5, ("train",) * 5, ((),) * 5)
+    tracks, groups = ("t1", "t1", "", "t2", ""), ("", "g", "", "g", "")
+    units = units_of(replace(clips, tracks=tracks, groups=groups))
     assert units[0] == units[1] == units[3]  # by the track, then by the group
     assert len({units[0], units[2], units[4]}) == 3
-    assert len(set(whole((), (), tuple("abc")))) == 3
+    assert len(set(units_of(clips))) == 5
 
 
 def data(clips=120, tags=3, dim=8, seed=0):
