@@ -133,14 +133,17 @@ def check(tagger: Tagger, where: str) -> None:
             f"{name} is {array.dtype} {array.shape}; by its {count} tags and stores it must be "
             f"float32 {shape}",
         )
+    arrays = {name: getattr(tagger, name) for name in TENSORS}
     slope, threshold = tagger.calibration[:, 0], tagger.threshold
-    for name, fine, what in (
-        *((name, np.isfinite(getattr(tagger, name)), "NaN or Inf") for name in TENSORS),
-        ("slope", slope > 0, "not positive"),
-        ("threshold", (threshold >= 0) & (threshold <= 1), "not within 0 and 1"),
+    for name, values, fine, what in (
+        *((name, array, np.isfinite(array), "not finite") for name, array in arrays.items()),
+        ("slope", slope, slope > 0, "not positive"),
+        ("threshold", threshold, (threshold >= 0) & (threshold <= 1), "not within 0 and 1"),
     ):
         first = int(fine.reshape(count, -1).all(axis=1).argmin())
-        _require(fine.all(), where, f"the {name} of tag {_short(tagger.tags[first])} is {what}")
+        found = shorten(" ".join(str(values[first]).split()), 60)
+        tag = _short(tagger.tags[first])
+        _require(fine.all(), where, f"the {name} of tag {tag} is {found}, {what}")
 
 
 def _metadata(tagger: Tagger) -> dict[str, str]:
