@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 
-from extract.errors import InputError
 from extract.wheels import Wheel, read_member
 from extract.word_vectors.lookup import TableRows
 from extract.word_vectors.parquet import read_words
@@ -28,11 +27,8 @@ class Table:
     """All words, most frequent first, and their vectors, float32 `[word, dim]`."""
 
     def __init__(self, wheel: str | Path):
-        words = read_words(read_member(wheel, WORDS), f"{wheel}: {WORDS}")
-        array = np.load(io.BytesIO(read_member(wheel, VECTORS)), allow_pickle=False)
-        if array.ndim != 2 or len(array) != len(words):
-            raise InputError(f"{wheel}: {len(words)} words but vectors {array.shape}; get it again")
-        self._vectors = array
+        self._vectors = np.load(io.BytesIO(read_member(wheel, VECTORS)), allow_pickle=False)
+        words = read_words(read_member(wheel, WORDS), len(self._vectors))
         self._places = {word: place for place, word in enumerate(words)}
 
     def find(self, words: Collection[str]) -> TableRows:
