@@ -21,6 +21,7 @@ from pathlib import Path
 from absl import flags
 
 from extract.errors import InputError
+from extract.files import read_text
 from extract.manifest import parse_tags, rank_tags, read_manifest
 from extract.shell import run
 from extract.word_vectors.directory import write_words
@@ -84,12 +85,8 @@ def _tags_of_file(value: str) -> list[str]:
     kind, _, path = value.partition(":")
     if kind != "file" or not path:
         raise InputError(f"--tags={value}: give --tags=file:PATH, a text file with one tag a line")
-    try:
-        lines = Path(path).read_text("utf-8-sig").splitlines()
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: not UTF-8; save the file as UTF-8") from error
     tags: list[str] = []
-    for number, line in enumerate(lines, 1):
+    for number, line in enumerate(read_text(path).splitlines(), 1):
         if "|" in line:
             raise InputError(f"{path}, line {number}: {line!r} holds a '|'; give one tag a line")
         tags += parse_tags(line.strip(), f"{path}, line {number}")

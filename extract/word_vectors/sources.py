@@ -67,6 +67,8 @@ def obtain(config: Config, tags: Sequence[str]) -> tuple[TagVectors, dict[str, A
 
 
 def _from_file(path: Path, tags: Sequence[str]) -> tuple[TagVectors, dict[str, Any]]:
+    if not path.is_file():
+        raise InputError(f"{path}: no such file; vectors are glove, minilm or a file")
     if path.suffix.lower() == ".csv":
         found = tag_vectors(tags, partial(find_in_csv, path), words=False)
     else:

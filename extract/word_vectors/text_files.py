@@ -113,8 +113,6 @@ def _carefully(text: bytes, dim: int, where: str) -> tuple[bytes, bytes]:
 
 def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
     """(line number, line without its end) of a file or of its .gz, empty lines left out."""
-    if not path.is_file():
-        raise InputError(f"{path}: no such file; vectors are glove, minilm or a file")
     with path.open("rb") as raw:
         file = gzip.GzipFile(fileobj=raw) if path.suffix == ".gz" else raw
         with tqdm(
@@ -175,8 +173,6 @@ def _csv_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
     """(line number, fields), the header left out: a first row that begins with tag or word and has
     no number behind it.
     """
-    if not path.is_file():
-        raise InputError(f"{path}: no such file; vectors are glove, minilm or a file")
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.reader(file, strict=True)
