@@ -92,17 +92,18 @@ def units(clip_ids: Sequence[str], groups: Sequence[str], tracks: Sequence[str])
             name = parent[name]
         return name
 
-    first: list[tuple[str, str]] = []
-    for row, clip_id in enumerate(clip_ids):
-        columns = (("group", groups), ("track", tracks))
-        names = [(kind, column[row]) for kind, column in columns if column and column[row]]
-        first.append(names[0] if names else ("clip", clip_id))
-        ends = sorted({root(name) for name in names})
-        if len(ends) == 2:
-            parent[ends[1]] = ends[0]
+    columns = (("group", groups), ("track", tracks))
+    names = [
+        [(kind, column[row]) for kind, column in columns if column and column[row]]
+        or [("clip", clip_id)]
+        for row, clip_id in enumerate(clip_ids)
+    ]
+    for own in names:
+        first, last = sorted((root(own[0]), root(own[-1])))
+        parent[last] = first
     members: dict[tuple[str, str], list[int]] = collections.defaultdict(list)
-    for row, name in enumerate(first):
-        members[root(name)].append(row)
+    for row, own in enumerate(names):
+        members[root(own[0])].append(row)
     return [members[name] for name in sorted(members)]
 
 
