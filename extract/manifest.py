@@ -141,29 +141,17 @@ def write_manifest(path: str | Path, manifest: Manifest) -> None:
 
 def _write_field(name: str, value: Any, where: str) -> str:
     """The field's text. Raises InputError unless it is read back as `value`."""
-    text = _join_tags(value, where) if name in ("tags", "not_tags") else _number_or_text(value)
+    text = _field_text(value)
     if _PARSE[name](text, where) != value:
         raise InputError(f"{where}: {name} {text!r} would not be read back as it is; mend it")
     return text
 
 
-def _join_tags(tags: Sequence[str], where: str) -> str:
-    for tag in tags:
-        if "|" in tag:
-            raise InputError(
-                f"{where}: tag {tag!r} holds a '|', which separates tags; rename the tag"
-            )
-        if not tag:
-            raise InputError(f"{where}: an empty tag")
-    text = "|".join(tags)
-    if len(set(tags)) < len(tags):
-        raise InputError(f"{where}: a tag stands twice in {text!r}")
-    return text
-
-
-def _number_or_text(value: float | str | None) -> str:
+def _field_text(value: str | tuple[str, ...] | float | None) -> str:
     if isinstance(value, str):
         return value
+    if isinstance(value, tuple):
+        return "|".join(value)
     return "" if value is None else repr(float(value)).removesuffix(".0")
 
 
