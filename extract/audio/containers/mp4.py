@@ -1,5 +1,7 @@
 """MP4, M4A, MOV: sample tables and fragments of the first audio track. ISO/IEC 14496-12."""
 
+import itertools
+import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -122,18 +124,21 @@ def _track(data: Data, box: _Box, movie_scale: int, start: int, stop: int) -> _T
     return track
 
 
+def _entries(data: Data, box: _Box, form: str, begin: int = 8) -> list[tuple[int, ...]]:
+    """The rows of a table from byte `begin` of the box on, by `struct`'s form: as many as the
+    number before them says, or as there are.
+    """
+    size = struct.calcsize(form)
+    first = box.body + begin
+    count = min(big(data, first - 4, 4), max(box.end - first, 0) // size)
+    return list(struct.iter_unpack(form, data[first : first + count * size]))
+
+
 def _edited(data: Data, box: _Box) -> int:
     """Units of the movie's scale that the edit list plays; 0 means the whole track."""
-    wide = data[box.body] == 1
-    total = 0
-    for index in range(big(data, box.body + 4, 4)):
-        place = box.body + 8 + index * (20 if wide else 12)
-        if place + (20 if wide else 12) > box.end:
-            break
-        time = big(data, place + (8 if wide else 4), 8 if wide else 4)
-        if time != (1 << (64 if wide else 32)) - 1:  # else an empty edit: nothing is played
-            total += big(data, place, 8 if wide else 4)
-    return total
+    form = ">QqI" if data[box.body] == 1 else ">IiI"
+    # the time -1 is an empty edit: nothing is played
+    return sum(duration for duration, time, _ in _entries(data, box, form) if time != -1)
 
 
 def _take_table(data: Data, table: _Box, track: _Track, start: int, stop: int) -> None:
@@ -144,41 +149,32 @@ def _take_table(data: Data, table: _Box, track: _Track, start: int, stop: int) -
     if times is None or sizes is None or chunks is None or offsets is None:
         return
     present = _present(data, sizes, chunks, offsets, start, stop)
-    seen = 0
-    for index in range(big(data, times.body + 4, 4)):
-        place = times.body + 8 + 8 * index
-        if place + 8 > times.end:
-            break
-        count, delta = big(data, place, 4), big(data, place + 4, 4)
-        here = sum(present[seen : seen + count])
-        track.held += here * delta
-        track.samples += here
-        track.missing += len(present[seen : seen + count]) - here
-        seen += count
+    for count, delta in _entries(data, times, ">II"):
+        found = list(itertools.islice(present, count))
+        track.held += sum(found) * delta
+        track.samples += sum(found)
+        track.missing += len(found) - sum(found)
 
 
 def _present(
     data: Data, sizes: _Box, chunks: _Box, offsets: _Box, start: int, stop: int
-) -> list[bool]:
+) -> Iterator[bool]:
     """Is each sample's last byte in the file?"""
     same, count = big(data, sizes.body + 4, 4), big(data, sizes.body + 8, 4)
-    count = min(count, (stop - start) if same else (sizes.end - sizes.body - 12) // 4)
-    wide = 8 if offsets.name == b"co64" else 4
-    entries = min(big(data, chunks.body + 4, 4), (chunks.end - chunks.body - 8) // 12)
-    runs = [
-        (big(data, chunks.body + 8 + 12 * i, 4), big(data, chunks.body + 12 + 12 * i, 4))
-        for i in range(entries)
-    ]
-    total = min(big(data, offsets.body + 4, 4), (offsets.end - offsets.body - 8) // wide)
-    present: list[bool] = []
-    for index in range(total):
-        while len(runs) > 1 and runs[1][0] <= index + 1:
+    lengths = iter(
+        itertools.repeat(same, min(count, stop - start))
+        if same
+        else [size for (size,) in _entries(data, sizes, ">I", 12)]
+    )
+    runs = _entries(data, chunks, ">III")
+    form = ">Q" if offsets.name == b"co64" else ">I"
+    for number, (offset,) in enumerate(_entries(data, offsets, form), 1):
+        while len(runs) > 1 and runs[1][0] <= number:
             runs.pop(0)
-        place = start + big(data, offsets.body + 8 + wide * index, wide)
-        for _ in range(min(runs[0][1] if runs else 0, count - len(present))):
-            place += same or big(data, sizes.body + 12 + 4 * len(present), 4)
-            present.append(place <= stop)
-    return present
+        place = start + offset
+        for length in itertools.islice(lengths, runs[0][1] if runs else 0):
+            place += length
+            yield place <= stop
 
 
 def _default_duration(data: Data, movie: _Box, track_id: int) -> int:
