@@ -1,25 +1,18 @@
 """FLAC: frame headers with their checksums and numbers. RFC 9639."""
 
+import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
 from extract.audio.containers.stream import Data, Stream, big, find
 
 _BLOCKS = {1: 192, **{i: 576 << (i - 2) for i in range(2, 6)}, **{i: 1 << i for i in range(8, 16)}}
+_MARK = re.compile(rb"\xff[\xf8\xf9]")  # of a frame
 _CRC8 = []
 for _byte in range(256):
     for _ in range(8):
         _byte = (_byte << 1) ^ (0x07 if _byte & 0x80 else 0)
     _CRC8.append(_byte & 0xFF)
-
-
-class _Info(NamedTuple):
-    """STREAMINFO. total: samples per channel, 0 if unknown. largest: bytes of a frame at most."""
-
-    block: int
-    rate: int
-    total: int
-    largest: int
 
 
 class _Frame(NamedTuple):
@@ -50,17 +43,15 @@ def _next_stream(data: Data, start: int, stop: int) -> int:
 
 
 def _scan_one(data: Data, start: int, stop: int) -> Stream:
-    packed = big(data, start + 18, 8)
-    block, channels = big(data, start + 10, 2), (packed >> 41 & 7) + 1
-    bits = (packed >> 36 & 31) + 1
+    block, packed = big(data, start + 10, 2), big(data, start + 18, 8)
+    rate, total = max(packed >> 44, 1), packed & ((1 << 36) - 1)  # 0 samples: unknown
+    channels, bits = (packed >> 41 & 7) + 1, (packed >> 36 & 31) + 1
     largest = block * channels * (bits + 1) // 8 + 1024  # what does not shrink is stored as it is
-    info = _Info(block, packed >> 44, packed & ((1 << 36) - 1), largest)
-    frames = list(_chain(list(_candidates(data, _after_metadata(data, start, stop), stop, info))))
-    rate = max(info.rate, 1)
+    frames = list(_chain(list(_candidates(data, _after_metadata(data, start, stop), stop, block))))
     held = sum(frame.samples for frame in frames)
     end = frames[-1].first + frames[-1].samples if frames else 0
-    after = max(0, stop - frames[-1].place - info.largest) if frames else 0
-    if after and not any(bytes(data[stop - after : stop])) and held >= info.total:
+    after = max(0, stop - frames[-1].place - largest) if frames else 0
+    if after and not any(bytes(data[stop - after : stop])) and held >= total:
         after = 0  # padding
     lost = max(0, end - held) / rate + after / (stop - start) * held / rate
     return Stream(
@@ -68,8 +59,8 @@ def _scan_one(data: Data, start: int, stop: int) -> Stream:
         start,
         stop,
         held / rate,
-        1.5 * max(info.block, 16) / rate,
-        info.total / rate if info.total else None,
+        1.5 * max(block, 16) / rate,
+        total / rate if total else None,
         lost,
         f"{len(frames)} FLAC frames",
     )
@@ -86,19 +77,17 @@ def _after_metadata(data: Data, start: int, stop: int) -> int:
     return place
 
 
-def _candidates(data: Data, start: int, stop: int, info: _Info) -> Iterator[_Frame]:
+def _candidates(data: Data, start: int, stop: int, block: int) -> Iterator[_Frame]:
     """Everything that looks like a frame header, checksum included."""
-    marks = {mark: find(data, mark, start, stop) for mark in (b"\xff\xf8", b"\xff\xf9")}
-    while any(place >= 0 for place in marks.values()):
-        mark = min((m for m in marks if marks[m] >= 0), key=marks.__getitem__)
-        place = marks[mark]
-        frame = _parse(bytes(data[place : place + 18]), place, info)
+    place = start
+    while mark := _MARK.search(data, place, stop):
+        frame = _parse(bytes(data[mark.start() : mark.start() + 18]), mark.start(), block)
         if frame is not None:
             yield frame
-        marks[mark] = find(data, mark, place + 1, stop)
+        place = mark.end()
 
 
-def _parse(head: bytes, place: int, info: _Info) -> _Frame | None:
+def _parse(head: bytes, place: int, block: int) -> _Frame | None:
     if len(head) < 6 or head[3] & 1 or head[3] >> 4 > 10:
         return None
     block_code, rate_code = head[2] >> 4, head[2] & 15
@@ -122,7 +111,7 @@ def _parse(head: bytes, place: int, info: _Info) -> _Frame | None:
         crc = _CRC8[crc ^ byte]
     if crc != head[end]:
         return None
-    first = number if head[1] & 1 else number * info.block
+    first = number if head[1] & 1 else number * block
     return _Frame(place, first, samples)
 
 
