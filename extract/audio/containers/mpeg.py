@@ -42,10 +42,10 @@ class Format:
 
 @dataclass(frozen=True)
 class _Header:
-    """Of a Xing, Info or VBRI frame. frames, size (bytes): None where it does not say."""
+    """Of a Xing, Info or VBRI frame. frames, size (bytes): 0 where it does not say."""
 
-    frames: int | None
-    size: int | None
+    frames: int
+    size: int
     trimmed: int  # samples of encoder delay and padding
 
 
@@ -106,7 +106,9 @@ class _Count:
 
 def _scan_one(data: Data, start: int, stop: int, stray: int) -> tuple[Stream, int]:
     """The stream whose first frame is at `start`, and where the next one begins."""
-    form, size = _known(data, start)
+    first = parse_header(bytes(data[start : start + 7]))
+    assert first is not None
+    form, size = first
     header = _vbr_header(data, start, form, size)
     next_header = _next_vbr_header(data, start + size, stop)
     count = _Count(stray=stray)
@@ -151,7 +153,7 @@ def _scan_one(data: Data, start: int, stop: int, stray: int) -> tuple[Stream, in
 
 
 def _stream(start: int, stop: int, form: Format, header: _Header | None, count: _Count) -> Stream:
-    frame = form.samples / form.rate
+    frame, size = form.samples / form.rate, stop - start
     seconds, promised = count.frames * frame, None
     lost = count.stray / max(count.audio, 1) * seconds
     if header is not None and header.frames:
@@ -159,7 +161,8 @@ def _stream(start: int, stop: int, form: Format, header: _Header | None, count: 
         if abs(missing) <= 1:  # all there: what lies between is no audio
             seconds = promised = header.frames * frame - header.trimmed / form.rate
             lost = 0.0
-        elif missing > 0 and not _size_fits(header, stop - start):
+        elif missing > 0 and abs(header.size - size) > 0.01 * size:
+            # if its bytes were there, its number of frames would be a slip
             promised = header.frames * frame
     slack = frame * (2.5 + _GAP_FRAMES * count.gaps)
     word = "ADTS" if form.name == "aac" else "MPEG"
@@ -173,17 +176,6 @@ def _stream(start: int, stop: int, form: Format, header: _Header | None, count: 
         lost,
         f"{count.frames} {word} frames",
     )
-
-
-def _size_fits(header: _Header, size: int) -> bool:
-    """The header's bytes are there, so that its number of frames is a slip."""
-    return header.size is not None and header.size > 0 and abs(header.size - size) <= 0.01 * size
-
-
-def _known(data: Data, place: int) -> tuple[Format, int]:
-    parsed = parse_header(bytes(data[place : place + 7]))
-    assert parsed is not None
-    return parsed
 
 
 def _begins(data: Data, place: int, stop: int) -> bool:
@@ -231,7 +223,7 @@ def _vbr_header(data: Data, place: int, form: Format, size: int) -> _Header | No
         return None
     frame = bytes(data[place : place + size])
     if frame[36:40] == b"VBRI":
-        return _Header(big(frame, 50, 4) or None, big(frame, 46, 4) or None, 0)
+        return _Header(big(frame, 50, 4), big(frame, 46, 4), 0)
     for offset in (form.xing, form.xing + 2):  # a checksum may come before it
         if frame[offset : offset + 4] in (b"Xing", b"Info"):
             return _parse_xing(frame, offset, form)
@@ -240,10 +232,11 @@ def _vbr_header(data: Data, place: int, form: Format, size: int) -> _Header | No
 
 def _parse_xing(frame: bytes, offset: int, form: Format) -> _Header:
     flags, place = big(frame, offset + 4, 4), offset + 8
-    values: list[int | None] = []
-    for flag, size in ((1, 4), (2, 4), (4, 100), (8, 4)):
-        values.append(big(frame, place, size) if flags & flag else None)
-        place += size if flags & flag else 0
+    values = [0, 0, 0, 0]  # frames, bytes, table of contents, quality: those that its flags say
+    for index, size in enumerate((4, 4, 100, 4)):
+        if flags >> index & 1:
+            values[index] = big(frame, place, size)
+            place += size
     trimmed = 0
     if frame[place : place + 4] in (b"LAME", b"Lavf", b"Lavc"):
         both = big(frame, place + 21, 3)
