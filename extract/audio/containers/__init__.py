@@ -4,12 +4,18 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from extract.audio.containers import flac, mp4, mpeg, ogg, wave
-from extract.audio.containers.stream import Data, Stream, after_tag, before_tail_tags
+from extract.audio.containers.stream import (
+    MP4,
+    Data,
+    Stream,
+    after_tag,
+    before_tail_tags,
+    begins_file,
+)
 
-_MAGIC = (b"OggS", b"fLaC", b"RIFF", b"RF64", b"BW64", b"FORM", b"riff")
-_MP4 = (b"ftyp", b"moov", b"mdat", b"wide")
-# Matroska, ASF, Sun, CAF, MPEG programme streams: they may hold frames of MPEG audio in pieces
-_NOT_COUNTED = (b"\x1aE\xdf\xa3", b"0&\xb2u", b".snd", b"caff", b"\x00\x00\x01\xba")
+# Matroska, ASF, Sun, CAF, MPEG programme and transport streams, Flash: they may hold frames of MPEG
+# audio in pieces
+_NOT_COUNTED = (b"\x1aE\xdf\xa3", b"0&\xb2u", b".snd", b"caff", b"\0\0\1\xba", b"G", b"FLV")
 
 __all__ = ["Data", "Stream", "survey"]
 
@@ -47,12 +53,10 @@ def _end_of_tag(data: Data, start: int, stop: int) -> int:
 
 
 def _known(data: Data, place: int) -> bool:
-    head = bytes(data[place : place + 16])
     return (
-        head[:4] in _MAGIC
-        or head[4:8] in _MP4
+        begins_file(data, place)
         or after_tag(data, place, len(data)) > place
-        or mpeg.parse_header(head) is not None
+        or mpeg.parse_header(bytes(data[place : place + 7])) is not None
     )
 
 
@@ -62,9 +66,9 @@ def _scan(data: Data, start: int, stop: int) -> Iterator[Stream]:
         return ogg.scan(data, start, stop)
     if head[:4] == b"fLaC":
         return flac.scan(data, start, stop)
-    if head[4:8] in _MP4:
+    if head[4:8] in MP4:
         return mp4.scan(data, start, stop)
-    if head[:4] in (*_MAGIC, *_NOT_COUNTED) or head[:3] == b"FLV" or head[0] == 0x47:
+    if begins_file(data, start) or head.startswith(_NOT_COUNTED):
         return wave.scan(data, start, stop)
     return mpeg.scan(data, start, stop)
 

@@ -7,7 +7,7 @@ specification; VBRI: Fraunhofer's.
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from extract.audio.containers.stream import Data, Stream, after_tag, big, find
+from extract.audio.containers.stream import Data, Stream, after_tag, begins_file, big, find
 
 _RATES = {3: (44_100, 48_000, 32_000), 2: (22_050, 24_000, 16_000), 0: (11_025, 12_000, 8_000)}
 _KBPS_V1 = (
@@ -26,7 +26,6 @@ _ADTS_RATES = (
 )
 _IN_A_ROW = 3  # headers that follow each other before a frame is believed
 _GAP_FRAMES = 2  # a decoder may lose them, or make them up, at a place where bytes are missing
-_NEXT = (b"OggS", b"fLaC", b"RIFF", b"RF64", b"FORM")  # a file of another kind begins
 
 
 @dataclass(frozen=True)
@@ -139,9 +138,7 @@ def _scan_one(data: Data, start: int, stop: int, stray: int) -> tuple[Stream, in
         if after > place and _lands(data, after, stop):
             place = after
             continue
-        if data[place : place + 4] in _NEXT or data[place + 4 : place + 8] == b"ftyp":
-            break
-        if _begins(data, place, stop):
+        if begins_file(data, place) or _begins(data, place, stop):
             break  # another format: another stream
         found = first_frame(data, place + 1, stop)
         gap = (found if found >= 0 else stop) - place
@@ -196,9 +193,12 @@ def _begins(data: Data, place: int, stop: int) -> bool:
 
 def _lands(data: Data, place: int, stop: int) -> bool:
     """Does something known, or the end, follow a tag? Otherwise its size is wrong."""
-    if place >= stop or after_tag(data, place, stop) > place or _begins(data, place, stop):
-        return True
-    return data[place : place + 4] in _NEXT or data[place + 4 : place + 8] == b"ftyp"
+    return (
+        place >= stop
+        or after_tag(data, place, stop) > place
+        or _begins(data, place, stop)
+        or begins_file(data, place)
+    )
 
 
 def first_frame(data: Data, start: int, stop: int) -> int:

@@ -6,7 +6,7 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from extract.audio.containers.stream import Data, Stream, big, find, little
+from extract.audio.containers.stream import Data, Stream, after_tag, begins_file, big, find, little
 
 _MIRROR = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 _NO_POSITION = (1 << 64) - 1
@@ -73,7 +73,12 @@ def scan(data: Data, start: int, stop: int) -> Iterator[Stream]:
     while place < stop:
         page = _page(data, place, stop)
         if page is None:
-            if data[place : place + 4] != b"OggS" and link.begun and _other(data, place):
+            tag = after_tag(data, place, stop) > place
+            if (
+                link.begun
+                and (tag or begins_file(data, place))
+                and data[place : place + 4] != b"OggS"
+            ):
                 break
             found = _next_page(data, place + 1, stop)
             link.stray += found - place
@@ -85,16 +90,6 @@ def scan(data: Data, start: int, stop: int) -> Iterator[Stream]:
         _take(link, page, data)
         place = page.end
     yield from _streams(link, place)
-
-
-def _other(data: Data, place: int) -> bool:
-    """A tag, or a file of another kind."""
-    return data[place : place + 3] in (b"TAG", b"ID3") or data[place : place + 4] in (
-        b"fLaC",
-        b"RIFF",
-        b"FORM",
-        b"APET",
-    )
 
 
 def _take(link: _Link, page: _Page, data: Data) -> None:

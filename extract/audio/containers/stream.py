@@ -4,6 +4,8 @@ import mmap
 from dataclasses import dataclass
 
 Data = bytes | mmap.mmap
+_MAGIC = (b"OggS", b"fLaC", b"RIFF", b"RF64", b"BW64", b"FORM", b"riff")
+MP4 = (b"ftyp", b"moov", b"mdat", b"wide")
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,11 @@ def little(data: Data, place: int, size: int) -> int:
 def find(data: Data, what: bytes, start: int, stop: int) -> int:
     """The first place of `what` that begins in [start, stop), or -1."""
     return data.find(what, start, min(stop + len(what) - 1, len(data)))
+
+
+def begins_file(data: Data, place: int) -> bool:
+    """Does a file begin at `place` whose kind its first bytes name?"""
+    return data[place : place + 4] in _MAGIC or data[place + 4 : place + 8] in MP4
 
 
 def after_tag(data: Data, place: int, stop: int) -> int:

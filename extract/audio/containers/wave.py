@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import NamedTuple
 
-from extract.audio.containers.stream import Data, Stream, big, little
+from extract.audio.containers.stream import Data, Stream, begins_file, big, little
 
 _UNKNOWN = 0x7FFF_0000  # and above: sizes of writers that could not go back to correct them
 _W64 = bytes.fromhex("726966662e91cf11a5d628db04c10000")
@@ -153,9 +153,8 @@ def _after_chunks(data: Data, container: str, place: int, stop: int) -> int:
     place += place % 2 if place < stop and data[place] == 0 else 0
     while place + 8 <= stop:
         name, size = bytes(data[place : place + 4]), read(data, place + 4, 4)
-        if name in (b"RIFF", b"RF64", b"FORM", b"fLaC", b"OggS") or not name.isascii():
-            break
-        if not name.decode().isprintable() or place + 8 + size > stop + 1:
+        is_name = name.isascii() and name.decode().isprintable()
+        if begins_file(data, place) or not is_name or place + 8 + size > stop + 1:
             break
         place += 8 + size + size % 2
     return min(place, stop)

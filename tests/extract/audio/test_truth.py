@@ -126,6 +126,13 @@ def test_joined_files_of_two_rates(container: str) -> None:
     assert np.argmax(spectrum) == 440
 
 
+@pytest.mark.parametrize("second", ["m4a", "wav", "flac"])
+@pytest.mark.parametrize("first", ["ogg"])
+def test_joined_files_of_two_kinds(first: str, second: str) -> None:
+    joined = encode(first, tone(1, RATE), RATE) + encode(second, tone(2, RATE), RATE)
+    assert decode_clip(joined, 16_000).seconds == pytest.approx(3, abs=4 * 2048 / RATE)
+
+
 def test_an_m4a_whose_middle_is_zeros_fails_with_both_figures() -> None:
     data = bytearray(encode("m4a", tone(6, RATE), RATE))
     data[len(data) // 4 : len(data) * 3 // 4] = bytes(len(data) // 2)
