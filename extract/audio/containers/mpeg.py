@@ -89,7 +89,7 @@ def scan(data: Data, start: int, stop: int) -> Iterator[Stream]:
     """
     place = first_frame(data, start, stop)
     stray = place - start
-    while 0 <= place < stop:
+    while 0 <= place < stop and not begins_file(data, place):
         stream, place = _scan_one(data, place, stop, stray)
         stray = 0
         yield stream

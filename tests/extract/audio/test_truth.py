@@ -127,7 +127,7 @@ def test_joined_files_of_two_rates(container: str) -> None:
 
 
 @pytest.mark.parametrize("second", ["m4a", "wav", "flac"])
-@pytest.mark.parametrize("first", ["ogg"])
+@pytest.mark.parametrize("first", ["ogg", "mp3"])
 def test_joined_files_of_two_kinds(first: str, second: str) -> None:
     joined = encode(first, tone(1, RATE), RATE) + encode(second, tone(2, RATE), RATE)
     assert decode_clip(joined, 16_000).seconds == pytest.approx(3, abs=4 * 2048 / RATE)
