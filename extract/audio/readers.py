@@ -215,24 +215,19 @@ def _duration(container: Any, stream: Any) -> float | None:
 def _av_frames(container: Any, stream: Any, tally: Tally) -> Iterator[Block]:
     import av
 
-    packets = container.demux(stream)
-    while True:
-        try:
-            packet = next(packets)
-        except StopIteration:
-            return
-        except av.FFmpegError as error:
-            tally.errors, tally.message = tally.errors + 1, reason(error)
-            return
-        tally.packets += 1
-        try:
-            frames = packet.decode()
-        except av.FFmpegError as error:
-            tally.errors, tally.message = tally.errors + 1, reason(error)
-            continue
-        for frame in frames:
-            if frame.sample_rate and frame.samples:
-                yield Block(frame.sample_rate, _as_float(frame))
+    try:
+        for packet in container.demux(stream):
+            tally.packets += 1
+            try:
+                frames = packet.decode()
+            except av.FFmpegError as error:
+                tally.errors, tally.message = tally.errors + 1, reason(error)
+                continue
+            for frame in frames:
+                if frame.sample_rate and frame.samples:
+                    yield Block(frame.sample_rate, _as_float(frame))
+    except av.FFmpegError as error:  # it reads no further
+        tally.errors, tally.message = tally.errors + 1, reason(error)
 
 
 def _as_float(frame: Any) -> np.ndarray:
