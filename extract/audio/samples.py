@@ -1,7 +1,7 @@
 """Blocks of samples on their way to one array: cut, mixed down, resampled, gathered."""
 
-import contextlib
 import hashlib
+import itertools
 import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -130,33 +130,29 @@ def gather(blocks: Iterable[np.ndarray], scratch: Path | None) -> np.ndarray:
     """The blocks end to end, in memory or, where they are many, as a memory map of a file in
     scratch.
     """
+    blocks = iter(blocks)
     held: list[np.ndarray] = []
     count = 0
-    name = None
-    try:
-        with contextlib.ExitStack() as stack:
-            file = None
-            for block in blocks:
-                count += len(block)
-                held.append(block)
-                if scratch is not None and count > IN_MEMORY:
-                    if file is None:
-                        scratch.mkdir(parents=True, exist_ok=True)
-                        file = stack.enter_context(
-                            tempfile.NamedTemporaryFile(
-                                dir=scratch, prefix=prefix("samples"), delete=False
-                            )
-                        )
-                        name = file.name
-                    file.writelines(block.tobytes() for block in held)
-                    held.clear()
-    except BaseException:
-        if name is not None:
-            Path(name).unlink(missing_ok=True)
-        raise
+    for block in blocks:
+        held.append(block)
+        count += len(block)
+        if scratch is not None and count > IN_MEMORY:
+            return _mapped(itertools.chain(held, blocks), scratch)
     if not count:
         raise AudioError("no audio samples")
-    return np.concatenate(held) if name is None else np.memmap(name, np.float32, mode="r")
+    return np.concatenate(held)
+
+
+def _mapped(blocks: Iterable[np.ndarray], scratch: Path) -> np.ndarray:
+    scratch.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=scratch, prefix=prefix("samples"), delete=False) as file:
+        try:
+            file.writelines(block.tobytes() for block in blocks)
+            file.flush()  # a full disk may show as late as here
+        except BaseException:
+            Path(file.name).unlink(missing_ok=True)
+            raise
+    return np.memmap(file.name, np.float32, mode="r")
 
 
 def discard(samples: np.ndarray) -> None:
