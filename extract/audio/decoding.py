@@ -164,7 +164,7 @@ def _decode(
         raise AudioError(f"truncated: {total.fault}")
     check_part(part, total, accept)
     faults: list[str] = []
-    longest: Decoded | None = None
+    attempts: list[Decoded] = []
     for decoder in READERS:
         tally, measure = Tally(), stages.Measure()
         try:
@@ -183,13 +183,13 @@ def _decode(
         )
         found = Decoded(array, measure.taken, promised, decoder, measure.digest.digest(), notes)
         if not fault and not total.fault:
-            if longest is not None:
-                stages.discard(longest.samples)
+            for attempt in attempts:
+                stages.discard(attempt.samples)
             counted = accept or total.seconds is not None  # `check_part` has let it pass
             return found if part.duration is None else _complete(found, part.duration, counted)
         faults.append(f"{decoder} {fault}" if fault else total.fault)
-        longest = _longer(found, longest)
-    return _truncated(longest, faults, total, accept)
+        attempts.append(found)
+    return _truncated(attempts, faults, total, accept)
 
 
 def _held(data: Data, streams: tuple[Stream, ...]) -> Held:
@@ -209,30 +209,22 @@ def _complete(found: Decoded, duration: float, accepted: bool) -> Decoded:
     return found._replace(notes=(f"{ACCEPTED}: {said}", *found.notes))
 
 
-def _truncated(longest: Decoded | None, faults: list[str], total: Held, accept: bool) -> Decoded:
+def _truncated(attempts: list[Decoded], faults: list[str], total: Held, accept: bool) -> Decoded:
     """The longest attempt if that is accepted, else AudioError with what was wrong with each."""
     said = "; ".join(dict.fromkeys(faults))
+    longest = max(attempts, key=lambda attempt: attempt.seconds, default=None)
+    for attempt in attempts:
+        if not (accept and attempt is longest):
+            stages.discard(attempt.samples)
     if longest is not None and accept:
         note = f"{ACCEPTED}: {longest.seconds:.2f} s; {said}"
         return longest._replace(notes=(note, *longest.notes))
     if longest is not None:
-        stages.discard(longest.samples)
         raise AudioError(f"truncated: {said} ({total.counted})")
     reasons = {fault.partition(": ")[2] for fault in faults}
     if len(reasons) == 1:
         raise AudioError(reasons.pop())
     raise AudioError(f"no decoder reads it ({said})")
-
-
-def _longer(found: Decoded, longest: Decoded | None) -> Decoded:
-    """The longer of two attempts, the first if they are equal; the other's scratch file is
-    deleted.
-    """
-    if longest is None:
-        return found
-    shorter, longer = sorted((found, longest), key=lambda attempt: attempt.seconds)
-    stages.discard(shorter.samples)
-    return longer
 
 
 def _blocks(

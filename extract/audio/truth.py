@@ -52,8 +52,7 @@ def held_by_packets(packets: Packets, size: int) -> Held:
     fault = ""
     if packets.seconds and packets.span > packets.seconds + 0.1 + allowed_loss(packets.span):
         fault = f"its packets hold {packets.seconds:.2f} s of {packets.span:.2f} s"
-    second = size / packets.seconds if packets.seconds else 0  # bytes
-    lost = packets.unused / second if second else 0.0
+    lost = packets.unused * packets.seconds / size
     if packets.unused > _HEADER and lost > allowed_loss(packets.seconds):
         fault = f"{lost:.2f} s are not audio, its packets hold {packets.seconds:.2f} s"
     stated = packets.stated
@@ -86,15 +85,13 @@ def check_part(part: Part, total: Held, accept: bool) -> None:
     """Raise AudioError if the part lies beyond the file, or, unless accepted, ends beyond it."""
     if total.seconds is None:
         return
-    where = (
-        f"the clip is {part.start:.2f} to {part.end:.2f} s, its file holds {total.seconds:.2f} s"
-    )
-    if part.start >= total.seconds + total.slack:
-        raise AudioError(where)
-    if part.duration is not None and not accept:
-        allowed = total.slack + allowed_loss(part.duration)
-        if part.end > total.seconds + allowed:
-            raise AudioError(where)
+    end = total.seconds + total.slack
+    must_end = part.duration is not None and not accept
+    if part.start >= end or (must_end and part.end > end + allowed_loss(part.duration or 0.0)):
+        raise AudioError(
+            f"the clip is {part.start:.2f} to {part.end:.2f} s, "
+            f"its file holds {total.seconds:.2f} s"
+        )
 
 
 def disagreement(decoded: float, stopped: bool, tally: Tally, total: Held) -> str:
