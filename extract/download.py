@@ -28,7 +28,7 @@ import filelock
 from tqdm import tqdm
 
 from extract.errors import InputError
-from extract.files import is_disk_full, made_whole, make_directory, sha256_of
+from extract.files import made_whole, make_directory, naming, sha256_of
 from extract.manifest import resolve_audio
 
 CHUNK = 1 << 18  # bytes
@@ -66,12 +66,8 @@ def fetch(
                     raise InputError(f"{path}: {problem}; delete the file to download it again")
                 return path
             part = path.with_name(path.name + ".part")
-            try:
+            with naming(part, part):
                 _insist(url, part, bool(sha256), attempts, pause)
-            except OSError as error:
-                if error.filename is None and is_disk_full(error):
-                    raise OSError(error.errno, error.strerror, str(part)) from error
-                raise
             if problem := _differs(part, sha256):
                 _discard(part)
                 raise InputError(
@@ -240,14 +236,14 @@ def open_joined(paths: Sequence[str | Path]) -> Iterator[BinaryIO]:
         yield stack.enter_context(io.BufferedReader(_Joined(files), CHUNK))
 
 
-def extract_zip(parts: Sequence[str | Path], root: str | Path) -> int:
-    """Unpack the zip that the parts form, below `root`; return how many files it wrote.
+def extract_zip(parts: Sequence[str | Path], root: str | Path) -> None:
+    """Unpack the zip that the parts form, below `root`.
 
     Each file appears whole or not at all, and one already there with its size is passed over, so a
     second call finishes what was interrupted. Raises InputError, before anything is written, if a
     member would leave `root`; and if the archive is damaged.
     """
-    name, written = str(parts[0]), 0
+    name = str(parts[0])
     try:
         with open_joined(parts) as file, zipfile.ZipFile(file) as archive:
             members = [member for member in archive.infolist() if not member.is_dir()]
@@ -260,12 +256,10 @@ def extract_zip(parts: Sequence[str | Path], root: str | Path) -> int:
                 make_directory(target.parent)
                 with made_whole(target) as scratch:
                     scratch.write_bytes(archive.read(member))
-                written += 1
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
         raise InputError(
             f"{name}: damaged or not a zip archive ({error}); delete it and download again"
         ) from error
-    return written
 
 
 def _confined(root: str | Path, member: str, name: str) -> Path:
