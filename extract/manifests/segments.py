@@ -75,33 +75,31 @@ def cut_tracks(
     how many files have a length that cannot be read; they stay whole, so that the extraction says
     why.
     """
-    starts = manifest.starts or (None,) * len(manifest)
-    ends = manifest.durations or (None,) * len(manifest)
     seconds, faults = _lengths(manifest.paths, audio_root)
     if faults:
         note(
-            f"the length of {len(faults)} of {len(seconds)} files cannot be read, so they stay "
-            f"whole: {next(iter(faults.values()))}"
+            f"the length of {len(faults)} of {len(faults) + len(seconds)} files cannot be read, so "
+            f"they stay whole: {next(iter(faults.values()))}"
         )
-    rows: list[int] = []
-    ids: list[str] = []
-    parts: list[tuple[float | None, float | None]] = []
-    for row, (clip, path) in enumerate(zip(manifest.clip_ids, manifest.paths, strict=True)):
-        first, length = starts[row] or 0.0, ends[row]
-        total = length if length is not None else seconds.get(path, 0.0) - first
-        cuts = [0.0] if path in faults else segment_starts(total, config)
-        whole = path in faults or total <= config.seconds
-        for start in cuts:
-            rows.append(row)
-            ids.append(f"{clip}@{f'{first + start:.2f}'.rstrip('0').rstrip('.')}")
-            parts.append((first + start, length if whole else config.seconds))
-    taken = manifest.take(rows)
+    starts = manifest.starts or (None,) * len(manifest)
+    lengths = manifest.durations or (None,) * len(manifest)
+    cuts: list[tuple[int, float, float | None]] = []  # row, start, duration
+    for row, path in enumerate(manifest.paths):
+        first, length = starts[row] or 0.0, lengths[row]
+        # what cannot be read is as short as can be, and stays whole
+        total = seconds.get(path, 0.0) - first if length is None or path in faults else length
+        duration = length if total <= config.seconds else config.seconds
+        cuts += [(row, first + start, duration) for start in segment_starts(total, config)]
+    taken = manifest.take([row for row, _, _ in cuts])
     names = zip(taken.tracks or taken.clip_ids, taken.clip_ids, strict=True)
     return replace(
         taken,
-        clip_ids=tuple(ids),
-        starts=tuple(start for start, _ in parts),
-        durations=tuple(length for _, length in parts),
+        clip_ids=tuple(
+            f"{clip}@{f'{start:.2f}'.rstrip('0').rstrip('.')}"
+            for clip, (_, start, _) in zip(taken.clip_ids, cuts, strict=True)
+        ),
+        starts=tuple(start for _, start, _ in cuts),
+        durations=tuple(duration for _, _, duration in cuts),
         tracks=tuple(name or clip for name, clip in names),
     )
 
@@ -118,9 +116,9 @@ def _lengths(
     else:
         with ProcessPoolExecutor(mp_context=get_context("spawn")) as pool:
             found = list(bar(pool.map(measure, files, chunksize=16)))
-    results = dict(zip(files, found, strict=True))
-    seconds = {path: 0.0 if isinstance(value, str) else value for path, value in results.items()}
-    return seconds, {path: value for path, value in results.items() if isinstance(value, str)}
+    results = list(zip(files, found, strict=True))
+    seconds = {path: value for path, value in results if not isinstance(value, str)}
+    return seconds, {path: value for path, value in results if isinstance(value, str)}
 
 
 def _length(audio_root: str | Path, path: str) -> float | str:
