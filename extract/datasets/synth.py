@@ -77,90 +77,87 @@ def pulses(frequency: np.ndarray) -> np.ndarray:
     return total / count
 
 
-def per_note(sound: Callable[[float, int, np.random.Generator], np.ndarray]) -> Instrument:
-    """An instrument from a function (Hz, samples, generator) → `[sample]` of one note."""
+def per_note(
+    sound: Callable[[float, np.ndarray, np.random.Generator], np.ndarray],
+    attack: float,
+    release: float,
+) -> Instrument:
+    """An instrument from a function (Hz, time of each sample, generator) → `[sample]` of one note.
+    attack, release: as of `ramps`.
+    """
 
     def render(part: Part, count: int, rng: np.random.Generator) -> np.ndarray:
         out = np.zeros(count)
         for note in part:
             length = min(note.length, count - note.start)
             if length > 0:
-                out[note.start : note.start + length] += sound(hertz(note.pitch), length, rng)
+                wave = sound(hertz(note.pitch), seconds(length), rng)
+                out[note.start : note.start + length] += wave * ramps(length, attack, release)
         return out
 
     return render
 
 
-def _organ(f0: float, count: int, rng: np.random.Generator) -> np.ndarray:
-    time = TAU * f0 * seconds(count)
+def _organ(f0: float, time: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    phase = TAU * f0 * time
     drawbars = {0.5: 0.6, 1: 1.0, 1.5: 0.4, 2: 0.7, 3: 0.4, 4: 0.4, 6: 0.2, 8: 0.2}
     wave = sum(
-        level * np.sin(ratio * time) for ratio, level in drawbars.items() if ratio * f0 < 7500
+        level * np.sin(ratio * phase) for ratio, level in drawbars.items() if ratio * f0 < 7500
     )
-    return np.asarray(wave) / 3 * ramps(count, 0.01, 0.03)
+    return np.asarray(wave) / 3
 
 
-def _piano(f0: float, count: int, rng: np.random.Generator) -> np.ndarray:
-    time = seconds(count)
-    wave = np.zeros(count)
+def _piano(f0: float, time: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    wave = np.zeros_like(time)
     for k in range(1, 9):
         frequency = k * f0 * np.sqrt(1 + 4e-4 * k * k)  # stiff strings are sharp
         if frequency < 7500:
             wave += np.sin(TAU * frequency * time) * np.exp(-time * (1.2 + 0.9 * k)) / k**1.2
-    return wave / 1.6 * ramps(count, 0.003, 0.05)
+    return wave / 1.6
 
 
-def _guitar(f0: float, count: int, rng: np.random.Generator) -> np.ndarray:
+def _guitar(f0: float, time: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     period = max(2, round(SAMPLE_RATE / f0 - 0.5))
-    rows = np.empty((-(-count // period), period))
+    rows = np.empty((-(-len(time) // period), period))
     rows[0] = rng.uniform(-1, 1, period)
     for row in range(1, len(rows)):
         rows[row] = 0.498 * (rows[row - 1] + np.roll(rows[row - 1], 1))
-    return rows.ravel()[:count] * ramps(count, 0.001, 0.03)
+    return rows.ravel()[: len(time)]
 
 
-def _bells(f0: float, count: int, rng: np.random.Generator) -> np.ndarray:
-    time = seconds(count)
+def _bells(f0: float, time: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     index = 4 * np.exp(-3 * time)
     carrier = np.sin(TAU * f0 * time + index * np.sin(TAU * 1.4 * f0 * time))
-    return carrier * np.exp(-2.5 * time) * ramps(count, 0.002, 0.05)
+    return carrier * np.exp(-2.5 * time)
 
 
-def _flute(f0: float, count: int, rng: np.random.Generator) -> np.ndarray:
-    time = seconds(count)
+def _flute(f0: float, time: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     phase = TAU * f0 * time + 0.6 * np.sin(TAU * 5 * time)
-    breath = shape(rng.standard_normal(count), lambda f: np.exp(-(((f - 2 * f0) / f0) ** 2)))
-    return (
-        (np.sin(phase) + 0.15 * np.sin(2 * phase) + 0.25 * breath) / 1.3 * ramps(count, 0.06, 0.06)
-    )
+    breath = shape(rng.standard_normal(len(time)), lambda f: np.exp(-(((f - 2 * f0) / f0) ** 2)))
+    return (np.sin(phase) + 0.15 * np.sin(2 * phase) + 0.25 * breath) / 1.3
 
 
-def _synth(f0: float, count: int, rng: np.random.Generator) -> np.ndarray:
-    time = seconds(count)
-    detuned = pulses(f0 * 1.004 * np.ones(count)) + pulses(f0 * 0.996 * np.ones(count))
+def _synth(f0: float, time: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    detuned = pulses(f0 * 1.004 * np.ones_like(time)) + pulses(f0 * 0.996 * np.ones_like(time))
     dark, bright = (shape(detuned, lowpass(cutoff)) for cutoff in (500.0, 3000.0))
-    sweep = np.exp(-4 * time)
-    return (dark + sweep * bright) * ramps(count, 0.01, 0.05)
+    return dark + np.exp(-4 * time) * bright
 
 
-def _strings(f0: float, count: int, rng: np.random.Generator) -> np.ndarray:
-    time = seconds(count)
-    wave = np.zeros(count)
+def _strings(f0: float, time: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    wave = np.zeros_like(time)
     for detune in (0.997, 1.0, 1.003):
         vibrato = 1 + 0.006 * np.sin(TAU * rng.uniform(4.5, 6) * time + rng.uniform(0, TAU))
         wave += pulses(f0 * detune * vibrato)
-    saw = shape(wave, lambda f: f0 / np.maximum(f, f0))
-    return saw * 1.5 * ramps(count, 0.15, 0.12)
+    return shape(wave, lambda f: f0 / np.maximum(f, f0)) * 1.5  # a saw
 
 
-def _bass(f0: float, count: int, rng: np.random.Generator) -> np.ndarray:
-    time = seconds(count)
-    plucked = shape(pulses(f0 * np.ones(count)), lowpass(300.0))
-    return 2.5 * plucked * np.exp(-2 * time) * ramps(count, 0.005, 0.04)
+def _bass(f0: float, time: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    plucked = shape(pulses(f0 * np.ones_like(time)), lowpass(300.0))
+    return 2.5 * plucked * np.exp(-2 * time)
 
 
-def _tone(f0: float, count: int, rng: np.random.Generator) -> np.ndarray:
-    return np.sin(TAU * f0 * seconds(count)) * ramps(count, 0.02, 0.05)
+def _tone(f0: float, time: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    return np.sin(TAU * f0 * time)
 
 
 def voice(formant_scale: float, singers: int) -> Instrument:
@@ -168,9 +165,8 @@ def voice(formant_scale: float, singers: int) -> Instrument:
     times higher.
     """
 
-    def sound(f0: float, count: int, rng: np.random.Generator) -> np.ndarray:
-        time = seconds(count)
-        source = np.zeros(count)
+    def sound(f0: float, time: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        source = np.zeros_like(time)
         for _ in range(singers):
             detune = 1 + 0.01 * rng.standard_normal() * (singers > 1)
             vibrato = 1 + 0.012 * np.sin(TAU * rng.uniform(4.8, 6.2) * time + rng.uniform(0, TAU))
@@ -184,14 +180,11 @@ def voice(formant_scale: float, singers: int) -> Instrument:
                 for centre, level in zip(centres, (1.0, 0.5, 0.25), strict=True)
             )
 
-        first, second = rng.choice(list(VOWELS), 2)
-        fade = np.linspace(0, 1, count)
-        spoken = (1 - fade) * shape(source, formants(first)) + fade * shape(
-            source, formants(second)
-        )
-        return 4 * spoken * ramps(count, 0.05, 0.08)
+        fade = np.linspace(0, 1, len(time))
+        before, after = (shape(source, formants(name)) for name in rng.choice(list(VOWELS), 2))
+        return 4 * ((1 - fade) * before + fade * after)
 
-    return per_note(sound)
+    return per_note(sound, 0.05, 0.08)
 
 
 def drums(part: Part, count: int, rng: np.random.Generator) -> np.ndarray:
@@ -212,17 +205,17 @@ def drums(part: Part, count: int, rng: np.random.Generator) -> np.ndarray:
 
 
 INSTRUMENTS: dict[str, Instrument] = {
-    "synth": per_note(_synth),
-    "guitar": per_note(_guitar),
-    "piano": per_note(_piano),
-    "strings": per_note(_strings),
-    "organ": per_note(_organ),
-    "flute": per_note(_flute),
-    "bells": per_note(_bells),
-    "bass": per_note(_bass),
+    "synth": per_note(_synth, 0.01, 0.05),
+    "guitar": per_note(_guitar, 0.001, 0.03),
+    "piano": per_note(_piano, 0.003, 0.05),
+    "strings": per_note(_strings, 0.15, 0.12),
+    "organ": per_note(_organ, 0.01, 0.03),
+    "flute": per_note(_flute, 0.06, 0.06),
+    "bells": per_note(_bells, 0.002, 0.05),
+    "bass": per_note(_bass, 0.005, 0.04),
     "drums": drums,
     "male voice": voice(1.0, 1),
     "female voice": voice(1.17, 1),
     "choir": voice(1.08, 4),
-    "": per_note(_tone),
+    "": per_note(_tone, 0.02, 0.05),
 }
