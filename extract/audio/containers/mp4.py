@@ -99,13 +99,10 @@ def _audio_track(data: Data, movie: _Box, start: int, stop: int) -> _Track | Non
 
 def _scale_and_duration(data: Data, box: _Box) -> tuple[int, int]:
     """Of an mvhd or mdhd; an unknown duration is 0."""
-    if data[box.body] == 1:
-        scale, duration = big(data, box.body + 20, 4), big(data, box.body + 24, 8)
-        unknown = (1 << 64) - 1
-    else:
-        scale, duration = big(data, box.body + 12, 4), big(data, box.body + 16, 4)
-        unknown = (1 << 32) - 1
-    return max(scale, 1), 0 if duration == unknown else duration
+    size = 8 if data[box.body] == 1 else 4
+    place = box.body + 4 + 2 * size  # behind two dates
+    scale, duration = big(data, place, 4), big(data, place + 4, size)
+    return max(scale, 1), 0 if duration == (1 << 8 * size) - 1 else duration
 
 
 def _track(data: Data, box: _Box, movie_scale: int, start: int, stop: int) -> _Track | None:
