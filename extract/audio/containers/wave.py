@@ -5,7 +5,6 @@ Microsoft's and IBM's RIFF; EBU Tech 3306; Apple's AIFF-C.
 
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import NamedTuple
 
 from extract.audio.containers.stream import Data, Stream, begins_file, big, little
 
@@ -14,12 +13,7 @@ _W64 = bytes.fromhex("726966662e91cf11a5d628db04c10000")
 _W64_TAIL = bytes.fromhex("f3acd3118cd100c04f8edb8a")
 _PLAIN = (1, 3, 6, 7)  # PCM, floating point, A-law, µ-law
 _ADPCM = (2, 0x11)
-
-
-class _Format(NamedTuple):
-    rate: int
-    block: int  # bytes
-    samples: int  # per block and channel; 0 where a block does not say
+_AIFF_PLAIN = (b"NONE", b"SOWT", b"TWOS", b"FL32", b"FL64", b"IN24", b"IN32")
 
 
 def scan(data: Data, start: int, stop: int) -> Iterator[Stream]:
@@ -52,20 +46,21 @@ def _chunks(data: Data, container: str, start: int, stop: int) -> Iterator[tuple
 
 
 def _wave(data: Data, container: str, start: int, stop: int) -> Stream | None:
-    form, long_size = None, None
+    second, long_size = 0.0, None
     for name, size, body in _chunks(data, container, start, stop):
         if name == b"ds64":
             long_size = little(data, body + 8, 8)
         elif name == b"fmt ":
-            form = _wav_format(data, body, size)
+            second = _bytes_per_second(data, body, size)
         elif name == b"data":
             if size == 0xFFFFFFFF and long_size is not None:
                 size = long_size
-            return _stream(container, data, start, stop, body, size, form)
+            return _stream(container, data, start, stop, body, size, second)
     return None
 
 
-def _wav_format(data: Data, body: int, size: int) -> _Format:
+def _bytes_per_second(data: Data, body: int, size: int) -> float:
+    """By a `fmt ` chunk; 0 where blocks do not say how many samples they hold."""
     code, rate, block = (
         little(data, body, 2),
         little(data, body + 4, 4),
@@ -74,25 +69,22 @@ def _wav_format(data: Data, body: int, size: int) -> _Format:
     if code == 0xFFFE and size >= 40:
         code = little(data, body + 24, 2)
     samples = 1 if code in _PLAIN else little(data, body + 18, 2) if code in _ADPCM else 0
-    return _Format(rate, block, samples)
+    return rate * block / samples if samples else 0.0
 
 
 def _aiff(data: Data, start: int, stop: int) -> Stream | None:
-    rate, samples, block, plain = 0, 0, 0, True
+    rate, samples, second = 0, 0, 0.0
     for name, size, body in _chunks(data, "aiff", start, stop):
         if name == b"COMM":
             samples = big(data, body + 2, 4)
             block = big(data, body, 2) * ((big(data, body + 6, 2) + 7) // 8)
             rate = _extended(bytes(data[body + 8 : body + 18]))
             kind = bytes(data[body + 18 : body + 22]) if size >= 22 else b"NONE"
-            plain = kind.upper() in (b"NONE", b"SOWT", b"TWOS", b"FL32", b"FL64", b"IN24", b"IN32")
+            second = float(rate * block) if kind.upper() in _AIFF_PLAIN else 0.0
         elif name == b"SSND":
-            form = _Format(rate, block, int(plain))
-            found = _stream("aiff", data, start, stop, body + 8, max(size - 8, 0), form)
-            if found is None or not plain:
+            found = _stream("aiff", data, start, stop, body + 8, max(size - 8, 0), second)
+            if found is None:
                 return None
-            if not samples:
-                return found
             promised = max(found.promised or 0.0, samples / max(rate, 1))
             return replace(found, promised=promised)
     return None
@@ -114,16 +106,17 @@ def _stream(
     stop: int,
     body: int,
     size: int,
-    form: _Format | None,
+    second: float,
 ) -> Stream | None:
-    """From the place and the claimed size of the samples. None if nobody can count them here."""
-    if form is None or not form.rate or not form.block or not form.samples:
+    """From the place and the claimed size of the samples, and bytes per second. None if nobody can
+    count them here.
+    """
+    if not second:
         return None
     there = stop - body
     empty = size == 0 and _after_chunks(data, container, body, stop) >= stop
     unknown = (size == 0 and not empty) or (size >= _UNKNOWN and size > there)
     held = there if unknown else min(size, there)
-    second = form.rate * form.block / form.samples  # bytes
     end = stop if unknown else _after_chunks(data, container, body + held, stop)
     counted = f"{held} bytes of samples"
     note = (
