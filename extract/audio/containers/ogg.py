@@ -11,6 +11,8 @@ from extract.audio.containers.stream import Data, Stream, after_tag, begins_file
 _MIRROR = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 _NO_POSITION = (1 << 64) - 1
 _CONTINUES, _BEGINS, _ENDS = 1, 2, 4  # flags of a page
+# Samples of a frame by its configuration: SILK, hybrid, CELT.
+_OPUS_FRAMES = (480, 960, 1920, 2880) * 3 + (480, 960) * 2 + (120, 240, 480, 960) * 4
 _SLACK = 0.02  # seconds, and two blocks more: the ends of a stream lie inside a block
 
 
@@ -24,28 +26,20 @@ class _Page:
     end: int
 
 
-@dataclass(frozen=True)
-class _Codec:
-    """rate: of positions, Hz. block: samples of a packet at most. skip: samples at the beginning
-    that are not played. blocks: Vorbis' short and long one.
+@dataclass
+class _Track:
+    """One stream of a link. rate: of positions, Hz. block: samples of a packet at most. skip:
+    samples at the beginning that are not played. samples: of all its packets; None where packets
+    do not say how many they hold.
     """
 
-    name: str
+    codec: str
     rate: int
     block: int
     skip: int = 0
-    blocks: tuple[int, int] = (0, 0)
-
-
-@dataclass
-class _Track:
-    """One stream of a link. samples: of all its packets; None where packets do not say how many
-    they hold.
-    """
-
-    codec: _Codec
     headers: int = 1  # packets that are still to come before the first of audio
-    blocks: tuple[int, ...] = ()  # samples by a packet's first byte; Vorbis: of its whole block
+    sizes: tuple[int, int] = (0, 0)  # Vorbis: samples of a short and a long block
+    blocks: tuple[int, ...] = ()  # Vorbis: samples of a packet's whole block, by its first byte
     previous: int = 0  # Vorbis: the block before, samples
     open: bytes = b""  # of a packet that goes on on the next page
     samples: int | None = 0
@@ -95,11 +89,9 @@ def scan(data: Data, start: int, stop: int) -> Iterator[Stream]:
 def _take(link: _Link, page: _Page, data: Data) -> None:
     link.pages += 1
     if page.flags & _BEGINS:
-        codec = _codec(bytes(data[page.body : page.end]))
-        if codec is not None:
-            headers = {"vorbis": 2, "oggflac": 1 << 30}.get(codec.name, 1)
-            samples = None if codec.name == "oggflac" else 0
-            link.tracks[page.serial] = _Track(codec, headers, samples=samples)
+        track = _track(bytes(data[page.body : page.end]))
+        if track is not None:
+            link.tracks[page.serial] = track
         return
     link.begun = True
     link.audio += page.end - page.body
@@ -137,45 +129,38 @@ def _count(track: _Track, packet: bytes) -> None:
     """Take a header packet, or add the samples of one of audio to the track's."""
     if track.headers:
         track.headers -= 1
-        if track.codec.name == "vorbis" and packet[:7] == b"\x05vorbis":
-            track.blocks = _vorbis_blocks(track.codec, packet)
+        if track.codec == "vorbis" and packet[:7] == b"\x05vorbis":
+            track.blocks = _vorbis_blocks(track.sizes, packet)
             if not track.blocks:
                 track.samples = None
     elif not packet or track.samples is None:
         return
-    elif track.codec.name == "opus":
+    elif track.codec == "opus":
         samples = _opus_samples(packet)
         track.samples += samples
         track.longest = max(track.longest, samples)
-    elif track.codec.name == "speex":
-        track.samples += track.codec.block
+    elif track.codec == "speex":
+        track.samples += track.block
     elif block := track.blocks[packet[0]] if track.blocks else 0:
         if track.previous:
             track.samples += (track.previous + block) // 4
         track.previous = block
 
 
-def _vorbis_blocks(codec: _Codec, setup: bytes) -> tuple[int, ...]:
+def _vorbis_blocks(sizes: tuple[int, int], setup: bytes) -> tuple[int, ...]:
     """Samples of a packet's whole block by its first byte; none if the setup header is no help."""
     modes = _vorbis_modes(setup)
     mask = (1 << max(len(modes) - 1, 0).bit_length()) - 1
     return tuple(
-        0 if byte & 1 else codec.blocks[modes[min(byte >> 1 & mask, len(modes) - 1)]]
+        0 if byte & 1 else sizes[modes[min(byte >> 1 & mask, len(modes) - 1)]]
         for byte in range(256 if modes else 0)
     )
 
 
 def _opus_samples(packet: bytes) -> int:
     """At 48 kHz, from the first two bytes (RFC 6716, section 3)."""
-    configuration, code = packet[0] >> 3, packet[0] & 3
-    if configuration < 12:
-        frame = (480, 960, 1920, 2880)[configuration & 3]
-    elif configuration < 16:
-        frame = (480, 960)[configuration & 1]
-    else:
-        frame = (120, 240, 480, 960)[configuration & 3]
-    frames = (1, 2, 2, packet[1] & 63 if len(packet) > 1 else 0)[code]
-    return frame * frames
+    frames = (1, 2, 2, packet[1] & 63 if len(packet) > 1 else 0)[packet[0] & 3]
+    return _OPUS_FRAMES[packet[0] >> 3] * frames
 
 
 def _vorbis_modes(packet: bytes) -> tuple[bool, ...]:
@@ -203,18 +188,17 @@ def _streams(link: _Link, stop: int) -> Iterator[Stream]:
     track = next(iter(link.tracks.values()), None)
     if track is None:
         return
-    codec = track.codec
     begins = track.begins or 0
-    skip = codec.skip if begins < codec.skip + codec.block else 0
-    stated = max(0, track.last - begins - skip) / codec.rate
-    counted = None if track.samples is None else max(0, track.samples - skip) / codec.rate
-    slack = _SLACK + 2 * (track.longest or min(codec.block, 2048)) / codec.rate
+    skip = track.skip if begins < track.skip + track.block else 0
+    stated = max(0, track.last - begins - skip) / track.rate
+    counted = None if track.samples is None else max(0, track.samples - skip) / track.rate
+    slack = _SLACK + 2 * (track.longest or min(track.block, 2048)) / track.rate
     seconds = stated
     if counted is not None and abs(counted - stated) > slack:  # packets are missing, or it lies
         seconds = counted
     cut = "" if track.ended or not link.stray else "it breaks off inside a page"
     yield Stream(
-        codec.name,
+        track.codec,
         link.start,
         stop,
         seconds,
@@ -261,17 +245,18 @@ def _next_page(data: Data, start: int, stop: int) -> int:
     return stop
 
 
-def _codec(packet: bytes) -> _Codec | None:
+def _track(packet: bytes) -> _Track | None:
     """From a stream's first packet; None if it is no audio."""
     if packet[:7] == b"\x01vorbis" and len(packet) >= 30:
-        blocks = 1 << (packet[28] & 15), 1 << (packet[28] >> 4)
-        return _Codec("vorbis", max(little(packet, 12, 4), 1), blocks[1] // 2, 0, blocks)
+        sizes = 1 << (packet[28] & 15), 1 << (packet[28] >> 4)
+        rate = max(little(packet, 12, 4), 1)
+        return _Track("vorbis", rate, sizes[1] // 2, headers=2, sizes=sizes)
     if packet[:8] == b"OpusHead" and len(packet) >= 19:
-        return _Codec("opus", 48_000, 5760, little(packet, 10, 2))
+        return _Track("opus", 48_000, 5760, little(packet, 10, 2))
     if packet[:5] == b"\x7fFLAC" and len(packet) >= 31:
         # STREAMINFO begins at 17
-        return _Codec("oggflac", max(big(packet, 27, 3) >> 4, 1), big(packet, 19, 2))
+        return _Track("oggflac", max(big(packet, 27, 3) >> 4, 1), big(packet, 19, 2), samples=None)
     if packet[:8] == b"Speex   " and len(packet) >= 68:
         block = little(packet, 56, 4) * max(little(packet, 64, 4), 1)
-        return _Codec("speex", max(little(packet, 36, 4), 1), block)
+        return _Track("speex", max(little(packet, 36, 4), 1), block)
     return None
