@@ -10,6 +10,7 @@ import csv
 import gzip
 import zlib
 from collections.abc import Collection, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -123,30 +124,24 @@ def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
             unit_divisor=1024,
             disable=None,
         ) as bar:
-            number = told = 0
+            lines = iter(partial(file.readline, LONGEST_LINE), b"")
             try:
-                while text := file.readline(LONGEST_LINE):
-                    number += 1
+                for number, text in enumerate(lines, 1):
+                    binary = number <= 8 and (b"\0" in text or text[:2] == b"PK")
+                    if binary or len(text) == LONGEST_LINE:
+                        raise InputError(
+                            f"{path}: not a text file of word vectors; unpack an archive, "
+                            "save binary vectors as text"
+                        )
+                    if not number % 4096:
+                        bar.update(raw.tell() - bar.n)
                     if number == 1:
                         text = text.removeprefix(codecs.BOM_UTF8)
-                    if number <= 8 or len(text) == LONGEST_LINE:
-                        _refuse_binary(path, text)
-                    if not number % 4096:
-                        bar.update(raw.tell() - told)
-                        told = raw.tell()
                     if text := text.rstrip():
                         yield number, text
-                bar.update(raw.tell() - told)
+                bar.update(raw.tell() - bar.n)
             except (gzip.BadGzipFile, zlib.error, EOFError) as error:
                 raise InputError(f"{path}: damaged ({error}); get it again") from error
-
-
-def _refuse_binary(path: Path, text: bytes) -> None:
-    if b"\0" in text or text[:2] == b"PK" or len(text) == LONGEST_LINE:
-        raise InputError(
-            f"{path}: not a text file of word vectors; unpack an archive, "
-            "save binary vectors as text"
-        )
 
 
 def _header(text: bytes) -> tuple[int, int] | None:
