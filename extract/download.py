@@ -197,7 +197,7 @@ class _Joined(io.RawIOBase):
     disk.
     """
 
-    def __init__(self, files: Sequence[BinaryIO]):
+    def __init__(self, files: Sequence[io.FileIO]):
         self._files = files
         self._ends = [0]
         for file in files:
@@ -221,10 +221,9 @@ class _Joined(io.RawIOBase):
         for file, start, end in zip(self._files, self._ends, self._ends[1:], strict=False):
             if start <= self._position < end:
                 file.seek(self._position - start)
-                part: Any = file
-                count = part.readinto(memoryview(buffer)[: end - self._position])
+                count = file.readinto(memoryview(buffer)[: end - self._position]) or 0
                 self._position += count
-                return int(count)
+                return count
         return 0
 
 
@@ -232,7 +231,7 @@ class _Joined(io.RawIOBase):
 def open_joined(paths: Sequence[str | Path]) -> Iterator[BinaryIO]:
     """The concatenation of the files, in the order given, as one seekable binary file."""
     with contextlib.ExitStack() as stack:
-        files: list[BinaryIO] = [stack.enter_context(Path(path).open("rb")) for path in paths]
+        files = [stack.enter_context(io.FileIO(path)) for path in paths]
         yield stack.enter_context(io.BufferedReader(_Joined(files), CHUNK))
 
 

@@ -64,9 +64,8 @@ def cut(blocks: Iterable[Block], part: Part, measure: Measure) -> Iterator[Block
         place += block.skipped
         count = len(block.samples)
         first = min(max(round((part.start - begins) * rate) - place, 0), count)
-        last = count
-        if part.duration is not None:
-            last = min(max(round((part.end - begins) * rate) - place, 0), count)
+        stop = place + count if part.duration is None else round((part.end - begins) * rate)
+        last = min(max(stop - place, 0), count)
         place += count
         measure.decoded += (count + block.skipped) / rate
         if last > first:

@@ -64,17 +64,14 @@ def read_tags(text: str, style: TagStyle, where: str) -> tuple[str, ...]:
     """The tags of a cell, in order, without repeats. Raises InputError on a tag that no manifest
     can hold.
     """
-    if style.separator == LIST:
-        tags = _read_list(text, where)
-    else:
-        tags = text.split(style.separator)
+    tags = _read_list(text, where) if style.separator == LIST else text.split(style.separator)
     if style.separator != "|":
         tags = [tag.strip() for tag in tags if tag.strip()]
     if style.normalize:
         folded = [fold(tag) for tag in tags]
         tags = [tag for tag in folded if tag and tag not in MISSING]
-    if style.separator != "|" and any("|" in tag for tag in tags):
-        bad = next(tag for tag in tags if "|" in tag)
+    bad = next((tag for tag in tags if "|" in tag), "")
+    if bad and style.separator != "|":
         raise InputError(f"{where}: tag {bad!r} holds a '|', which separates tags; rename the tag")
     try:
         return parse_tags("|".join(tags), where)

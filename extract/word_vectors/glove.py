@@ -33,9 +33,5 @@ class Table:
 
     def find(self, words: Collection[str]) -> TableRows:
         """The words asked for that there are, each with its place and its vector."""
-        places = self._places
-        return {
-            word: (places[word], self._vectors[places[word]].astype(np.float32))
-            for word in words
-            if word in places
-        }
+        found = {word: self._places[word] for word in words if word in self._places}
+        return {word: (at, self._vectors[at].astype(np.float32)) for word, at in found.items()}

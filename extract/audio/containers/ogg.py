@@ -67,12 +67,8 @@ def scan(data: Data, start: int, stop: int) -> Iterator[Stream]:
     while place < stop:
         page = _page(data, place, stop)
         if page is None:
-            tag = after_tag(data, place, stop) > place
-            if (
-                link.begun
-                and (tag or begins_file(data, place))
-                and data[place : place + 4] != b"OggS"
-            ):
+            other = begins_file(data, place) and data[place : place + 4] != b"OggS"
+            if link.begun and (other or after_tag(data, place, stop) > place):
                 break
             found = _next_page(data, place + 1, stop)
             link.stray += found - place
