@@ -24,10 +24,10 @@ class _Box:
 
 @dataclass
 class _Track:
-    id: int = 0
-    scale: int = 1  # units per second
-    duration: int = 0  # that the header states, in these units
-    edited: float | None = None  # seconds by the edit list
+    id: int
+    scale: int  # units per second
+    duration: int  # that the header states, in these units
+    edited: float  # seconds by the edit list; 0: all
     held: int = 0  # units of samples whose bytes are in the file
     samples: int = 0
     missing: int = 0  # samples
@@ -49,7 +49,7 @@ def scan(data: Data, start: int, stop: int) -> Iterator[Stream]:
             _take_fragment(data, box, track, default)
     cut = next((box for box in boxes if not box.whole), None)
     missing = f"; {track.missing} lie beyond its end" if track.missing else ""
-    stated = max(track.duration / track.scale, track.edited or 0.0)
+    stated = track.edited or track.duration / track.scale
     held = track.held / track.scale
     seconds = min(held, track.edited) if track.edited else held
     yield Stream(
@@ -58,7 +58,7 @@ def scan(data: Data, start: int, stop: int) -> Iterator[Stream]:
         min(end, stop),
         seconds,
         _FRAMES * 2048 / max(track.scale, 8000),
-        track.edited or stated or None,
+        stated or None,
         counted=f"{track.samples} MP4 samples{missing}",
         cut=f"its last box, {cut.name.decode('latin-1')}, is cut" if cut else "",
     )
@@ -110,13 +110,12 @@ def _track(data: Data, box: _Box, movie_scale: int, start: int, stop: int) -> _T
     header = _child(data, box, b"tkhd")
     if media is None or table is None:
         return None
-    track = _Track()
-    track.scale, track.duration = _scale_and_duration(data, media)
-    if header is not None:
-        track.id = big(data, header.body + (20 if data[header.body] == 1 else 12), 4)
     edits = _child(data, box, b"edts", b"elst")
-    if edits is not None:
-        track.edited = _edited(data, edits) / movie_scale or None
+    track = _Track(
+        big(data, header.body + (20 if data[header.body] == 1 else 12), 4) if header else 0,
+        *_scale_and_duration(data, media),
+        edited=_edited(data, edits) / movie_scale if edits else 0.0,
+    )
     _take_table(data, table, track, start, stop)
     return track
 
@@ -176,11 +175,9 @@ def _present(
 
 def _default_duration(data: Data, movie: _Box, track_id: int) -> int:
     extends = _child(data, movie, b"mvex")
-    if extends is not None:
-        for box in _boxes(data, extends.body, extends.end):
-            if box.name == b"trex" and big(data, box.body + 4, 4) == track_id:
-                return big(data, box.body + 12, 4)
-    return 0
+    boxes = _boxes(data, extends.body, extends.end) if extends else iter(())
+    of_track = (b for b in boxes if b.name == b"trex" and big(data, b.body + 4, 4) == track_id)
+    return next((big(data, box.body + 12, 4) for box in of_track), 0)
 
 
 def _take_fragment(data: Data, moof: _Box, track: _Track, default: int) -> None:
