@@ -56,23 +56,15 @@ def tag_vectors(tags: Sequence[str], find: Find, *, words: bool = True) -> TagVe
     if words:
         near, spelling = _misspelt(_unknown(tags, found), find)
         found |= near
-    rows: list[np.ndarray] = []
-    kept: list[str] = []
-    partial: dict[str, tuple[str, ...]] = {}
-    for tag in tags:
-        vector, lacking = _vector(tag, found, spelling, words)
-        if vector is not None:
-            rows.append(vector)
-            kept.append(tag)
-            if lacking:
-                partial[tag] = lacking
+    vectors = {tag: _vector(tag, found, spelling, words) for tag in tags}
+    kept = {tag: vector for tag, (vector, _) in vectors.items() if vector is not None}
     used = {word for tag in kept for word in split(tag)}
     return TagVectors(
         tuple(kept),
-        np.array(rows, np.float32),
-        tuple(tag for tag in tags if tag not in set(kept)),
+        np.array(list(kept.values()), np.float32),
+        tuple(tag for tag in vectors if tag not in kept),
         {word: right for word, right in spelling.items() if word in used},
-        partial,
+        {tag: lacking for tag, (_, lacking) in vectors.items() if lacking},
     )
 
 
@@ -135,11 +127,12 @@ def _misspelt(unknown: Sequence[str], find: Find) -> tuple[TableRows, dict[str, 
         return {}, {}
     near = find(set().union(*edits.values()))
     near = {word: hit for word, hit in near.items() if hit[0] < LAST_CORRECT}
-    spelling = {}
-    for word, strings in edits.items():
-        if candidates := strings & near.keys():
-            spelling[word] = min(candidates, key=lambda string: near[string][0])
-    return near, spelling
+    candidates = {word: strings & near.keys() for word, strings in edits.items()}
+    return near, {
+        word: min(strings, key=lambda string: near[string][0])
+        for word, strings in candidates.items()
+        if strings
+    }
 
 
 def _vector(
@@ -149,10 +142,7 @@ def _vector(
     whole = _first(whole_forms(tag), found)
     if whole is not None or not words:
         return whole, ()
-    forms = {
-        word: [*cases(word), *([spelling[word]] if word in spelling else [])] for word in split(tag)
-    }
-    vectors = {word: _first(forms[word], found) for word in forms}
+    vectors = {word: _first([*cases(word), spelling.get(word, word)], found) for word in split(tag)}
     if not any(
         vector is not None and word.lower() not in LITTLE for word, vector in vectors.items()
     ):
