@@ -73,9 +73,5 @@ def _values(tags: Any, kind: str, name: str) -> Iterable[str]:
         value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
         for key in tags.keys()  # noqa: SIM118 - a VComment iterates over pairs
         if key.lower() in found
-        for value in _as_list(tags[key])
+        for value in ([tags[key]] if isinstance(tags[key], str | bytes) else tags[key])
     ]
-
-
-def _as_list(value: Any) -> list[Any]:
-    return [value] if isinstance(value, str | bytes) else list(value)
