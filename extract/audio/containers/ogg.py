@@ -4,7 +4,7 @@ chained stream. RFC 3533, 7845, 5334; the Vorbis I specification.
 
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from extract.audio.containers.stream import Data, Stream, after_tag, begins_file, big, find, little
 
@@ -33,6 +33,7 @@ class _Track:
     do not say how many they hold.
     """
 
+    serial: int
     codec: str
     rate: int
     block: int
@@ -51,10 +52,12 @@ class _Track:
 
 @dataclass
 class _Link:
-    """One link of a chain: what follows from its first pages on."""
+    """One link of a chain: what follows from its first pages on. track: its first stream of audio;
+    others (video, say) lie between its pages.
+    """
 
     start: int
-    tracks: dict[int, _Track] = field(default_factory=dict)
+    track: _Track | None = None
     begun: bool = False  # a page that is no first one has been seen
     pages: int = 0
     audio: int = 0  # bytes
@@ -85,14 +88,12 @@ def scan(data: Data, start: int, stop: int) -> Iterator[Stream]:
 def _take(link: _Link, page: _Page, data: Data) -> None:
     link.pages += 1
     if page.flags & _BEGINS:
-        track = _track(bytes(data[page.body : page.end]))
-        if track is not None:
-            link.tracks[page.serial] = track
+        link.track = link.track or _track(page.serial, bytes(data[page.body : page.end]))
         return
     link.begun = True
     link.audio += page.end - page.body
-    track = link.tracks.get(page.serial)
-    if track is None:
+    track = link.track
+    if track is None or page.serial != track.serial:
         return
     before = track.samples
     for packet in _packets(track, page, data):
@@ -180,8 +181,8 @@ def _vorbis_modes(packet: bytes) -> tuple[bool, ...]:
 
 
 def _streams(link: _Link, stop: int) -> Iterator[Stream]:
-    """The first stream of audio of a link; others (video, say) lie between its pages."""
-    track = next(iter(link.tracks.values()), None)
+    """The link's, if it has audio."""
+    track = link.track
     if track is None:
         return
     begins = track.begins or 0
@@ -241,18 +242,20 @@ def _next_page(data: Data, start: int, stop: int) -> int:
     return stop
 
 
-def _track(packet: bytes) -> _Track | None:
+def _track(serial: int, packet: bytes) -> _Track | None:
     """From a stream's first packet; None if it is no audio."""
     if packet[:7] == b"\x01vorbis" and len(packet) >= 30:
         sizes = 1 << (packet[28] & 15), 1 << (packet[28] >> 4)
         rate = max(little(packet, 12, 4), 1)
-        return _Track("vorbis", rate, sizes[1] // 2, headers=2, sizes=sizes)
+        return _Track(serial, "vorbis", rate, sizes[1] // 2, headers=2, sizes=sizes)
     if packet[:8] == b"OpusHead" and len(packet) >= 19:
-        return _Track("opus", 48_000, 5760, little(packet, 10, 2))
+        return _Track(serial, "opus", 48_000, 5760, little(packet, 10, 2))
     if packet[:5] == b"\x7fFLAC" and len(packet) >= 31:
         # STREAMINFO begins at 17
-        return _Track("oggflac", max(big(packet, 27, 3) >> 4, 1), big(packet, 19, 2), samples=None)
+        return _Track(
+            serial, "oggflac", max(big(packet, 27, 3) >> 4, 1), big(packet, 19, 2), samples=None
+        )
     if packet[:8] == b"Speex   " and len(packet) >= 68:
         block = little(packet, 56, 4) * max(little(packet, 64, 4), 1)
-        return _Track("speex", max(little(packet, 36, 4), 1), block)
+        return _Track(serial, "speex", max(little(packet, 36, 4), 1), block)
     return None
