@@ -112,17 +112,13 @@ def resample(blocks: Iterable[Block], sample_rate: int) -> Iterator[np.ndarray]:
     """
     import soxr
 
-    stream, rate = None, 0
-    for block in blocks:
-        if block.rate != rate:
-            if stream is not None:
-                yield stream.resample_chunk(np.zeros(0, np.float32), last=True)
-            rate, stream = block.rate, None
-            if rate != sample_rate:
-                stream = soxr.ResampleStream(rate, sample_rate, 1, dtype="float32", quality=QUALITY)
-        yield block.samples if stream is None else stream.resample_chunk(block.samples)
-    if stream is not None:
-        yield stream.resample_chunk(np.zeros(0, np.float32), last=True)
+    for rate, group in itertools.groupby(blocks, key=lambda block: block.rate):
+        if rate == sample_rate:
+            yield from (block.samples for block in group)
+        else:
+            stream = soxr.ResampleStream(rate, sample_rate, 1, dtype="float32", quality=QUALITY)
+            yield from (stream.resample_chunk(block.samples) for block in group)
+            yield stream.resample_chunk(np.zeros(0, np.float32), last=True)
 
 
 def gather(blocks: Iterable[np.ndarray], scratch: Path | None) -> np.ndarray:
