@@ -120,14 +120,9 @@ def write_demo(config: DemoConfig, audio_root: str | Path) -> Manifest:
         with made_whole(files[index]) as scratch:
             scratch.write_bytes(encode_wav(synthesise(manifest.tags[index], rng)))
 
-    pool = ThreadPoolExecutor(os.cpu_count())
-    try:
-        for _ in tqdm(
-            pool.map(work, missing), "synthesise", len(missing), unit="clip", disable=None
-        ):
-            pass
-    finally:
-        pool.shutdown(cancel_futures=True)
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        made = pool.map(work, missing)
+        list(tqdm(made, "synthesise", len(missing), unit="clip", disable=None))
     return manifest
 
 
