@@ -132,10 +132,8 @@ def torn(manifest: Manifest) -> dict[str, list[str]]:
     """
     found: dict[str, list[str]] = {}
     for kind, column in (("group", manifest.groups), ("track", manifest.tracks)):
-        splits: dict[str, set[str]] = collections.defaultdict(set)
-        for name, split in zip(column, manifest.splits, strict=False):
-            if name and split:
-                splits[name].add(split)
-        if names := [name for name, where in splits.items() if len(where) > 1]:
+        pairs = dict.fromkeys(zip(column, manifest.splits, strict=False))
+        splits = collections.Counter(name for name, split in pairs if name and split)
+        if names := [name for name, count in splits.items() if count > 1]:
             found[kind] = names
     return found
