@@ -36,8 +36,6 @@ class Config:
             raise InputError(
                 f"prompt is for sentence encoders ({MINILM}); vectors {self.vectors!r} takes none"
             )
-        if self.prompt is not None and not self.prompt:
-            raise InputError("prompt is empty; leave it out or give one with {} in it")
         for prompt in self.prompt or ():
             if "{}" not in prompt:
                 raise InputError(f"prompt {prompt!r} has no {{}}, where the tag goes")
