@@ -96,14 +96,14 @@ def folder_manifest(
     if given:
         check_splits(manifest, [f"clip {clip!r}" for clip in manifest.clip_ids])
         return manifest
-    used = [row for row, split in enumerate(manifest.splits) if split]
-    drawn = manifest.take(used)
+    used = manifest.used()
     try:
-        splits = draw_splits(drawn.clip_ids, drawn.groups, config, drawn.tracks)
+        drawn = iter(draw_splits(used.clip_ids, used.groups, config, used.tracks))
     except InputError as error:
         raise InputError(f"{source}: {error}") from None
-    by_row = dict(zip(used, splits, strict=True))
-    return replace(manifest, splits=tuple(by_row.get(row, "") for row in range(len(manifest))))
+    return replace(
+        manifest, splits=tuple(next(drawn) if split else "" for split in manifest.splits)
+    )
 
 
 class _Rows(NamedTuple):
