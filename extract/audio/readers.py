@@ -6,6 +6,7 @@ take for a protocol, and neither opens another file than the one it is given.
 """
 
 import contextlib
+import io
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -61,30 +62,28 @@ class Tally:
 Reader = Callable[[Any, Tally, float], Iterator[Block]]
 
 
-class ByteRange:
+class ByteRange(io.RawIOBase):
     """Bytes [start, stop) of a buffer as a file that decoders can read."""
 
     def __init__(self, data: Data, start: int, stop: int):
-        self._data, self._start, self._size, self._place = data, start, stop - start, 0
+        self._data, self._start, self._stop, self._place = data, start, stop, start
 
-    def read(self, size: int = -1) -> bytes:
-        left = max(0, self._size - self._place)
-        size = left if size < 0 else min(size, left)
-        begin = self._start + self._place
-        self._place += size
-        return bytes(self._data[begin : begin + size])
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
 
     def readinto(self, buffer: Any) -> int:
-        piece = self.read(len(buffer))
+        piece = self._data[self._place : min(self._place + len(buffer), self._stop)]
         buffer[: len(piece)] = piece
+        self._place += len(piece)
         return len(piece)
 
-    def seek(self, offset: int, whence: int = 0) -> int:
-        self._place = max(0, (0, self._place, self._size)[whence] + offset)
-        return self._place
-
-    def tell(self) -> int:
-        return self._place
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        base = {io.SEEK_SET: self._start, io.SEEK_CUR: self._place, io.SEEK_END: self._stop}[whence]
+        self._place = max(self._start, base + offset)
+        return self._place - self._start
 
 
 def read_soundfile(source: str | ByteRange, tally: Tally, skip: float = 0.0) -> Iterator[Block]:
