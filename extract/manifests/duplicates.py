@@ -79,9 +79,7 @@ def crossing(manifest: Manifest, same: Sequence[Sequence[int]]) -> list[Sequence
 
 
 def describe(manifest: Manifest, same: Sequence[Sequence[int]]) -> str:
-    """A sentence on the same audio in this manifest; empty if there is none."""
-    if not same:
-        return ""
+    """A sentence on the same audio in this manifest, of which there is some."""
     across = crossing(manifest, same)
     rows = (across or same)[0]
     example = " and ".join(

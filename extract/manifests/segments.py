@@ -52,14 +52,12 @@ def segment_starts(total: float, config: SegmentConfig) -> list[float]:
     if (fit <= 1 and config.count is None) or total <= config.seconds:
         return [0.0]
     if config.count is None:
-        return [_round_down(i * config.seconds) for i in range(fit)]
-    count = min(config.count, fit)
-    middles = [(i + 0.5) * total / count for i in range(count)]
-    return [_round_down(max(middle - config.seconds / 2, 0)) for middle in middles]
-
-
-def _round_down(seconds: float) -> float:
-    return math.floor(seconds * 100 + 1e-6) / 100
+        starts = [i * config.seconds for i in range(fit)]
+    else:
+        count = min(config.count, fit)
+        middles = [(i + 0.5) * total / count for i in range(count)]
+        starts = [max(middle - config.seconds / 2, 0) for middle in middles]
+    return [math.floor(start * 100 + 1e-6) / 100 for start in starts]
 
 
 def cut_tracks(

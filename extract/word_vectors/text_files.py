@@ -78,8 +78,9 @@ def _rows(path: Path) -> Iterator[tuple[int, bytes, bytes]]:
     """(line number, word, the bytes of its numbers), checked."""
     dim, declared, count = 0, None, 0
     for line, text in _lines(path):
-        if line == 1 and (header := _header(text)):
-            declared, dim = header
+        first = text.split() if line == 1 else []
+        if len(first) == 2 and all(part.isdigit() for part in first):  # word2vec, fastText
+            declared, dim = map(int, first)
             continue
         word, _, values = text.partition(b" ")
         if not dim:
@@ -142,14 +143,6 @@ def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
                 bar.update(raw.tell() - bar.n)
             except (gzip.BadGzipFile, zlib.error, EOFError) as error:
                 raise InputError(f"{path}: damaged ({error}); get it again") from error
-
-
-def _header(text: bytes) -> tuple[int, int] | None:
-    """(words, numbers) if the line is one of word2vec and fastText."""
-    fields = text.split()
-    if len(fields) == 2 and all(part.isdigit() for part in fields):
-        return int(fields[0]), int(fields[1])
-    return None
 
 
 def _numbers(values: Sequence[bytes], where: str) -> np.ndarray:
