@@ -48,8 +48,7 @@ def _end_of_tag(data: Data, start: int, stop: int) -> int:
     after = after_tag(data, start, stop)
     if after == start or after >= stop or _known(data, after):
         return after
-    found = mpeg.first_frame(data, start + 10, after)
-    return found if found >= 0 else after
+    return mpeg.first_frame(data, start + 10, after)
 
 
 def _known(data: Data, place: int) -> bool:

@@ -89,9 +89,9 @@ def scan(data: Data, start: int, stop: int) -> Iterator[Stream]:
     """
     place = first_frame(data, start, stop)
     stray = place - start
-    while 0 <= place < stop and not begins_file(data, place):
-        stream, place = _scan_one(data, place, stop, stray)
-        stray = 0
+    while place < stop and not begins_file(data, place):
+        stream = _scan_one(data, place, stop, stray)
+        place, stray = stream.stop, 0
         yield stream
 
 
@@ -103,8 +103,8 @@ class _Count:
     gaps: int = 0
 
 
-def _scan_one(data: Data, start: int, stop: int, stray: int) -> tuple[Stream, int]:
-    """The stream whose first frame is at `start`, and where the next one begins."""
+def _scan_one(data: Data, start: int, stop: int, stray: int) -> Stream:
+    """The stream whose first frame is at `start`; the next one begins where it stops."""
     first = parse_header(bytes(data[start : start + 7]))
     assert first is not None
     form, size = first
@@ -124,7 +124,7 @@ def _scan_one(data: Data, start: int, stop: int, stray: int) -> tuple[Stream, in
         size = sizes[head]
         if size:
             if next_header < place + size:
-                if next_header >= 0 and _vbr_header(data, place, form, size) is not None:
+                if _vbr_header(data, place, form, size) is not None:
                     break
                 next_header = _next_vbr_header(data, place + size, stop)
             if place + size > stop:  # the last frame is cut
@@ -141,12 +141,10 @@ def _scan_one(data: Data, start: int, stop: int, stray: int) -> tuple[Stream, in
         if begins_file(data, place) or _begins(data, place, stop):
             break  # another format: another stream
         found = first_frame(data, place + 1, stop)
-        gap = (found if found >= 0 else stop) - place
-        if gap > 0:
-            count.stray += gap
-            count.gaps += 1
-        place = found if found >= 0 else stop
-    return _stream(start, place, form, header, count), place
+        count.stray += found - place
+        count.gaps += 1
+        place = found
+    return _stream(start, place, form, header, count)
 
 
 def _stream(start: int, stop: int, form: Format, header: _Header | None, count: _Count) -> Stream:
@@ -202,13 +200,13 @@ def _lands(data: Data, place: int, stop: int) -> bool:
 
 
 def first_frame(data: Data, start: int, stop: int) -> int:
-    """Where the first frame at or after `start` begins, or -1."""
+    """Where the first frame at or after `start` begins, `stop` if nowhere."""
     place = start
     while (place := find(data, b"\xff", place, stop)) >= 0:
         if place + 1 < stop and data[place + 1] & 0xE0 == 0xE0 and _begins(data, place, stop):
             return place
         place += 1
-    return -1
+    return stop
 
 
 def _next_vbr_header(data: Data, start: int, stop: int) -> int:
