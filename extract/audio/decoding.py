@@ -88,8 +88,6 @@ def decode_clip(
     caller to delete. on_truncated: `fail`, or `accept` what is left. Raises AudioError with the
     reason, or OSError if the disk of `scratch` is full.
     """
-    if on_truncated not in ("fail", "accept"):
-        raise InputError(f"on_truncated={on_truncated}: must be fail or accept")
     part = Part(start or 0.0, duration)
     try:
         with _opened(path) as (data, name):
