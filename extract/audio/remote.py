@@ -171,11 +171,11 @@ def _why(error: BaseException) -> str:
 
 def _mtime_ns(info: dict[str, Any]) -> int:
     """When it was changed, as far as its store says so."""
-    for key in ("LastModified", "mtime", "updated", "last_modified"):
-        value: Any = info.get(key)
-        if hasattr(value, "timestamp"):
-            return int(value.timestamp() * 1_000_000_000)
-    return 0
+    said: list[Any] = [
+        info.get(key) for key in ("LastModified", "mtime", "updated", "last_modified")
+    ]
+    times = [value.timestamp() for value in said if hasattr(value, "timestamp")]
+    return int(times[0] * 1_000_000_000) if times else 0
 
 
 @functools.lru_cache(maxsize=64)

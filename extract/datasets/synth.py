@@ -191,8 +191,7 @@ def drums(part: Part, count: int, rng: np.random.Generator) -> np.ndarray:
     """Kick, hat, snare, hat, … on the notes' starts; pitches are ignored."""
     out = np.zeros(count)
     for beat, note in enumerate(part):
-        length = min(int(0.2 * SAMPLE_RATE), count - note.start)
-        time = seconds(max(length, 0))
+        time = seconds(min(int(0.2 * SAMPLE_RATE), count - note.start))
         noise = rng.standard_normal(len(time))
         if beat % 4 == 0:
             hit = np.sin(TAU * (50 * time - 6 * np.exp(-30 * time))) * np.exp(-14 * time)

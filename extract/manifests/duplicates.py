@@ -58,10 +58,8 @@ def group_duplicates(manifest: Manifest, same: Sequence[Sequence[int]]) -> Manif
     """With clips of the same audio in one group. Groups that share audio become one: the first of
     their names stands for all.
     """
-    audio = [""] * len(manifest)
-    for rows in same:
-        for row in rows:
-            audio[row] = manifest.clip_ids[rows[0]]
+    first_of = {row: manifest.clip_ids[rows[0]] for rows in same for row in rows}
+    audio = [first_of.get(row, "") for row in range(len(manifest))]
     groups = list(manifest.groups or audio)
     for rows in units(manifest.clip_ids, manifest.groups, audio):
         first = next((audio[row] for row in rows if audio[row]), None)
