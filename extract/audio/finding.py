@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 from extract.errors import InputError
-from extract.manifest import resolve_audio
+from extract.manifest import check_inside, resolve_audio
 
 
 class LocatedFile(NamedTuple):
@@ -35,11 +35,8 @@ def find_audio(audio_root: str | Path, path: str) -> LocatedFile:
     full = resolve_audio(audio_root, path)
     if os.path.lexists(full):
         return LocatedFile(full, path)
-    name = path.replace("\\", "/")
-    full = resolve_audio(audio_root, name)
-    root = Path(audio_root).resolve()
-    place = root
-    for part in full.relative_to(root).parts:
+    root = place = Path(audio_root).resolve()
+    for part in check_inside(audio_root, path.replace("\\", "/")).parts:
         if not os.path.lexists(place / part):
             part = alike(_names(place, place.stat().st_mtime_ns) if place.is_dir() else (), part)
         place = place / part
