@@ -62,18 +62,13 @@ def held_by_packets(packets: Packets, size: int) -> Held:
 
 
 def _fault(stream: Stream) -> str:
+    holds = f"it holds {stream.seconds:.2f} s ({stream.counted})"
     if stream.promised is not None and stream.promised > stream.seconds + stream.slack:
-        return (
-            f"its header promises {stream.promised:.2f} s, it holds {stream.seconds:.2f} s "
-            f"({stream.counted})"
-        )
+        return f"its header promises {stream.promised:.2f} s, {holds}"
     if stream.cut:
-        return f"{stream.cut}; it holds {stream.seconds:.2f} s ({stream.counted})"
+        return f"{stream.cut}; {holds}"
     if stream.lost > allowed_loss(stream.seconds + stream.lost):
-        return (
-            f"{stream.lost:.2f} s are neither audio nor tags, it holds {stream.seconds:.2f} s "
-            f"({stream.counted})"
-        )
+        return f"{stream.lost:.2f} s are neither audio nor tags, {holds}"
     return ""
 
 
