@@ -73,29 +73,25 @@ def _bytes_per_second(data: Data, body: int, size: int) -> float:
 
 
 def _aiff(data: Data, start: int, stop: int) -> Stream | None:
-    rate, samples, second = 0, 0, 0.0
+    stated, second = 0.0, 0.0
     for name, size, body in _chunks(data, "aiff", start, stop):
         if name == b"COMM":
-            samples = big(data, body + 2, 4)
             block = big(data, body, 2) * ((big(data, body + 6, 2) + 7) // 8)
             rate = _extended(bytes(data[body + 8 : body + 18]))
+            stated = big(data, body + 2, 4) / max(rate, 1)
             kind = bytes(data[body + 18 : body + 22]) if size >= 22 else b"NONE"
             second = float(rate * block) if kind.upper() in _AIFF_PLAIN else 0.0
         elif name == b"SSND":
             found = _stream("aiff", data, start, stop, body + 8, max(size - 8, 0), second)
             if found is None:
                 return None
-            promised = max(found.promised or 0.0, samples / max(rate, 1))
-            return replace(found, promised=promised)
+            return replace(found, promised=max(found.promised or 0.0, stated))
     return None
 
 
 def _extended(data: bytes) -> int:
     """An 80-bit IEEE float, rounded: AIFF's sample rate."""
-    exponent, mantissa = (
-        int.from_bytes(data[:2], "big") - 16383 - 63,
-        int.from_bytes(data[2:], "big"),
-    )
+    exponent, mantissa = big(data, 0, 2) - 16383 - 63, big(data, 2, 8)
     return mantissa >> -exponent if exponent < 0 else 0
 
 
@@ -118,10 +114,7 @@ def _stream(
     unknown = (size == 0 and not empty) or (size >= _UNKNOWN and size > there)
     held = there if unknown else min(size, there)
     end = stop if unknown else _after_chunks(data, container, body + held, stop)
-    counted = f"{held} bytes of samples"
-    note = (
-        f"its header gives {size} bytes of samples; all that follow were taken" if unknown else ""
-    )
+    note = f"its header gives {size} bytes of samples; all that follow were taken"
     return Stream(
         container,
         start,
@@ -129,8 +122,8 @@ def _stream(
         held / second,
         0.002,
         None if unknown else size / second,
-        counted=counted,
-        note=note if held else "",
+        counted=f"{held} bytes of samples",
+        note=note if unknown and held else "",
     )
 
 
