@@ -1,6 +1,6 @@
 """What a file holds, counted from its bytes: `survey`."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable
 from dataclasses import replace
 
 from extract.audio.containers import flac, mp4, mpeg, ogg, wave
@@ -59,7 +59,7 @@ def _known(data: Data, place: int) -> bool:
     )
 
 
-def _scan(data: Data, start: int, stop: int) -> Iterator[Stream]:
+def _scan(data: Data, start: int, stop: int) -> Iterable[Stream]:
     head = bytes(data[start : start + 16])
     if head[:4] == b"OggS":
         return ogg.scan(data, start, stop)

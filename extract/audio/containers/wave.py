@@ -16,18 +16,16 @@ _ADPCM = (2, 0x11)
 _AIFF_PLAIN = (b"NONE", b"SOWT", b"TWOS", b"FL32", b"FL64", b"IN24", b"IN32")
 
 
-def scan(data: Data, start: int, stop: int) -> Iterator[Stream]:
+def scan(data: Data, start: int, stop: int) -> list[Stream]:
     """The file that begins at `start`: one stream, or none."""
     head = bytes(data[start : start + 12])
-    stream = None
     if head[:4] in (b"RIFF", b"RF64", b"BW64") and head[8:12] == b"WAVE":
-        stream = _wave(data, "wav", start, stop)
-    elif data[start : start + 16] == _W64:
-        stream = _wave(data, "w64", start, stop)
-    elif head[:4] == b"FORM" and head[8:12] in (b"AIFF", b"AIFC"):
-        stream = _aiff(data, start, stop)
-    if stream is not None:
-        yield stream
+        return _wave(data, "wav", start, stop)
+    if data[start : start + 16] == _W64:
+        return _wave(data, "w64", start, stop)
+    if head[:4] == b"FORM" and head[8:12] in (b"AIFF", b"AIFC"):
+        return _aiff(data, start, stop)
+    return []
 
 
 def _chunks(data: Data, container: str, start: int, stop: int) -> Iterator[tuple[bytes, int, int]]:
@@ -45,7 +43,7 @@ def _chunks(data: Data, container: str, start: int, stop: int) -> Iterator[tuple
         place = body + size + -size % (8 if container == "w64" else 2)
 
 
-def _wave(data: Data, container: str, start: int, stop: int) -> Stream | None:
+def _wave(data: Data, container: str, start: int, stop: int) -> list[Stream]:
     second, long_size = 0.0, None
     for name, size, body in _chunks(data, container, start, stop):
         if name == b"ds64":
@@ -56,7 +54,7 @@ def _wave(data: Data, container: str, start: int, stop: int) -> Stream | None:
             if size == 0xFFFFFFFF and long_size is not None:
                 size = long_size
             return _stream(container, data, start, stop, body, size, second)
-    return None
+    return []
 
 
 def _bytes_per_second(data: Data, body: int, size: int) -> float:
@@ -72,7 +70,7 @@ def _bytes_per_second(data: Data, body: int, size: int) -> float:
     return rate * block / samples if samples else 0.0
 
 
-def _aiff(data: Data, start: int, stop: int) -> Stream | None:
+def _aiff(data: Data, start: int, stop: int) -> list[Stream]:
     stated, second = 0.0, 0.0
     for name, size, body in _chunks(data, "aiff", start, stop):
         if name == b"COMM":
@@ -83,10 +81,8 @@ def _aiff(data: Data, start: int, stop: int) -> Stream | None:
             second = float(rate * block) if kind.upper() in _AIFF_PLAIN else 0.0
         elif name == b"SSND":
             found = _stream("aiff", data, start, stop, body + 8, max(size - 8, 0), second)
-            if found is None:
-                return None
-            return replace(found, promised=max(found.promised or 0.0, stated))
-    return None
+            return [replace(one, promised=max(one.promised or 0.0, stated)) for one in found]
+    return []
 
 
 def _extended(data: bytes) -> int:
@@ -103,19 +99,19 @@ def _stream(
     body: int,
     size: int,
     second: float,
-) -> Stream | None:
-    """From the place and the claimed size of the samples, and bytes per second. None if nobody can
+) -> list[Stream]:
+    """From the place and the claimed size of the samples, and bytes per second; none if nobody can
     count them here.
     """
     if not second:
-        return None
+        return []
     there = stop - body
     empty = size == 0 and _after_chunks(data, container, body, stop) >= stop
     unknown = (size == 0 and not empty) or (size >= _UNKNOWN and size > there)
     held = there if unknown else min(size, there)
     end = stop if unknown else _after_chunks(data, container, body + held, stop)
     note = f"its header gives {size} bytes of samples; all that follow were taken"
-    return Stream(
+    stream = Stream(
         container,
         start,
         end,
@@ -125,6 +121,7 @@ def _stream(
         counted=f"{held} bytes of samples",
         note=note if unknown and held else "",
     )
+    return [stream]
 
 
 def _after_chunks(data: Data, container: str, place: int, stop: int) -> int:
