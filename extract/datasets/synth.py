@@ -60,9 +60,9 @@ def shape(wave: np.ndarray, gain: Callable[[np.ndarray], np.ndarray]) -> np.ndar
     return np.fft.irfft(spectrum, size)[: len(wave)]
 
 
-def lowpass(cutoff: float, order: int = 2) -> Callable[[np.ndarray], np.ndarray]:
-    """Butterworth magnitude, cutoff in Hz."""
-    return lambda frequency: 1 / np.sqrt(1 + (frequency / cutoff) ** (2 * order))
+def lowpass(cutoff: float) -> Callable[[np.ndarray], np.ndarray]:
+    """Butterworth magnitude of order 2, cutoff in Hz."""
+    return lambda frequency: 1 / np.sqrt(1 + (frequency / cutoff) ** 4)
 
 
 def pulses(frequency: np.ndarray) -> np.ndarray:
