@@ -101,16 +101,15 @@ def doubts(counts: Mapping[str, int], style: TagStyle) -> list[str]:
     """One sentence for each kind of tag that was probably not meant as written, with the flag that
     corrects it. counts: clips per tag.
     """
-    found = []
     lists: dict[str, list[str]] = collections.defaultdict(list)
     for tag in counts:
         if separator := _separator_within(tag):
             lists[separator].append(tag)
-    for separator, tags in lists.items():
-        found.append(
-            f"{_examples(tags, counts)} looks like a list, and is read as one tag; if it is a "
-            f"list, pass --tag_separator={separator}"
-        )
+    found = [
+        f"{_examples(tags, counts)} looks like a list, and is read as one tag; if it is a list, "
+        f"pass --tag_separator={separator}"
+        for separator, tags in lists.items()
+    ]
     if style.normalize:
         return found
     if missing := [tag for tag in counts if fold(tag) in MISSING]:
