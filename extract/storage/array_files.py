@@ -25,23 +25,35 @@ _INDEX_NAMES = ("", "index", "id", "idx", "row", "rownames", "clip", "file", "fi
 class Columns:
     """A table of features as it was read.
 
-    values: `[clip, column]` numbers. places: where each of these columns stands in the file, from
-    1. names: theirs in the header; empty if there is no header. texts: by place, the columns that
-    hold no numbers. text_names: theirs. id_name: of the column that names the rows.
+    values: `[clip, column]` numbers. header: the names of all columns of the file; empty if it has
+    none. texts: by place in the file, from 0, the columns that hold no numbers. id_name: of the
+    column that names the rows.
     """
 
     values: np.ndarray
-    places: tuple[int, ...] = ()
-    names: tuple[str, ...] = ()
+    header: tuple[str, ...] = ()
     texts: dict[int, tuple[str, ...]] = field(default_factory=dict)
-    text_names: dict[int, str] = field(default_factory=dict)
     id_name: str = CLIP_ID
 
     @property
     def clip_ids(self) -> tuple[str, ...] | None:
         """The column headed clip_id (or id_name), if there is one."""
-        places = (place for place, name in self.text_names.items() if name == self.id_name)
-        return next((self.texts[place] for place in places), None)
+        found = (texts for place, texts in self.texts.items() if self.name(place) == self.id_name)
+        return next(found, None)
+
+    @property
+    def places(self) -> list[int]:
+        """Where each column of numbers stands in the file."""
+        width = self.values.shape[1] + len(self.texts)
+        return [place for place in range(width) if place not in self.texts]
+
+    def name(self, place: int) -> str | None:
+        """In the header; None if there is no header."""
+        return self.header[place] if self.header else None
+
+    def title(self, place: int) -> str:
+        name = self.name(place)
+        return f"column {place + 1} ({name})" if name else f"column {place + 1}"
 
 
 def read_array_file(path: Path, key: str | None, id_name: str = CLIP_ID) -> Columns:
@@ -84,15 +96,14 @@ def without_id_columns(
     out doubtful columns too; `keep` leaves out nothing that is a number. Raises InputError on other
     text.
     """
-    left_out = [_text_column(columns, place, clip_ids, path) for place in columns.texts]
-    left_out = [name for name in left_out if name]
+    texts = (_text_column(columns, place, clip_ids, path) for place in columns.texts)
+    left_out = [title for title in texts if title]
     array = columns.values
     if id_columns == "keep" or array.ndim != 2 or array.dtype.kind not in "fiu":
         return array, tuple(left_out)
     kept = np.ones(array.shape[1], bool)
     for column, (why, sure) in _suspects(columns, clip_ids).items():
-        place = columns.places[column] if columns.places else column + 1
-        name = _title(place, columns.names[column] if columns.names else "")
+        name = columns.title(columns.places[column])
         if not sure and id_columns == "auto":
             raise InputError(
                 f"{path}: {name} {why}: is it a feature? pass --id_columns=keep, or "
@@ -104,18 +115,13 @@ def without_id_columns(
     return (array if kept.all() else array[:, kept]), tuple(left_out)
 
 
-def _title(place: int, name: str) -> str:
-    return f"column {place} ({name})" if name else f"column {place}"
-
-
 def _text_column(columns: Columns, place: int, clip_ids: Sequence[str], path: Path) -> str:
     """What to call a column of text that is left out; empty for clip_id. Raises InputError unless
     it holds the ids.
     """
-    name, texts = columns.text_names.get(place, ""), columns.texts[place]
-    if name == columns.id_name:
+    title, texts = columns.title(place), columns.texts[place]
+    if columns.name(place) == columns.id_name:
         return ""
-    title = _title(place, name)
     if texts == tuple(clip_ids):
         return title
     if sorted(texts) == sorted(clip_ids):
@@ -139,13 +145,13 @@ def _suspects(columns: Columns, clip_ids: Sequence[str]) -> dict[int, tuple[str,
     if rows != len(clip_ids) or not rows or array.shape[1] < 2:
         return found
     numbers = _as_numbers(clip_ids)
-    names = columns.names or (None,) * array.shape[1]
     start = np.asarray(array[:3], np.float64)
     counting = np.isin(start[0], (0, 1)) & (start == start[0] + np.arange(len(start))[:, None]).all(
         0
     )
     as_ids = (numbers[:3] == start.T).all(axis=1) if numbers is not None else counting & False
-    for column, name in enumerate(names):
+    for column, place in enumerate(columns.places):
+        name = columns.name(place)
         named = name is not None and _is_index_name(name)
         if not (named or (rows >= 3 and (counting[column] or as_ids[column]))):
             continue
@@ -178,9 +184,10 @@ def _read_csv(path: Path, id_name: str) -> Columns:
     """Numbers separated by comma, semicolon or tab, with a header or without."""
     lines = _lines(path)
     first = list(itertools.islice(lines, 2))
-    header: list[str] = []
-    top = first[0][0] if first else 0
-    if first and len(first[-1][1]) == 1 and len(first[-1][1][0].split()) > 1:
+    if not first:
+        raise InputError(f"{path}: holds no numbers")
+    (top, cells), (_, last) = first[0], first[-1]
+    if len(last) == 1 and len(last[0].split()) > 1:
         raise InputError(
             f"{path}: values are separated by blanks; separate them by comma, semicolon or tab "
             "(numpy.savetxt: delimiter=',')"
@@ -190,30 +197,25 @@ def _read_csv(path: Path, id_name: str) -> Columns:
             raise InputError(
                 f"{path}, line {number}: {commas[0]!r}: write decimal points, not commas"
             )
-    if first and _has_header([row for _, row in first]):
+    header: list[str] = []
+    if _has_header([row for _, row in first]):
         header = [name.strip().removeprefix("# ") for name in first.pop(0)[1]]
-    width = len(header or (first[0][1] if first else ()))
     texts: dict[int, list[str]] = {
         place: []
-        for place, cell in enumerate(first[0][1] if first else header, 1)
-        if header[place - 1 : place] == [id_name] or not is_number(cell)
+        for place, cell in enumerate(first[0][1] if first else header)
+        if header[place : place + 1] == [id_name] or not is_number(cell)
     }
-    numeric = [place for place in range(1, width + 1) if place not in texts]
+    width = len(cells)
+    numeric = [place for place in range(width) if place not in texts]
     rows = []
     for number, row in itertools.chain(first, lines):
         if len(row) != width:
             raise InputError(f"{path}, line {number}: {len(row)} fields, but {width} on line {top}")
-        for place, cells in texts.items():
-            cells.append(row[place - 1])
-        rows.append(_numbers([row[place - 1] for place in numeric], f"{path}, line {number}"))
-    return Columns(
-        np.array(rows),
-        tuple(numeric),
-        tuple(header[place - 1] for place in numeric) if header else (),
-        {place: tuple(cells) for place, cells in texts.items()},
-        {place: header[place - 1] for place in texts} if header else {},
-        id_name,
-    )
+        for place, column in texts.items():
+            column.append(row[place])
+        rows.append(_numbers([row[place] for place in numeric], f"{path}, line {number}"))
+    columns = {place: tuple(column) for place, column in texts.items()}
+    return Columns(np.array(rows), tuple(header), columns, id_name)
 
 
 def _lines(path: Path) -> Iterator[tuple[int, list[str]]]:

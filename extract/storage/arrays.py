@@ -1,6 +1,5 @@
 """Arrays that somebody already has → a store: one vector per clip."""
 
-import collections
 import os
 import shutil
 from collections.abc import Callable, Sequence
@@ -17,7 +16,7 @@ from extract.pipeline.aggregate import standardise
 from extract.storage import files as store_files
 from extract.storage.array_files import CLIP_ID, Columns, read_array_file, without_id_columns
 from extract.storage.files import StoreSpec
-from extract.storage.reading import read_clip_ids
+from extract.storage.reading import check_unique, read_clip_ids
 from extract.storage.spread import Spread
 from extract.store import DONE, read_meta
 
@@ -61,9 +60,7 @@ def import_arrays(
         raise InputError(
             f"{features}: what are its rows? give --clip_ids, or a .csv with a {what} column"
         )
-    if own is not None and len(set(own)) < len(own):
-        twice = collections.Counter(own).most_common(1)[0][0]
-        raise InputError(f"{features}: {what} {twice!r} stands twice; a {what} must be unique")
+    check_unique(own or (), path, what)
     columns = _without_column_numbers(columns, ids, path, note)
     array, left_out = without_id_columns(columns, ids, path, id_columns, note)
     array = _check(array, ids, path, source)

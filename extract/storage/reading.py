@@ -120,9 +120,9 @@ def read_paths(path: Path, rows: int) -> tuple[str, ...] | None:
     return tuple(lines[:-1])
 
 
-def check_unique(clip_ids: Sequence[str], path: Path) -> None:
+def check_unique(ids: Sequence[str], path: Path, what: str = "clip_id") -> None:
     seen: set[str] = set()
-    for clip in clip_ids:
-        if clip in seen:
-            raise InputError(f"{path}: clip_id {clip!r} stands twice; a clip_id must be unique")
-        seen.add(clip)
+    for name in ids:
+        if name in seen:
+            raise InputError(f"{path}: {what} {name!r} stands twice; a {what} must be unique")
+        seen.add(name)

@@ -137,7 +137,7 @@ def raw(data: bytes) -> Callable[[Path], object]:
         ("x.csv", raw(b"1.5,2\n2,1_2\n3,4\n"), "x.csv, line 2: '1_2' is no number"),
         ("x.csv", raw(b"clip_id,x\na,1\nb,2\na,3\n"), "'a' stands twice"),
         ("x.csv", raw(b"clip_id,x\na,1\nb,nan\nc,3\n"), "first that of clip 'b'"),
-        ("x.csv", raw(b""), "shape"),
+        ("x.csv", raw(b""), "x.csv: holds no numbers"),
         ("x.csv", raw(b"\xff\xfe1,2"), "not readable as UTF-8"),
         ("x.txt", raw(b"1 2"), "npy, .npz or .csv"),
     ],
