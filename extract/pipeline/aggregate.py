@@ -3,7 +3,7 @@ clip's first frame, so a row does not depend on how frames were batched.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -42,30 +42,23 @@ def mean_std(
     return np.concatenate([mean, np.sqrt(variance)]).astype(np.float32)
 
 
-def summarise(frames: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """A clip's rows of `features` and `features_framenorm` from its frames `[frame, dim]`."""
-    return mean_std(frames), mean_std(frames, standardise)
-
-
 class StoreRow(NamedTuple):
     """A clip's row of one store. features, framenorm: float32 `[2*width]`. frames: float16 `[frame,
-    width]` where they are kept. reason: why the frames are of no use, or empty.
+    width]` where they are kept.
     """
 
     features: np.ndarray
     framenorm: np.ndarray
-    frames: np.ndarray | None = None
-    reason: str = ""
+    frames: np.ndarray | None
 
 
 class Extracted(NamedTuple):
-    """A clip on its way into the stores. rows: one per store; none, for `reason`, where its audio
-    gave no frames. audio: what it was made from.
+    """A clip on its way into the stores. rows: one per store, or the reason why there is none.
+    audio: what they were made from.
     """
 
-    rows: tuple[StoreRow, ...]
-    reason: str = ""
-    audio: AudioRecord = AudioRecord()
+    rows: tuple[StoreRow | str, ...]
+    audio: AudioRecord
 
 
 @dataclass(frozen=True)
@@ -77,28 +70,17 @@ class Summariser:
 
     def __call__(self, result: Result) -> Extracted:
         if result.array is None:
-            return Extracted((), result.reason, result.audio)
-        ends = np.cumsum(self.widths).tolist()
-        parts = [
-            self._row(result.array[:, end - width : end])
-            for width, end in zip(self.widths, ends, strict=True)
-        ]
-        return Extracted(tuple(parts), "", result.audio)
+            return Extracted((result.reason,) * len(self.widths), result.audio)
+        parts = np.split(result.array, np.cumsum(self.widths)[:-1], axis=1)
+        return Extracted(tuple(self._row(part) for part in parts), result.audio)
 
-    def _row(self, frames: np.ndarray) -> StoreRow:
-        nothing = np.zeros(0, np.float32)
+    def _row(self, frames: np.ndarray) -> StoreRow | str:
+        if not np.isfinite(frames).all():
+            return "the embedding is NaN or Inf"
         kept = None
         if self.keep_frames:
             with np.errstate(over="ignore"):
                 kept = frames.astype(np.float16)
-        if not np.isfinite(frames).all():
-            return StoreRow(nothing, nothing, None, "the embedding is NaN or Inf")
-        if kept is not None and not np.isfinite(kept).all():
-            reason = "a frame is beyond float16; extract without --keep_frames"
-            return StoreRow(nothing, nothing, None, reason)
-        return StoreRow(*summarise(frames), kept)
-
-
-def without_audio(record: AudioRecord) -> AudioRecord:
-    """What is known of the file of a clip whose frames are of no use."""
-    return replace(record, seconds=0.0, decoder="", audio_sha256=b"")
+            if not np.isfinite(kept).all():
+                return "a frame is beyond float16; extract without --keep_frames"
+        return StoreRow(mean_std(frames), mean_std(frames, standardise), kept)

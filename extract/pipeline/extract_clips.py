@@ -24,9 +24,9 @@ from extract.pipeline.layer_stores import LayerStores
 from extract.pipeline.progress import Progress
 from extract.pipeline.sources import CHECKS, Source, check_root, locate
 from extract.pipeline.work import Work
-from extract.pipeline.workers import Job, Task
+from extract.pipeline.workers import Job, Result, Task
 from extract.shell import num_cores, signals_deferred
-from extract.storage.files import AudioRecord, StoreSpec, disk_full_explained
+from extract.storage.files import StoreSpec, disk_full_explained
 from extract.store import DONE, FAILED, PENDING, find_shards, shard_name
 
 # windows; a larger one is a slip, and would take gigabytes for each of its copies
@@ -174,6 +174,7 @@ def _fill(
     layers = embedding.layers or (Layer("", embedding.dim, {}),)
     stores = _store_paths(store, [layer.name for layer in layers], config)
     specs = {layer.name: _spec(clips, embedding, layer, config) for layer in layers}
+    summarise = Summariser(tuple(layer.width for layer in layers), config.keep_frames)
     path = store if embedding.layers else stores[""]
     with (
         LayerStores(stores, specs, shard.clip_ids, shard.paths) as writer,
@@ -184,7 +185,7 @@ def _fill(
             writer.retry_failed()
         for row in np.flatnonzero(writer.status == PENDING).tolist():
             if sources[row].path is None:
-                writer.fail(row, sources[row].reason, AudioRecord())
+                writer.take(row, summarise(Result(None, sources[row].reason)))
         writer.commit()
         work = Work(
             embedding,
@@ -192,7 +193,7 @@ def _fill(
             writer.status.copy(),
             Job(embedding.sample_rate, writer.scratch, on_truncated=config.on_truncated),
             config.batch_size or embedding.batch_size,
-            Summariser(tuple(layer.width for layer in layers), config.keep_frames),
+            summarise,
         )
         _run(writer, engine, work, progress)
         writer.finish()

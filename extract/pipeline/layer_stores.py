@@ -8,15 +8,16 @@ the same clips.
 
 import contextlib
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Self
 
 import numpy as np
 
 from extract.audio.decoding import ACCEPTED
-from extract.pipeline.aggregate import Extracted, without_audio
+from extract.pipeline.aggregate import Extracted
 from extract.pipeline.sources import Source, compare
-from extract.storage.files import AudioRecord, StoreSpec
+from extract.storage.files import StoreSpec
 from extract.storage.writer import StoreWriter
 from extract.store import DONE, FAILED, PENDING
 
@@ -75,23 +76,17 @@ class LayerStores:
         return writer.path / "failures.csv"
 
     def take(self, row: int, clip: Extracted) -> bool:
-        """A clip's rows, or the reason why there are none. Returns whether it has failed."""
-        if not clip.rows:
-            self.fail(row, clip.reason, clip.audio)
-            return True
+        """A clip's rows, or the reasons why there are none. Returns whether it has failed."""
         for writer, values in zip(self._writers, clip.rows, strict=True):
             if writer.status[row] != PENDING:
                 continue
-            if values.reason:
-                writer.fail(row, values.reason, without_audio(clip.audio))
+            if isinstance(values, str):
+                writer.fail(
+                    row, values, replace(clip.audio, seconds=0.0, decoder="", audio_sha256=b"")
+                )
             else:
-                writer.write(row, values.features, values.framenorm, values.frames, clip.audio)
-        return any(values.reason for values in clip.rows)
-
-    def fail(self, row: int, reason: str, audio: AudioRecord) -> None:
-        for writer in self._writers:
-            if writer.status[row] == PENDING:
-                writer.fail(row, reason, audio)
+                writer.write(row, *values, clip.audio)
+        return any(isinstance(values, str) for values in clip.rows)
 
     def reopen_changed(self, sources: Sequence[Source], check: str) -> tuple[int, int, int]:
         """Make rows pending again whose file has changed or was never read, in every store. Returns

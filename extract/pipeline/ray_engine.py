@@ -109,7 +109,7 @@ class _Run:
         self._decoders = Decoders(
             cluster,
             partial(self._extract, how),
-            lambda reason: [Extracted((), reason)],
+            lambda reason: [work.summarise(Result(None, reason))],
             limit,
             (Piece(rows) for rows in in_pieces(pending, work.tasks)),
         )

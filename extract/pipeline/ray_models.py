@@ -13,6 +13,7 @@ from extract.pipeline.aggregate import Extracted
 from extract.pipeline.ray_decoding import DEATHS, LOSSES, Decoders, Piece, in_pieces
 from extract.pipeline.ray_stages import Clip, Model
 from extract.pipeline.work import Work
+from extract.pipeline.workers import Result
 from extract.store import PENDING
 
 CORES = 8  # per model, where there is no accelerator
@@ -279,7 +280,9 @@ class Models:
 
     def _may_try_again(self, group: Group, lost: Lost, piece: Piece | None = None) -> bool:
         given_up = group.lose(lost, piece)
-        self._given_up += [(row, Extracted((), reason)) for row, reason in given_up.items()]
+        self._given_up += [
+            (row, self._work.summarise(Result(None, reason))) for row, reason in given_up.items()
+        ]
         if not group.left:
             group.attempt += 1  # what models still answer is of no use
         return bool(group.left)

@@ -67,15 +67,6 @@ class Result(NamedTuple):
     audio: AudioRecord = AudioRecord()
 
 
-class _Message(NamedTuple):
-    """A Result on its way from worker to parent; a long clip travels as the name of a scratch
-    file.
-    """
-
-    result: Result
-    scratch: str | None = None
-
-
 @dataclass(frozen=True)
 class Job:
     """What a worker does with a clip: decode it at sample_rate (Hz) and, if clip_frames is given,
@@ -155,7 +146,7 @@ def outcomes(
                 check()
                 pool.hand_out(wanted + 2 * num_workers)
                 pool.collect()
-            yield _fetch(pool.results.pop(wanted))
+            yield pool.results.pop(wanted)
     finally:
         for worker in pool.workers:
             worker.process.kill()
@@ -169,7 +160,7 @@ class _Pool:
         self.tasks, self.job, self.limit = tasks, job, limit
         self.workers: list[_Worker] = []
         self.waiting, self.attempts = deque(range(len(tasks))), [0] * len(tasks)
-        self.results: dict[int, _Message] = {}
+        self.results: dict[int, Result] = {}
         self.failed_starts = 0  # in a row
 
     def hand_out(self, end: int) -> None:
@@ -197,10 +188,11 @@ class _Pool:
                 if isinstance(message, Exception):
                     raise message
                 if worker.task is not None:
-                    self.results[worker.task] = message
+                    self.results[worker.task] = _received(*message)
                 worker.ready, worker.task, self.failed_starts = True, None, 0
             elif worker.task is not None and time.monotonic() - worker.since > self.limit:
-                self._fail(worker.task, f"decoding took longer than {self.limit:g} s")
+                reason = f"decoding took longer than {self.limit:g} s"
+                self.results[worker.task] = Result(None, reason)
                 worker.task = None
                 worker.process.kill()
                 self._replace(index)  # at once, lest the next task goes to a dead worker
@@ -219,24 +211,16 @@ class _Pool:
         if worker.task is not None and self.attempts[worker.task] < _ATTEMPTS:
             self.waiting.appendleft(worker.task)
         elif worker.task is not None:
-            self._fail(worker.task, f"the decoding process died ({cause})")
-
-    def _fail(self, task: int, reason: str) -> None:
-        self.results[task] = _Message(Result(None, reason))
+            self.results[worker.task] = Result(None, f"the decoding process died ({cause})")
 
 
-def _fetch(message: _Message) -> Result:
-    if message.scratch is None:
-        return message.result
-    array = np.memmap(message.scratch, np.float32, mode="r")
-    Path(message.scratch).unlink()  # its space is freed with the map
-    return message.result._replace(array=array)
-
-
-def _message(result: Result) -> _Message:
-    if isinstance(result.array, np.memmap):
-        return _Message(result._replace(array=None), str(result.array.filename))
-    return _Message(result)
+def _received(result: Result, scratch: str) -> Result:
+    """What a worker has sent: a long clip's samples lie in a scratch file of that name."""
+    if not scratch:
+        return result
+    array = np.memmap(scratch, np.float32, mode="r")
+    Path(scratch).unlink()  # its space is freed with the map
+    return result._replace(array=array)
 
 
 def _start(job: Job) -> _Worker:
@@ -273,8 +257,12 @@ def _work(connection: Connection, job: Job) -> None:
         connection.send(None)
         while True:
             task = connection.recv()
+            message: tuple[Result, str] | Exception
             try:
-                message: _Message | Exception = _message(job(task))
+                result = job(task)
+                message = result, ""
+                if isinstance(result.array, np.memmap):
+                    message = result._replace(array=None), str(result.array.filename)
             except Exception as error:
                 full = is_disk_full(error)
                 message = error if full else RuntimeError(f"{task.path}:\n{traceback.format_exc()}")

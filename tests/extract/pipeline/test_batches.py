@@ -30,6 +30,9 @@ def test_a_clip_with_too_many_windows_fails_alone(tmp_path: Path) -> None:
     embedding = replace(fake_embedding.build(), windows=windows)
     summary = extract_clips(clips, tmp_path, embedding, tmp_path / "s", RunConfig(num_workers=1))
     assert (summary.done, summary.failed) == (2, 1)
-    assert open_store(tmp_path / "s").status.tolist() == [DONE, FAILED, DONE]
+    store = open_store(tmp_path / "s")
+    assert store.status.tolist() == [DONE, FAILED, DONE]
+    assert store.seconds is not None
+    assert (store.seconds > 0).tolist() == [True, False, True]  # nothing was made of what it has
     with (tmp_path / "s" / "failures.csv").open(newline="") as file:
         assert [*csv.reader(file)][1:] == [["long", "too many windows"]]
