@@ -2,7 +2,7 @@
 paths.txt and notes.csv. `extract.storage.writer` says when they are written.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +41,7 @@ class AudioFiles:
         if not (self.path / "paths.txt").exists():
             files.write_lines(self.path / "paths.txt", self.paths)
         if not (self.path / "notes.csv").exists():
-            self._write_notes()
+            self._write_notes(self.notes)
 
     def resume(self, unfinished: bool) -> None:
         """Load what is there; of an unfinished store that lacks it, begin it now."""
@@ -63,32 +63,28 @@ class AudioFiles:
             write_rows(self._file(name), rows)
             for row, values in rows:
                 self.arrays[name][row] = values
-        before = dict(self.notes)
-        for row, record in self._taken:
-            self.notes.pop(row, None)
-            if record.notes:
-                self.notes[row] = record.notes
-        if self.notes != before:
-            self._write_notes()
+        self._set_notes({row: record.notes for row, record in self._taken})
         self._taken.clear()
 
     def forget(self, rows: Sequence[int]) -> None:
         """Drop the notes of rows that are made again."""
-        for row in rows:
-            self.notes.pop(row, None)
         self.add_missing()
-        self._write_notes()
+        self._set_notes(dict.fromkeys(rows, ()))
+
+    def _set_notes(self, notes: Mapping[int, tuple[str, ...]]) -> None:
+        """Of these rows, if they are others than before: first on the disk, which may be full."""
+        wanted = {row: said for row, said in {**self.notes, **notes}.items() if said}
+        if wanted != self.notes:
+            self._write_notes(wanted)
+            self.notes = wanted
 
     def _file(self, name: str) -> Path:
         return self.path / f"{name}.npy"
 
-    def _write_notes(self) -> None:
-        files.write_pairs(
-            self.path / "notes.csv",
-            "note",
-            (
-                (self.clip_ids[row], " ".join(note.split()))
-                for row in sorted(self.notes)
-                for note in self.notes[row]
-            ),
+    def _write_notes(self, notes: Mapping[int, tuple[str, ...]]) -> None:
+        pairs = (
+            (self.clip_ids[row], " ".join(note.split()))
+            for row in sorted(notes)
+            for note in notes[row]
         )
+        files.write_pairs(self.path / "notes.csv", "note", pairs)

@@ -1,5 +1,6 @@
 """The store: what its reader refuses, and that its writer may die between any two writes."""
 
+import errno
 import json
 import os
 import pickle
@@ -380,6 +381,21 @@ def test_short_writes_are_completed(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.undo()
     fill(tmp_path / "other")
     assert contents(tmp_path / "store") == contents(tmp_path / "other")
+
+
+def test_a_note_that_a_full_disk_kept_back_is_written_by_the_next_commit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*args: object) -> None:
+        raise OSError(errno.ENOSPC, "full")
+
+    with StoreWriter(tmp_path, SPEC, CLIPS, PATHS) as writer:
+        writer.write(3, *values(3), record(3))
+        with monkeypatch.context() as patch, pytest.raises(InputError, match="the disk is full"):
+            patch.setattr(store_files, "write_pairs", full)
+            writer.commit()
+    assert open_store(tmp_path).status[3] == DONE
+    assert (tmp_path / "notes.csv").read_text() == "clip_id,note\nd,silence\n"
 
 
 def test_failed_rows_are_tried_again_on_request_only(path: Path) -> None:
