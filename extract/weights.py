@@ -60,7 +60,7 @@ def main() -> None:
     options = model_flags.given(values.embedding)
     variant = ""
     if model.variant:
-        variant = options.get(model.argument(model.variant)) or model.module().Config.variant
+        variant = options.get(model.argument(model.variant)) or next(iter(model.files))
     try:
         print(
             convert(

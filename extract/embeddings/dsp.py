@@ -5,14 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 
 
-def num_frames(num_samples: int, size: int, hop: int) -> int:
-    """How many whole frames of `size` samples, `hop` apart, fit into num_samples."""
-    return max(0, 1 + (num_samples - size) // hop)
-
-
 def frame(x: jax.Array, size: int, hop: int) -> jax.Array:
     """float `[..., sample]` → `[..., frame, size]`, whole frames only."""
-    count = num_frames(x.shape[-1], size, hop)
+    count = max(0, 1 + (x.shape[-1] - size) // hop)
     shifts = -(-size // hop)
     missing = (count + shifts - 1) * hop - x.shape[-1]
     x = jnp.pad(x, [(0, 0)] * (x.ndim - 1) + [(0, max(0, missing))])

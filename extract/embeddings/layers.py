@@ -14,7 +14,6 @@ import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 from jax.lax import optimization_barrier
 
-PRECISIONS = ("float32", "bfloat16")
 Kernel = jax.Array
 Product = Callable[[jax.Array, Kernel], jax.Array]
 

@@ -3,22 +3,19 @@ JAX.
 
 Audio at 48 kHz, preceded by half a second of zeros, is cut into windows of 1 s, one every 0.1 s;
 each becomes a log-mel image and 512 values. Two packages carry this model and their front ends
-differ, so that equal weights give different embeddings (`Config.variant`): `openl3` 0.4.2 with
+differ, so that equal weights give different embeddings (`variant`): `openl3` 0.4.2 with
 kapre, and `torchopenl3` 1.0.1, which the paper used.
 """
 
 import functools
 from collections.abc import Mapping
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from extract.embeddings import Embedding, dsp, weights_formats
+from extract.embeddings import Embedding, dsp, packages
 from extract.embeddings.layers import (
     Conv3x3,
     in_float32,
@@ -55,21 +52,6 @@ WINDOW = 48000  # samples
 HOP = 4800  # samples
 FEATURES = (64, 64, 128, 128, 256, 256, 512, 512)
 TRUNK = 6  # convolutions before the last pool
-VARIANTS = ("openl3", "torchopenl3")
-
-
-@dataclass(frozen=True)
-class Config:
-    """variant: whose front end and weights. batch_size: windows per call of `embed`."""
-
-    variant: str = "openl3"
-    batch_size: int = 32
-
-    def __post_init__(self) -> None:
-        if self.variant not in VARIANTS:
-            raise InputError(
-                f"unknown OpenL3 variant {self.variant!r}; there are {', '.join(VARIANTS)}"
-            )
 
 
 class Network(nn.Module):
@@ -97,25 +79,13 @@ class Network(nn.Module):
         return self.convs[7](x).max((1, 2))
 
 
-def frame_times(num_samples: int) -> np.ndarray:
-    """Centre of each frame in seconds, `[frame]`; the first lies on the first sample."""
-    return np.arange(num_frames(num_samples)) * (HOP / SAMPLE_RATE)
-
-
-def num_frames(num_samples: int) -> int:
-    return 1 + max(0, -(-(num_samples + WINDOW // 2 - WINDOW) // HOP))
-
-
-def _padding(num_samples: int) -> tuple[int, int]:
-    """Zeros before and after: both packages centre the first window on the first sample and fill up
-    the last.
-    """
-    return WINDOW // 2, WINDOW + (num_frames(num_samples) - 1) * HOP - WINDOW // 2 - num_samples
-
-
 def windows(audio: np.ndarray) -> np.ndarray:
-    """`[sample]` → `[window, 48000]`, at least one."""
-    return dsp.windows_of(np.pad(audio, _padding(len(audio))), WINDOW, HOP)
+    """`[sample]` → `[window, 48000]`, at least one: both packages centre the first window on the
+    first sample and fill up the last.
+    """
+    count = 1 + max(0, -(-(len(audio) - WINDOW // 2) // HOP))
+    after = (count - 1) * HOP + WINDOW // 2 - len(audio)
+    return dsp.windows_of(np.pad(audio, (WINDOW // 2, after)), WINDOW, HOP)
 
 
 @in_precision
@@ -130,16 +100,6 @@ def embed(params: Mapping[str, Any], x: jax.Array) -> jax.Array:
     # One window at a time stays in a CPU's cache; the head is small enough to go in one batch.
     y = jax.lax.platform_dependent(x, cpu=lambda x: map_batches(trunk, x, 1), default=trunk)
     return Network().apply(network, y, method="head")
-
-
-@functools.partial(jax.jit, static_argnames="batch_size")
-def frames(
-    params: Mapping[str, Any], audio: jax.Array, batch_size: int = Config.batch_size
-) -> jax.Array:
-    """Audio in [-1, 1] at 48 kHz, `[batch, sample]` → `[batch, frame, 512]`."""
-    x = dsp.frame(jnp.pad(audio, ((0, 0), _padding(audio.shape[-1]))), WINDOW, HOP)
-    y = map_batches(functools.partial(embed, params), x.reshape(-1, WINDOW), batch_size)
-    return y.reshape(*x.shape[:2], DIM)
 
 
 def layout(variant: str) -> Layout:
@@ -177,19 +137,12 @@ def parameter_shapes() -> Any:
     return jax.eval_shape(Network().init, jax.random.key(0), image)
 
 
-def init_params(key: jax.Array, variant: str = Config.variant) -> dict[str, Any]:
+def init_params(key: jax.Array, variant: str = "openl3") -> dict[str, Any]:
     """Random parameters."""
     params: dict[str, Any] = random_tree(parameter_shapes(), key)
     if variant == "torchopenl3":
         params["frontend"] = {"mel": mel_filters(variant)}
     return params
-
-
-def load_params(path: str | Path) -> dict[str, Any]:
-    """Parameters from a published or a converted weights file; which variant they are of shows in
-    the file.
-    """
-    return from_tensors(weights_formats.read_weights(path)[0], str(path))
 
 
 def from_tensors(tensors: Tensors, where: str, variant: str = "") -> dict[str, Any]:
@@ -240,19 +193,17 @@ def _keras_numbered(tensors: Tensors) -> Tensors:
     }
 
 
-def build(
-    variant: str = Config.variant, batch_size: int = Config.batch_size, **source: Any
-) -> Embedding:
-    """The embedding; `source` as in `pretrained.Source`. Raises InputError on bad options or
-    weights.
+def build(variant: str = "openl3", batch_size: int = 32, **source: Any) -> Embedding:
+    """The embedding; variant: whose front end and weights; `source` as in `pretrained.Source`.
+    Raises InputError on bad options or weights.
     """
-    config, origin = Config(variant, batch_size), Source(**source)
+    origin = Source(**source)
     params, provenance = obtain(
         origin,
         NAME,
-        functools.partial(init_params, variant=config.variant),
-        functools.partial(from_tensors, variant=config.variant),
-        variant=config.variant,
+        functools.partial(init_params, variant=variant),
+        functools.partial(from_tensors, variant=variant),
+        variant=variant,
     )
     common: dict[str, Any] = {
         "name": NAME,
@@ -261,12 +212,10 @@ def build(
         "window": WINDOW / SAMPLE_RATE,
         "hop": HOP / SAMPLE_RATE,
     }
-    provenance = {"variant": config.variant, "backend": origin.backend, **provenance}
+    provenance = {"variant": variant, "backend": origin.backend, **provenance}
     if origin.backend == "package":
-        from extract.embeddings import packages
-
-        package = packages.openl3 if config.variant == "openl3" else packages.torchopenl3
-        clip_frames, versions = package(to_published(params, layout(config.variant)))
+        package = packages.openl3 if variant == "openl3" else packages.torchopenl3
+        clip_frames, versions = package(to_published(params, layout(variant)))
         return Embedding(
             **common, clip_frames=clip_frames, in_workers=False, provenance=provenance | versions
         )
@@ -275,6 +224,6 @@ def build(
         windows=windows,
         embed=functools.partial(embed, precision=origin.precision),
         params=params,
-        batch_size=config.batch_size,
+        batch_size=batch_size,
         provenance=provenance | jax_provenance(origin),
     )

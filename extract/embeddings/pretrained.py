@@ -10,12 +10,10 @@ import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from extract.embeddings import weights_formats
-from extract.embeddings.layers import PRECISIONS
 from extract.embeddings.weights_formats import Tensors
 from extract.errors import InputError
 from extract.wheels import Wheel
 
-BACKENDS = ("jax", "package")
 # path in a parameter tree → (published name, axes that transpose the published array, or None)
 Layout = dict[str, tuple[str, tuple[int, ...] | None]]
 OIHW = (2, 3, 1, 0)  # torch's convolution kernel → flax's HWIO
@@ -38,12 +36,6 @@ class Source:
     precision: str = "float32"
 
     def __post_init__(self) -> None:
-        if self.backend not in BACKENDS:
-            raise InputError(f"unknown backend {self.backend!r}; there are {', '.join(BACKENDS)}")
-        if self.precision not in PRECISIONS:
-            raise InputError(
-                f"unknown precision {self.precision!r}; it is {' or '.join(PRECISIONS)}"
-            )
         if self.backend == "package" and self.precision != "float32":
             raise InputError(f"precision {self.precision} belongs to backend jax; leave one out")
         if self.random_weights is not None and not 0 <= self.random_weights < 2**31:

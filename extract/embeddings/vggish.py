@@ -7,7 +7,6 @@ integers from 0 to 255.
 
 import functools
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import flax.linen as nn
@@ -15,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from extract.embeddings import Embedding, dsp, registry, weights_formats
+from extract.embeddings import Embedding, dsp, packages, registry
 from extract.embeddings.layers import (
     Conv3x3,
     Dense,
@@ -73,21 +72,9 @@ class Network(nn.Module):
         return x
 
 
-def num_frames(num_samples: int) -> int:
-    """The package has none for less than one window; here such audio is filled up with zeros to
-    one.
-    """
-    return max(1, dsp.num_frames(num_samples, WINDOW, HOP))
-
-
-def frame_times(num_samples: int) -> np.ndarray:
-    """Centre of each frame in seconds, `[frame]`."""
-    return (np.arange(num_frames(num_samples)) * HOP + WINDOW / 2) / SAMPLE_RATE
-
-
 def windows(audio: np.ndarray) -> np.ndarray:
-    """`[sample]` → `[window, 15600]`, at least one; the samples after the last whole window are
-    dropped.
+    """`[sample]` → `[window, 15600]`; the samples after the last whole window are dropped. Where
+    the package has none, for less than one window, the audio is filled up with zeros to one.
     """
     return dsp.windows_of(dsp.at_least(audio, WINDOW), WINDOW, HOP)
 
@@ -126,15 +113,6 @@ def network_output(params: Mapping[str, Any], x: jax.Array) -> jax.Array:
     return Network().apply(network, y, method="head")
 
 
-@functools.partial(jax.jit, static_argnames="batch_size")
-def frames(params: Mapping[str, Any], audio: jax.Array, batch_size: int = BATCH_SIZE) -> jax.Array:
-    """Audio in [-1, 1] at 16 kHz, `[batch, sample]` → `[batch, frame, 128]`."""
-    short = max(0, WINDOW - audio.shape[-1])
-    x = dsp.frame(jnp.pad(audio, ((0, 0), (0, short))), WINDOW, HOP)
-    y = map_batches(functools.partial(embed, params), x.reshape(-1, WINDOW), batch_size)
-    return y.reshape(*x.shape[:2], DIM)
-
-
 def layout() -> Layout:
     """Where the published tensors go. The indices are those of torch modules with ReLUs and pools
     in between.
@@ -167,11 +145,6 @@ def init_params(key: jax.Array) -> dict[str, Any]:
     return random_tree(parameter_shapes(), key)
 
 
-def load_params(path: str | Path) -> dict[str, Any]:
-    """Parameters from a published (its PCA beside it) or a converted weights file."""
-    return from_tensors(weights_formats.read_weights(path, COMPANION)[0], str(path))
-
-
 def from_tensors(tensors: Tensors, where: str) -> dict[str, Any]:
     """Parameters from published tensors. Raises InputError, naming `where`, unless they are this
     model's.
@@ -196,8 +169,6 @@ def build(batch_size: int = BATCH_SIZE, **source: Any) -> Embedding:
     }
     provenance = {"backend": origin.backend, **provenance}
     if origin.backend == "package":
-        from extract.embeddings import packages
-
         clip_frames, versions = packages.vggish(to_published(params, layout()))
         return Embedding(
             **common,

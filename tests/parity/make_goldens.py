@@ -50,8 +50,8 @@ def make_openl3(variant: str) -> Arrays:
 def make_passt() -> Arrays:
     tensors = to_published(passt.init_params(jax.random.key(0)), passt.layout())
     audio = golden.audio(passt.SAMPLE_RATE, SCENE_SECONDS)
-    timestamp, _ = packages.passt(tensors, passt.Config.window, passt.Config.hop, "timestamp")
-    scene, _ = packages.passt(tensors, passt.Config.window, passt.Config.hop, "scene")
+    timestamp, _ = packages.passt(tensors, passt.WINDOW, passt.HOP, "timestamp")
+    scene, _ = packages.passt(tensors, passt.WINDOW, passt.HOP, "scene")
     import torch
     from hear21passt import base30sec
 

@@ -2,11 +2,13 @@
 librosa.
 """
 
+from typing import Any
+
 import jax
 import numpy as np
 import pytest
 
-from extract.embeddings import musicnn
+from extract.embeddings import build, musicnn
 from extract.embeddings.musicnn import frontend
 from tests.parity.musicnn_package import averaged, log_mel, run_graphs, unpacked
 from tests.parity.oracle import CLIPS, RECORDINGS, REQUIRED, SECONDS, assert_agree, clip
@@ -83,7 +85,7 @@ def test_every_layer_is_the_packages(
 ) -> None:
     """Each clip by its own scale, for a quiet one could hide behind a loud one."""
     windows = {name: windows_of(x) for name, x in clips.items()}
-    params = musicnn.load_params(wheel(), model)
+    params = build("musicnn", weights=wheel(), model=model).params
     run = jax.jit(musicnn.all_layers, static_argnums=2)
     actual = run(params, np.concatenate(list(windows.values())), model)
     assert actual.keys() == expected[model].keys() == musicnn.layers(model).keys()
@@ -99,11 +101,12 @@ def test_every_layer_is_the_packages(
 @pytest.mark.parametrize("seconds", OTHER)
 def test_other_windows(seconds: float, expected: dict[str | float, dict[str, np.ndarray]]) -> None:
     layers = ("timbral", "cnn3", "max_pool", "penultimate")
-    config = musicnn.Config(layer=layers, window=seconds, hop=seconds, tail="drop")
-    actual = musicnn.frames(musicnn.load_params(wheel()), AUDIO, config)
-    for name, part in zip(
-        config.names, np.split(actual, np.cumsum([408, 64, 753]), axis=1), strict=True
-    ):
+    options: dict[str, Any] = {"layer": layers, "window": seconds, "hop": seconds, "tail": "drop"}
+    embedding = build("musicnn", weights=wheel(), **options)
+    assert embedding.windows is not None
+    assert embedding.embed is not None
+    actual = jax.jit(embedding.embed)(embedding.params, embedding.windows(AUDIO))
+    for name, part in zip(layers, np.split(actual, np.cumsum([408, 64, 753]), axis=1), strict=True):
         there = averaged(name, expected[seconds][name])
         assert part.shape == there.shape
         assert np.abs(part - there).max() <= 1e-4 * np.abs(there).max()

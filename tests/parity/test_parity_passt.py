@@ -10,7 +10,7 @@ import jax
 import numpy as np
 import pytest
 
-from extract.embeddings import packages, passt
+from extract.embeddings import build, packages, passt
 from extract.embeddings.passt_network import log_mel
 from extract.embeddings.pretrained import to_published
 from tests.parity.oracle import CLIPS, FEW, SECONDS, assert_agree, clip, installed
@@ -18,7 +18,8 @@ from tests.support.signals import noise
 
 pytestmark = pytest.mark.parity
 RATE = passt.SAMPLE_RATE
-DEFAULT = passt.Config()
+DEFAULT: dict[str, Any] = {}
+SCENE: dict[str, Any] = {"mode": "scene"}
 
 
 @pytest.fixture(scope="module")
@@ -27,11 +28,19 @@ def params() -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def package(params: dict[str, Any]) -> Callable[[passt.Config], Callable[[np.ndarray], np.ndarray]]:
+def package(params: dict[str, Any]) -> Callable[[dict[str, Any]], Callable]:
+    """Options → the package's frames with them."""
     tensors = to_published(params, passt.layout())
-    return lambda config: installed(
-        packages.passt, tensors, config.window, config.hop, config.mode
-    )[0]
+    default = {"window": passt.WINDOW, "hop": passt.HOP, "mode": "timestamp"}
+    return lambda options: installed(packages.passt, tensors, *(default | options).values())[0]
+
+
+def frames(params: dict[str, Any], audio: np.ndarray, **options: Any) -> jax.Array:
+    """As a run embeds them."""
+    embedding = build("passt", random_weights=0, **options)
+    assert embedding.windows is not None
+    assert embedding.embed is not None
+    return jax.jit(embedding.embed)(params, embedding.windows(audio))
 
 
 @pytest.mark.parametrize("name", FEW)
@@ -39,23 +48,22 @@ def test_timestamps(
     name: str, params: dict[str, Any], package: Callable, request: pytest.FixtureRequest
 ) -> None:
     audio = clip(name, RATE, SECONDS / 2, request)
-    assert_agree(passt.frames(params, audio[None])[0], package(DEFAULT)(audio))
+    assert_agree(frames(params, audio), package(DEFAULT)(audio))
 
 
 @pytest.mark.parametrize("name", FEW)
 def test_scenes(
     name: str, params: dict[str, Any], package: Callable, request: pytest.FixtureRequest
 ) -> None:
-    config = passt.Config(mode="scene")
     audio = clip(name, RATE, SECONDS, request)
-    expected = package(config)(audio)
-    assert_agree(passt.frames(params, audio[None], config)[0], expected)
+    expected = package(SCENE)(audio)
+    assert_agree(jax.jit(passt.embed)(params, audio[None]), expected)
     assert_agree(passt.scene_frames(params, audio), expected)  # filled up and masked, as in a run
 
 
 def test_a_scene_of_more_than_30_seconds(params: dict[str, Any], package: Callable) -> None:
     audio = noise(RATE, 30.1)
-    assert_agree(passt.scene_frames(params, audio), package(passt.Config(mode="scene"))(audio))
+    assert_agree(passt.scene_frames(params, audio), package(SCENE)(audio))
 
 
 @pytest.mark.parametrize("name", CLIPS)
@@ -87,11 +95,13 @@ def test_front_end(name: str, package: Callable, request: pytest.FixtureRequest)
 
 
 @pytest.mark.parametrize(
-    "config", [passt.Config(window=0.5, hop=0.25), passt.Config(window=0.1501, hop=0.3333)]
+    "options", [{"window": 0.5, "hop": 0.25}, {"window": 0.1501, "hop": 0.3333}]
 )
-def test_other_windows(config: passt.Config, params: dict[str, Any], package: Callable) -> None:
+def test_other_windows(
+    options: dict[str, float], params: dict[str, Any], package: Callable
+) -> None:
     audio = noise(RATE, 1.01)
-    assert_agree(passt.frames(params, audio[None], config)[0], package(config)(audio))
+    assert_agree(frames(params, audio, **options), package(options)(audio))
 
 
 @pytest.mark.parametrize("samples", [2561, 3199, 3200])
@@ -99,8 +109,7 @@ def test_lengths(samples: int, params: dict[str, Any], package: Callable) -> Non
     """From the shortest clip that the package can reflect."""
     audio = noise(RATE, samples / RATE)
     expected = package(DEFAULT)(audio)
-    assert len(expected) == passt.num_frames(samples)
-    assert_agree(passt.frames(params, audio[None])[0], expected)
+    assert_agree(frames(params, audio), expected)
 
 
 @pytest.mark.parametrize("zipped", [False, True], ids=["old", "zip"])
@@ -123,4 +132,5 @@ def test_both_load_the_published_file(
         model = base30sec.load_model(mode="embed_only")
         audio = noise(RATE, 0.5)
         expected, _ = base30sec.get_timestamp_embeddings(torch.tensor(audio)[None], model)
-    assert_agree(passt.frames(passt.load_params(path), audio[None])[0], expected[0].numpy())
+    params = build("passt", weights=path).params
+    assert_agree(frames(params, audio), expected[0].numpy())

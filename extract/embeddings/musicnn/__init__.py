@@ -11,15 +11,14 @@ import functools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from extract.embeddings import Embedding, Layer, published, registry, weights_formats
-from extract.embeddings.layers import in_float32, in_precision, map_batches, random_tree
+from extract.embeddings import Embedding, Layer, published, registry
+from extract.embeddings.layers import in_float32, in_precision, random_tree
 from extract.embeddings.musicnn import frontend, networks
 from extract.embeddings.musicnn.tags import TAGS
 from extract.embeddings.pretrained import (
@@ -35,7 +34,6 @@ from extract.errors import InputError
 NAME = "musicnn"
 SAMPLE_RATE = frontend.SAMPLE_RATE
 MODELS = ("MSD_musicnn", "MTT_musicnn", "MSD_vgg", "MTT_vgg")
-TAILS = ("keep", "drop")
 LONGEST = 60  # seconds of a window: a batch of such takes gigabytes
 MOST = 1 << 30  # bytes of a clip's windows, where they overlap so much that they are
 OVERLAP = 4  # times the clip
@@ -58,10 +56,6 @@ class Config:
     batch_size: int = 36
 
     def __post_init__(self) -> None:
-        if self.model not in MODELS:
-            raise InputError(f"unknown musicnn model {self.model!r}; there are {', '.join(MODELS)}")
-        if self.tail not in TAILS:
-            raise InputError(f"unknown musicnn tail {self.tail!r}; it is {' or '.join(TAILS)}")
         for layer in self.names:
             if layer not in layers(self.model):
                 raise InputError(
@@ -107,43 +101,22 @@ def _layer(model: str, name: str) -> Layer:
     return Layer(name, layers(model)[name], provenance)
 
 
-def num_frames(num_samples: int, config: Config = Config()) -> int:
-    """Windows of a clip."""
-    return len(_starts(num_samples, config))
-
-
-def frame_times(num_samples: int, config: Config = Config()) -> np.ndarray:
-    """Centre of each window in seconds, `[frame]`."""
-    first = _starts(num_samples, config)
-    return (first + (frames_in(config.window) - 1) / 2) * frontend.HOP / SAMPLE_RATE
-
-
-def _starts(num_samples: int, config: Config) -> np.ndarray:
-    return frontend.starts(
-        frontend.num_frames(num_samples),
-        frames_in(config.window),
-        frames_in(config.hop),
-        config.tail == "keep",
-    )
-
-
 def windows(audio: np.ndarray, config: Config = Config()) -> np.ndarray:
     """`[sample]` → `[window, 1 + sample]`, at least one, as `frontend.windows` describes.
 
     Raises InputError where a short hop would make more than MOST bytes of them, and more than
     OVERLAP times the clip's own.
     """
-    count = num_frames(len(audio), config)
-    size = 4 * count * frames_in(config.window) * frontend.HOP
+    window, hop, keep_tail = frames_in(config.window), frames_in(config.hop), config.tail == "keep"
+    count = len(frontend.starts(frontend.num_frames(len(audio)), window, hop, keep_tail))
+    size = 4 * count * window * frontend.HOP
     if size > max(MOST, OVERLAP * 4 * len(audio)):
         raise InputError(
             f"musicnn hop {config.hop:g} s: {count:,} windows of a clip of "
             f"{len(audio) / SAMPLE_RATE:,.0f} s take {size / MOST:.1f} GB, more than 1; use a "
             "longer hop, or cut the clip"
         )
-    return frontend.windows(
-        audio, frames_in(config.window), frames_in(config.hop), config.tail == "keep"
-    )
+    return frontend.windows(audio, window, hop, keep_tail)
 
 
 @in_precision
@@ -163,17 +136,6 @@ def embed(
     """
     found = jax.lax.optimization_barrier(all_layers(params, x, model, precision=precision))
     return jnp.concatenate([found[name] for name in names], -1)
-
-
-@functools.partial(jax.jit, static_argnames="config")
-def _frames(params: Any, x: jax.Array, config: Config) -> jax.Array:
-    embed_batch = functools.partial(embed, params, model=config.model, names=config.names)
-    return map_batches(embed_batch, x, config.batch_size)
-
-
-def frames(params: Any, audio: np.ndarray, config: Config = Config()) -> np.ndarray:
-    """Audio in [-1, 1] at 16 kHz, `[sample]` → `[window, width]`."""
-    return np.asarray(_frames(params, windows(audio, config), config))
 
 
 def layout(model: str = "") -> Layout:
@@ -198,12 +160,6 @@ def parameter_shapes(model: str = "") -> dict[str, Any]:
 def init_params(key: jax.Array, model: str = Config.model) -> Any:
     """Random parameters of one model."""
     return random_tree(networks.shapes(model.partition("_")[2]), key)
-
-
-def load_params(path: str | Path, model: str = Config.model) -> Any:
-    """Parameters of one model from the wheel or from a converted file."""
-    tensors, _ = weights_formats.read_weights(path, wheel=registry.MUSICNN.wheel)
-    return from_tensors(tensors, str(path), model)[model]
 
 
 def from_tensors(tensors: Tensors, where: str, model: str = "") -> dict[str, Any]:

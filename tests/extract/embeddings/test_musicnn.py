@@ -23,7 +23,6 @@ from tests.support.signals import noise, silence, tones
 
 RATE = musicnn.SAMPLE_RATE
 SECONDS = 3.2  # one window and a tail
-SMALL = musicnn.Config(window=0.4, hop=0.4)
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +74,7 @@ def test_the_published_tags_from_audio_to_store(
 def test_the_wheel_holds_the_published_weights(
     model: str, mean: float, variance: float, values: int, count: int
 ) -> None:
-    leaves = jax.tree.leaves(params := musicnn.load_params(wheel(), model))
+    leaves = jax.tree.leaves(params := build("musicnn", weights=wheel(), model=model).params)
     assert (sum(leaf.size for leaf in leaves), len(leaves)) == (values, count)
     norm = params["batch_normalization"]
     assert float(norm["mean"][0]) == pytest.approx(mean, abs=5e-4)
@@ -109,9 +108,7 @@ def test_the_last_window_ends_with_the_clip(frames: int, tail: str, expected: li
     assert found.tolist() == expected
     config = musicnn.Config(tail=tail)
     samples = (frames - 1) * 256 + 17
-    assert musicnn.num_frames(samples, config) == len(musicnn.windows(silence(1, samples), config))
-    middle = (np.array(expected) + 93) * 256 / RATE
-    np.testing.assert_allclose(musicnn.frame_times(samples, config), middle)
+    assert len(musicnn.windows(silence(1, samples), config)) == len(expected)
 
 
 def test_29_seconds_make_nine_windows_and_a_tail() -> None:
@@ -262,9 +259,10 @@ def test_a_layer_is_the_same_alone_and_beside_others() -> None:
 
 @pytest.mark.parametrize("samples", [1, 3000])
 def test_frames_of_any_clip_are_finite(params: Any, samples: int) -> None:
+    embedding = build("musicnn", random_weights=0, window=0.4, hop=0.4)
     for audio in (silence(RATE, samples / RATE), noise(RATE, samples / RATE)):
-        frames = musicnn.frames(params, audio, SMALL)
-        assert frames.shape == (musicnn.num_frames(samples, SMALL), 200)
+        frames = jax.jit(embedding.embed)(params, embedding.windows(audio))
+        assert frames.shape == (1, 200)
         assert np.isfinite(frames).all()
 
 
@@ -274,7 +272,7 @@ def test_frames_of_any_clip_are_finite(params: Any, samples: int) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"model": "MTT_resnet"}, "unknown musicnn model 'MTT_resnet'"),
+        ({"model": "MTT_resnet"}, "musicnn_model=MTT_resnet`: must be MSD_musicnn or"),
         ({"layer": "pool3"}, "MSD_musicnn has no layer 'pool3'; it has timbral"),
         ({"model": "MSD_vgg", "layer": "cnn1"}, "MSD_vgg has no layer 'cnn1'; it has pool1"),
         ({"layer": ["tags", "tags"]}, "name each layer once"),
@@ -283,7 +281,7 @@ def test_frames_of_any_clip_are_finite(params: Any, samples: int) -> None:
         ({"hop": float("nan")}, "musicnn hop nan s is not between"),
         ({"window": 61.0}, "and 60 s"),
         ({"model": "MSD_vgg", "window": 6.0}, "takes windows of 3 s alone"),
-        ({"tail": "cut"}, "unknown musicnn tail 'cut'"),
+        ({"tail": "cut"}, "musicnn_tail=cut`: must be keep or drop"),
     ],
 )
 def test_options_that_do_not_fit(options: dict[str, Any], message: str) -> None:

@@ -13,7 +13,6 @@ from tests.support import golden
 from tests.support.signals import silence
 
 RATE = passt.SAMPLE_RATE
-SCENE = passt.Config(mode="scene")
 
 
 @pytest.fixture(scope="module")
@@ -35,16 +34,16 @@ def test_the_front_end_equals_the_package() -> None:
 def test_timestamps_equal_the_package_and_clips_of_a_batch_do_not_touch(
     params: dict[str, Any],
 ) -> None:
-    frames = passt.frames(params, np.stack([silence(RATE, 0.3), golden.audio(RATE, 0.3)]))
-    golden.assert_agree(frames[1], golden.load("passt")["frames"])
-    np.testing.assert_allclose(
-        frames[0], np.broadcast_to(frames[0, :1], frames[0].shape), atol=1e-4
-    )
+    clips = (silence(RATE, 0.3), golden.audio(RATE, 0.3))
+    windows = np.concatenate([passt.windows(clip, 5120, 1600) for clip in clips])
+    quiet, loud = np.split(jax.jit(passt.embed)(params, windows), 2)
+    golden.assert_agree(loud, golden.load("passt")["frames"])
+    np.testing.assert_allclose(quiet, np.broadcast_to(quiet[:1], quiet.shape), atol=1e-4)
 
 
 def test_scenes_equal_the_package_masked_or_not(params: dict[str, Any]) -> None:
     audio = golden.audio(RATE, 1)
-    golden.assert_agree(passt.frames(params, audio[None], SCENE)[0], golden.load("passt")["scene"])
+    golden.assert_agree(jax.jit(passt.embed)(params, audio[None]), golden.load("passt")["scene"])
     golden.assert_agree(passt.scene_frames(params, audio), golden.load("passt")["scene"])
     golden.assert_agree(
         passt.scene(params, np.pad(audio, (0, RATE))[None], len(audio)),
@@ -55,28 +54,26 @@ def test_scenes_equal_the_package_masked_or_not(params: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("samples", "count"), [(1, 2), (2560, 2), (2561, 2), (3199, 2), (3200, 3), (931_200, 583)]
 )
-def test_lengths(samples: int, count: int, embedding: Embedding, params: dict[str, Any]) -> None:
-    assert passt.num_frames(samples) == count
-    assert passt.frame_times(samples).shape == (count,)
+def test_lengths(samples: int, count: int, embedding: Embedding) -> None:
     assert embedding.windows is not None
     assert embedding.windows(np.zeros(samples, np.float32)).shape == (count, 5120)
-    if samples in (1, 3199, 3200):  # tracing takes a second
-        audio = jax.ShapeDtypeStruct((2, samples), np.float32)
-        assert jax.eval_shape(passt.frames, params, audio).shape == (2, count, passt.DIM)
 
 
-@pytest.mark.parametrize("samples", [30 * RATE, 30 * RATE + 1])
-def test_a_clip_is_one_scene(samples: int, params: dict[str, Any]) -> None:
-    audio = jax.ShapeDtypeStruct((2, samples), np.float32)
-    assert jax.eval_shape(lambda p, x: passt.frames(p, x, SCENE), params, audio).shape == (
-        2,
-        1,
-        passt.DIM,
-    )
-    np.testing.assert_allclose(passt.frame_times(samples, SCENE), [samples / 2 / RATE])
+@pytest.mark.parametrize(("samples", "passes"), [(30 * RATE, 1), (30 * RATE + 1, 4)])
+def test_a_clip_is_one_scene(samples: int, passes: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    lengths = []
+
+    def scene(params: Any, x: np.ndarray, length: int, precision: str) -> np.ndarray:
+        lengths.append(length)
+        return np.zeros((len(x), passt.DIM), np.float32)
+
+    monkeypatch.setattr(passt, "scene", scene)
+    audio = np.zeros(samples, np.float32)
+    assert passt.scene_frames({}, audio).shape == (1, passt.DIM)
+    assert lengths == [30 * RATE] * passes
 
 
-def test_a_run_embeds_what_frames_does(embedding: Embedding, params: dict[str, Any]) -> None:
+def test_what_a_run_is_given(embedding: Embedding, params: dict[str, Any]) -> None:
     assert (embedding.name, embedding.dim, embedding.sample_rate) == (passt.NAME, passt.DIM, RATE)
     assert (embedding.window, embedding.hop) == (0.16, 0.05)
     assert embedding.windows is not None
@@ -98,14 +95,16 @@ def test_a_run_embeds_what_frames_does(embedding: Embedding, params: dict[str, A
         ({"window": float("nan")}, "finite"),
         ({"hop": float("inf")}, "finite"),
         ({"hop": 0.0}, "hop 0.0 s"),
-        ({"mode": "song"}, "'song'; there are timestamp, scene"),
+        ({"mode": "song"}, "passt_mode=song`: must be timestamp or scene"),
     ],
 )
 def test_bad_options_are_named(options: dict[str, Any], named: str) -> None:
     with pytest.raises(InputError, match=named):
-        passt.Config(**options)
+        build("passt", random_weights=0, **options)
 
 
 def test_windows_of_other_lengths() -> None:
-    config = passt.Config(window=1.0, hop=0.5)
-    np.testing.assert_allclose(passt.frame_times(2 * RATE, config), [0, 0.5, 1, 1.5, 2])
+    embedding = build("passt", random_weights=0, window=1.0, hop=0.5)
+    assert (embedding.window, embedding.hop) == (1.0, 0.5)
+    assert embedding.windows is not None
+    assert embedding.windows(np.zeros(2 * RATE, np.float32)).shape == (5, RATE)

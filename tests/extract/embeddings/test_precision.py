@@ -81,7 +81,7 @@ def test_a_store_never_records_a_precision_that_changed_nothing(tmp_path: Path) 
 
 
 def test_options_that_do_not_fit() -> None:
-    with pytest.raises(InputError, match="unknown precision 'half'; it is float32 or bfloat16"):
+    with pytest.raises(InputError, match="`precision=half`: must be float32 or bfloat16"):
         build("passt", random_weights=0, precision="half")
     with pytest.raises(InputError, match="precision bfloat16 belongs to backend jax"):
         build("passt", random_weights=0, precision="bfloat16", backend="package")
