@@ -121,11 +121,9 @@ def complain(message: str) -> None:
     encoding = getattr(sys.stderr, "encoding", None) or "utf-8"
     line = f"{name}: {as_flags(' '.join(message.split()))}"
     line = _CONTROL.sub(lambda match: ascii(match[0])[1:-1], line)
-    line = line.encode(encoding, "backslashreplace").decode(encoding)
-    length = LONGEST - 1  # and a line break
-    while (excess := len(shorten(line, length).encode(encoding)) - (LONGEST - 1)) > 0:
-        length -= -(-excess // 4)  # a character has up to four bytes
-    print(shorten(line, length), file=sys.stderr, flush=True)
+    said = shorten(line.encode(encoding, "backslashreplace"), LONGEST - 1)  # and a line break
+    # what was cut through is left out
+    print(said.decode(encoding, "ignore"), file=sys.stderr, flush=True)
 
 
 def as_flags(message: str) -> str:
@@ -138,12 +136,12 @@ def as_flags(message: str) -> str:
     return re.sub(r"`((\w+)(?:=[^`]*)?)`", flag, message)
 
 
-def shorten(text: str, length: int) -> str:
-    """The text, its middle replaced by " ... " where it has more than `length` characters."""
+def shorten(text: bytes, length: int) -> bytes:
+    """The text, its middle replaced by " ... " where it has more than `length` bytes."""
     if len(text) <= length:
         return text
     head = (length - 5) * 3 // 5
-    return f"{text[:head]} ... {text[head + 5 - length :]}"
+    return text[:head] + b" ... " + text[head + 5 - length :]
 
 
 class _Forgiving(io.FileIO):

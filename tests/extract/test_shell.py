@@ -117,8 +117,8 @@ def test_a_message_is_one_line_of_at_most_300_characters(tmp_path):
     done = entry(tmp_path, "--text=bytes", text=None)
     line = done.stderr.splitlines(keepends=True)[-1]
     assert 290 < len(line) <= 300 and line.endswith("ö; mend the file\n".encode())
-    assert shorten("a" * 300, 300) == "a" * 300
-    assert shorten("a" * 200 + "b" * 100, 105) == "a" * 60 + " ... " + "b" * 40
+    assert shorten(b"a" * 300, 300) == b"a" * 300
+    assert shorten(b"a" * 200 + b"b" * 100, 105) == b"a" * 60 + b" ... " + b"b" * 40
     done = entry(tmp_path, "--text=control", env={"PYTHONIOENCODING": "ascii"})
     assert done.stderr.splitlines()[-1] == r"entry: tag '\x1b[31m' \U0001f4a5 is bad"
 
