@@ -10,7 +10,6 @@ import importlib.metadata
 import numpy as np
 
 from extract.embeddings import Embedding
-from extract.errors import InputError
 
 SAMPLE_RATE = 22_050  # Hz
 N_FFT, HOP, N_MELS = 2048, 512, 128
@@ -18,11 +17,7 @@ _BLOCK = 2048  # frames at a time, so that an hour's spectrogram never exists wh
 
 
 def build() -> Embedding:
-    """The log-mel Embedding. Raises InputError if librosa is not installed."""
-    try:
-        version = importlib.metadata.version("librosa")
-    except importlib.metadata.PackageNotFoundError:
-        raise InputError("logmel needs librosa: pip install 'fsprobe[extract]'") from None
+    """The log-mel Embedding."""
     return Embedding(
         name="logmel",
         sample_rate=SAMPLE_RATE,
@@ -32,7 +27,7 @@ def build() -> Embedding:
         clip_frames=frames,
         provenance={
             "package": "librosa",
-            "version": version,
+            "version": importlib.metadata.version("librosa"),
             "n_fft": N_FFT,
             "hop_length": HOP,
             "n_mels": N_MELS,

@@ -59,11 +59,7 @@ class Model:
         return bool(self.files or self.wheel)
 
     def module(self) -> Any:
-        """The model's module. Raises InputError if a library that it needs is missing."""
-        try:
-            return importlib.import_module(f"extract.embeddings.{self.name}")
-        except ModuleNotFoundError as error:
-            raise _library_missing(self.name, error) from error
+        return importlib.import_module(f"extract.embeddings.{self.name}")
 
     def build(self, **options: Any) -> Embedding:
         """The embedding. Raises InputError on bad options or weights, or if a library is
@@ -76,15 +72,13 @@ class Model:
         try:
             return self.module().build(**options)
         except ModuleNotFoundError as error:
-            raise _library_missing(self.name, error) from error
+            raise InputError(
+                f"{error}; embedding {self.name} needs: pip install 'fsprobe[extract]'"
+            ) from error
 
     def argument(self, flag: str) -> str:
         """The name in `build` of one of its options."""
         return flag.removeprefix(f"{self.name}_")
-
-
-def _library_missing(name: str, error: ModuleNotFoundError) -> InputError:
-    return InputError(f"{error}; embedding {name} needs: pip install 'fsprobe[extract]'")
 
 
 _WEIGHTS = (
