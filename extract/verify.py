@@ -16,6 +16,7 @@ from pathlib import Path
 
 from absl import flags
 
+from extract.audio import remote
 from extract.errors import InputError
 from extract.manifest import read_manifest
 from extract.manifests.duplicates import crossing, same_audio
@@ -94,13 +95,14 @@ def _print_duplicates(store: Store) -> None:
 
 def _compare_files(store: Store) -> int:
     """Say which files have changed or are gone; the exit code."""
-    check_root(FLAGS.audio_root)
+    root = remote.named(FLAGS.audio_root)
+    check_root(root)
     if "source" not in store.audio or store.paths is None:
         raise InputError(
             f"{store.path}: was made before sizes and times of files were kept, or from no audio; "
             "it cannot be compared with --audio_root"
         )
-    sources = locate(FLAGS.audio_root, store.paths)
+    sources = locate(root, store.paths)
     found = compare(store.status, store.audio, sources, FLAGS.check)
     for rows, what in (
         (

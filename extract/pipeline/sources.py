@@ -12,7 +12,7 @@ import numpy as np
 from tqdm import tqdm
 
 from extract.audio.finding import find_audio
-from extract.audio.remote import Folder, Place, local_copy, named
+from extract.audio.remote import Folder, Place, local_copy
 from extract.errors import InputError
 from extract.files import sha256_of
 from extract.store import DONE, FAILED
@@ -47,18 +47,16 @@ class Comparison(NamedTuple):
     unread: tuple[int, ...] = ()
 
 
-def check_root(audio_root: str | Path | Folder) -> None:
+def check_root(root: Path | Folder) -> None:
     """Raise InputError unless it is a directory, or something is there in its object store."""
-    root = audio_root if isinstance(audio_root, Folder) else named(audio_root)
     if isinstance(root, Folder):
         root.check()
     elif not root.is_dir():
-        raise InputError(f"--audio_root={audio_root}: no such directory")
+        raise InputError(f"--audio_root={root}: no such directory")
 
 
-def locate(audio_root: str | Path | Folder, paths: Sequence[str]) -> list[Source]:
-    """The file of every manifest path."""
-    root = audio_root if isinstance(audio_root, Folder) else named(audio_root)
+def locate(root: Path | Folder, paths: Sequence[str]) -> list[Source]:
+    """The file of every manifest path below the audio root."""
 
     def source(name: str) -> Source:
         if not name:

@@ -56,7 +56,7 @@ def credentials(proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def place_of(address: str, name: str) -> remote.Place:
-    (source,) = locate(address, [name])
+    (source,) = locate(remote.named(address), [name])
     assert isinstance(source.path, remote.Place)
     return source.path
 
@@ -72,7 +72,7 @@ def test_stores_are_those_of_the_same_files_on_a_disk(
     assert contents(tmp_path / "file") == contents(tmp_path / "local")
     assert verify(tmp_path / "s3").problems == ()
     store = open_store(tmp_path / "s3")
-    found = compare(store.status, store.audio, locate(address, manifest.paths))
+    found = compare(store.status, store.audio, locate(remote.named(address), manifest.paths))
     assert found == ((), (), 0, ())
     assert store.audio["source"][store.status == DONE].all()  # sizes and times
     assert not list((tmp_path / "s3").glob(".scratch/*"))
@@ -173,7 +173,7 @@ def test_names_are_found_as_on_a_disk(proxy: Proxy, tmp_path: Path) -> None:
         (folder / name).write_bytes(b"x")
     address = object_store.upload(proxy, folder, "names")
     asked = ["sub dir\\A #1?.wav", "sub dir/50%.wav", "sub dir/./[b]*.wav", "sub dir", "../a/b"]
-    found = locate(address, asked)
+    found = locate(remote.named(address), asked)
     assert [str(source.path) for source in found[:3]] == [
         f"{address}/sub dir/{name}" for name in ("A #1?.WAV", "50%.wav", "[b]*.wav")
     ]
