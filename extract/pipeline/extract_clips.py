@@ -180,9 +180,7 @@ def _fill(
         LayerStores(stores, specs, shard.clip_ids, shard.paths) as writer,
         disk_full_explained(path),
     ):
-        changed, gone, unread = writer.reopen_changed(sources, config.check)
-        if config.retry_failed:
-            writer.retry_failed()
+        changed, gone, unread = writer.reopen(sources, config.check, config.retry_failed)
         for row in np.flatnonzero(writer.status == PENDING).tolist():
             if sources[row].path is None:
                 writer.take(row, summarise(Result(None, sources[row].reason)))

@@ -63,10 +63,12 @@ class LayerStores:
     @property
     def accepted(self) -> int:
         """Done clips of truncated files."""
-        notes = [
-            (row, note) for one in self._writers for row in one.notes for note in one.notes[row]
-        ]
-        rows = {row for row, note in notes if note.startswith(ACCEPTED)}
+        rows = {
+            row
+            for one in self._writers
+            for row, notes in one.audio.notes.items()
+            if any(note.startswith(ACCEPTED) for note in notes)
+        }
         return int((self.status[sorted(rows)] == DONE).sum())
 
     @property
@@ -88,23 +90,22 @@ class LayerStores:
                 writer.write(row, *values, clip.audio)
         return any(isinstance(values, str) for values in clip.rows)
 
-    def reopen_changed(self, sources: Sequence[Source], check: str) -> tuple[int, int, int]:
-        """Make rows pending again whose file has changed or was never read, in every store. Returns
-        how many have changed, how many done rows' files no longer exist, and how many were never
-        read.
+    def reopen(
+        self, sources: Sequence[Source], check: str, retry_failed: bool
+    ) -> tuple[int, int, int]:
+        """Make rows pending again whose file has changed or was never read, in every store;
+        retry_failed: all that failed, too. Returns how many have changed, how many done rows' files
+        no longer exist, and how many were never read.
         """
-        found = [compare(one.status, one.audio, sources, check) for one in self._writers]
+        found = [compare(one.status, one.audio.arrays, sources, check) for one in self._writers]
         changed, unread, gone = set[int](), set[int](), set[int]()
         for writer, mine in zip(self._writers, found, strict=True):
             changed.update(mine.changed)
             unread.update(mine.unread)
             gone.update(row for row in mine.gone if writer.status[row] == DONE)
-            writer.reopen([*mine.changed, *mine.unread])
+            failed = np.flatnonzero(writer.status == FAILED).tolist() if retry_failed else []
+            writer.reopen({*mine.changed, *mine.unread, *failed})
         return len(changed), len(gone), len(unread - changed)
-
-    def retry_failed(self) -> None:
-        for writer in self._writers:
-            writer.retry_failed()
 
     def commit(self) -> None:
         for writer in self._writers:

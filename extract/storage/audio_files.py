@@ -2,7 +2,7 @@
 paths.txt and notes.csv. `extract.storage.writer` says when they are written.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +66,7 @@ class AudioFiles:
         self._set_notes({row: record.notes for row, record in self._taken})
         self._taken.clear()
 
-    def forget(self, rows: Sequence[int]) -> None:
+    def forget(self, rows: Collection[int]) -> None:
         """Drop the notes of rows that are made again."""
         self.add_missing()
         self._set_notes(dict.fromkeys(rows, ()))

@@ -11,7 +11,7 @@ store.json, atomically, once no row is pending.
 import os
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -62,7 +62,7 @@ class StoreWriter:
 
     Entering raises InputError if another run holds the store, if it was begun with another spec or
     other clips (naming the difference), or if the directory holds something else. Leaving commits.
-    `status`: uint8 `[clip]`, what the disk has. paths: of the clips' files.
+    `status`: uint8 `[clip]`, and `audio`: what the disk has. paths: of the clips' files.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class StoreWriter:
         paths: Sequence[str],
     ):
         self.path, self.spec, self.clip_ids = Path(path), spec, tuple(clip_ids)
-        self._audio = AudioFiles(self.path, self.clip_ids, paths)
+        self.audio = AudioFiles(self.path, self.clip_ids, paths)
         self.scratch = self.path / ".scratch"  # for audio too long for memory
         self.status = np.zeros(len(clip_ids), np.uint8)
         self.failures: dict[int, str] = {}
@@ -136,7 +136,7 @@ class StoreWriter:
         """Take a clip's rows, float32 `[width]`, with keep_frames its frames, float16 `[frame,
         dim]`, and what it was made from.
         """
-        self._audio.take(row, audio)
+        self.audio.take(row, audio)
         if self.spec.keep_frames:
             assert frames is not None
             self._frames.append((self._num_frames, frames))
@@ -149,17 +149,7 @@ class StoreWriter:
     def fail(self, row: int, reason: str, audio: AudioRecord) -> None:
         """Mark a clip as failed; its rows are zero. audio: what is known of its file."""
         self.failures[row] = " ".join(reason.split())
-        self._audio.take(row, audio)
-
-    @property
-    def audio(self) -> Mapping[str, np.ndarray]:
-        """What the disk has of the arrays about audio, by name."""
-        return self._audio.arrays
-
-    @property
-    def notes(self) -> Mapping[int, tuple[str, ...]]:
-        """What is odd about a row's audio, on the disk."""
-        return self._audio.notes
+        self.audio.take(row, audio)
 
     def commit(self) -> None:
         """Bring everything taken so far to the disk: values first, then the status that vouches for
@@ -182,7 +172,7 @@ class StoreWriter:
             if self._frames:
                 self._write_frames()
                 write_rows(self._file("frame_offsets"), [(row, self._offsets[row]) for row in done])
-            self._audio.write()
+            self.audio.write()
             if failed:
                 self._write_failures()
             self._set_status(done, DONE)
@@ -191,11 +181,7 @@ class StoreWriter:
         self._frames.clear()
         self._committed = time.monotonic()
 
-    def retry_failed(self) -> None:
-        """Make failed rows pending again; a complete store is incomplete from then on."""
-        self.reopen(np.flatnonzero(self.status == FAILED).tolist())
-
-    def reopen(self, rows: Sequence[int]) -> None:
+    def reopen(self, rows: Collection[int]) -> None:
         """Make rows pending again, done or failed; a complete store is incomplete from then on.
 
         Frames of a done row stay in frames.npy, but nothing refers to them any more.
@@ -204,11 +190,11 @@ class StoreWriter:
             return
         with disk_full_explained(self.path):
             self._write_meta({})
-            self._set_status(rows, PENDING)
+            self._set_status(sorted(rows), PENDING)
             for row in rows:
                 self.failures.pop(row, None)
             self._write_failures()
-            self._audio.forget(rows)
+            self.audio.forget(rows)
             if self.spec.keep_frames:
                 self._drop_unvouched_frames()
 
@@ -225,7 +211,7 @@ class StoreWriter:
             "features": (np.float32, (clips, width)),
             "features_framenorm": (np.float32, (clips, width)),
             "status": (np.uint8, (clips,)),
-            **self._audio.shapes(),
+            **self.audio.shapes(),
         }
         if self.spec.keep_frames:
             arrays |= {
@@ -238,7 +224,7 @@ class StoreWriter:
             self._write_failures()
             files.write_lines(self.path / "clip_ids.txt", self.clip_ids)
             (self.path / "paths.txt").unlink(missing_ok=True)  # of one that was killed on its way
-            self._audio.add_missing()
+            self.audio.add_missing()
             self._meta = files.new_meta(self.spec, clips)
             self._write_meta({})
         except BaseException:  # give a full disk its space back
@@ -267,7 +253,7 @@ class StoreWriter:
             self._num_frames = int(self._offsets.max(initial=0))
             if not self._meta["checksums"]:
                 self._drop_unvouched_frames()
-        self._audio.resume(unfinished=bool((self.status == PENDING).any()))
+        self.audio.resume(unfinished=bool((self.status == PENDING).any()))
 
     def _drop_unvouched_frames(self) -> None:
         """Cut off frames that a crash kept from being vouched for by a status."""

@@ -343,7 +343,7 @@ def test_a_reason_that_a_kill_left_goes_where_the_clip_succeeds(
     with monkeypatch.context() as patch, StoreWriter(tmp_path, SPEC, CLIPS, PATHS) as writer:
         if reopened:
             patch.setattr(store_files, "write_pairs", lambda *args: None)
-            writer.retry_failed()
+            writer.reopen([1])
         else:
             patch.setattr(store_writer, "write_at", lambda *args: None)
             writer.fail(1, "broken", AudioRecord())
@@ -401,7 +401,7 @@ def test_a_note_that_a_full_disk_kept_back_is_written_by_the_next_commit(
 def test_failed_rows_are_tried_again_on_request_only(path: Path) -> None:
     with StoreWriter(path, SPEC, CLIPS, PATHS) as writer:
         assert writer.status.tolist() == [1, 2, 1, 1, 1]
-        writer.retry_failed()
+        writer.reopen([1])
     assert open_store(path).meta["checksums"] == {}
     assert verify(path).pending == 1
     with StoreWriter(path, SPEC, CLIPS, PATHS) as writer:
