@@ -8,6 +8,7 @@ cut short is cut into windows again, finished and failed clips too, and only bat
 clip are embedded.
 """
 
+import itertools
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
@@ -55,17 +56,15 @@ def _by_windows(
     work: Work, num_workers: int, check: Callable[[], None]
 ) -> Iterator[tuple[int, Result]]:
     rows = rows_to_decode(work)
-    group = -1
     with (
         Batcher(work.embedding, work.batch_size, check) as batcher,
         closing(outcomes(work.tasks_of(rows), work.job, num_workers, check)) as stream,
     ):
-        for row, result in zip(rows, stream, strict=True):
-            if row // GROUP != group:
-                yield from batcher.flush()
-                group = row // GROUP
-            yield from batcher.add(row, result, pending=bool(work.status[row] == PENDING))
-        yield from batcher.flush()
+        clips = zip(rows, stream, strict=True)
+        for _, group in itertools.groupby(clips, lambda clip: clip[0] // GROUP):
+            for row, result in group:
+                yield from batcher.add(row, result, pending=bool(work.status[row] == PENDING))
+            yield from batcher.flush()
 
 
 def rows_to_decode(work: Work) -> list[int]:
