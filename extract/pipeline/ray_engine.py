@@ -15,7 +15,6 @@ tries it once more.
 import time
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import replace
-from functools import partial
 from typing import Self
 
 from extract.cluster import Cluster, Ref, Watchdog, available
@@ -99,7 +98,7 @@ class _Run:
         if needs_model:
             self._decoders = Decoders(
                 cluster,
-                partial(self._decode, how),
+                lambda piece: cluster.submit(decode, how, work.tasks_of(piece.rows), returns=2),
                 lambda reason: [Result(None, reason)],
                 limit,
             )
@@ -108,7 +107,9 @@ class _Run:
         pending = [row for row, status in enumerate(work.status) if status == PENDING]
         self._decoders = Decoders(
             cluster,
-            partial(self._extract, how),
+            lambda piece: cluster.submit(
+                extract_rows, how, work.summarise, work.tasks_of(piece.rows)
+            ),
             lambda reason: [work.summarise(Result(None, reason))],
             limit,
             (Piece(rows) for rows in in_pieces(pending, work.tasks)),
@@ -126,22 +127,9 @@ class _Run:
                 f"embedding {work.embedding.name} cannot travel to other processes "
                 f"({str(error)[:80]}); backend=package needs --engine=local"
             ) from error
-        arguments = [
-            embedding,
-            work.batch_size,
-            work.summarise,
-            versions,
-            limit,
-        ]
+        arguments = [embedding, work.batch_size, work.summarise, versions, limit]
         groups = groups_of(work, rows_to_decode(work), batches.GROUP)
         return Models(self._cluster, work, groups, self._decoders, arguments)
-
-    def _decode(self, how: Ref, piece: Piece) -> list[Ref]:
-        return self._cluster.submit(decode, how, self._work.tasks_of(piece.rows), returns=2)
-
-    def _extract(self, how: Ref, piece: Piece) -> list[Ref]:
-        tasks = self._work.tasks_of(piece.rows)
-        return self._cluster.submit(extract_rows, how, self._work.summarise, tasks)
 
     def rows(
         self, check: Callable[[], None], watchdog: Watchdog
@@ -149,16 +137,15 @@ class _Run:
         """(row, what it got) of every pending row. Its models end with it: as long as anybody holds
         them, Ray keeps their devices from whoever comes next.
         """
-        left = int((self._work.status == PENDING).sum())
+        models, left = self._models, int((self._work.status == PENDING).sum())
         try:
             while left:
                 check()
                 self._look_around()
-                if self._models is not None:
-                    self._models.hand_out()
-                starved = self._models is not None and self._models.starved()
-                self._decoders.hand_out(self._room, starved)
-                calls = [] if self._models is None else self._models.calls
+                if models is not None:
+                    models.hand_out()
+                self._decoders.hand_out(self._room, models is not None and models.starved())
+                calls = () if models is None else models.calls
                 ready = self._cluster.wait([*self._decoders.running, *calls], _POLL)
                 for ref in ready:
                     for row, clip in self._collect(ref):
@@ -166,8 +153,8 @@ class _Run:
                         yield row, clip
                 watchdog.look(bool(ready), self._waits_for)
         finally:
-            if self._models is not None:
-                self._models.close()
+            if models is not None:
+                models.close()
 
     def _look_around(self) -> None:
         """Which nodes are there? New ones get models, and work for their CPUs."""
