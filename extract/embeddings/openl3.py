@@ -8,7 +8,9 @@ kapre, and `torchopenl3` 1.0.1, which the paper used.
 """
 
 import functools
-from collections.abc import Mapping
+import itertools
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -179,14 +181,11 @@ def _keras_numbered(tensors: Tensors) -> Tensors:
     """Layers numbered in file order from 1: Keras counts on through a session, and loads by order,
     not by name.
     """
-    counts: dict[str, int] = {}
-    names: dict[str, str] = {}
-    for tensor in tensors:
-        layer = tensor.rsplit("/", 1)[0]
+    numbers: dict[str, Iterator[int]] = defaultdict(lambda: itertools.count(1))
+    names = {"audio_embedding_layer": "audio_embedding_layer"}
+    for layer in dict.fromkeys(tensor.rsplit("/", 1)[0] for tensor in tensors):
         kind = layer.rstrip("_0123456789")
-        if layer not in names:
-            counts[kind] = counts.get(kind, 0) + 1
-            names[layer] = layer if kind == "audio_embedding_layer" else f"{kind}_{counts[kind]}"
+        names.setdefault(layer, f"{kind}_{next(numbers[kind])}")
     return {
         "/".join((names[layer], leaf)): tensors[f"{layer}/{leaf}"]
         for layer, leaf in (tensor.rsplit("/", 1) for tensor in tensors)
