@@ -287,8 +287,6 @@ def same_provenance(one: Any, other: Any) -> bool:
     version may differ; of the decoders, those that both name must be the same (stores from before
     PyAV name audioread in its place).
     """
-    if not isinstance(one, dict) or not isinstance(other, dict):
-        return False
     decoding = [part.get("decoding") or {} for part in (one, other)]
     if not all(isinstance(part, dict) for part in decoding):
         return False
