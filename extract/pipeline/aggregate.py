@@ -42,6 +42,11 @@ def mean_std(
     return np.concatenate([mean, np.sqrt(variance)]).astype(np.float32)
 
 
+def summarise(frames: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """A clip's rows of `features` and `features_framenorm` from its frames `[frame, dim]`."""
+    return mean_std(frames), mean_std(frames, standardise)
+
+
 class StoreRow(NamedTuple):
     """A clip's row of one store. features, framenorm: float32 `[2*width]`. frames: float16 `[frame,
     width]` where they are kept.
@@ -83,4 +88,4 @@ class Summariser:
                 kept = frames.astype(np.float16)
             if not np.isfinite(kept).all():
                 return "a frame is beyond float16; extract without --keep_frames"
-        return StoreRow(mean_std(frames), mean_std(frames, standardise), kept)
+        return StoreRow(*summarise(frames), kept)
