@@ -100,8 +100,7 @@ class Store:
     status: np.ndarray
     features: np.ndarray | Stacked
     features_framenorm: np.ndarray | Stacked
-    frames: tuple[np.ndarray, ...] = ()  # one per shard, as are the offsets into it
-    frame_offsets: tuple[np.ndarray, ...] = ()
+    frames: tuple[tuple[np.ndarray, np.ndarray], ...] = ()  # of each shard, and offsets into them
     audio: Mapping[str, np.ndarray] = field(default_factory=dict)  # AUDIO_ARRAYS that it has
     paths: tuple[str, ...] | None = None  # of the clips' files, below the audio root
 
@@ -148,7 +147,7 @@ class Store:
 
     def clip_frames(self, row: int) -> np.ndarray:
         """float16 `[frame, dim]` of one clip. Raises InputError if the store keeps no frames."""
-        for frames, offsets in zip(self.frames, self.frame_offsets, strict=True):
+        for frames, offsets in self.frames:
             if row < len(offsets):
                 return frames[offsets[row, 0] : offsets[row, 1]]
             row -= len(offsets)
@@ -221,20 +220,18 @@ def _open_single(path: Path) -> Store:
             f"{path / 'status.npy'}: {status.max()} in row {status.argmax()} is no status "
             "(0, 1, 2); restore the file or extract again"
         )
-    frames: tuple[np.ndarray, ...] = ()
-    offsets: tuple[np.ndarray, ...] = ()
+    kept: tuple[tuple[np.ndarray, np.ndarray], ...] = ()
     if meta.get("keep_frames"):
-        frames = (
-            load_array(path / "frames.npy", np.float16, (None, dim), growing=not meta["checksums"]),
-        )
-        offsets = (load_array(path / "frame_offsets.npy", np.int64, (rows, 2)),)
+        growing = not meta["checksums"]
+        frames = load_array(path / "frames.npy", np.float16, (None, dim), growing=growing)
+        kept = ((frames, load_array(path / "frame_offsets.npy", np.int64, (rows, 2))),)
     audio = {
         name: np.array(load_array(path / f"{name}.npy", dtype, (rows, *rest)))
         for name, (dtype, rest) in AUDIO_ARRAYS.items()
         if (path / f"{name}.npy").exists()
     }
     paths = read_paths(path / "paths.txt", rows)
-    return Store(path, meta, clip_ids, status, features, framenorm, frames, offsets, audio, paths)
+    return Store(path, meta, clip_ids, status, features, framenorm, kept, audio, paths)
 
 
 def _stack(path: Path, shards: list[Store]) -> Store:
@@ -271,8 +268,7 @@ def _stack(path: Path, shards: list[Store]) -> Store:
         np.concatenate([shard.status for shard in shards]),
         Stacked([np.asanyarray(shard.features) for shard in shards]),
         Stacked([np.asanyarray(shard.features_framenorm) for shard in shards]),
-        tuple(array for shard in shards for array in shard.frames),
-        tuple(array for shard in shards for array in shard.frame_offsets),
+        tuple(itertools.chain(*(shard.frames for shard in shards))),
         {
             name: np.concatenate([shard.audio[name] for shard in shards])
             for name in AUDIO_ARRAYS

@@ -131,7 +131,7 @@ def _check_finite(store: Store, name: str) -> Iterator[str]:
 def _check_frames(store: Store) -> Iterator[str]:
     if not store.frames:
         return
-    (frames,), (offsets,) = store.frames, store.frame_offsets
+    ((frames, offsets),) = store.frames
     end = 0
     rows = sorted(
         np.flatnonzero(store.status == DONE).tolist(), key=lambda row: int(offsets[row, 0])
