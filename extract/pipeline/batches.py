@@ -12,7 +12,7 @@ import itertools
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
@@ -36,18 +36,16 @@ def clip_frames(
 
     check: called between batches and while waiting; raises to stop (`signals_deferred`).
     """
-    embedding, job = work.embedding, work.job
+    embedding = work.embedding
     if embedding.windows is not None:
         yield from _by_windows(work, num_workers, check)
         return
     assert embedding.clip_frames is not None
-    if embedding.in_workers:
-        job = replace(job, clip_frames=embedding.clip_frames)
     rows = np.flatnonzero(work.status == PENDING).tolist()
-    with closing(outcomes(work.tasks_of(rows), job, num_workers, check)) as stream:
+    with closing(outcomes(work.tasks_of(rows), work.job, num_workers, check)) as stream:
         for row, result in zip(rows, stream, strict=True):
             check()
-            if not embedding.in_workers and result.array is not None:
+            if work.job.clip_frames is None and result.array is not None:
                 result = result._replace(array=embedding.clip_frames(result.array))
             yield row, result
 

@@ -185,11 +185,12 @@ def _fill(
             if sources[row].path is None:
                 writer.take(row, summarise(Result(None, sources[row].reason)))
         writer.commit()
+        in_workers = embedding.clip_frames if embedding.in_workers else None
         work = Work(
             embedding,
             _tasks(shard, sources),
             writer.status.copy(),
-            Job(embedding.sample_rate, writer.scratch, on_truncated=config.on_truncated),
+            Job(embedding.sample_rate, writer.scratch, in_workers, config.on_truncated),
             config.batch_size or embedding.batch_size,
             summarise,
         )
@@ -288,17 +289,13 @@ def _store_paths(store: Path, layers: Sequence[str], config: RunConfig) -> dict[
 
 
 def _shard_path(store: Path, config: RunConfig) -> Path:
-    others = {total for _, total in find_shards(store)} - {config.num_shards}
-    if config.num_shards == 1 and others:
+    totals = {total for _, total in find_shards(store)}
+    totals |= {1} if (store / "store.json").exists() else set()
+    if others := totals - {config.num_shards}:
         raise InputError(
-            f"{store}: holds a store in {max(others)} shards; give that --num_shards, or another "
-            f"--store"
+            f"{store}: holds a store in {max(others)} shard(s), not {config.num_shards}; give that "
+            "--num_shards, or another --store"
         )
     if config.num_shards == 1:
         return store
-    if others or (store / "store.json").exists():
-        raise InputError(
-            f"{store}: holds a store in {max(others, default=1)} shard(s), not "
-            f"{config.num_shards}; give that --num_shards, or another --store"
-        )
     return store / shard_name(config.shard_index, config.num_shards)

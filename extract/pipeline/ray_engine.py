@@ -91,11 +91,8 @@ class _Run:
         self._cluster, self._work = cluster, work
         self._models: Models | None = None
         self._looked, self._room, self._nodes = 0.0, 1, ""
-        embedding = work.embedding
-        needs_model = embedding.windows is not None or not embedding.in_workers
-        job = work.job if needs_model else replace(work.job, clip_frames=embedding.clip_frames)
-        how = cluster.put(Decoding(job, own_versions(), limit))
-        if needs_model:
+        how = cluster.put(Decoding(work.job, own_versions(), limit))
+        if work.job.clip_frames is None:
             self._decoders = Decoders(
                 cluster,
                 lambda piece: cluster.submit(decode, how, work.tasks_of(piece.rows), returns=2),

@@ -13,8 +13,8 @@ from extract.pipeline.workers import Job, Task
 @dataclass(frozen=True, eq=False)
 class Work:
     """tasks: how to get each row's audio; None where there is no file, which no pending row lacks.
-    status: uint8 `[row]`. job: how clips are decoded. batch_size: windows per batch. summarise:
-    from a clip's frames to its rows.
+    status: uint8 `[row]`. job: what decoding does with a clip; frames that need no model are made
+    there. batch_size: windows per batch. summarise: from a clip's frames to its rows.
     """
 
     embedding: Embedding
