@@ -96,15 +96,14 @@ class Model:
         self._batcher: Batcher | None = None
         self._next: tuple[Any, int] = (None, 0)
 
-    def ready(self) -> int:
-        """Says that this process has started: its id. Raises InputError where the numbers would be
+    def ready(self) -> None:
+        """Says that this process has started. Raises InputError where the numbers would be
         others.
         """
         import jax
 
         here = own_versions() | jax_versions() | {"platform": jax.default_backend()}
         _check(self._versions, here)
-        return os.getpid()
 
     def add(
         self,

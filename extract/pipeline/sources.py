@@ -113,10 +113,9 @@ def compare(
     set changes the times of all files.
     """
     changed, gone, unread, unknown = [], [], [], 0
+    if not {"source", "source_sha256"} <= recorded.keys():
+        return Comparison((), (), int((status == DONE).sum()))
     for row in np.flatnonzero((status == DONE) | (status == FAILED)).tolist():
-        if not {"source", "source_sha256"} <= recorded.keys():
-            unknown += int(status[row] == DONE)
-            continue
         size, mtime = recorded["source"][row].tolist()
         file = sources[row].path
         known = bool(size or mtime)
