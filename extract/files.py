@@ -11,6 +11,7 @@ import importlib.metadata
 import itertools
 import os
 import re
+import shutil
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
@@ -223,27 +224,21 @@ def atomic_write(path: str | Path, binary: bool = False) -> Iterator[IO[Any]]:
 
 
 @contextlib.contextmanager
-def naming(path: Path, scratch: Path) -> Iterator[None]:
-    """Work on `scratch`, which is to become `path`: OSErrors name `path`."""
+def made_whole(path: Path) -> Iterator[Path]:
+    """A name for a scratch file or folder beside `path`, which becomes `path` at the end of the
+    block, or disappears. OSErrors about it name `path`.
+    """
+    scratch = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        yield
+        yield scratch
+        scratch.replace(path)
     except OSError as error:
         if error.errno is None or not (
             error.filename is None or str(error.filename).startswith(str(scratch))
         ):
             raise
         raise OSError(error.errno, error.strerror, str(path)) from error
-
-
-@contextlib.contextmanager
-def made_whole(path: Path) -> Iterator[Path]:
-    """A name for a scratch file beside `path`, which becomes `path` at the end of the block, or
-    disappears.
-    """
-    scratch = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with naming(path, scratch):
-        try:
-            yield scratch
-            scratch.replace(path)
-        finally:
-            scratch.unlink(missing_ok=True)
+    finally:
+        if scratch.is_dir():
+            shutil.rmtree(scratch, ignore_errors=True)
+        scratch.unlink(missing_ok=True)

@@ -1,7 +1,5 @@
 """Arrays that somebody already has → a store: one vector per clip."""
 
-import os
-import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from extract.errors import InputError
-from extract.files import make_directory, naming, sha256_of, text_encoding
+from extract.files import made_whole, make_directory, sha256_of, text_encoding
 from extract.manifest import check_clip_id
 from extract.pipeline.aggregate import standardise
 from extract.storage import files as store_files
@@ -123,22 +121,15 @@ def write_store(
             f"first"
         )
     make_directory(path.parent)
-    scratch = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with store_files.disk_full_explained(path, kept=False), naming(path, scratch):
-            scratch.mkdir()
-            for name, array in {**arrays, "status": np.full(len(clip_ids), DONE, np.uint8)}.items():
-                store_files.allocate(scratch / f"{name}.npy", array.dtype, array.shape)
-                store_files.write_at(
-                    scratch / f"{name}.npy", [(store_files.HEADER, array.tobytes())]
-                )
-            store_files.write_pairs(scratch / "failures.csv", "reason", ())
-            store_files.write_lines(scratch / "clip_ids.txt", clip_ids)
-            meta = store_files.new_meta(spec, len(clip_ids))
-            store_files.write_meta(scratch, {**meta, "checksums": store_files.checksums(scratch)})
-            scratch.replace(path)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+    with store_files.disk_full_explained(path, kept=False), made_whole(path) as scratch:
+        scratch.mkdir()
+        for name, array in {**arrays, "status": np.full(len(clip_ids), DONE, np.uint8)}.items():
+            store_files.allocate(scratch / f"{name}.npy", array.dtype, array.shape)
+            store_files.write_at(scratch / f"{name}.npy", [(store_files.HEADER, array.tobytes())])
+        store_files.write_pairs(scratch / "failures.csv", "reason", ())
+        store_files.write_lines(scratch / "clip_ids.txt", clip_ids)
+        meta = store_files.new_meta(spec, len(clip_ids))
+        store_files.write_meta(scratch, {**meta, "checksums": store_files.checksums(scratch)})
     return True
 
 
