@@ -17,7 +17,7 @@ from collections.abc import Callable, Generator, Iterator
 from dataclasses import replace
 from typing import Self
 
-from extract.cluster import Cluster, Ref, Watchdog, available
+from extract.cluster import Cluster, Ref, Watchdog
 from extract.embeddings import Embedding
 from extract.errors import InputError
 from extract.pipeline import batches
@@ -43,8 +43,7 @@ PLATFORM = {"GPU": "gpu", "TPU": "tpu", "": "cpu"}  # what JAX calls them
 
 
 def prepare() -> None:
-    """Leave the accelerators to the models' processes. Raises InputError if Ray is missing."""
-    available()
+    """Leave the accelerators to the models' processes."""
     import jax
 
     jax.config.update("jax_platforms", "cpu")
