@@ -119,14 +119,20 @@ def combine(weights: np.ndarray, arrays: Sequence[jax.Array]) -> jax.Array:
     return sum(terms[1:], terms[0])
 
 
-def pool2x2(x: jax.Array) -> jax.Array:
-    """2×2 VALID maximum of `[batch, height, width, channel]`, stride 2."""
-    # as above: the pool reads each value once, but XLA would compute it four times
-    x = optimization_barrier(x)
-    x = x[:, : x.shape[1] // 2 * 2, : x.shape[2] // 2 * 2]
-    # slices, since XLA's reduce_window is slow on CPU
-    rows = jnp.maximum(x[:, 0::2], x[:, 1::2])
-    return jnp.maximum(rows[:, :, 0::2], rows[:, :, 1::2])
+def max_pool(
+    x: jax.Array, window: tuple[int, int] = (2, 2), stride: tuple[int, int] = (2, 2)
+) -> jax.Array:
+    """VALID maximum of `[batch, height, width, channel]`; by slices, since XLA's reduce_window is
+    slow on a CPU.
+    """
+    x = optimization_barrier(x)  # or XLA would compute it once for each slice
+    for axis, (size, step) in enumerate(zip(window, stride, strict=True), 1):
+        count = (x.shape[axis] - size) // step + 1
+        parts = [
+            jax.lax.slice_in_dim(x, i, i + step * (count - 1) + 1, step, axis) for i in range(size)
+        ]
+        x = functools.reduce(jnp.maximum, parts)
+    return x
 
 
 def map_batches(function: Callable[[jax.Array], Any], x: jax.Array, size: int) -> Any:

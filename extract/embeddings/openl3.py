@@ -23,7 +23,7 @@ from extract.embeddings.layers import (
     in_float32,
     in_precision,
     map_batches,
-    pool2x2,
+    max_pool,
     random_tree,
 )
 from extract.embeddings.openl3_frontend import (
@@ -73,7 +73,7 @@ class Network(nn.Module):
         for i in range(TRUNK):
             x = nn.relu(self.norms[i + 1](self.convs[i](x)))
             if i % 2:
-                x = pool2x2(x)
+                x = max_pool(x)
         return x
 
     def head(self, x: jax.Array) -> jax.Array:

@@ -21,7 +21,7 @@ from extract.embeddings.layers import (
     in_float32,
     in_precision,
     map_batches,
-    pool2x2,
+    max_pool,
     random_tree,
     rounded,
 )
@@ -63,7 +63,7 @@ class Network(nn.Module):
         for i, conv in enumerate(self.convs):
             x = nn.relu(conv(x))
             if i in (0, 1, 3, 5):
-                x = pool2x2(x)
+                x = max_pool(x)
         return x.reshape(x.shape[0], -1)
 
     def head(self, x: jax.Array) -> jax.Array:

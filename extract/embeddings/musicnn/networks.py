@@ -4,14 +4,13 @@ Pons and Serra, "musicnn: pre-trained convolutional neural networks for music au
 2019 late-breaking. In both, batch normalisation comes after the ReLU.
 """
 
-import functools
 from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from extract.embeddings.layers import Conv3x3
+from extract.embeddings.layers import Conv3x3, max_pool
 from extract.embeddings.musicnn.filters import across_mel, along_time, by_window
 
 Params = Mapping[str, Mapping[str, jax.Array]]
@@ -81,6 +80,7 @@ def vgg(params: Params, x: jax.Array) -> Layers:
             layer = params[f"{i}CNN"]
             y = Conv3x3(128).apply({"params": layer}, y) if i > 1 else _every_other_band(layer, y)
             y = max_pool(_normalise(params, i, jax.nn.relu(y)), window, stride)
+            y = jax.lax.optimization_barrier(y)  # or XLA would compute it for each that reads it
             found.append(y)
         return (*(y.mean((1, 2)) for y in found), y.reshape(len(y), -1))
 
@@ -102,20 +102,6 @@ def _every_other_band(layer: Mapping[str, jax.Array], x: jax.Array) -> jax.Array
         dimension_numbers=("NHWC", "HWIO", "NHWC"),
     )
     return y + layer["bias"]
-
-
-def max_pool(x: jax.Array, window: tuple[int, int], stride: tuple[int, int]) -> jax.Array:
-    """VALID maximum of `[batch, time, mel, channel]`; by slices, since XLA's reduce_window is slow
-    on a CPU.
-    """
-    x = jax.lax.optimization_barrier(x)  # or XLA would compute it once for each slice
-    for axis, (size, step) in enumerate(zip(window, stride, strict=True), 1):
-        count = (x.shape[axis] - size) // step + 1
-        parts = [
-            jax.lax.slice_in_dim(x, i, i + step * (count - 1) + 1, step, axis) for i in range(size)
-        ]
-        x = functools.reduce(jnp.maximum, parts)
-    return jax.lax.optimization_barrier(x)  # or once for each that reads it
 
 
 def shapes(kind: str) -> dict[str, dict[str, jax.ShapeDtypeStruct]]:
