@@ -2,13 +2,14 @@
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from fsprobe.config import KShot
-from fsprobe.reporting.statistics import Difference, holm, paired_difference
+from fsprobe.reporting.statistics import Summary, holm, paired_difference
 from fsprobe.reporting.sweep_results import SweepResults
 
 ALPHA = 0.05
@@ -24,13 +25,16 @@ class Comparison:
     b: str
     n_way: int
     k_shot: KShot
-    difference: Difference
+    difference: Summary
     holm: float = math.nan
 
     @property
     def sign(self) -> int:
         """1 or −1 where the difference is significant after adjustment, else 0."""
         return int(np.sign(self.difference.mean)) if self.holm < ALPHA else 0
+
+
+Pairs = Mapping[tuple[str, int, KShot], Comparison]  # (Comparison.a, N, K) → it
 
 
 def compare_embeddings(sweep: SweepResults) -> list[Comparison]:
@@ -46,64 +50,56 @@ def compare_embeddings(sweep: SweepResults) -> list[Comparison]:
     return adjusted(found)
 
 
-def compare_sweeps(first: SweepResults, other: SweepResults) -> list[Comparison]:
-    """`other` less `first` as in `sweep_differences`; a and b name embedding and sweep."""
-    return adjusted(
-        [
-            Comparison(
-                named(embedding, other),
-                named(embedding, first),
-                n_way,
-                k_shot,
-                difference,
-            )
-            for (embedding, n_way, k_shot), difference in sweep_differences(first, other).items()
-        ]
-    )
+def compare_sweeps(
+    first: SweepResults, others: Iterable[SweepResults], metric: str = "mAP"
+) -> Pairs:
+    """Each of `others` less `first`, per embedding, N and K that both have, over the seeds whose
+    episodes are the same; p adjusted within each cell, over all of them.
 
-
-def sweep_differences(
-    first: SweepResults, other: SweepResults, metric: str = "mAP"
-) -> dict[tuple[str, int, KShot], Difference]:
-    """`other` less `first`, per embedding, N and K that both have, over the seeds whose episodes
-    are the same.
-
-    Empty where manifests or test sets differ: such values cannot be compared.
+    a and b are `named`. Of a sweep whose manifest or test set is another there is nothing: such
+    values cannot be compared.
     """
-    if mismatch(first, other):
-        return {}
-    found = {}
-    for embedding in (name for name in first.embeddings if name in other.embeddings):
-        for n_way, k_shot in first.cells(embedding):
-            ours = first.values(embedding, n_way, k_shot, metric)
-            theirs = other.values(embedding, n_way, k_shot, metric)
-            same = {
-                seed: theirs[seed]
-                for seed in _same_episodes(first, other, n_way, k_shot)
-                if seed in theirs
-            }
-            difference = paired_difference(same, ours)
-            if difference.n:
-                found[embedding, n_way, k_shot] = difference
-    return found
+    found = [
+        Comparison(
+            named(embedding, other),
+            named(embedding, first),
+            n_way,
+            k_shot,
+            paired_difference(
+                _on_same_episodes(first, other, embedding, n_way, k_shot, metric),
+                first.values(embedding, n_way, k_shot, metric),
+            ),
+        )
+        for other in others
+        if not mismatch(first, other)
+        for embedding in first.embeddings
+        if embedding in other.embeddings
+        for n_way, k_shot in first.cells(embedding)
+    ]
+    pairs = adjusted([pair for pair in found if pair.difference.n])
+    return {(pair.a, pair.n_way, pair.k_shot): pair for pair in pairs}
+
+
+def _on_same_episodes(
+    first: SweepResults,
+    other: SweepResults,
+    embedding: str,
+    n_way: int,
+    k_shot: KShot,
+    metric: str,
+) -> dict[int, float]:
+    """`other.values` at the seeds at which both have the same tags and support clips."""
+    return {
+        seed: value
+        for seed, value in other.values(embedding, n_way, k_shot, metric).items()
+        if (support := first.support(n_way, k_shot, seed))
+        and support == other.support(n_way, k_shot, seed)
+    }
 
 
 def named(embedding: str, sweep: SweepResults) -> str:
     """What a comparison of sweeps calls a side."""
     return f"{embedding} ({sweep.label})"
-
-
-def _same_episodes(
-    first: SweepResults, other: SweepResults, n_way: int, k_shot: KShot
-) -> list[int]:
-    """The seeds at which both sweeps have the same tags and support clips."""
-    return [
-        seed
-        for seed in first.grid.seeds
-        if seed in other.grid.seeds
-        and (support := first.support(n_way, k_shot, seed))
-        and support == other.support(n_way, k_shot, seed)
-    ]
 
 
 def mismatch(first: SweepResults, other: SweepResults) -> str:
@@ -123,11 +119,8 @@ def adjusted(comparisons: Sequence[Comparison]) -> list[Comparison]:
     Not over all cells together: with few seeds no p is small enough for hundreds of tests, however
     large the difference.
     """
-    cells: dict[tuple[int, KShot], list[int]] = {}
-    for i, comparison in enumerate(comparisons):
-        cells.setdefault((comparison.n_way, comparison.k_shot), []).append(i)
-    found = list(comparisons)
-    for members in cells.values():
-        for i, p in zip(members, holm([comparisons[i].difference.p for i in members]), strict=True):
-            found[i] = replace(comparisons[i], holm=p)
-    return found
+    cells: defaultdict[tuple[int, KShot], list[float]] = defaultdict(list)
+    for pair in comparisons:
+        cells[pair.n_way, pair.k_shot].append(pair.difference.p)
+    corrected = {cell: iter(holm(p_values)) for cell, p_values in cells.items()}
+    return [replace(pair, holm=next(corrected[pair.n_way, pair.k_shot])) for pair in comparisons]

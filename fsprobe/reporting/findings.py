@@ -10,7 +10,7 @@ from fsprobe.config import FULL, KShot, shot_order
 from fsprobe.features import COMBINED, is_single
 from fsprobe.reporting.comparisons import ALPHA, Comparison, adjusted
 from fsprobe.reporting.formatting import interval
-from fsprobe.reporting.statistics import Difference, paired_difference, summarise
+from fsprobe.reporting.statistics import Summary, mean_of, paired_difference, summarise
 from fsprobe.reporting.sweep_results import SweepResults
 
 FLAT = 0.02  # mAP: less counts as flat; the paper's single embeddings lie 0.01 to 0.03 apart
@@ -149,7 +149,7 @@ def flat_over_n(sweep: SweepResults) -> Finding:
 
 
 def _largest_change(
-    sweep: SweepResults, changes: Mapping[tuple[str, KShot], Difference], least: int, most: int
+    sweep: SweepResults, changes: Mapping[tuple[str, KShot], Summary], least: int, most: int
 ) -> str:
     """The largest change over N, and what remains of it once tags and prevalence are the same."""
     (name, k_shot), largest = max(changes.items(), key=lambda item: abs(item[1].mean))
@@ -173,13 +173,13 @@ def _on_same_tags(
     found = {}
     for seed in (seed for seed in few if seed in many):
         wide = {row.tag: row.average_precision for row in sweep.tags[many[seed].key]}
-        changes = [
-            wide[row.tag] - row.average_precision
-            for row in sweep.tags[few[seed].key]
-            if row.tag in wide
-        ]
-        defined = [change for change in changes if not math.isnan(change)]
-        found[seed] = float(np.mean(defined)) if defined else math.nan
+        found[seed] = mean_of(
+            [
+                wide[row.tag] - row.average_precision
+                for row in sweep.tags[few[seed].key]
+                if row.tag in wide
+            ]
+        )
     return found
 
 
@@ -223,7 +223,7 @@ def _powerless(comparisons: Sequence[Comparison], tested: Sequence[Comparison]) 
     return text
 
 
-def _at_best(difference: Difference) -> Difference:
+def _at_best(difference: Summary) -> Summary:
     """With the smallest p that so many seeds can give; NaN stays, for it does not count."""
     least = math.nan if math.isnan(difference.p) else 2.0 ** (1 - difference.n)
     return difference._replace(p=least)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from fsprobe.config import KShot, shot_order
 from fsprobe.reporting.comparisons import Comparison
-from fsprobe.reporting.statistics import Difference, Summary
+from fsprobe.reporting.statistics import Summary
 from fsprobe.reporting.sweep_results import SweepResults
 from fsprobe.study.records import cut_note
 
@@ -118,7 +118,7 @@ def notes_of(sweeps: Sequence[SweepResults]) -> list[str]:
     ]
 
 
-def interval(value: Summary | Difference, sign: str = "") -> str:
+def interval(value: Summary, sign: str = "") -> str:
     """`0.3386 [0.3362, 0.3410]`, the mean alone for one seed, a dash for none. sign: `+` for
     `+0.0120 [+0.0080, +0.0161]`.
     """

@@ -12,6 +12,7 @@ import numpy as np
 from extract.errors import InputError
 from fsprobe.config import FULL, GridConfig, from_json
 from fsprobe.features import COMBINED
+from fsprobe.reporting.statistics import mean_of
 from fsprobe.reporting.sweep_results import SweepResults
 from fsprobe.study import results
 from fsprobe.study.grid import probe_keys
@@ -188,8 +189,7 @@ def _tags(path: Path, probes: Mapping[ProbeKey, ProbeRow]) -> dict[ProbeKey, tup
                 f"{where}: the probe {_name(key)} has {len(rows)} rows, not one for each of "
                 f"{key.n_way} tags; sweep again into an empty directory"
             )
-        defined = [row.average_precision for row in rows if not math.isnan(row.average_precision)]
-        mean = float(np.mean(defined)) if defined else math.nan
+        mean = mean_of([row.average_precision for row in rows])
         if math.isnan(mean) != math.isnan(probe.mAP) or abs(mean - probe.mAP) > 1e-4:
             raise InputError(
                 f"{where}: the tags of {_name(key)} average to {mean:.5f}, {results.PROBES} has "

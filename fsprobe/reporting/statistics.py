@@ -29,7 +29,7 @@ _SEED = 20240627  # of the resamples, so that reports repeat to the byte
 
 class Summary(NamedTuple):
     """n values, their mean, standard deviation (n − 1) and 95% interval of the mean; NaN where
-    undefined.
+    undefined. p: of no difference, where the values are paired differences.
     """
 
     n: int
@@ -37,21 +37,17 @@ class Summary(NamedTuple):
     std: float
     low: float
     high: float
+    p: float = math.nan
 
     @property
     def half_width(self) -> float:
         return (self.high - self.low) / 2
 
 
-class Difference(NamedTuple):
-    """Mean of paired differences a − b with its interval, and the p-value of no difference."""
-
-    n: int
-    mean: float
-    std: float
-    low: float
-    high: float
-    p: float
+def mean_of(values: Sequence[float] | np.ndarray) -> float:
+    """Of the values that are not NaN; NaN where there is none."""
+    x = _defined(values)
+    return float(np.mean(x)) if x.size else math.nan
 
 
 def student_interval(values: Sequence[float] | np.ndarray) -> tuple[float, float]:
@@ -82,13 +78,11 @@ def bootstrap_interval(values: Sequence[float] | np.ndarray) -> tuple[float, flo
     this one in 94% to 96%.
     """
     x = _defined(values)
-    if x.size < 2:
-        return math.nan, math.nan
+    if x.size < MIN_BOOTSTRAP:
+        return student_interval(x)
     mean, error = float(np.mean(x)), float(np.std(x, ddof=1)) / math.sqrt(x.size)
     if error <= 1e-9 * abs(mean):
         return mean, mean
-    if x.size < MIN_BOOTSTRAP:
-        return student_interval(x)
     counts = _resamples(x.size)
     centred = (x - mean) / error  # scale-free, so that the variance below loses no digits
     means = counts @ centred / x.size
@@ -109,9 +103,8 @@ def summarise(
 ) -> Summary:
     """Mean, standard deviation and 95% interval of the values that are not NaN."""
     x = _defined(values)
-    mean = float(np.mean(x)) if x.size else math.nan
     std = float(np.std(x, ddof=1)) if x.size > 1 else math.nan
-    return Summary(int(x.size), mean, std, *interval(x))
+    return Summary(int(x.size), mean_of(x), std, *interval(x))
 
 
 def sign_flip_test(differences: Sequence[float] | np.ndarray) -> float:
@@ -138,7 +131,7 @@ def sign_flip_test(differences: Sequence[float] | np.ndarray) -> float:
     return float((1 + np.sum(np.abs(sums) >= reached)) / (1 + SAMPLED_FLIPS))
 
 
-def paired_difference(a: Mapping[Any, float], b: Mapping[Any, float]) -> Difference:
+def paired_difference(a: Mapping[Any, float], b: Mapping[Any, float]) -> Summary:
     """a − b over the keys (seeds) at which both have a value.
 
     The test takes a difference below 1e-5 for 0: rounding has a sign, too. p is NaN where the
@@ -148,7 +141,7 @@ def paired_difference(a: Mapping[Any, float], b: Mapping[Any, float]) -> Differe
     d = _defined([a[key] - b[key] for key in a if key in b])
     tested = np.where(np.abs(d) < ARITHMETIC, 0.0, d)
     repeats = d.size > 1 and np.ptp(d) < ARITHMETIC and tested.any()
-    return Difference(*summarise(d), math.nan if repeats else sign_flip_test(tested))
+    return summarise(d)._replace(p=math.nan if repeats else sign_flip_test(tested))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -165,13 +158,11 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def seeds_needed(std: float, half_width: float) -> int | None:
-    """The least n ≥ 2 with t(0.975, n − 1)·std/√n ≤ half_width; None where std is NaN.
+    """The least n ≥ 2 with t(0.975, n − 1)·std/√n ≤ half_width > 0; None where std is NaN.
 
     std is itself an estimate: from 5 seeds it is known to about ±35%, from 20 to ±16%, and n goes
     with its square.
     """
-    if half_width <= 0:
-        raise ValueError(f"half_width {half_width} is not positive")
     if math.isnan(std):
         return None
 
@@ -185,9 +176,6 @@ def pearson(x: np.ndarray, y: np.ndarray) -> float:
     """Pearson correlation of two vectors of the same length; NaN where one is constant or has fewer
     than 2 values.
     """
-    x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
-    if x.shape != y.shape or x.ndim != 1:
-        raise ValueError(f"two vectors of one length are needed, not {x.shape} and {y.shape}")
     if x.size < 2 or not np.ptp(x) or not np.ptp(y):
         return math.nan
     return float(np.corrcoef(x, y)[0, 1])

@@ -16,7 +16,7 @@ import numpy as np
 
 from fsprobe.config import FULL, GridConfig, KShot, from_json, shot_order
 from fsprobe.heads.solvers.registry import SOLVERS, validation_of
-from fsprobe.reporting.statistics import Summary, summarise
+from fsprobe.reporting.statistics import Summary, mean_of, summarise
 from fsprobe.study.grid import probe_keys
 from fsprobe.study.tables import (
     MapRow,
@@ -211,15 +211,15 @@ class SweepResults:
         self, embeddings: Sequence[str], n_ways: Sequence[int], k_shots: Sequence[KShot]
     ) -> float:
         """Mean chance mAP over all finished probes of the cells."""
-        found = [
-            value
-            for name in embeddings
-            for n_way in n_ways
-            for k_shot in k_shots
-            for value in self.values(name, n_way, k_shot, "chance_mAP").values()
-        ]
-        defined = [value for value in found if not math.isnan(value)]
-        return float(np.mean(defined)) if defined else math.nan
+        return mean_of(
+            [
+                value
+                for name in embeddings
+                for n_way in n_ways
+                for k_shot in k_shots
+                for value in self.values(name, n_way, k_shot, "chance_mAP").values()
+            ]
+        )
 
     def weight_norms(self, embedding: str, n_way: int, k_shot: KShot) -> dict[int, np.ndarray]:
         """Seed → float32 `[dim]` for the finished probes of a cell; empty if not recorded."""

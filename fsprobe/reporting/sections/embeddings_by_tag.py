@@ -3,7 +3,7 @@ single one leads a reference. With a network's layers as embeddings: which layer
 """
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -22,7 +22,7 @@ from fsprobe.reporting.formatting import (
     p_value,
     some,
 )
-from fsprobe.reporting.statistics import Difference, holm, paired_difference
+from fsprobe.reporting.statistics import Summary, holm, mean_of, paired_difference
 from fsprobe.reporting.sweep_results import SweepResults
 from fsprobe.reporting.tag_plots import ap_by_embedding
 
@@ -49,7 +49,7 @@ class _Tag:
     means: tuple[float, ...]
     seeds: int
     best: str
-    lead: Difference
+    lead: Summary
     p: float
     ahead: tuple[str, ...]
 
@@ -109,10 +109,6 @@ def _by_seed(
     }
 
 
-def _mean(values: Collection[float]) -> float:
-    return float(np.mean([*values])) if values else math.nan
-
-
 def _reference(singles: Sequence[str], values: Mapping[str, Mapping[str, BySeed]]) -> str:
     """`penultimate`, or the one single embedding with that word in its name; without, the one of
     the highest mean over the tags.
@@ -123,7 +119,7 @@ def _reference(singles: Sequence[str], values: Mapping[str, Mapping[str, BySeed]
     if len(named) == 1:
         return named[0]
     means = {
-        name: _mean([_mean(mine[name].values()) for mine in values.values() if mine[name]])
+        name: mean_of([mean_of([*mine[name].values()]) for mine in values.values()])
         for name in singles
     }
     return max(singles, key=lambda name: -1.0 if math.isnan(means[name]) else means[name])
@@ -136,7 +132,7 @@ def _of_tag(
     singles: Sequence[str],
     reference: str,
 ) -> _Tag:
-    means = {name: _mean(by_embedding[name].values()) for name in order}
+    means = {name: mean_of([*by_embedding[name].values()]) for name in order}
     best = max((name for name in singles if by_embedding[name]), key=means.__getitem__)
     leads = {
         name: paired_difference(by_embedding[name], by_embedding[reference])
@@ -199,7 +195,7 @@ def _summary(
     items = []
     for name in singles:
         column = order.index(name)
-        mean = _mean([tag.means[column] for tag in tags if not math.isnan(tag.means[column])])
+        mean = mean_of([tag.means[column] for tag in tags])
         best = [tag for tag in tags if tag.best == name]
         text = f"{name} at K = {k_shot}: mean {number(mean)}, best for {_best_of(tags, name)}"
         text += f" ({some([tag.name for tag in best])})" if best else ""

@@ -89,7 +89,7 @@ def _differences(first: SweepResults, sweep: SweepResults) -> list[Block]:
     """mAP of `sweep` less that of `first` on the episodes that both have."""
     if mismatch(first, sweep):
         return []
-    pairs = compare_sweeps(first, sweep)
+    pairs = list(compare_sweeps(first, [sweep]).values())
     if not pairs:
         return [
             Paragraph(

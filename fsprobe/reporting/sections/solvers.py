@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from fsprobe.config import KShot, shot_order
 from fsprobe.heads.solvers.registry import SOLVERS
 from fsprobe.pages.blocks import Block, Figure, Heading, Table
-from fsprobe.reporting.comparisons import Comparison, adjusted, sweep_differences
+from fsprobe.reporting.comparisons import compare_sweeps, named
 from fsprobe.reporting.formatting import (
     INTERVAL,
     METRICS,
@@ -155,11 +155,12 @@ def _differences(
     sweeps: Sequence[SweepResults], names: Sequence[str], cells: Sequence[Cell]
 ) -> list[Block]:
     """Every other sweep less the first, on the episodes that both have."""
-    found = {metric: _paired(sweeps, metric) for metric in SCORES}
+    found = {metric: compare_sweeps(sweeps[0], sweeps[1:], metric) for metric in SCORES}
     rows, counts = [], []
     for embedding, n_way, k_shot in cells:
-        for i, name in list(enumerate(names))[1:]:
-            pairs = [found[metric].get((i, embedding, n_way, k_shot)) for metric in SCORES]
+        for name, sweep in list(zip(names, sweeps, strict=True))[1:]:
+            key = (named(embedding, sweep), n_way, k_shot)
+            pairs = [found[metric].get(key) for metric in SCORES]
             if seeds := max((pair.difference.n for pair in pairs if pair), default=0):
                 counts.append(seeds)
                 texts = [text for pair in pairs for text in difference_cells(pair)]
@@ -174,17 +175,6 @@ def _differences(
         f"is the same at every seed. {_where(sweeps, cells, counts)}"
     )
     return [Table(text, ["embedding", "solver", "N", "K", "seeds", *header], rows, left=2)]
-
-
-def _paired(
-    sweeps: Sequence[SweepResults], metric: str
-) -> dict[tuple[int, str, int, KShot], Comparison]:
-    """By sweep and cell; p adjusted over all sweeps and embeddings of an N and K."""
-    first, pairs = sweeps[0], {}
-    for i, sweep in enumerate(sweeps[1:], 1):
-        for cell, found in sweep_differences(first, sweep, metric).items():
-            pairs[i, *cell] = Comparison(sweep.label, first.label, *cell[1:], found)
-    return dict(zip(pairs, adjusted(list(pairs.values())), strict=True))
 
 
 def _where(sweeps: Sequence[SweepResults], cells: Sequence[Cell], counts: Sequence[int]) -> str:

@@ -8,7 +8,7 @@ from functools import partial
 
 from fsprobe.config import KShot, shot_order
 from fsprobe.pages.blocks import Block, Figure, Heading, Paragraph, Table
-from fsprobe.reporting.comparisons import Comparison, adjusted, compare_sweeps, named
+from fsprobe.reporting.comparisons import Pairs, compare_sweeps, named
 from fsprobe.reporting.formatting import (
     INTERVAL,
     Style,
@@ -27,7 +27,6 @@ _VALID = "valid"  # what the others are compared with
 _OTHERS = ("support", "none")
 
 Ways = Mapping[str, SweepResults]  # a value of --validation → the sweep that used it
-Pairs = Mapping[tuple[str, int, KShot], Comparison]  # (Comparison.a, N, K) → it
 
 
 def validation_costs(sweeps: Sequence[SweepResults], style: Style) -> list[Block]:
@@ -67,17 +66,15 @@ def _costs(ways: Ways, number: int, style: Style) -> list[Block]:
     """The table and the figure of one solver; nothing where no episode is shared."""
     valid = ways[_VALID]
     others = {way: ways[way] for way in _OTHERS if way in ways}
-    compared = adjusted([c for sweep in others.values() for c in compare_sweeps(valid, sweep)])
-    if not compared:
+    pairs = compare_sweeps(valid, others.values())
+    if not pairs:
         return []
-    pairs = {(pair.a, pair.n_way, pair.k_shot): pair for pair in compared}
-    folders = "; ".join(f"{way}: {sweep.label}" for way, sweep in ways.items())
-    n_way = max(pair.n_way for pair in compared)
-    k_shots = sorted({p.k_shot for p in compared if p.n_way == n_way}, key=shot_order)
+    n_way = max(n_way for _, n_way, _ in pairs)
+    k_shots = sorted({k for _, n, k in pairs if n == n_way}, key=shot_order)
     series = _series(valid, others, pairs, n_way, k_shots)
     where = caption(valid, [n_way], k_shots, seeds_behind(series))
     return [
-        _table(ways, others, pairs, folders),
+        _table(ways, others, pairs),
         Figure(
             f"{style.prefix}validation_{number}_{slug(valid.solver)}",
             "Line chart over K of mAP less that of --validation=valid: "
@@ -93,7 +90,7 @@ def _costs(ways: Ways, number: int, style: Style) -> list[Block]:
     ]
 
 
-def _table(ways: Ways, others: Ways, pairs: Pairs, folders: str) -> Table:
+def _table(ways: Ways, others: Ways, pairs: Pairs) -> Table:
     """Per embedding, N and K the mAP of each way, then the differences to `valid`."""
     valid, rows, counts = ways[_VALID], [], []
     shown = [way for way in (_VALID, *_OTHERS) if way in ways]
@@ -109,6 +106,7 @@ def _table(ways: Ways, others: Ways, pairs: Pairs, folders: str) -> Table:
     n_ways = sorted({n_way for _, n_way, _ in pairs})
     k_shots = sorted({k_shot for *_, k_shot in pairs}, key=shot_order)
     where = caption(valid, n_ways, k_shots, counts, seeds=most_seeds(ways.values()))
+    folders = "; ".join(f"{way}: {sweep.label}" for way, sweep in ways.items())
     differences = [title for way in others for title in (f"{way} − {_VALID}", "Holm p")]
     return Table(
         f"mAP by --validation, solver {valid.solver}: mean [{INTERVAL}]; then the differences to "
@@ -129,6 +127,6 @@ def _series(
         for way, sweep in others.items():
             mine = [pairs.get((named(name, sweep), n_way, k_shot)) for k_shot in k_shots]
             if any(mine):
-                points = [Summary(*pair.difference[:5]) if pair else summarise([]) for pair in mine]
+                points = [pair.difference if pair else summarise([]) for pair in mine]
                 found[f"{name}: {way}"] = points
     return found

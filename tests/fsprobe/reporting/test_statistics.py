@@ -206,8 +206,6 @@ def test_seeds_needed_is_the_first_number_that_suffices(std, half_width):
 def test_seeds_needed_at_the_edges():
     assert statistics.seeds_needed(0.0, 0.005) == 2
     assert statistics.seeds_needed(math.nan, 0.005) is None
-    with pytest.raises(ValueError, match="half_width"):
-        statistics.seeds_needed(0.1, 0.0)
 
 
 @given(st.lists(st.tuples(values, values), min_size=3, max_size=20))
@@ -222,8 +220,6 @@ def test_pearson_agrees_with_scipy(pairs):
 def test_pearson_of_a_constant_is_undefined():
     assert math.isnan(statistics.pearson(np.ones(4), np.arange(4)))
     assert math.isnan(statistics.pearson(np.ones(1), np.ones(1)))
-    with pytest.raises(ValueError, match="one length"):
-        statistics.pearson(np.ones(3), np.ones(4))
 
 
 @pytest.mark.parametrize("num_values", [5, 8, 20])

@@ -42,8 +42,8 @@ def test_every_embedding_n_and_k_has_each_way_and_its_paired_difference(folders)
     assert row[3].startswith(f"{np.mean(list(valid.values())):.4f} [")
     assert row[5].startswith(f"{np.mean(list(none.values())):.4f} [")
     gaps = np.array([support[seed] - valid[seed] for seed in range(6)])
-    _, mean, _, low, high = statistics.summarise(gaps)
-    assert row[6] == f"{mean:+.4f} [{low:+.4f}, {high:+.4f}]" and mean < -0.01
+    gap = statistics.summarise(gaps)
+    assert row[6] == f"{gap.mean:+.4f} [{gap.low:+.4f}, {gap.high:+.4f}]" and gap.mean < -0.01
     # all six signs agree: 2 / 2^6, over six differences in this N and K
     assert row[7] == f"{6 * 2 / 2**6:.4f}"
 
