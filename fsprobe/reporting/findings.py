@@ -9,9 +9,9 @@ import numpy as np
 from fsprobe.config import FULL, KShot, shot_order
 from fsprobe.features import COMBINED, is_single
 from fsprobe.reporting.comparisons import ALPHA, Comparison, adjusted
-from fsprobe.reporting.formatting import interval
+from fsprobe.reporting.formatting import interval, some
 from fsprobe.reporting.statistics import Summary, mean_of, paired_difference, summarise
-from fsprobe.reporting.sweep_results import SweepResults
+from fsprobe.reporting.sweep_results import SweepResults, in_order
 
 FLAT = 0.02  # mAP: less counts as flat; the paper's single embeddings lie 0.01 to 0.03 apart
 
@@ -62,7 +62,7 @@ def combining_helps(sweep: SweepResults, comparisons: Sequence[Comparison]) -> F
         f"{min(gains):+.4f} to {max(gains):+.4f} mAP."
     )
     if worse:
-        detail += f" It loses at {_cells(worse)}."
+        detail += f" It loses at {some([f'N = {n} K = {k}' for n, k in in_order(worse)], 6)}."
     detail += _powerless([c for found in cells.values() for c in found], comparisons)
     return Finding(claim, _verdict(len(better), len(worse), len(cells)), detail)
 
@@ -227,9 +227,3 @@ def _at_best(difference: Summary) -> Summary:
     """With the smallest p that so many seeds can give; NaN stays, for it does not count."""
     least = math.nan if math.isnan(difference.p) else 2.0 ** (1 - difference.n)
     return difference._replace(p=least)
-
-
-def _cells(cells: set[tuple[int, KShot]]) -> str:
-    ordered = sorted(cells, key=lambda cell: (cell[0], shot_order(cell[1])))
-    shown = ", ".join(f"N = {n_way} K = {k_shot}" for n_way, k_shot in ordered[:6])
-    return shown + (f" and {len(ordered) - 6} more" if len(ordered) > 6 else "")

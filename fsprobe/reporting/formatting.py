@@ -30,14 +30,15 @@ class Style:
 
 def caption(
     sweep: SweepResults,
-    n_ways: Sequence[int],
-    k_shots: Sequence[KShot],
+    n_ways: Iterable[int],
+    k_shots: Iterable[KShot],
     counts: Sequence[int],
     tags: str = "",
     solver: str = "",
     seeds: int = 0,
 ) -> str:
-    """Data set, split, N, K, seeds, solver and test set. counts: seeds behind every point shown.
+    """Data set, split, N, K, seeds, solver and test set. n_ways, k_shots: of what is shown, in any
+    order. counts: seeds behind every point shown.
 
     tags, solver, seeds: the pool, the solver and the seeds asked for where they are not the
     sweep's.
@@ -45,7 +46,7 @@ def caption(
     split = f"{sweep.clips.get('train', 0):,} training clips, " if sweep.clips else ""
     return (
         f"Data: {sweep.dataset} ({split}tags: {tags or sweep.grid.tags}); "
-        f"N = {listed(n_ways)}; K = {listed(k_shots)}; "
+        f"N = {listed(sorted({*n_ways}))}; K = {listed(sorted({*k_shots}, key=shot_order))}; "
         f"{seed_count(counts, seeds or sweep.grid.num_seeds)}; solver {solver or sweep.solver}; "
         f"test set: {test_set(sweep)}."
     )
@@ -53,9 +54,13 @@ def caption(
 
 def caption_of(sweep: SweepResults, pairs: Sequence[Comparison], solver: str = "") -> str:
     """`caption` of a table of comparisons."""
-    n_ways = sorted({pair.n_way for pair in pairs})
-    k_shots = sorted({pair.k_shot for pair in pairs}, key=shot_order)
-    return caption(sweep, n_ways, k_shots, [pair.difference.n for pair in pairs], solver=solver)
+    return caption(
+        sweep,
+        (pair.n_way for pair in pairs),
+        (pair.k_shot for pair in pairs),
+        [pair.difference.n for pair in pairs],
+        solver=solver,
+    )
 
 
 def seed_count(counts: Sequence[int], planned: int) -> str:
@@ -164,7 +169,12 @@ def ends(series: Series, k_shots: Sequence[KShot], before: str = "", between: st
     )
 
 
-def listed(values: Sequence[KShot]) -> str:
+def with_values(series: Series) -> Series:
+    """The series with at least one point."""
+    return {name: points for name, points in series.items() if any(point.n for point in points)}
+
+
+def listed(values: Iterable[KShot]) -> str:
     return ", ".join(map(str, values))
 
 

@@ -7,7 +7,7 @@ an error.
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -148,11 +148,10 @@ class SweepResults:
             )
         )
 
-    def largest_cell(self, k_shots: Iterable[KShot]) -> tuple[int, KShot]:
+    def largest_cell(self, k_shots: Collection[KShot]) -> tuple[int, KShot]:
         """Of the finished cells at the given K: the largest N, then the largest K."""
-        wanted = set(k_shots)
-        cells = (cell for name in self.embeddings for cell in self.cells(name) if cell[1] in wanted)
-        return max(cells, key=lambda cell: (cell[0], shot_order(cell[1])), default=(0, FULL))
+        cells = [cell for cell in cells_of([self]) if cell[1] in k_shots]
+        return cells[-1] if cells else (0, FULL)
 
     def rows(
         self, embedding: str, n_way: int, k_shot: KShot, variant: tuple[str, str] | None = None
@@ -250,3 +249,14 @@ class SweepResults:
         probes = (self.rows(name, n_way, k_shot).get(seed) for name in self.embeddings)
         found = next(filter(None, probes), None)
         return tuple((row.tag, ()) for row in self.tags[found.key]) if found else ()
+
+
+def cells_of(sweeps: Iterable[SweepResults]) -> list[tuple[int, KShot]]:
+    """(n_way, k_shot) with at least one finished probe of any embedding, by N, then by K."""
+    found = {cell for sweep in sweeps for name in sweep.embeddings for cell in sweep.cells(name)}
+    return in_order(found)
+
+
+def in_order(cells: Iterable[tuple[int, KShot]]) -> list[tuple[int, KShot]]:
+    """By N, then by K."""
+    return sorted(cells, key=lambda cell: (cell[0], shot_order(cell[1])))

@@ -14,6 +14,7 @@ from fsprobe.reporting.formatting import (
     ends,
     interval,
     seeds_behind,
+    with_values,
 )
 from fsprobe.reporting.plots import curves
 from fsprobe.reporting.statistics import pearson, summarise
@@ -30,7 +31,7 @@ def data_efficiency(sweep: SweepResults, style: Style) -> list[Block]:
     ]
     if len(k_shots) < 2:
         return []
-    series = _with_values(
+    series = with_values(
         {name: [sweep.summary(name, n_way, k) for k in k_shots] for name in sweep.embeddings}
     )
     if not series:
@@ -63,7 +64,7 @@ def norm_correlation(sweep: SweepResults, style: Style) -> list[Block]:
                 summarise([pearson(norms[seed], full[seed]) for seed in norms if seed in full])
                 for norms in (sweep.weight_norms(name, n_way, k) for k in k_shots)
             ]
-    series = _with_values(correlations)
+    series = with_values(correlations)
     if not series:
         return []
     where = caption(sweep, [n_way], k_shots, seeds_behind(series))
@@ -82,11 +83,6 @@ def norm_correlation(sweep: SweepResults, style: Style) -> list[Block]:
             k_shots,
         ),
     ]
-
-
-def _with_values(series: Series) -> Series:
-    """The series with at least one point."""
-    return {name: points for name, points in series.items() if any(point.n for point in points)}
 
 
 def _table(text: str, series: Series, k_shots: Sequence[KShot]) -> Table:

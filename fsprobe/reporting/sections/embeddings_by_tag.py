@@ -23,7 +23,7 @@ from fsprobe.reporting.formatting import (
     some,
 )
 from fsprobe.reporting.statistics import Summary, holm, mean_of, paired_difference
-from fsprobe.reporting.sweep_results import SweepResults
+from fsprobe.reporting.sweep_results import SweepResults, cells_of
 from fsprobe.reporting.tag_plots import ap_by_embedding
 
 _LEAST = 3  # single embeddings that make a comparison of layers
@@ -82,7 +82,7 @@ def embeddings_by_tag(sweep: SweepResults, style: Style) -> list[Block]:
 
 def _largest_shots(sweep: SweepResults) -> list[KShot]:
     """The largest K in shots that has rows, and `full` if it has."""
-    found = {k_shot for name in sweep.embeddings for _, k_shot in sweep.cells(name)}
+    found = {k_shot for _, k_shot in cells_of([sweep])}
     shots = sorted(k_shot for k_shot in found if isinstance(k_shot, int))
     return [*shots[-1:], *([FULL] if FULL in found else [])]
 

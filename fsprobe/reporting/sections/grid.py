@@ -10,7 +10,7 @@ from fsprobe.pages.blocks import Block, Figure, Heading, Paragraph, Table
 from fsprobe.reporting.formatting import METRICS, Style, caption, slug
 from fsprobe.reporting.grid_table import mean_std
 from fsprobe.reporting.plots import heatmaps
-from fsprobe.reporting.sweep_results import SweepResults
+from fsprobe.reporting.sweep_results import SweepResults, cells_of
 
 CHANCE = "chance mAP (prevalence)"
 
@@ -19,7 +19,7 @@ Panels = Mapping[str, np.ndarray]  # title → `[k_shot, n_way]`; of CHANCE `[1,
 
 def grid(sweep: SweepResults, style: Style) -> list[Block]:
     """Heatmaps and tables per embedding, if there are several N."""
-    cells = {cell for name in sweep.embeddings for cell in sweep.cells(name)}
+    cells = cells_of([sweep])
     n_ways = [n for n in sweep.grid.n_way if any(n == n_way for n_way, _ in cells)]
     k_shots = [k for k in sweep.grid.k_shot if any(k == k_shot for _, k_shot in cells)]
     if len(n_ways) < 2 or not k_shots:

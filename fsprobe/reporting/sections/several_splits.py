@@ -7,12 +7,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from fsprobe.config import KShot, shot_order
+from fsprobe.config import KShot
 from fsprobe.pages.blocks import Block, Bullets, Figure, Heading, Paragraph, Table
 from fsprobe.reporting.formatting import METRICS, Style, interval, notes_of, slug
 from fsprobe.reporting.plots import curves
 from fsprobe.reporting.statistics import Summary, student_interval, summarise
-from fsprobe.reporting.sweep_results import SweepResults
+from fsprobe.reporting.sweep_results import SweepResults, cells_of
 
 INTERVAL = "95% interval of the mean over splits, Student's"
 
@@ -53,8 +53,7 @@ def _of_group(sweeps: Sequence[SweepResults], style: Style) -> list[Block]:
         f"Data: {first.dataset}; solver {first.solver}; {len(sweeps)} splits of "
         f"{first.grid.num_seeds} seeds ({labels})."
     )
-    found = {cell for sweep in sweeps for name in sweep.embeddings for cell in sweep.cells(name)}
-    cells = sorted(found, key=lambda cell: (cell[0], shot_order(cell[1])))
+    cells = cells_of(sweeps)
     rows = [
         [name, str(n), str(k), *(interval(_summary(sweeps, name, n, k, m)) for m in METRICS)]
         for name in first.embeddings
@@ -69,7 +68,7 @@ def _of_group(sweeps: Sequence[SweepResults], style: Style) -> list[Block]:
     if notes := notes_of(sweeps):
         blocks.append(Bullets(notes))
     for n_way in sorted({n for n, _ in cells}):
-        k_shots = sorted({k for n, k in cells if n == n_way}, key=shot_order)
+        k_shots = [k for n, k in cells if n == n_way]
         blocks.append(_curve(sweeps, n_way, k_shots, f"N = {n_way}. {where}"))
     return [*blocks, *_differences(sweeps, cells, where)]
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 
-from fsprobe.config import KShot, shot_order
 from fsprobe.pages.blocks import Block, Bullets, Heading, Paragraph, Table
 from fsprobe.reporting.comparisons import compare_sweeps, mismatch
 from fsprobe.reporting.formatting import (
@@ -18,7 +17,7 @@ from fsprobe.reporting.formatting import (
     test_set,
 )
 from fsprobe.reporting.statistics import summarise
-from fsprobe.reporting.sweep_results import SweepResults
+from fsprobe.reporting.sweep_results import SweepResults, cells_of
 
 
 def side_by_side(sweeps: Sequence[SweepResults], style: Style) -> list[Block]:
@@ -60,12 +59,9 @@ def _notes(first: SweepResults, sweep: SweepResults) -> list[str]:
 
 def _values_table(sweeps: Sequence[SweepResults]) -> Table:
     """mAP of sweeps of one manifest, a column each."""
-    cells: set[tuple[int, KShot]] = {
-        cell for sweep in sweeps for name in sweep.embeddings for cell in sweep.cells(name)
-    }
     rows, counts = [], []
     for name in dict.fromkeys(name for sweep in sweeps for name in sweep.embeddings):
-        for n_way, k_shot in sorted(cells, key=lambda cell: (cell[0], shot_order(cell[1]))):
+        for n_way, k_shot in cells_of(sweeps):
             values = [
                 sweep.summary(name, n_way, k_shot) if name in sweep.embeddings else summarise([])
                 for sweep in sweeps

@@ -66,7 +66,7 @@ def seeds_for_half_width(sweep: SweepResults, style: Style) -> list[Block]:
         needed = seeds_needed(values.std, style.half_width)
         now = [str(values.n), number(values.std), number(values.half_width)]
         rows.append([name, str(k_shot), *now, "–" if needed is None else f"{needed:,}"])
-    k_shots = list(dict.fromkeys(k_shot for _, k_shot, _ in found))
+    k_shots = (k_shot for _, k_shot, _ in found)
     where = caption(sweep, [n_way], k_shots, [values.n for *_, values in found])
     return [
         Heading(style.level, "Seeds needed"),

@@ -20,6 +20,7 @@ from fsprobe.reporting.formatting import (
     most_seeds,
     seeds_behind,
     slug,
+    with_values,
 )
 from fsprobe.reporting.plots import curves
 from fsprobe.reporting.sweep_results import SweepResults
@@ -98,17 +99,23 @@ def _figure(
     """
     embedding, n_way = cells[0][0], max(n_way for _, n_way, _ in cells)
     k_shots = [k_shot for _, n, k_shot in cells if n == n_way]
-    series = {
-        name: [sweep.summary(embedding, n_way, k_shot) for k_shot in k_shots]
-        for name, sweep in zip(names, sweeps, strict=True)
-        if any(sweep.rows(embedding, n_way, k_shot) for k_shot in k_shots)
-    }
     if len(k_shots) < 2:
         return []
+    series = with_values(
+        {
+            name: [sweep.summary(embedding, n_way, k_shot) for k_shot in k_shots]
+            for name, sweep in zip(names, sweeps, strict=True)
+        }
+    )
     chance = [sweeps[0].chance([embedding], [n_way], [k_shot]) for k_shot in k_shots]
-    counts = seeds_behind(series)
-    made, seeds = ", ".join(series), most_seeds(sweeps)
-    where = caption(sweeps[0], [n_way], k_shots, counts, solver=made, seeds=seeds)
+    where = caption(
+        sweeps[0],
+        [n_way],
+        k_shots,
+        seeds_behind(series),
+        solver=", ".join(series),
+        seeds=most_seeds(sweeps),
+    )
     return [
         Figure(
             f"{prefix}{slug(embedding)}",
@@ -178,7 +185,6 @@ def _differences(
 
 
 def _where(sweeps: Sequence[SweepResults], cells: Sequence[Cell], counts: Sequence[int]) -> str:
-    n_ways = sorted({n_way for _, n_way, _ in cells})
-    k_shots = sorted({k_shot for _, _, k_shot in cells}, key=shot_order)
+    n_ways, k_shots = (n_way for _, n_way, _ in cells), (k_shot for *_, k_shot in cells)
     made = ", ".join(dict.fromkeys(sweep.solver for sweep in sweeps))
     return caption(sweeps[0], n_ways, k_shots, counts, solver=made, seeds=most_seeds(sweeps))

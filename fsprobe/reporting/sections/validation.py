@@ -11,6 +11,7 @@ from fsprobe.pages.blocks import Block, Figure, Heading, Paragraph, Table
 from fsprobe.reporting.comparisons import Pairs, compare_sweeps, named
 from fsprobe.reporting.formatting import (
     INTERVAL,
+    Series,
     Style,
     caption,
     difference_cells,
@@ -18,9 +19,10 @@ from fsprobe.reporting.formatting import (
     most_seeds,
     seeds_behind,
     slug,
+    with_values,
 )
 from fsprobe.reporting.plots import curves
-from fsprobe.reporting.statistics import Summary, summarise
+from fsprobe.reporting.statistics import summarise
 from fsprobe.reporting.sweep_results import SweepResults
 
 _VALID = "valid"  # what the others are compared with
@@ -103,8 +105,7 @@ def _table(ways: Ways, others: Ways, pairs: Pairs) -> Table:
             counts += [value.n for value in values] + [pair.difference.n for pair in mine if pair]
             costs = [cell for pair in mine for cell in difference_cells(pair)]
             rows.append([name, str(n_way), str(k_shot), *map(interval, values), *costs])
-    n_ways = sorted({n_way for _, n_way, _ in pairs})
-    k_shots = sorted({k_shot for *_, k_shot in pairs}, key=shot_order)
+    n_ways, k_shots = (n_way for _, n_way, _ in pairs), (k_shot for *_, k_shot in pairs)
     where = caption(valid, n_ways, k_shots, counts, seeds=most_seeds(ways.values()))
     folders = "; ".join(f"{way}: {sweep.label}" for way, sweep in ways.items())
     differences = [title for way in others for title in (f"{way} − {_VALID}", "Holm p")]
@@ -120,13 +121,16 @@ def _table(ways: Ways, others: Ways, pairs: Pairs) -> Table:
 
 def _series(
     valid: SweepResults, others: Ways, pairs: Pairs, n_way: int, k_shots: Sequence[KShot]
-) -> dict[str, list[Summary]]:
+) -> Series:
     """Embedding and way → the difference to `valid` at each K."""
-    found = {}
-    for name in valid.embeddings:
-        for way, sweep in others.items():
-            mine = [pairs.get((named(name, sweep), n_way, k_shot)) for k_shot in k_shots]
-            if any(mine):
-                points = [pair.difference if pair else summarise([]) for pair in mine]
-                found[f"{name}: {way}"] = points
-    return found
+    found = {
+        f"{name}: {way}": [pairs.get((named(name, sweep), n_way, k_shot)) for k_shot in k_shots]
+        for name in valid.embeddings
+        for way, sweep in others.items()
+    }
+    return with_values(
+        {
+            name: [pair.difference if pair else summarise([]) for pair in mine]
+            for name, mine in found.items()
+        }
+    )
