@@ -10,12 +10,11 @@ from typing import Any
 import numpy as np
 
 from extract.errors import InputError
-from fsprobe.config import FULL, GridConfig, from_json
+from fsprobe.config import GridConfig, from_json
 from fsprobe.features import COMBINED
 from fsprobe.reporting.statistics import mean_of
 from fsprobe.reporting.sweep_results import SweepResults
 from fsprobe.study import results
-from fsprobe.study.grid import probe_keys
 from fsprobe.study.results import COOCCURRENCE, MAP, NORMS, SOLVER, TAGS, UNSEEN, ZERO_SHOT
 from fsprobe.study.tables import (
     EpisodeRow,
@@ -30,7 +29,6 @@ from fsprobe.study.tables import (
     ZeroShotRow,
     read_rows,
 )
-from fsprobe.words.config import WordsConfig
 
 _GRID = ("n_way", "k_shot", "num_seeds", "seed", "tags", "on_scarce")  # what a report needs
 
@@ -44,31 +42,28 @@ def read_sweep(path: str | Path, label: str) -> SweepResults:
     path = Path(path)
     if not path.is_dir():
         raise InputError(f"{path}: no such directory; give a results directory of fsprobe.sweep")
-    run = results.read_run(path)
-    grid = _grid(path, run)
+    asked = _asked(path, label)
     for name in (results.PROBES, results.PER_TAG, SOLVER, ZERO_SHOT, MAP):
         _check_whole(path / name)
-    probes = _probes(path, run, grid)
+    probes = _probes(path, asked)
     counts = _optional(path / TAGS, TagCountRow)
     absent = [name for name in (TAGS, COOCCURRENCE, NORMS) if not (path / name).exists()]
-    sweep = SweepResults(
-        label,
-        run,
-        grid,
-        probes,
-        _tags(path, probes),
-        _episodes(path),
-        _unique(path / TAGS, ((row.tag, row) for row in counts), "tag"),
-        _cooccurrence(path),
-        {row.key: row for row in _optional(path / SOLVER, SolverRow) if row.key in probes},
-        {},
-        tuple(absent),
-        _unseen(path),
-        _by_probe(_optional(path / ZERO_SHOT, ZeroShotRow), probes),
-        _by_probe(_optional(path / MAP, MapRow), probes),
+    return replace(
+        asked,
+        probes=probes,
+        tags=_tags(path, probes),
+        episodes=_episodes(path),
+        tag_counts=_unique(path / TAGS, ((row.tag, row) for row in counts), "tag"),
+        cooccurrence=_cooccurrence(path),
+        solver_rows={
+            row.key: row for row in _optional(path / SOLVER, SolverRow) if row.key in probes
+        },
+        norms=_norms(path, asked),
+        absent=tuple(absent),
+        unseen=_unseen(path),
+        zero_shot=_by_probe(_optional(path / ZERO_SHOT, ZeroShotRow), probes),
+        map=_by_probe(_optional(path / MAP, MapRow), probes),
     )
-    _check_about(path, sweep)
-    return replace(sweep, norms=_norms(path, sweep))
 
 
 def _check_whole(path: Path) -> None:
@@ -79,18 +74,20 @@ def _check_whole(path: Path) -> None:
         )
 
 
-def _check_about(path: Path, sweep: SweepResults) -> None:
-    """Raise InputError where run.json describes data, stores or versions as no sweep does."""
-    run = sweep.run
+def _asked(path: Path, label: str) -> SweepResults:
+    """What run.json says that was asked for. Raises InputError where it describes configuration,
+    data or versions as no sweep does.
+    """
+    run = results.read_run(path)
+    asked = SweepResults(label, run, _grid(path, run))
     try:
-        _ = sweep.dataset, sweep.clips, sweep.parts, list(run.get("devices") or ())
+        _ = asked.dataset, asked.clips, asked.parts, asked.words, list(run.get("devices") or ())
         _ = dict(run.get("versions") or {}).items(), float(run.get("wall_time_s") or 0)
-        if not all(isinstance(digest, str) for digest in sweep.stores.values()):
-            raise TypeError("stores must have hashes")
     except (TypeError, ValueError, AttributeError, OverflowError) as error:
         raise InputError(
             f"{path / results.RUN}: not as fsprobe.sweep writes it ({error})"
         ) from None
+    return asked
 
 
 def labels(paths: Sequence[str]) -> list[str]:
@@ -116,18 +113,17 @@ def _grid(path: Path, run: Mapping[str, Any]) -> GridConfig:
     where = path / results.RUN
     try:
         configuration = run["configuration"]
+        texts = [
+            configuration["solver"]["name"],
+            configuration["manifest_sha256"],
+            *configuration["embeddings"],
+            *dict(configuration["stores"]).values(),
+        ]
+        if odd := [text for text in texts if not isinstance(text, str)]:
+            raise TypeError(f"{odd[0]!r} where text belongs")
+        if not configuration["embeddings"]:
+            raise TypeError("no embeddings")
         grid = configuration["grid"]
-        for text in (configuration["solver"]["name"], configuration["manifest_sha256"]):
-            if not isinstance(text, str):
-                raise TypeError(f"{text!r} where text belongs")
-        if (
-            not all(isinstance(name, str) for name in configuration["embeddings"])
-            or not configuration["embeddings"]
-        ):
-            raise TypeError("embeddings must be names")
-        if not all(k_shot == FULL or isinstance(k_shot, int) for k_shot in grid["k_shot"]):
-            raise TypeError(f"k_shot must be integers or {FULL!r}")
-        dict(configuration["stores"])
         if missing := [name for name in _GRID if name not in grid]:
             raise KeyError(missing[0])
         return from_json(GridConfig, grid)
@@ -141,21 +137,15 @@ def _grid(path: Path, run: Mapping[str, Any]) -> GridConfig:
         ) from None
 
 
-def _probes(path: Path, run: Mapping[str, Any], grid: GridConfig) -> dict[ProbeKey, ProbeRow]:
-    """The rows of probes.csv, each one that the configuration asks for."""
+def _probes(path: Path, asked: SweepResults) -> dict[ProbeKey, ProbeRow]:
+    """The rows of probes.csv, each one that was asked for."""
     where = path / results.PROBES
     rows = results.read_probes(path)
     if not rows:
         raise InputError(
             f"{where}: no rows: no probe has finished yet; run the sweep's command again"
         )
-    configuration = run["configuration"]
-    words = from_json(WordsConfig, configuration.get("words") or {})
-    wanted = {
-        key
-        for name in configuration["embeddings"]
-        for key in probe_keys(grid, name, configuration["solver"]["name"], words)
-    }
+    wanted = {key for name in asked.embeddings for key in asked.keys(name)}
     probes = _unique(where, ((row.key, row) for row in rows), "probe")
     for row in rows:
         if row.key not in wanted:
@@ -233,10 +223,10 @@ def _cooccurrence(path: Path) -> dict[tuple[str, str], int]:
     }
 
 
-def _norms(path: Path, sweep: SweepResults) -> dict[str, np.ndarray]:
+def _norms(path: Path, asked: SweepResults) -> dict[str, np.ndarray]:
     """Embedding → `[probe, dim]`, for the embeddings that have a file."""
     found = {}
-    for embedding in sweep.embeddings:
+    for embedding in asked.embeddings:
         file = path / NORMS / f"{embedding}.npy"
         if not file.exists():
             continue
@@ -244,14 +234,14 @@ def _norms(path: Path, sweep: SweepResults) -> dict[str, np.ndarray]:
             array = np.load(file, mmap_mode="r", allow_pickle=False)
         except (ValueError, EOFError) as error:
             raise InputError(f"{file}: not a readable .npy array ({error})") from None
-        probes = len(sweep.keys(embedding))
+        probes = len(asked.keys(embedding))
         if array.ndim != 2 or array.shape[0] != probes or array.dtype.kind != "f":
             raise InputError(
                 f"{file}: {array.dtype} {array.shape} where float32 ({probes}, dim) is expected: "
                 "it is of another grid"
             )
-        width = sum(width for _, width in sweep.parts)
-        if embedding == COMBINED and sweep.parts and width != array.shape[1]:
+        width = sum(width for _, width in asked.parts)
+        if embedding == COMBINED and asked.parts and width != array.shape[1]:
             raise InputError(
                 f"{file}: {array.shape[1]} features, but the parts of combined in {results.RUN} "
                 f"have {width}"

@@ -43,14 +43,14 @@ class SweepResults:
     label: str
     run: Mapping[str, Any]
     grid: GridConfig
-    probes: Mapping[ProbeKey, ProbeRow]
-    tags: Mapping[ProbeKey, tuple[TagRow, ...]]
-    episodes: Mapping[int, Mapping[int, tuple[str, tuple[str, ...]]]]
-    tag_counts: Mapping[str, TagCountRow]
-    cooccurrence: Mapping[tuple[str, str], int]
-    solver_rows: Mapping[ProbeKey, SolverRow]
-    norms: Mapping[str, np.ndarray]
-    absent: tuple[str, ...]
+    probes: Mapping[ProbeKey, ProbeRow] = field(default_factory=dict)
+    tags: Mapping[ProbeKey, tuple[TagRow, ...]] = field(default_factory=dict)
+    episodes: Mapping[int, Mapping[int, tuple[str, tuple[str, ...]]]] = field(default_factory=dict)
+    tag_counts: Mapping[str, TagCountRow] = field(default_factory=dict)
+    cooccurrence: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    solver_rows: Mapping[ProbeKey, SolverRow] = field(default_factory=dict)
+    norms: Mapping[str, np.ndarray] = field(default_factory=dict)
+    absent: tuple[str, ...] = ()
     unseen: Mapping[int, Mapping[str, str]] = field(default_factory=dict)
     zero_shot: Mapping[ProbeKey, Sequence[ZeroShotRow]] = field(default_factory=dict)
     map: Mapping[ProbeKey, Sequence[MapRow]] = field(default_factory=dict)
