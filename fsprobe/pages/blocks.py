@@ -9,7 +9,7 @@ import base64
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import jinja2
 from markupsafe import Markup
@@ -22,20 +22,17 @@ if TYPE_CHECKING:
 class Heading:
     """level 1 is the title of the page."""
 
-    kind: ClassVar = "heading"
     level: int
     text: str
 
 
 @dataclass(frozen=True)
 class Paragraph:
-    kind: ClassVar = "paragraph"
     text: str
 
 
 @dataclass(frozen=True)
 class Bullets:
-    kind: ClassVar = "bullets"
     items: Sequence[str]
 
 
@@ -43,7 +40,6 @@ class Bullets:
 class Code:
     """Lines to be shown as they are."""
 
-    kind: ClassVar = "code"
     text: str
 
 
@@ -53,7 +49,6 @@ class Table:
     right.
     """
 
-    kind: ClassVar = "table"
     caption: str
     header: Sequence[str]
     rows: Sequence[Sequence[str]]
@@ -64,7 +59,6 @@ class Table:
 class Figure:
     """A drawing, made only when asked for. alt: what it shows, for those who do not see it."""
 
-    kind: ClassVar = "figure"
     name: str
     alt: str
     caption: str
@@ -77,7 +71,6 @@ class Sounds:
     nothing to play).
     """
 
-    kind: ClassVar = "sounds"
     caption: str
     clips: Sequence[tuple[str, str]]
 
@@ -116,6 +109,7 @@ def _environment(**options: Any) -> jinja2.Environment:
         keep_trailing_newline=True,
         **options,
     )
+    environment.filters["kind"] = lambda block: type(block).__name__
     environment.filters["cells"] = lambda row: Markup(" | ").join(map(Markup, map(_escape, row)))
     return environment
 
