@@ -1,5 +1,6 @@
 """The whole report: its sections in order."""
 
+import itertools
 import shlex
 from collections.abc import Sequence
 from dataclasses import replace
@@ -43,10 +44,8 @@ def _distinct(blocks: Sequence[Block]) -> list[Block]:
     taken: set[str] = set()
     for block in blocks:
         if isinstance(block, Figure):
-            name, count = block.name, 1
-            while name in taken:
-                count += 1
-                name = f"{block.name}_{count}"
+            others = (f"{block.name}_{count}" for count in itertools.count(2))
+            name = next(name for name in itertools.chain([block.name], others) if name not in taken)
             taken.add(name)
             block = replace(block, name=name)
         found.append(block)

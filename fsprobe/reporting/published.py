@@ -70,7 +70,4 @@ def comparable(
     """
     if tags not in ("top50", "top:50") or n_way != 50 or test_clips != "all":
         return ()
-    for figures in (CLEAN, UNFILTERED):
-        if figures[0].split[1:] == clips:
-            return figures
-    return ()
+    return next((found for found in (CLEAN, UNFILTERED) if found[0].split[1:] == clips), ())

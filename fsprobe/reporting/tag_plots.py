@@ -25,13 +25,17 @@ HEAD = 50  # the tail begins below this rank, as --tags=tail has it
 
 
 class TagPoint(NamedTuple):
-    """A tag in a scatter plot: its training positives and mean metrics."""
+    """A tag in a scatter plot: its training positives, its mean metrics over the seeds that drew
+    it among n_way tags, and its prevalence in test, NaN where it is not known.
+    """
 
-    tag: str
     in_tail: bool
     train: int
     average_precision: float
     roc_auc: float
+    prevalence: float
+    seeds: int
+    n_way: int
 
 
 def tag_counts(names: Sequence[str], counts: Mapping[str, Sequence[int]]) -> Figure:

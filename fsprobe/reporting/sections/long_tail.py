@@ -1,10 +1,10 @@
 """Results per tag against its training positives, and the rare tags against the frequent ones."""
 
+import itertools
 import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import NamedTuple
 
 import numpy as np
 
@@ -58,15 +58,6 @@ def complement(sweeps: Sequence[SweepResults]) -> bool:
     )
 
 
-class _Points(NamedTuple):
-    """What a scatter plot shows of an embedding, and what its caption says of it."""
-
-    points: list[TagPoint]
-    seeds: list[int]  # behind each point
-    n_ways: set[int]
-    chance: list[tuple[int, float]]  # (training positives, prevalence in test)
-
-
 def _scatter_figure(
     sweeps: Sequence[SweepResults],
     embeddings: Sequence[str],
@@ -77,20 +68,24 @@ def _scatter_figure(
 ) -> list[Block]:
     """A point per tag and embedding at one K; nothing where no tag has a value."""
     found = {name: _tag_points(sweeps, name, counts, k_shot) for name in embeddings}
-    found = {name: mine for name, mine in found.items() if mine.points}
-    if not found:
+    panels = {name: points for name, points in found.items() if points}
+    if not panels:
         return []
-    panels = {name: mine.points for name, mine in found.items()}
     chance = defaultdict(list)
-    for mine in found.values():
-        for train, prevalence in mine.chance:
-            chance[train].append(prevalence)
+    for point in itertools.chain(*panels.values()):
+        if not math.isnan(point.prevalence):
+            chance[point.train].append(point.prevalence)
     means = {train: float(np.mean(values)) for train, values in chance.items()}
     rare = max(sum(point.in_tail for point in points) for points in panels.values())
     frequent = max(sum(not point.in_tail for point in points) for points in panels.values())
-    n_ways = sorted(set().union(*(mine.n_ways for mine in found.values())))
-    seeds = [count for mine in found.values() for count in mine.seeds]
-    where = caption(sweeps[0], n_ways, [k_shot], seeds, pools, seeds=most_seeds(sweeps))
+    where = caption(
+        sweeps[0],
+        (point.n_way for points in panels.values() for point in points),
+        [k_shot],
+        [point.seeds for points in panels.values() for point in points],
+        pools,
+        seeds=most_seeds(sweeps),
+    )
     return [
         Figure(
             f"{style.prefix}long_tail_{k_shot}",
@@ -110,22 +105,22 @@ def _tag_points(
     embedding: str,
     counts: Mapping[str, TagCountRow],
     k_shot: KShot,
-) -> _Points:
+) -> list[TagPoint]:
     """The tags with a value at the largest N that has probes at k_shot."""
-    found = _Points([], [], set(), [])
+    found = []
     for sweep in sweeps:
         n_way, _ = sweep.largest_cell([k_shot])
+        tested = sweep.clips.get("test") if sweep.test_clips == "all" else None
         for tag, mine in sweep.rows_by_tag([embedding], n_way, k_shot).items():
             rows = mine[embedding]
-            ap = summarise([row.average_precision for row in rows])
-            if tag not in counts or not ap.n:
-                continue
-            auc, train = summarise([row.roc_auc for row in rows]), counts[tag].train
-            found.points.append(TagPoint(tag, counts[tag].rank > HEAD, train, ap.mean, auc.mean))
-            found.seeds.append(ap.n)
-            found.n_ways.add(n_way)
-            if sweep.clips.get("test") and sweep.test_clips == "all":
-                found.chance.append((train, rows[0].test_positives / sweep.clips["test"]))
+            ap, auc = (
+                summarise([getattr(row, metric) for row in rows])
+                for metric in ("average_precision", "roc_auc")
+            )
+            if tag in counts and ap.n:
+                in_tail, train = counts[tag].rank > HEAD, counts[tag].train
+                prevalence = rows[0].test_positives / tested if tested else math.nan
+                found.append(TagPoint(in_tail, train, ap.mean, auc.mean, prevalence, ap.n, n_way))
     return found
 
 
@@ -152,7 +147,7 @@ def _tail_table(
                     rows.append([name, str(k_shot), label, *cells])
                     seeds.append(count)
                     n_ways |= {row.n_way for mine in chosen for row in mine}
-    where = caption(sweeps[0], sorted(n_ways), shots, seeds, pools, seeds=most_seeds(sweeps))
+    where = caption(sweeps[0], n_ways, shots, seeds, pools, seeds=most_seeds(sweeps))
     return Table(
         "The tail against the most frequent tags at the same K: mean over the tags a seed drew, "
         f"then over seeds [{INTERVAL}]. {where}",

@@ -50,8 +50,8 @@ def every_figure():
         "tag_scatter": tag_plots.tag_scatter(
             {
                 "a": [
-                    tag_plots.TagPoint("x", False, 40, 0.5, 0.8),
-                    tag_plots.TagPoint("y", True, 3, 0.1, 0.6),
+                    tag_plots.TagPoint(False, 40, 0.5, 0.8, 0.2, 5, 2),
+                    tag_plots.TagPoint(True, 3, 0.1, 0.6, 0.01, 5, 2),
                 ]
             },
             {40: 0.2, 3: 0.01},
