@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from extract.errors import InputError
 from extract.files import make_directory
@@ -53,6 +53,8 @@ class Judgement(NamedTuple):
     at: str
     by: str
 
+
+_COLUMNS = ", ".join(Judgement._fields)
 
 Current = dict[tuple[str, str], str]  # (clip, tag) → value
 
@@ -103,78 +105,65 @@ class Judgements:
         """
         for entry in entries:
             check(entry)
-        at = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
-        with self._lock:
+        at = _now()
+        with self._lock, self._db:  # which commits, or rolls back
             self._db.execute("BEGIN IMMEDIATE")
-            try:
-                found = [self._insert(entry, at, by) for entry in entries]
-                self._db.execute("COMMIT")
-            except BaseException:
-                self._db.execute("ROLLBACK")
-                raise
-        return found
+            return [self._put(entry, at, by) for entry in entries]
 
-    def _insert(self, entry: New, at: str, by: str) -> int:
-        made = self._db.execute(
-            "INSERT INTO judgements (clip, tag, value, at, by, key) VALUES (?, ?, ?, ?, ?, ?) "
-            "ON CONFLICT (key) DO NOTHING RETURNING id",
-            (entry.clip, entry.tag, entry.value, at, by, entry.key),
-        ).fetchall()
-        if not made:
-            made = self._db.execute(
-                "SELECT id FROM judgements WHERE key = ?", (entry.key,)
-            ).fetchall()
-        return int(made[0][0])
+    def _put(self, entry: New, at: str, by: str, withdrawn: str | None = None) -> int:
+        """The row's id. Of a row with the same key nothing changes but what is withdrawn."""
+        (number,) = self._db.execute(
+            "INSERT INTO judgements (clip, tag, value, key, at, by, withdrawn) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (key) DO UPDATE "
+            "SET withdrawn = coalesce(withdrawn, excluded.withdrawn) RETURNING id",
+            (*entry, at, by, withdrawn),
+        ).fetchone()
+        return int(number)
 
     def withdraw(self, number: int) -> Judgement | None:
         """Take a judgement back: what stood before it counts again. None if it does not count."""
-        at = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
-        with self._lock:
-            rows = self._db.execute(
-                "UPDATE judgements SET withdrawn = ? WHERE id = ? AND withdrawn IS NULL "
-                "RETURNING id, clip, tag, value, at, by",
-                (at, number),
-            ).fetchall()
-        return Judgement(*rows[0]) if rows else None
+        rows = self._rows(
+            "UPDATE judgements SET withdrawn = ? WHERE id = ? AND withdrawn IS NULL "
+            f"RETURNING {_COLUMNS}",
+            _now(),
+            number,
+        )
+        return rows[0] if rows else None
 
     def withdraw_sent(self, entry: New, by: str) -> None:
         """Take back a judgement that its sender knows by its key alone: whether it has arrived, or
         arrives later, it does not count. Raises InputError if it could not be kept at all.
         """
         check(entry)
-        if entry.key is None:
-            raise InputError("key: a judgement is taken back by its key")
-        at = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
+        at = _now()
         with self._lock:
-            self._db.execute(
-                "INSERT INTO judgements (clip, tag, value, at, by, key, withdrawn) "
-                "VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (key) DO UPDATE "
-                "SET withdrawn = coalesce(withdrawn, excluded.withdrawn)",
-                (entry.clip, entry.tag, entry.value, at, by, entry.key, at),
-            )
+            self._put(entry, at, by, withdrawn=at)
 
     def latest(self, by: str) -> Judgement | None:
         """The last judgement of somebody that counts."""
-        with self._lock:
-            rows = self._db.execute(
-                "SELECT id, clip, tag, value, at, by FROM judgements "
-                "WHERE by = ? AND withdrawn IS NULL ORDER BY id DESC LIMIT 1",
-                (by,),
-            ).fetchall()
-        return Judgement(*rows[0]) if rows else None
+        rows = self._rows(
+            f"SELECT {_COLUMNS} FROM judgements "
+            "WHERE by = ? AND withdrawn IS NULL ORDER BY id DESC LIMIT 1",
+            by,
+        )
+        return rows[0] if rows else None
 
     def all(self) -> list[Judgement]:
         """Every row that is not withdrawn, oldest first."""
+        return self._rows(f"SELECT {_COLUMNS} FROM judgements WHERE withdrawn IS NULL ORDER BY id")
+
+    def _rows(self, statement: str, *values: Any) -> list[Judgement]:
+        """What a statement about _COLUMNS gives."""
         with self._lock:
-            rows = self._db.execute(
-                "SELECT id, clip, tag, value, at, by FROM judgements "
-                "WHERE withdrawn IS NULL ORDER BY id"
-            ).fetchall()
-        return [Judgement(*row) for row in rows]
+            return [Judgement(*row) for row in self._db.execute(statement, values).fetchall()]
 
     def current(self) -> Current:
         """What counts of each clip and tag."""
         return {(row.clip, row.tag): row.value for row in self.all()}
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
 
 
 def check(entry: New) -> None:
