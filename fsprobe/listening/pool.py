@@ -6,17 +6,16 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from tqdm import tqdm
 
 from extract.errors import InputError
 from extract.manifest import Manifest
 from fsprobe.labels import tag_labels
 from fsprobe.listening.judgements import Current
-from fsprobe.listening.ranking import directions, standard_of
+from fsprobe.listening.ranking import by_block, directions, standard_of
 from fsprobe.listening.strategies import Directions
 from fsprobe.tagger.matching import Part
 from fsprobe.tagger.tagger import Tagger
-from fsprobe.tagger.tagging import BLOCK, Scorer, as_slice, in_order, items_by_clip
+from fsprobe.tagger.tagging import Scorer, items_by_clip
 
 
 class Pool(NamedTuple):
@@ -48,15 +47,9 @@ def probabilities(pool: Pool, tagger: Tagger) -> np.ndarray:
     scorer = Scorer(tagger, pool.parts)
     out = np.empty((len(pool.clip_ids), len(tagger.tags)), np.float32)
 
-    def fill(start: int) -> int:
-        block = [as_slice(rows[start : start + BLOCK]) for rows in pool.rows]
-        scores = scorer.probabilities(scorer.logits(block))
-        out[start : start + BLOCK] = scores
-        return len(scores)
-
-    with tqdm(total=len(out), desc="scoring", unit=" clips", dynamic_ncols=True, delay=2) as bar:
-        for size in in_order(fill, range(0, len(out), BLOCK)):
-            bar.update(size)
+    score = lambda rows: scorer.probabilities(scorer.logits(rows))  # noqa: E731
+    for start, scores in by_block(score, pool.rows, "scoring"):
+        out[start : start + len(scores)] = scores
     return out
 
 

@@ -2,8 +2,8 @@
 memory-mapped features, of which one block a core is in memory.
 """
 
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from tqdm import tqdm
@@ -12,6 +12,7 @@ from fsprobe.heads.head import Head
 from fsprobe.tagger.matching import Part
 from fsprobe.tagger.tagging import BLOCK, as_slice, in_order, refuse_features
 
+_Result = TypeVar("_Result")
 _SAMPLE = 20_000  # clips that tell a dimension's mean and deviation
 
 # rows of each part → float32 `[clip]`; NaN where the features are no numbers
@@ -40,22 +41,36 @@ def best(
     rows: per part int64 `[clip]`. Raises InputError on NaN or Inf in the features.
     """
 
-    def of_block(start: int) -> tuple[int, Ranked]:
-        block = [as_slice(part_rows[start : start + BLOCK]) for part_rows in rows]
+    def of_block(block: Sequence[np.ndarray | slice]) -> Ranked:
         scores = score(block)
         if not np.isfinite(scores).all():
             refuse_features(parts, block)
         place = _highest(scores, count)
-        return len(scores), Ranked(place + start, scores[place])
+        return Ranked(place, scores[place])
 
-    total, found = len(rows[0]), []
-    with tqdm(total=total, desc=title, unit=" clips", dynamic_ncols=True, delay=2) as bar:
-        for size, part in in_order(of_block, range(0, total, BLOCK)):
-            found.append(part)
-            bar.update(size)
+    found = [(start + part.place, part.score) for start, part in by_block(of_block, rows, title)]
     place, scores = (np.concatenate(column) for column in zip(*found, strict=True))
     chosen = _highest(scores, count)
     return Ranked(place[chosen], scores[chosen])
+
+
+def by_block(
+    function: Callable[[Sequence[np.ndarray | slice]], _Result],
+    rows: Sequence[np.ndarray],
+    title: str,
+) -> Iterator[tuple[int, _Result]]:
+    """(where a block begins, the function of its rows) of every block, with a progress bar. rows:
+    per part int64 `[clip]`.
+    """
+    total = len(rows[0])
+    starts = range(0, total, BLOCK)
+    results = in_order(
+        lambda start: function([as_slice(mine[start : start + BLOCK]) for mine in rows]), starts
+    )
+    with tqdm(total=total, desc=title, unit=" clips", dynamic_ncols=True, delay=2) as bar:
+        for start, result in zip(starts, results, strict=True):
+            yield start, result
+            bar.update(min(BLOCK, total - start))
 
 
 def _highest(scores: np.ndarray, count: int) -> np.ndarray:
