@@ -75,19 +75,15 @@ def read_labels(path: Path, manifest: Manifest) -> tuple[list[New], int]:
         raise InputError(
             f"{path}: name a manifest (.csv), a Label Studio .json or an Audacity .txt"
         )
-    known = set(manifest.clip_ids)
-    kept: dict[New, None] = {}
-    unknown = 0
-    for entry in readers[path.suffix.lower()](path, manifest):
-        try:
+    entries = list(readers[path.suffix.lower()](path, manifest))
+    try:
+        for entry in entries:
             check(entry)
-        except InputError as error:
-            raise InputError(f"{path}: {error}") from None
-        if entry.clip in known:
-            kept[entry] = None
-        else:
-            unknown += 1
-    return list(kept), unknown
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
+    known = set(manifest.clip_ids)
+    kept = [entry for entry in entries if entry.clip in known]
+    return list(dict.fromkeys(kept)), len(entries) - len(kept)
 
 
 def _of_manifest(path: Path, manifest: Manifest) -> Iterator[New]:

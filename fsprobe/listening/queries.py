@@ -41,30 +41,26 @@ def head_of_text(
     vector = _vector(text, words, words_path)
     vectors, seen = vectors_of(words, tags)
     data = labelled.load(clips, parts, tags)
-    features = (data.features - data.features.mean(axis=0)) / _deviation(data.features)
+    mean, deviation = data.features.mean(axis=0), data.features.std(axis=0)
+    deviation = np.where(deviation > 0, deviation, 1)
     positive = data.positive > 0
     seen &= positive.any(axis=0) & ~positive.all(axis=0)
     if not seen.any():
         raise InputError(f"{words_path}: no tag of the manifest has a vector and a clip to learn")
     table = np.vstack([vectors, vector])
     heads, _ = zero_shot_heads(
-        features,
+        (data.features - mean) / deviation,
         np.column_stack([positive, np.zeros(len(positive))]).astype(np.float32),
         table,
         np.append(seen, False)[None],
         wanted=np.array([[len(tags)]]),
     )
-    kernel = np.asarray(heads.kernel)[0] / _deviation(data.features)
-    bias = np.asarray(heads.bias)[0] - kernel @ data.features.mean(axis=0)
+    kernel = np.asarray(heads.kernel)[0] / deviation
+    bias = np.asarray(heads.bias)[0] - kernel @ mean
     cosines = np.where(seen, vectors @ vector, -np.inf)
     nearest = np.argsort(-cosines, kind="stable")[: min(5, seen.sum())]
     near = {tags[place]: float(cosines[place]) for place in nearest}
     return Head(kernel.astype(np.float32), bias.astype(np.float32)), near
-
-
-def _deviation(features: np.ndarray) -> np.ndarray:
-    deviation = features.std(axis=0)
-    return np.where(deviation > 0, deviation, 1)
 
 
 def _vector(text: str, words: Words, words_path: Path) -> np.ndarray:
