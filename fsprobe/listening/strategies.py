@@ -4,20 +4,17 @@ Each is written for one tag. `probability` is NaN for all clips of a tag that ha
 every strategy draws at random, for nothing else is known.
 """
 
+import itertools
 from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 
-UNCERTAIN, TOP, DIVERSE, BALANCED, RANDOM = (
-    "uncertain",
-    "top",
-    "diverse",
-    "balanced",
-    "random",
-)
+from extract.errors import InputError
+
+STRATEGIES = ("uncertain", "top", "diverse", "balanced", "random")
+UNCERTAIN, TOP, DIVERSE, BALANCED, RANDOM = STRATEGIES
 DEFAULT = UNCERTAIN
-STRATEGIES = (UNCERTAIN, TOP, DIVERSE, BALANCED, RANDOM)
 BINS = 10  # of the probability, for `balanced`
 _UNSURE = 5  # for `diverse`: so many times more candidates than clips asked for, the most unsure
 _EXAMPLES = 1000  # labelled clips that `diverse` keeps away from
@@ -44,10 +41,10 @@ def choose(
     """At most `count` clips to ask about, the most wanted first.
 
     probability: float32 `[clip]`. known: bool `[clip]`, has the tag been judged there? directions:
-    of clips' features, for `diverse`. Raises ValueError on an unknown strategy.
+    of clips' features, for `diverse`. Raises InputError on an unknown strategy.
     """
     if strategy not in STRATEGIES:
-        raise ValueError(f"strategy={strategy!r}: use one of {', '.join(STRATEGIES)}")
+        raise InputError(f"strategy={strategy!r:.60}: use one of {', '.join(STRATEGIES)}")
     places = rng.permutation(np.flatnonzero(~known))  # equals come in random order
     p = probability[places]
     if np.isnan(p).any() or strategy == RANDOM:
@@ -77,16 +74,12 @@ def _least(keys: np.ndarray, count: int) -> np.ndarray:
 def _balanced(places: np.ndarray, p: np.ndarray, count: int) -> list[Choice]:
     """From the bins in turn, the highest first, as long as they have clips."""
     number = np.minimum((p * BINS).astype(int), BINS - 1)
-    bins = [places[number == one][:count].tolist() for one in range(BINS)]
-    found = []
-    for turn in range(count):
-        for one in range(BINS - 1, -1, -1):
-            if turn < len(bins[one]):
-                why = f"from the probabilities {one / BINS:.1f} to {(one + 1) / BINS:.1f}"
-                found.append(Choice(bins[one][turn], why))
-        if len(found) >= count:
-            break
-    return found[:count]
+    bins = []
+    for one in range(BINS - 1, -1, -1):
+        why = f"from the probabilities {one / BINS:.1f} to {(one + 1) / BINS:.1f}"
+        bins.append([Choice(place, why) for place in places[number == one][:count].tolist()])
+    turns = itertools.zip_longest(*bins)
+    return [choice for turn in turns for choice in turn if choice][:count]
 
 
 def _diverse(

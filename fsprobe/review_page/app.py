@@ -32,7 +32,7 @@ _ASSETS = {
 
 _BY_NAME, _BY_WORDS = "Part of a name", "What it sounds like, in words"
 
-Ask = Callable[[Request], Awaitable[Any]]
+Ask = Callable[[Mapping[str, Any]], Any]
 
 
 def build(
@@ -55,66 +55,60 @@ def build(
 
 @dataclass(frozen=True, eq=False)
 class _Answers:
-    """What is asked at each address, by the method's name; the desk works in threads."""
+    """What is asked at each address, by the method's name. asked: the parameters of a GET, the
+    object that a POST sends. All run in threads.
+    """
 
     desk: Desk
     audio_root: Path
     follow_links: bool
 
-    async def state(self, request: Request) -> Any:
-        return await run_in_threadpool(self.desk.state) | {"strategies": STRATEGIES}
+    def state(self, asked: Mapping[str, Any]) -> Any:
+        return self.desk.state() | {"strategies": STRATEGIES}
 
-    async def questions(self, request: Request) -> Any:
-        asked = request.query_params
-        strategy = asked.get("strategy", "")
-        if strategy not in STRATEGIES:
-            raise InputError(f"strategy {strategy!r:.60}: use one of {', '.join(STRATEGIES)}")
+    def questions(self, asked: Mapping[str, Any]) -> Any:
         count = _whole(asked.get("count", "20"), MOST)
-        tag, window = asked.get("tag", ""), asked.get("window", "")[:100]
-        return await run_in_threadpool(self.desk.questions, tag, strategy, count, window)
+        tag, strategy = asked.get("tag", ""), asked.get("strategy", "")
+        return self.desk.questions(tag, strategy, count, asked.get("window", "")[:100])
 
-    async def clip(self, request: Request) -> Any:
-        return await run_in_threadpool(self.desk.clip, request.query_params.get("id", ""))
+    def clip(self, asked: Mapping[str, Any]) -> Any:
+        return self.desk.clip(asked.get("id", ""))
 
-    async def find(self, request: Request) -> Any:
-        asked = request.query_params
-        return await run_in_threadpool(self.desk.find, asked.get("text", ""), asked.get("like", ""))
+    def find(self, asked: Mapping[str, Any]) -> Any:
+        return self.desk.find(asked.get("text", ""), asked.get("like", ""))
 
-    async def judge(self, request: Request) -> Any:
-        entries = (await _body(request)).get("entries")
+    def judge(self, asked: Mapping[str, Any]) -> Any:
+        entries = asked.get("entries")
         if not isinstance(entries, list) or len(entries) > ENTRIES:
             raise InputError(f"entries: a list of at most {ENTRIES} judgements")
-        return {"ids": await run_in_threadpool(self.desk.judge, [_entry(one) for one in entries])}
+        return {"ids": self.desk.judge([_entry(one) for one in entries])}
 
-    async def withdraw(self, request: Request) -> Any:
-        body = await _body(request)
-        if "entry" in body:
-            return await run_in_threadpool(self.desk.withdraw_sent, _entry(body["entry"]))
-        number = body.get("id")
+    def withdraw(self, asked: Mapping[str, Any]) -> Any:
+        if "entry" in asked:
+            return self.desk.withdraw_sent(_entry(asked["entry"]))
+        number = asked.get("id")
         if number is not None and (type(number) is not int or not 0 < number < 2**62):
             raise InputError("id: a judgement's number")
-        return await run_in_threadpool(self.desk.withdraw, number)
+        return self.desk.withdraw(number)
 
-    async def tag(self, request: Request) -> Any:
-        name = (await _body(request)).get("tag")
+    def tag(self, asked: Mapping[str, Any]) -> Any:
+        name = asked.get("tag")
         if not isinstance(name, str):
             raise InputError("tag: a name")
-        await run_in_threadpool(self.desk.add_tag, name)
+        self.desk.add_tag(name)
         return {}
 
-    async def fit(self, request: Request) -> Any:
-        await _body(request)
-        return await run_in_threadpool(self.desk.fit_again)
+    def fit(self, asked: Mapping[str, Any]) -> Any:
+        return self.desk.fit_again()
 
-    async def export(self, request: Request) -> Response:
-        current = await run_in_threadpool(self.desk.judgements.current)
+    def export(self, request: Request) -> Response:
         return Response(
-            await run_in_threadpool(_as_csv, merged(self.desk.manifest, current)),
+            _as_csv(merged(self.desk.manifest, self.desk.judgements.current())),
             media_type="text/csv; charset=utf-8",
             headers={"Content-Disposition": 'attachment; filename="manifest.csv"'},
         )
 
-    async def sound(self, request: Request) -> Response:
+    def sound(self, request: Request) -> Response:
         place = self.desk.places.get(request.query_params.get("id", ""))
         try:
             if place is None:
@@ -141,7 +135,8 @@ def _answer(ask: Ask) -> Callable[[Request], Awaitable[Response]]:
 
     async def answer(request: Request) -> Response:
         try:
-            return JSONResponse(await ask(request))
+            asked = await _body(request) if request.method == "POST" else request.query_params
+            return JSONResponse(await run_in_threadpool(ask, asked))
         except InputError as error:
             return JSONResponse({"error": str(error)}, 422)
 
@@ -165,12 +160,10 @@ async def _body(request: Request) -> Mapping[str, Any]:
 
 
 def _entry(one: Any) -> New:
-    if not isinstance(one, dict) or not {*one} <= {*New._fields}:
-        raise InputError("a judgement is {clip, tag, value, key}")
-    texts = [text for name in New._fields if isinstance(text := one.get(name), str)]
-    if len(texts) < len(New._fields):
+    whole = isinstance(one, dict) and {*one} == {*New._fields}
+    if not whole or not all(isinstance(text, str) for text in one.values()):
         raise InputError("a judgement is {clip, tag, value, key}, all of them texts")
-    return New(*texts)
+    return New(**one)
 
 
 def _whole(text: str, most: int) -> int:

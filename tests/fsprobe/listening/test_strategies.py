@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from extract.errors import InputError
 from fsprobe.listening.strategies import STRATEGIES, choose, suggest
 
 P = np.array([0.02, 0.97, 0.52, 0.31, 0.75, 0.49, 0.05, 0.88], np.float32)
@@ -105,5 +106,5 @@ def test_every_tag_is_asked_about_in_time_though_a_batch_has_fewer_questions(p):
 
 
 def test_an_unknown_strategy():
-    with pytest.raises(ValueError, match=r"strategy='best': use one of uncertain, top"):
+    with pytest.raises(InputError, match=r"strategy='best': use one of uncertain, top"):
         places("best", 1)
