@@ -1,5 +1,6 @@
 """What the review page shows and takes: clips to ask about, their scores, judgements, heads."""
 
+import itertools
 import math
 import threading
 import time
@@ -29,12 +30,11 @@ _SHOWN_TO_ANOTHER = 600.0  # seconds that a question is kept from other windows
 
 
 class Scores(NamedTuple):
-    """What heads say. tags: those that have a head. now, before: float32 `[clip, tag]`, of this
-    fit and, by tag, of the one before it. verdicts: of `tags`, in words.
+    """What heads say, by tag. now, before: float32 `[clip]`, of this fit and of the one before it.
+    verdicts: of the tags of `now`, in words.
     """
 
-    tags: tuple[str, ...]
-    now: np.ndarray
+    now: Mapping[str, np.ndarray]
     before: Mapping[str, np.ndarray]
     verdicts: Mapping[str, str]
 
@@ -52,7 +52,7 @@ class Desk:
     by: str
     seed: int = 0
     words: Path | None = None
-    scores: Scores = field(default_factory=lambda: Scores((), np.empty((0, 0)), {}, {}))
+    scores: Scores = field(default_factory=lambda: Scores({}, {}, {}))
     fits: int = 0
     lock: threading.Lock = field(default_factory=threading.Lock)
     fitting: threading.Lock = field(default_factory=threading.Lock)
@@ -75,14 +75,13 @@ class Desk:
 
     def use(self, tagger: Tagger) -> None:
         """Score the clips with a tagger; the scores so far become those before."""
-        now = pools.probabilities(self.pool, tagger)
+        found = pools.probabilities(self.pool, tagger)
+        now = dict(zip(tagger.tags, found.T, strict=True))
         verdicts = {
             tag: str(tagger.training.get(tag, {}).get("verdict", "")) for tag in tagger.tags
         }
         with self.lock:
-            old = self.scores
-            before = {tag: old.now[:, column] for column, tag in enumerate(old.tags)}
-            self.scores = Scores(tagger.tags, now, before, verdicts)
+            self.scores = Scores(now, self.scores.now, verdicts)
             self._add_tags(tagger.tags)
 
     def _add_tags(self, tags: Iterable[str]) -> None:
@@ -140,8 +139,8 @@ class Desk:
         wanted = [tag] if tag else tags
         p = np.full((len(self.pool.clip_ids), len(wanted)), np.nan, np.float32)
         for column, name in enumerate(wanted):
-            if name in scores.tags:
-                p[:, column] = scores.now[:, scores.tags.index(name)]
+            if name in scores.now:
+                p[:, column] = scores.now[name]
         listed = self.known
         if listed[0] != wanted:
             listed = self.known = (wanted, pools.listed_labels(self.pool, self.manifest, wanted))
@@ -183,13 +182,12 @@ class Desk:
         place = self.places.get(clip)
         with self.lock:
             tags, scores = list(self.tags), self.scores
-        column = {tag: number for number, tag in enumerate(scores.tags)}
         told = clip in self.listed and self.heard[self.listed[clip]]
         said = self._said(clip) if told else {}
         rows = [
             {
                 "tag": tag,
-                "score": float(scores.now[row, column[tag]]) if tag in column else None,
+                "score": float(scores.now[tag][row]) if tag in scores.now else None,
                 "before": float(scores.before[tag][row]) if tag in scores.before else None,
                 "value": current.get((clip, tag), said.get(tag)),
             }
@@ -208,19 +206,20 @@ class Desk:
             return [hit for hit in self._best(score, count + 1) if hit["clip"] != like][:count]
         if self.words and text.strip():
             return self._best(self._logit_of(self.words, text.strip()), count)
-        folded, found = text.casefold(), []
-        for place, clip in enumerate(self.pool.clip_ids):
-            path = self.places[clip].path if clip in self.places else ""
-            if folded in clip.casefold() or folded in path.casefold():
-                found.append(self._hit(place, None))
-                if len(found) == count:
-                    break
-        return found
+        folded, paths = text.casefold(), {clip: at.path for clip, at in self.places.items()}
+        named = (
+            {"clip": clip, "score": None}
+            for clip in self.pool.clip_ids
+            if folded in clip.casefold() or folded in paths.get(clip, "").casefold()
+        )
+        return list(itertools.islice(named, count))
 
     def _best(self, score: ranking.Score, count: int) -> list[dict[str, Any]]:
         found = ranking.best(score, self.pool.parts, self.pool.rows, count, "searching")
-        pairs = zip(found.place.tolist(), found.score.tolist(), strict=True)
-        return [self._hit(place, score) for place, score in pairs]
+        return [
+            {"clip": self.pool.clip_ids[place], "score": score}
+            for place, score in zip(found.place.tolist(), found.score.tolist(), strict=True)
+        ]
 
     def _logit_of(self, words: Path, text: str) -> ranking.Score:
         """As fsprobe.search ranks by a text; what was judged so far are labels, too."""
@@ -229,9 +228,6 @@ class Desk:
         with self.searching:  # each may start a process
             head, _ = head_of_text(text, words, labels, self.pool.parts)
         return ranking.logit_of(self.pool.parts, head)
-
-    def _hit(self, place: int, score: float | None) -> dict[str, Any]:
-        return {"clip": self.pool.clip_ids[place], "score": score}
 
     def _row(self, clip: str) -> int:
         if clip not in self.place:
