@@ -111,17 +111,15 @@ def _finished(items: Items, parts: Sequence[Part]) -> Items:
 def _like(stores: dict[str, Store], manifest: Manifest | None) -> _Found:
     parts, items = _parts(stores)
     clip_ids = parts[0].store.clip_ids
-    number = {row: place for place, row in enumerate(items.rows[0].tolist())}
-    row_of = {clip: row for row, clip in enumerate(clip_ids)}
-    examples = []
+    place = {clip_ids[row]: place for place, row in enumerate(items.rows[0].tolist())}
     for clip in FLAGS.like:
-        if row_of.get(clip, -1) not in number:
+        if clip not in place:
             lacking = next(part.store.path for part in parts if not _finished_in(part.store, clip))
             raise InputError(
                 f"--like={clip}: no finished row of that clip in {lacking}; name a clip_id of its "
                 "clip_ids.txt"
             )
-        examples.append(number[row_of[clip]])
+    examples = [place[clip] for clip in FLAGS.like]
     standard = ranking.standard_of(parts, items.rows)
     score = ranking.cosine_to(parts, standard, [rows[examples] for rows in items.rows])
     wanted = FLAGS.count + len(set(examples))
