@@ -10,6 +10,7 @@ from fsprobe.reporting.comparisons import Comparison, adjusted
 from fsprobe.reporting.formatting import (
     DIFFERENCE_HEADER,
     INTERVAL,
+    Series,
     Style,
     caption,
     difference_row,
@@ -17,9 +18,10 @@ from fsprobe.reporting.formatting import (
     number,
     seeds_behind,
     slug,
+    with_values,
 )
 from fsprobe.reporting.plots import curves
-from fsprobe.reporting.statistics import Summary, paired_difference, summarise
+from fsprobe.reporting.statistics import mean_of, paired_difference
 from fsprobe.reporting.sweep_results import SweepResults
 from fsprobe.study.tables import TagRow
 from fsprobe.words.config import NONE, SHUFFLED, WORDS
@@ -69,21 +71,23 @@ def _where(sweep: SweepResults, k_shots: Sequence[KShot], counts: Sequence[int])
 
 def _without_examples(sweep: SweepResults, name: str) -> list[Block]:
     """Every way at K = 0, with words and with shuffled ones."""
-    n_way = _n_way(sweep)
-    rows, tests, counts = [], [], []
-    for way, kind in sweep.words.variants(0):
-        both = [sweep.summary(name, n_way, 0, metric, (way, kind)) for metric in _METRICS]
-        if both[0].n:
-            rows.append([way, kind, *map(interval, both)])
-            counts.append(both[0].n)
-        if kind == SHUFFLED:
-            variants = [(way, other) for other in (WORDS, SHUFFLED)]
-            tests.append(_comparison(sweep, name, 0, *variants))
-    if not rows:
+    n_way, variants = _n_way(sweep), sweep.words.variants(0)
+    found = {
+        variant: [sweep.summary(name, n_way, 0, metric, variant) for metric in _METRICS]
+        for variant in variants
+    }
+    found = {variant: both for variant, both in found.items() if both[0].n}
+    if not found:
         return []
+    tests = [
+        _comparison(sweep, name, 0, (way, WORDS), (way, SHUFFLED))
+        for way, kind in variants
+        if kind == SHUFFLED
+    ]
+    rows = [[*variant, *map(interval, both)] for variant, both in found.items()]
     chance = number(sweep.chance([name], [n_way], [0]))
     text = f"Tags without examples: mean [{INTERVAL}]; chance mAP {chance}."
-    where = _where(sweep, [0], counts)
+    where = _where(sweep, [0], [both[0].n for both in found.values()])
     table = Table(f"{text} {where}", ["zero_shot", "words", "mAP", "ROC-AUC"], rows, left=2)
     return [table, *_differences("mAP of the words less that of shuffled ones", tests, where)]
 
@@ -99,10 +103,10 @@ def _retrieval_and_annotation(sweep: SweepResults, name: str) -> list[Block]:
                 found.setdefault(group, []).append(values)
     if not found:
         return []
-    order = {way: i for i, way in enumerate(sweep.words.zero_shot)}
+    order = sweep.words.zero_shot.index
     rows_ = [
-        [*group, *(number(summarise(list(column)).mean) for column in zip(*values, strict=True))]
-        for group, values in sorted(found.items(), key=lambda item: order[item[0][0]])
+        [*group, *(number(mean_of(column)) for column in zip(*values, strict=True))]
+        for group, values in sorted(found.items(), key=lambda item: order(item[0][0]))
     ]
     text = (
         "Retrieval ranks clips for a tag, annotation ranks tags for a clip. Unseen: the N unseen "
@@ -114,17 +118,18 @@ def _retrieval_and_annotation(sweep: SweepResults, name: str) -> list[Block]:
     return [Table(f"{text} {_where(sweep, [0], counts)}", header, rows_, left=4)]
 
 
-def _series(sweep: SweepResults, name: str, metric: str) -> dict[str, list[Summary]]:
+def _series(sweep: SweepResults, name: str, metric: str) -> Series:
     """Prior → a Summary per K; at K = 0 by the first way of --zero_shot."""
-    found = {}
-    for prior in sweep.words.prior:
-        points = []
-        for k_shot in _k_shots(sweep):
-            variant = (sweep.words.zero_shot[0], prior) if k_shot == 0 else ("", prior)
-            points.append(sweep.summary(name, _n_way(sweep), k_shot, metric, variant))
-        if any(point.n for point in points):
-            found[prior] = points
-    return found
+    ways = {k_shot: "" if k_shot else sweep.words.zero_shot[0] for k_shot in _k_shots(sweep)}
+    return with_values(
+        {
+            prior: [
+                sweep.summary(name, _n_way(sweep), k_shot, metric, (way, prior))
+                for k_shot, way in ways.items()
+            ]
+            for prior in sweep.words.prior
+        }
+    )
 
 
 def _k_shots(sweep: SweepResults) -> list[int]:
@@ -205,13 +210,12 @@ def _near_synonyms(sweep: SweepResults, name: str) -> list[Block]:
     rows = []
     for k_shot in _k_shots(sweep):
         for variant in sweep.words.variants(k_shot):
-            mine = _tag_rows(sweep, name, k_shot, variant)
             apart: dict[bool, list[float]] = {True: [], False: []}
-            for row in mine:
+            for row in _tag_rows(sweep, name, k_shot, variant):
                 twin = sweep.unseen.get(row.seed, {}).get(row.tag, "")
                 apart[bool(twin)].append(row.average_precision)
-            if mine and apart[True]:
-                means = [number(summarise(apart[has]).mean) for has in (True, False)]
+            if apart[True]:
+                means = [number(mean_of(values)) for values in apart.values()]
                 rows.append([str(k_shot), " ".join(filter(None, variant)), *means])
     if not rows:
         return []
@@ -239,26 +243,24 @@ def _what_the_map_does(sweep: SweepResults, name: str) -> list[Block]:
     scores: dict[str, list[float]] = {}
     for row in _tag_rows(sweep, name, 0, variant):
         scores.setdefault(row.tag, []).append(row.average_precision)
-    means = {tag: summarise(values).mean for tag, values in scores.items()}
+    means = {tag: mean_of(values) for tag, values in scores.items()}
     ranked = sorted((tag for tag in means if not np.isnan(means[tag])), key=lambda t: -means[t])
     if not ranked:
         return []
     shown = ranked if len(ranked) <= 2 * _SHOWN else ranked[:_SHOWN] + ranked[-_SHOWN:]
     texts = {
-        (key.seed, row.tag): row
-        for key, rows in sweep.map.items()
+        row.tag: row
+        for key, rows in sorted(sweep.map.items(), key=lambda item: -item[0].seed)
         if (key.embedding, key.n_way, key[5:]) == (name, _n_way(sweep), variant)
         for row in rows
-    }
+    }  # of each tag the row that comes last, that of the first seed
     rows_ = []
     for tag in shown:
-        seeds = [seed for seed, other in texts if other == tag]
-        if not seeds:  # the file of the map is not there
+        if tag not in texts:  # the file of the map is not there
             return []
-        seed = min(seeds)
-        mine = texts[seed, tag]
-        cells = [_listed(text) for text in (mine.nearest, mine.leans_on)]
-        rows_.append([tag, *cells, number(means[tag]), str(len(scores[tag])), str(seed)])
+        cells = [_listed(text) for text in (texts[tag].nearest, texts[tag].leans_on)]
+        drawn = [number(means[tag]), str(len(scores[tag])), str(texts[tag].seed)]
+        rows_.append([tag, *cells, *drawn])
     text = (
         f"The map of {variant[0]}: the best and the worst unseen tags, by mean average precision "
         "over the seeds that drew them. Nearest words: the tags (of all) whose words are nearest "
