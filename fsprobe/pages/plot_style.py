@@ -73,6 +73,25 @@ def style() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def drawing(height: float, width: float = WIDTH) -> Iterator[tuple[Figure, Axes]]:
+    """A figure of this size (inches) with one pair of axes, in our style."""
+    with style():
+        figure = Figure(figsize=(width, height))
+        yield figure, figure.add_subplot()
+
+
+def write_values(
+    axes: Axes, values: np.ndarray, dark: np.ndarray, digits: int, fontsize: float
+) -> None:
+    """Each value of a heatmap in its cell, white where the cell is dark; NaN stays blank."""
+    for (row, column), value in np.ndenumerate(values):
+        if not np.isnan(value):
+            text = f"{value:.{digits}f}".removeprefix("0") if value < 1 else "1.0"
+            colour = "white" if dark[row, column] else "black"
+            axes.text(column, row, text, ha="center", va="center", fontsize=fontsize, color=colour)
+
+
 def render(figure: Figure) -> tuple[bytes, str]:
     """(PNG, SVG) without dates or versions in them."""
     png, svg = io.BytesIO(), io.BytesIO()

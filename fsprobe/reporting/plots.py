@@ -10,7 +10,17 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator
 
 from fsprobe.config import FULL, KShot
-from fsprobe.pages.plot_style import BLACK, GREY, WIDTH, legend, look, short, style
+from fsprobe.pages.plot_style import (
+    BLACK,
+    GREY,
+    WIDTH,
+    drawing,
+    legend,
+    look,
+    short,
+    style,
+    write_values,
+)
 from fsprobe.reporting.statistics import Summary
 
 
@@ -25,9 +35,7 @@ def curves(
 
     series: name → a Summary per K, n = 0 where there is none. chance: a value per K, drawn dotted.
     """
-    with style():
-        figure = Figure(figsize=(WIDTH, 3.9))
-        axes = figure.add_subplot()
+    with drawing(3.9) as (figure, axes):
         shots = [math.log2(k or 0.5) for k in k_shots if isinstance(k, int)]
         x = np.array([*shots, *([max(shots, default=0.0) + 1.0] if FULL in k_shots else [])])
         span = max(float(np.ptp(x)), 1.0)
@@ -80,9 +88,7 @@ def weight_share_bars(parts: Sequence[tuple[str, Summary, float]]) -> Figure:
     """A bar per store: its share of absolute weight with interval, and a rule at its share of the
     features.
     """
-    with style():
-        figure = Figure(figsize=(WIDTH, 1.3 + 0.45 * len(parts)))
-        axes = figure.add_subplot()
+    with drawing(1.3 + 0.45 * len(parts)) as (figure, axes):
         for i, (name, share, width) in enumerate(parts):
             reach = np.nan_to_num([[share.mean - share.low], [share.high - share.mean]])
             axes.barh(
@@ -128,7 +134,8 @@ def heatmaps(
         for axes, (metric, values) in zip(grid, panels.items(), strict=True):
             low, high = limits[metric]
             image = axes.imshow(values, cmap="cividis", vmin=low, vmax=high, aspect="auto")
-            _write_values(axes, values, low, high)
+            dark = (values - low) / max(high - low, 1e-12) < 0.5
+            write_values(axes, values, dark, digits=3, fontsize=8)
             over_k = len(values) == len(k_shots)
             axes.set_title(metric)
             axes.set_xticks(range(len(n_ways)), [str(n_way) for n_way in n_ways])
@@ -139,14 +146,3 @@ def heatmaps(
             figure.colorbar(image, ax=axes, pad=0.02, aspect=max(4.0, 4.0 * len(values)))
         grid[-1].set_xlabel("N: tags per episode")
         return figure
-
-
-def _write_values(axes: Axes, values: np.ndarray, low: float, high: float) -> None:
-    """Each value in its cell, white on the dark half of the colour scale."""
-    for (row, column), value in np.ndenumerate(values):
-        if math.isnan(value):
-            continue
-        text = f"{value:.3f}".removeprefix("0") if value < 1 else "1.0"
-        dark = (value - low) / max(high - low, 1e-12) < 0.5
-        colour = "white" if dark else "black"
-        axes.text(column, row, text, ha="center", va="center", fontsize=8, color=colour)

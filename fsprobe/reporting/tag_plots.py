@@ -13,11 +13,13 @@ from fsprobe.pages.plot_style import (
     GREY,
     OKABE_ITO,
     WIDTH,
+    drawing,
     legend,
     look,
     plain_log,
     short,
     style,
+    write_values,
 )
 
 BOX = OKABE_ITO[1]
@@ -41,9 +43,7 @@ class TagPoint(NamedTuple):
 def tag_counts(names: Sequence[str], counts: Mapping[str, Sequence[int]]) -> Figure:
     """Stacked bars per tag. counts: split → clips per tag."""
     looks = ((OKABE_ITO[0], ""), (OKABE_ITO[5], "////"), (OKABE_ITO[2], ""))
-    with style():
-        figure = Figure(figsize=(WIDTH, 1.2 + 0.17 * len(names)))
-        axes = figure.add_subplot()
+    with drawing(1.2 + 0.17 * len(names)) as (figure, axes):
         left = np.zeros(len(names))
         for (split, values), (colour, hatch) in zip(counts.items(), looks, strict=False):
             axes.barh(
@@ -71,9 +71,7 @@ def long_tail(counts: Sequence[tuple[int, int]], pool: Sequence[tuple[int, int]]
     of probed tags.
     """
     everything = [*counts, *pool]
-    with style():
-        figure = Figure(figsize=(WIDTH, 3.2))
-        axes = figure.add_subplot()
+    with drawing(3.2) as (figure, axes):
         for points, colour, marker, label in (
             (counts, GREY, "x", "not probed"),
             (pool, OKABE_ITO[0], "o", "probed"),
@@ -98,14 +96,12 @@ def cooccurrence(names: Sequence[str], share: np.ndarray) -> Figure:
     """share `[tag, tag]`: of the clips with the row's tag, those that carry the column's as well;
     diagonal NaN.
     """
-    with style():
-        labels = [short(name) for name in names]
-        few = len(names) < 15  # then the axes are lower than their label is long
-        size = 1.8 + 0.135 * len(names)
-        below = 0.6 + 0.065 * max(map(len, labels))
-        height = max(3.0, size * 0.92, below + (2.0 if few else 2.7))
-        figure = Figure(figsize=(max(WIDTH, size), height))
-        axes = figure.add_subplot()
+    labels = [short(name) for name in names]
+    few = len(names) < 15  # then the axes are lower than their label is long
+    size = 1.8 + 0.135 * len(names)
+    below = 0.6 + 0.065 * max(map(len, labels))
+    height = max(3.0, size * 0.92, below + (2.0 if few else 2.7))
+    with drawing(height, max(WIDTH, size)) as (figure, axes):
         axes.set_facecolor("#e8e8e8")
         image = axes.imshow(share, cmap="cividis", vmin=0, vmax=max(float(np.nanmax(share)), 1e-12))
         axes.set_xticks(range(len(names)), labels, rotation=90, fontsize=7.5)
@@ -130,15 +126,10 @@ def ap_by_embedding(
     with np.errstate(invalid="ignore"):
         above = means - np.nanmean(means[:, :num_singles], axis=1, keepdims=True)
     most = max(float(np.nanmax(np.abs(above))), 1e-3)
-    with style():
-        figure = Figure(figsize=(max(WIDTH, 2.6 + 0.36 * len(embeddings)), 2.2 + 0.19 * len(tags)))
-        axes = figure.add_subplot()
+    width = max(WIDTH, 2.6 + 0.36 * len(embeddings))
+    with drawing(2.2 + 0.19 * len(tags), width) as (figure, axes):
         image = axes.imshow(above, cmap="cividis", vmin=-most, vmax=most, aspect="auto")
-        for (row, column), value in np.ndenumerate(means):
-            if not np.isnan(value):
-                colour = "white" if above[row, column] < 0 else "black"
-                text = f"{value:.2f}".removeprefix("0")
-                axes.text(column, row, text, ha="center", va="center", fontsize=7.5, color=colour)
+        write_values(axes, means, above < 0, digits=2, fontsize=7.5)
         for row, column in enumerate(best):
             corner = (column - 0.46, row - 0.44)
             axes.add_patch(Rectangle(corner, 0.92, 0.88, fill=False, edgecolor=BOX, linewidth=1.8))
