@@ -2,7 +2,7 @@
 known.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -10,7 +10,6 @@ import numpy as np
 from extract.errors import InputError
 from extract.manifest import Manifest
 from fsprobe.labels import tag_labels
-from fsprobe.listening.judgements import Current
 from fsprobe.listening.ranking import by_block, directions, standard_of
 from fsprobe.listening.strategies import Directions
 from fsprobe.tagger.matching import Part
@@ -55,8 +54,7 @@ def probabilities(pool: Pool, tagger: Tagger) -> np.ndarray:
 
 def heard(manifest: Manifest) -> np.ndarray:
     """bool `[clip]`: False where the manifest has no `not_tags` and lists no tag of the clip."""
-    with_not_tags = manifest.not_tags is not None
-    return np.array([with_not_tags or bool(tags) for tags in manifest.tags], bool)
+    return np.array([manifest.not_tags is not None or bool(tags) for tags in manifest.tags], bool)
 
 
 def listed_labels(pool: Pool, manifest: Manifest, tags: Sequence[str]) -> np.ndarray:
@@ -74,12 +72,14 @@ def listed_labels(pool: Pool, manifest: Manifest, tags: Sequence[str]) -> np.nda
     return said[[places[clip] for clip in pool.clip_ids]]
 
 
-def with_judged(known: np.ndarray, pool: Pool, current: Current, tags: Sequence[str]) -> np.ndarray:
-    """`known` `[clip, tag]` and what was judged, as `unknown` too."""
+def with_judged(
+    known: np.ndarray, pool: Pool, judged: Iterable[tuple[str, str]], tags: Sequence[str]
+) -> np.ndarray:
+    """`known` `[clip, tag]` and what was judged, as `unknown` too. judged: (clip, tag)."""
     rows = {clip: row for row, clip in enumerate(pool.clip_ids)}
     column = {tag: number for number, tag in enumerate(tags)}
     known = known.copy()
-    for clip, tag in current:
+    for clip, tag in judged:
         if clip in rows and tag in column:
             known[rows[clip], column[tag]] = True
     return known

@@ -68,10 +68,12 @@ class Desk:
         self.heard = pools.heard(self.manifest)
         self.listed = {clip: row for row, clip in enumerate(self.manifest.clip_ids)}
         self.known: tuple[list[str], np.ndarray] = ([], np.empty((0, 0), bool))
-        self.counts: dict[str, dict[str, int]] = {}
-        for value, column in (("yes", self.full.tags), ("no", self.full.not_tags or ())):
-            for tag, count in Counter(tag for tags in column for tag in tags).items():
-                self.counts.setdefault(tag, dict.fromkeys(VALUES, 0))[value] = count
+        self.counts = Counter(
+            (tag, value)
+            for value, column in (("yes", self.full.tags), ("no", self.full.not_tags or ()))
+            for tags in column
+            for tag in tags
+        )
 
     def use(self, tagger: Tagger) -> None:
         """Score the clips with a tagger; the scores so far become those before."""
@@ -98,7 +100,7 @@ class Desk:
             "tags": [
                 {
                     "tag": tag,
-                    **counts.get(tag, dict.fromkeys(VALUES, 0)),
+                    **{value: counts[tag, value] for value in VALUES},
                     "verdict": scores.verdicts.get(tag, "no head yet: needs a yes and a no"),
                 }
                 for tag in tags
@@ -110,14 +112,13 @@ class Desk:
             "by": self.by,
         }
 
-    def _counts(self, current: Current) -> dict[str, dict[str, int]]:
-        """tag → how many clips have it, have not, and could not be told."""
-        counts = {tag: dict(mine) for tag, mine in self.counts.items()}
+    def _counts(self, current: Current) -> Counter[tuple[str, str]]:
+        """(tag, value) → how many clips: that have the tag, have not, and could not be told."""
+        counts = self.counts.copy()
         for (clip, tag), value in current.items():
-            mine = counts.setdefault(tag, dict.fromkeys(VALUES, 0))
             if before := self._said(clip).get(tag):
-                mine[before] -= 1
-            mine[value] += 1
+                counts[tag, before] -= 1
+            counts[tag, value] += 1
         return counts
 
     def _said(self, clip: str) -> dict[str, str]:
@@ -144,12 +145,10 @@ class Desk:
         listed = self.known
         if listed[0] != wanted:
             listed = self.known = (wanted, pools.listed_labels(self.pool, self.manifest, wanted))
-        known = pools.with_judged(listed[1], self.pool, current, wanted)
-        for clip, name in self._asked_elsewhere(window):
-            if name in wanted:
-                known[self.place[clip], wanted.index(name)] = True
+        asked_or_judged = [*current, *self._asked_elsewhere(window)]
+        known = pools.with_judged(listed[1], self.pool, asked_or_judged, wanted)
         rng = np.random.default_rng((self.seed, len(current)))
-        found = suggest(strategy, p, known, min(count, MOST), rng, self.directions)
+        found = suggest(strategy, p, known, count, rng, self.directions)
         asked = [
             {
                 "clip": self.pool.clip_ids[one.place],
@@ -200,8 +199,7 @@ class Desk:
         whose id or path holds it.
         """
         if like:
-            row = self._row(like)
-            query = [rows[[row]] for rows in self.pool.rows]
+            query = [rows[[self._row(like)]] for rows in self.pool.rows]
             score = ranking.cosine_to(self.pool.parts, self.standard, query)
             return [hit for hit in self._best(score, count + 1) if hit["clip"] != like][:count]
         if self.words and text.strip():
