@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from fsprobe.config import KShot, shot_order
+from fsprobe.pages.blocks import Table
 from fsprobe.reporting.comparisons import Comparison
 from fsprobe.reporting.statistics import Summary
 from fsprobe.reporting.sweep_results import SweepResults
@@ -138,15 +139,18 @@ def difference_cells(pair: Comparison | None) -> tuple[str, str]:
     return (interval(pair.difference, "+"), p_value(pair.holm)) if pair else ("–", "–")
 
 
-def difference_row(pair: Comparison) -> list[str]:
+def difference_table(text: str, pairs: Sequence[Comparison]) -> Table:
     """Both sides, N, K, seeds, difference with interval, std, p and Holm's p."""
-    d = pair.difference
-    names = [pair.a, pair.b, str(pair.n_way), str(pair.k_shot)]
-    tests = [number(d.std), p_value(d.p), p_value(pair.holm)]
-    return [*names, str(d.n), interval(d, "+"), *tests]
-
-
-DIFFERENCE_HEADER = ("a", "b", "N", "K", "seeds", "difference", "std", "p", "Holm p")
+    header = ("a", "b", "N", "K", "seeds", "difference", "std", "p", "Holm p")
+    rows = [
+        [
+            *(pair.a, pair.b, str(pair.n_way), str(pair.k_shot), str(pair.difference.n)),
+            *(interval(pair.difference, "+"), number(pair.difference.std)),
+            *(p_value(pair.difference.p), p_value(pair.holm)),
+        ]
+        for pair in pairs
+    ]
+    return Table(text, header, rows, left=2)
 
 
 def slug(name: str) -> str:

@@ -157,14 +157,12 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def seeds_needed(std: float, half_width: float) -> int | None:
-    """The least n ≥ 2 with t(0.975, n − 1)·std/√n ≤ half_width > 0; None where std is NaN.
+def seeds_needed(std: float, half_width: float) -> int:
+    """The least n ≥ 2 with t(0.975, n − 1)·std/√n ≤ half_width > 0.
 
     std is itself an estimate: from 5 seeds it is known to about ±35%, from 20 to ±16%, and n goes
     with its square.
     """
-    if math.isnan(std):
-        return None
 
     def suffices(n: int) -> bool:
         return float(stdtrit(n - 1, (1 + LEVEL) / 2)) * std / math.sqrt(n) <= half_width

@@ -5,11 +5,10 @@ from collections.abc import Sequence
 from fsprobe.pages.blocks import Block, Bullets, Heading, Paragraph, Table
 from fsprobe.reporting.comparisons import compare_sweeps, mismatch
 from fsprobe.reporting.formatting import (
-    DIFFERENCE_HEADER,
     INTERVAL,
     Style,
     caption_of,
-    difference_row,
+    difference_table,
     interval,
     most_seeds,
     notes_of,
@@ -94,14 +93,12 @@ def _differences(first: SweepResults, sweep: SweepResults) -> list[Block]:
             )
         ]
     solver = " and ".join(dict.fromkeys([sweep.solver, first.solver]))
-    where = caption_of(first, pairs, solver)
     return [
-        Table(
+        difference_table(
             f"mAP of {sweep.label} less mAP of {first.label}, over the seeds whose episodes are "
             f"the same in both: mean [{INTERVAL}], p of a paired permutation test, and after "
-            f"Holm's correction over the rows of each N and K. {where}",
-            DIFFERENCE_HEADER,
-            list(map(difference_row, pairs)),
-            left=2,
+            f"Holm's correction over the rows of each N and K. "
+            f"{caption_of(first, pairs, solver)}",
+            pairs,
         )
     ]

@@ -8,12 +8,11 @@ from fsprobe.pages.blocks import Block, Bullets, Heading, Table
 from fsprobe.reporting.comparisons import ALPHA, Comparison
 from fsprobe.reporting.findings import findings
 from fsprobe.reporting.formatting import (
-    DIFFERENCE_HEADER,
     INTERVAL,
     Style,
     caption,
     caption_of,
-    difference_row,
+    difference_table,
     number,
 )
 from fsprobe.reporting.statistics import seeds_needed
@@ -33,19 +32,16 @@ def differences(sweep: SweepResults, pairs: Sequence[Comparison], style: Style) 
     if not shown:
         return []
     significant = sum(bool(pair.sign) for pair in pairs)
-    where = caption_of(sweep, shown)
     return [
         Heading(style.level, "Differences between embeddings"),
-        Table(
+        difference_table(
             f"mAP of a less mAP of b on the same episodes: mean [{INTERVAL}], p of a paired "
             "permutation test (sign flips, two-sided), and p after Holm's correction over the "
             "pairs of the cell. Shown is the largest N; over all cells "
             f"{significant} of {len(pairs)} comparisons are below {ALPHA}. A dash for p: the "
             "difference is the same at every seed, which no test over seeds can judge. "
-            f"{where}",
-            DIFFERENCE_HEADER,
-            list(map(difference_row, shown)),
-            left=2,
+            f"{caption_of(sweep, shown)}",
+            shown,
         ),
     ]
 
@@ -61,11 +57,13 @@ def seeds_for_half_width(sweep: SweepResults, style: Style) -> list[Block]:
     ]
     if not found:
         return []
-    rows = []
-    for name, k_shot, values in found:
-        needed = seeds_needed(values.std, style.half_width)
-        now = [str(values.n), number(values.std), number(values.half_width)]
-        rows.append([name, str(k_shot), *now, "–" if needed is None else f"{needed:,}"])
+    rows = [
+        [
+            *(name, str(k_shot), str(values.n), number(values.std), number(values.half_width)),
+            "–" if values.n == 1 else f"{seeds_needed(values.std, style.half_width):,}",
+        ]
+        for name, k_shot, values in found
+    ]
     k_shots = (k_shot for _, k_shot, _ in found)
     where = caption(sweep, [n_way], k_shots, [values.n for *_, values in found])
     return [

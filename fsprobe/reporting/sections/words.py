@@ -8,12 +8,11 @@ from fsprobe.config import FULL, KShot
 from fsprobe.pages.blocks import Block, Figure, Heading, Paragraph, Table
 from fsprobe.reporting.comparisons import Comparison, adjusted
 from fsprobe.reporting.formatting import (
-    DIFFERENCE_HEADER,
     INTERVAL,
     Series,
     Style,
     caption,
-    difference_row,
+    difference_table,
     interval,
     number,
     seeds_behind,
@@ -202,7 +201,7 @@ def _differences(what: str, pairs: Sequence[Comparison], where: str) -> list[Blo
         f"{what}, on the same episodes: mean [{INTERVAL}], p of a paired permutation test, and "
         f"after Holm's correction over the rows of each K. {where}"
     )
-    return [Table(text, DIFFERENCE_HEADER, list(map(difference_row, found)), left=2)]
+    return [difference_table(text, found)]
 
 
 def _near_synonyms(sweep: SweepResults, name: str) -> list[Block]:
