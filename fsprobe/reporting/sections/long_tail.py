@@ -168,8 +168,9 @@ def _rows_by_seed(
     for sweep in (sweep for sweep in sweeps if embedding in sweep.embeddings):
         n_way, _ = sweep.largest_cell([k_shot])
         for seed, probe in sweep.rows(embedding, n_way, k_shot).items():
-            rows = sweep.tags[probe.key]
-            found[seed] += [row for row in rows if not math.isnan(row.average_precision)]
+            found[seed] += [
+                row for row in sweep.tags[probe.key] if not math.isnan(row.average_precision)
+            ]
     return list(found.values())
 
 
@@ -179,7 +180,6 @@ def _tail_cells(by_seed: Sequence[Sequence[TagRow]]) -> tuple[list[str], int]:
         summarise([float(np.mean([getattr(row, metric) for row in rows])) for rows in by_seed])
         for metric in ("average_precision", "roc_auc")
     ]
-    tags = {row.tag for rows in by_seed for row in rows}
-    positives = float(np.mean([row.test_positives for rows in by_seed for row in rows]))
-    count = metrics[0].n
+    rows, count = [row for rows in by_seed for row in rows], metrics[0].n
+    tags, positives = {row.tag for row in rows}, np.mean([row.test_positives for row in rows])
     return [str(len(tags)), str(count), *map(interval, metrics), f"{positives:.1f}"], count

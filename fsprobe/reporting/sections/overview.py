@@ -35,7 +35,6 @@ def what_was_run(sweep: SweepResults, style: Style) -> list[Block]:
 
 
 def _run_items(sweep: SweepResults) -> list[str]:
-    planned = sum(len(sweep.keys(name)) for name in sweep.embeddings)
     clips = [f"{sweep.clips.get(split, 0):,}" for split in ("train", "valid", "test")]
     seeds, grid = sweep.grid.seeds, sweep.grid
     settings = sweep.configuration["solver"]
@@ -49,7 +48,8 @@ def _run_items(sweep: SweepResults) -> list[str]:
         f"{len(seeds)} seeds ({seeds[0]} to {seeds[-1]}), scarce tags: {grid.on_scarce}.",
         f"Test set: {test_set(sweep)}.",
         f"Solver: {sweep.solver} ({', '.join(f'{key} {value}' for key, value in solver.items())}).",
-        f"Probes: {len(sweep.probes):,} of {planned:,}.",
+        f"Probes: {len(sweep.probes):,} of "
+        f"{sum(len(sweep.keys(name)) for name in sweep.embeddings):,}.",
     ]
     if sweep.words.directory:
         (way, _), (_, prior) = sweep.words.variants(0)[0], sweep.words.variants(1)[0]
@@ -75,24 +75,22 @@ def _run_items(sweep: SweepResults) -> list[str]:
 
 def _missing(sweep: SweepResults) -> list[Block]:
     """What is absent from the rows, if anything is."""
-    items = missing_probes(sweep)
+    items, rows = missing_probes(sweep), sweep.probes.values()
     if sweep.unscored:
-        total = sum(map(len, sweep.tags.values()))
         items.append(
-            f"Empty metrics: {sum(sweep.unscored.values()):,} of {total:,} rows of per_tag.csv, "
-            f"of {len(sweep.unscored)} tag(s) without a positive or without a negative test clip "
+            f"Empty metrics: {sum(sweep.unscored.values()):,} of "
+            f"{sum(map(len, sweep.tags.values())):,} rows of per_tag.csv, of "
+            f"{len(sweep.unscored)} tag(s) without a positive or without a negative test clip "
             f"({some(sorted(sweep.unscored))}). They are left out of every mean."
         )
-    if diverged := sum(row.diverged for row in sweep.probes.values()):
+    if diverged := sum(row.diverged for row in rows):
         items.append(
             f"Diverged: {diverged:,} probes never had a finite validation loss. Their metrics are "
             "empty, and left out of every mean."
         )
-    others = (row for row in sweep.probes.values() if not row.diverged)
-    if empty := sum(math.isnan(row.mAP) for row in others):
+    if empty := sum(math.isnan(row.mAP) and not row.diverged for row in rows):
         items.append(f"{empty:,} probes have no mAP at all: none of their tags has a metric.")
-    for file in sweep.absent:
-        items.append(f"{file} is not in the folder: {_NEEDS[file]} left out.")
+    items += [f"{file} is not in the folder: {_NEEDS[file]} left out." for file in sweep.absent]
     if sweep.norms and COMBINED in sweep.norms and not sweep.parts:
         items.append("run.json does not record the parts of combined: Fig. 3 is left out.")
     return [Paragraph("Missing or empty:"), Bullets(items)] if items else []
@@ -127,14 +125,13 @@ def convergence(sweep: SweepResults, style: Style) -> list[Block]:
                 rows.append([name, str(k_shot), *_convergence_cells(mine)])
     if not rows:
         return []
-    strengths = ["least l2", "median l2", "greatest l2"]
     return [
         Heading(style.level, "Convergence"),
         Table(
             f"The strengths (l2) that {sweep.solver} chose and how far it converged, over every N "
             "and seed.",
             [
-                *("embedding", "K", "probes", *strengths),
+                *("embedding", "K", "probes", "least l2", "median l2", "greatest l2"),
                 *("greatest gradient norm", "most iterations", "not converged"),
             ],
             rows,
@@ -144,9 +141,11 @@ def convergence(sweep: SweepResults, style: Style) -> list[Block]:
 
 def _convergence_cells(rows: list[SolverRow]) -> list[str]:
     l2 = sorted(row.l2 for row in rows)
-    strengths = [f"{value:.3g}" for value in (l2[0], l2[len(l2) // 2], l2[-1])]
-    gradient_norm = max(row.gradient_norm for row in rows)
-    iterations = max(row.iterations for row in rows)
     judged = [row for row in rows if not math.isnan(row.gap)]  # not by older versions
-    failed = str(sum(not row.converged for row in judged)) if judged else "–"
-    return [str(len(rows)), *strengths, f"{gradient_norm:.2g}", str(iterations), failed]
+    return [
+        str(len(rows)),
+        *(f"{value:.3g}" for value in (l2[0], l2[len(l2) // 2], l2[-1])),
+        f"{max(row.gradient_norm for row in rows):.2g}",
+        str(max(row.iterations for row in rows)),
+        str(sum(not row.converged for row in judged)) if judged else "–",
+    ]

@@ -59,10 +59,9 @@ def _of_group(sweeps: Sequence[SweepResults], style: Style) -> list[Block]:
         for name in first.embeddings
         for n, k in cells
     ]
-    header = ["embedding", "N", "K", *METRICS.values()]
     blocks: list[Block] = [
         Heading(style.level + 1, f"{first.solver}: {len(sweeps)} splits"),
-        Table(f"Mean [{INTERVAL}]. {where}", header, rows),
+        Table(f"Mean [{INTERVAL}]. {where}", ["embedding", "N", "K", *METRICS.values()], rows),
         _tested_table(sweeps, sorted({n for n, _ in cells}), where),
     ]
     if notes := notes_of(sweeps):
@@ -75,10 +74,9 @@ def _of_group(sweeps: Sequence[SweepResults], style: Style) -> list[Block]:
 
 def _tested_table(sweeps: Sequence[SweepResults], n_ways: Sequence[int], where: str) -> Table:
     """How many of an episode's N tags have a metric, a column for each split."""
-    first = sweeps[0]
     rows = [
         [name, str(n_way), *(_tested(sweep, name, n_way) for sweep in sweeps)]
-        for name in first.embeddings
+        for name in sweeps[0].embeddings
         for n_way in n_ways
     ]
     return Table(
@@ -133,14 +131,8 @@ def _differences(
             both = [ours[label] - theirs[label] for label in ours if label in theirs]
             difference = summarise(both, student_interval)
             rows.append([a, b, str(n_way), str(k_shot), interval(difference)])
-    if not rows:
-        return []
-    header = ["a", "b", "N", "K", "difference"]
-    return [
-        Table(
-            f"mAP of a less mAP of b, paired by split: mean [{INTERVAL}]. {where}", header, rows, 2
-        )
-    ]
+    text = f"mAP of a less mAP of b, paired by split: mean [{INTERVAL}]. {where}"
+    return [Table(text, ["a", "b", "N", "K", "difference"], rows, left=2)] if rows else []
 
 
 def _means(

@@ -134,12 +134,11 @@ def _values(sweeps: Sequence[SweepResults], names: Sequence[str], cells: Sequenc
                 values = [sweep.summary(embedding, n_way, k_shot, metric) for metric in SCORES]
                 counts.append(values[0].n)
                 rows.append([embedding, name, str(n_way), str(k_shot), *map(interval, values)])
-    folders = ", ".join(sweep.label for sweep in sweeps)
     text = (
         f"Linear heads and baselines: mean [{INTERVAL}]. F1 is taken at each tag's best threshold "
         "on the support set, for lc_protonets too, whose paper instead takes the labels of the "
-        f"nearest prototype. {_settings(sweeps, names)} Folders: {folders}. "
-        f"{_where(sweeps, cells, counts)}"
+        f"nearest prototype. {_settings(sweeps, names)} Folders: "
+        f"{', '.join(sweep.label for sweep in sweeps)}. {_where(sweeps, cells, counts)}"
     )
     return Table(text, ["embedding", "solver", "N", "K", *SCORES.values()], rows, left=2)
 

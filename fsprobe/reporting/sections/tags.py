@@ -112,14 +112,16 @@ def per_tag(sweep: SweepResults, style: Style) -> list[Block]:
         if empty
         else ""
     )
-    metrics = [f"{metric} {name}" for metric in ("AP", "ROC-AUC") for name in embeddings]
     return [
         Heading(style.level, "Per tag"),
         Table(
             "Average precision (AP) and ROC-AUC per tag: mean ± standard deviation over the seeds "
             "that drew it; a tag is drawn by every seed only where N is the whole pool. "
             f"{caption(sweep, [n_way], [k_shot], seeds)}{note}",
-            ["tag", "rank", "train", "test", "drawn", *metrics],
+            [
+                *("tag", "rank", "train", "test", "drawn"),
+                *(f"{metric} {name}" for metric in ("AP", "ROC-AUC") for name in embeddings),
+            ],
             rows,
         ),
     ]
@@ -129,11 +131,14 @@ def _tag_row(
     tag: str, count: TagCountRow | None, by_embedding: Sequence[Sequence[TagRow]]
 ) -> list[str]:
     """Tag, rank, training and test clips, seeds that drew it, then each metric per embedding."""
-    ranked = ("–", "–") if count is None else (str(count.rank), str(count.train))
-    positives = next(row.test_positives for rows in by_embedding for row in rows)
-    metrics = [
-        mean_std([getattr(row, metric) for row in rows])
-        for metric in ("average_precision", "roc_auc")
-        for rows in by_embedding
+    return [
+        tag,
+        *(("–", "–") if count is None else (str(count.rank), str(count.train))),
+        str(next(row.test_positives for rows in by_embedding for row in rows)),
+        str(max(map(len, by_embedding))),
+        *(
+            mean_std([getattr(row, metric) for row in rows])
+            for metric in ("average_precision", "roc_auc")
+            for rows in by_embedding
+        ),
     ]
-    return [tag, *ranked, str(positives), str(max(map(len, by_embedding))), *metrics]
