@@ -1,6 +1,7 @@
 """The paper's qualitative findings (Ma & Lerch, AES 2024), checked on a sweep's own rows."""
 
 import math
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -41,20 +42,18 @@ def combining_helps(sweep: SweepResults, comparisons: Sequence[Comparison]) -> F
     singles = [name for name in sweep.embeddings if is_single(name)]
     if COMBINED not in sweep.embeddings or len(singles) < 2:
         return Finding(claim, UNCHECKED, "it takes `combined` and at least two single embeddings.")
-    cells: dict[Cell, list[Comparison]] = {}
-    for comparison in comparisons:
-        pair = (comparison.a, comparison.b)
-        if COMBINED in pair and any(map(is_single, pair)):
-            cells.setdefault((comparison.n_way, comparison.k_shot), []).append(comparison)
-    cells = {cell: found for cell, found in cells.items() if len(found) == len(singles)}
+    tried: defaultdict[Cell, list[Comparison]] = defaultdict(list)
+    for c in comparisons:
+        if COMBINED in (c.a, c.b) and any(map(is_single, (c.a, c.b))):
+            tried[c.n_way, c.k_shot].append(c)
+    cells = {cell: found for cell, found in tried.items() if len(found) == len(singles)}
     if not cells:
         return Finding(
             claim, UNCHECKED, "no cell has paired seeds of `combined` and every single embedding."
         )
-    signs = {cell: [_favour(c) * c.sign for c in found] for cell, found in cells.items()}
     gains = [min(_favour(c) * c.difference.mean for c in found) for found in cells.values()]
-    better = {cell for cell in cells if all(sign > 0 for sign in signs[cell])}
-    worse = {cell for cell in cells if any(sign < 0 for sign in signs[cell])}
+    better = {cell for cell in cells if all(_favour(c) * c.sign > 0 for c in cells[cell])}
+    worse = {cell for cell in cells if any(_favour(c) * c.sign < 0 for c in cells[cell])}
     detail = (
         f"combined has significantly higher mAP than every single embedding in {len(better)} of "
         f"{len(cells)} cells and significantly lower mAP than some in {len(worse)} (paired by "
@@ -209,15 +208,12 @@ def _powerless(comparisons: Sequence[Comparison], tested: Sequence[Comparison]) 
     that p was adjusted over.
     """
     best = adjusted([replace(c, difference=_at_best(c.difference)) for c in tested])
-    reachable = {(c.a, c.b, c.n_way, c.k_shot) for c in best if not c.holm >= ALPHA}
-    weak = sum((c.a, c.b, c.n_way, c.k_shot) not in reachable for c in comparisons)
-    repeats = sum(math.isnan(c.difference.p) for c in comparisons)
-    text = (
-        f" In {weak} of {len(comparisons)} tests the seeds are too few for any p below {ALPHA}."
-        if weak
-        else ""
-    )
-    if repeats:
+    weak = {(c.a, c.b, c.n_way, c.k_shot) for c in best if c.holm >= ALPHA}
+    text = ""
+    if few := sum((c.a, c.b, c.n_way, c.k_shot) in weak for c in comparisons):
+        text += f" In {few} of {len(comparisons)} tests the seeds are too few for any p below "
+        text += f"{ALPHA}."
+    if repeats := sum(math.isnan(c.difference.p) for c in comparisons):
         text += f" {repeats} differences are the same at every seed: repetition, which no test "
         text += "over seeds can judge."
     return text
