@@ -118,9 +118,14 @@ def _serve(manifest: Manifest) -> None:
         tag for column in (manifest.tags, manifest.not_tags or ()) for t in column for tag in t
     ]
     tags = list(dict.fromkeys([*FLAGS.tag, *(tagger.tags if tagger else ()), *named]))
-    by = FLAGS.by or _user()
     desk = Desk(
-        manifest, pool_of(manifest, parts), Judgements(FLAGS.labels), tags, by, FLAGS.seed, words
+        manifest,
+        pool_of(manifest, parts),
+        Judgements(FLAGS.labels),
+        tags,
+        FLAGS.by or _user(),
+        FLAGS.seed,
+        words,
     )
     if tagger:
         desk.use(tagger)
@@ -128,9 +133,9 @@ def _serve(manifest: Manifest) -> None:
     listener = _listener(FLAGS.host, FLAGS.port)
     port = listener.getsockname()[1]
     name = f"[{FLAGS.host}]" if ":" in FLAGS.host else FLAGS.host
-    hosts = {f"{host}:{port}" for host in ("127.0.0.1", "localhost", "[::1]", name)}
-    root = Path(FLAGS.audio_root)
-    app = build(desk, root, token, hosts | set(FLAGS.allow_host), FLAGS.follow_links)
+    own = (f"{host}:{port}" for host in ("127.0.0.1", "localhost", "[::1]", name))
+    hosts = [*own, *FLAGS.allow_host]
+    app = build(desk, Path(FLAGS.audio_root), token, hosts, FLAGS.follow_links)
     config = uvicorn.Config(
         app,
         log_level="warning",

@@ -67,13 +67,12 @@ def main() -> None:
         lacking = sum(clip not in places for clip in clips)
         if lacking and FLAGS.out.endswith(".m3u8"):
             print(f"{lacking} clips have no file in {FLAGS.manifest}, and are not in {FLAGS.out}")
-    rows: list[Sequence[str]] = [("clip", "score", "file")]
-    rows += [
+    rows = [
         (one_line(clip), f"{score:.3f}", one_line(places[clip].path) if clip in places else "")
         for clip, score in zip(clips, found.score.tolist(), strict=True)
     ]
     print(f"{title}, of {len(items.rows[0])} clips")
-    print(text_table(rows, left=(0, 2), widest=60))
+    print(text_table([("clip", "score", "file"), *rows], left=(0, 2), widest=60))
 
 
 def _check_flags() -> None:
@@ -179,11 +178,8 @@ def _write(
         write_playlist(out, title, [(clip, places.get(clip)) for clip in clips], root)
         return
     with atomic_write(out) as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(("clip_id", "score"))
-        writer.writerows(
-            (clip, f"{score:.6f}") for clip, score in zip(clips, scores.tolist(), strict=True)
-        )
+        rows = ((clip, f"{score:.6f}") for clip, score in zip(clips, scores.tolist(), strict=True))
+        csv.writer(file, lineterminator="\n").writerows([("clip_id", "score"), *rows])
 
 
 if __name__ == "__main__":

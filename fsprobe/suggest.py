@@ -12,7 +12,6 @@ unlike what is labelled and chosen; balanced, from ten bins of the probability i
 """
 
 import csv
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -74,14 +73,11 @@ def main() -> None:
     rows = [(pool.clip_ids[one.place], tags[one.tag], one.score, one.reason) for one in found]
     if FLAGS.out:
         with atomic_write(FLAGS.out) as file:
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(("clip_id", "tag", "score", "reason"))
-            writer.writerows((clip, tag, f"{score:.6f}", why) for clip, tag, score, why in rows)
-    shown: list[Sequence[str]] = [("clip", "tag", "score", "reason")]
-    shown += [
-        (one_line(clip), one_line(tag), f"{score:.3f}", why) for clip, tag, score, why in rows
-    ]
-    print(text_table(shown, left=(0, 1, 3), widest=60))
+            exact = ((clip, tag, f"{score:.6f}", why) for clip, tag, score, why in rows)
+            header = ("clip_id", "tag", "score", "reason")
+            csv.writer(file, lineterminator="\n").writerows([header, *exact])
+    shown = [(one_line(clip), one_line(tag), f"{score:.3f}", why) for clip, tag, score, why in rows]
+    print(text_table([("clip", "tag", "score", "reason"), *shown], left=(0, 1, 3), widest=60))
     if not rows:
         print(f"nothing is left to ask: all {len(pool.clip_ids)} clips are judged for these tags")
 

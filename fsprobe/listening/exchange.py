@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
+from itertools import repeat
 from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import unquote
@@ -49,18 +50,16 @@ def merged(manifest: Manifest, current: Current) -> Manifest:
     by_clip: dict[str, dict[str, str]] = {}
     for (clip, tag), value in current.items():
         by_clip.setdefault(clip, {})[tag] = value
-    tags, not_tags = [], []
-    for clip, yes, no in zip(manifest.clip_ids, manifest.tags, manifest.not_tags, strict=True):
-        said = by_clip.get(clip, {})
-        tags.append(_with(yes, said, "yes"))
-        not_tags.append(_with(no, said, "no"))
-    return replace(manifest, tags=tuple(tags), not_tags=tuple(not_tags))
+    said = [by_clip.get(clip, {}) for clip in manifest.clip_ids]
+    return replace(
+        manifest,
+        tags=tuple(map(_with, manifest.tags, said, repeat("yes"))),
+        not_tags=tuple(map(_with, manifest.not_tags, said, repeat("no"))),
+    )
 
 
 def _with(tags: tuple[str, ...], said: Mapping[str, str], value: str) -> tuple[str, ...]:
     """The tags that nobody judged, then those judged so."""
-    if not said:
-        return tags
     return (*(t for t in tags if t not in said), *(t for t, v in said.items() if v == value))
 
 
@@ -88,10 +87,9 @@ def read_labels(path: Path, manifest: Manifest) -> tuple[list[New], int]:
 
 def _of_manifest(path: Path, manifest: Manifest) -> Iterator[New]:
     other = read_manifest(path)
-    for clip, tags in zip(other.clip_ids, other.tags, strict=True):
-        yield from (New(clip, tag, "yes") for tag in tags)
-    for clip, tags in zip(other.clip_ids, other.not_tags or (), strict=False):
-        yield from (New(clip, tag, "no") for tag in tags)
+    for value, column in (("yes", other.tags), ("no", other.not_tags or ())):
+        for clip, tags in zip(other.clip_ids, column, strict=False):
+            yield from (New(clip, tag, value) for tag in tags)
 
 
 def _of_label_studio(path: Path, manifest: Manifest) -> Iterator[New]:

@@ -77,8 +77,7 @@ class Desk:
 
     def use(self, tagger: Tagger) -> None:
         """Score the clips with a tagger; the scores so far become those before."""
-        found = pools.probabilities(self.pool, tagger)
-        now = dict(zip(tagger.tags, found.T, strict=True))
+        now = dict(zip(tagger.tags, pools.probabilities(self.pool, tagger).T, strict=True))
         verdicts = {
             tag: str(tagger.training.get(tag, {}).get("verdict", "")) for tag in tagger.tags
         }

@@ -62,8 +62,8 @@ def embeddings_by_tag(sweep: SweepResults, style: Style) -> list[Block]:
     for k_shot in _largest_shots(sweep):
         n_way, _ = sweep.largest_cell([k_shot])
         shown = [name for name in sweep.embeddings if sweep.rows(name, n_way, k_shot)]
-        singles = [name for name in shown if is_single(name)]
-        order = [*singles, *(name for name in shown if name not in singles)]
+        order = sorted(shown, key=is_single, reverse=True)  # single ones first
+        singles = list(filter(is_single, order))
         if len(singles) < _LEAST:
             continue
         values = _by_seed(sweep, order, n_way, k_shot)
@@ -156,8 +156,6 @@ def _figure(
 ) -> Figure:
     shown = tags[:_SHOWN]
     which = f"; the {_SHOWN} most frequent of {len(tags)} tags" if len(tags) > _SHOWN else ""
-    means = np.array([tag.means for tag in shown])
-    best = [order.index(tag.best) for tag in shown]
     return Figure(
         name,
         f"Heatmap of average precision, {len(shown)} tags down, {len(order)} embeddings across. "
@@ -171,8 +169,8 @@ def _figure(
             ap_by_embedding,
             [tag.name for tag in shown],
             order,
-            means,
-            best,
+            np.array([tag.means for tag in shown]),
+            [order.index(tag.best) for tag in shown],
             num_singles=len(singles),
         ),
     )

@@ -54,9 +54,9 @@ def _full_table(sweep: SweepResults, n_ways: Sequence[int], beside: Sequence[Pub
     for other in beside:
         source = f"{other.source}, {other.split.name} split"
         rows.append([other.model, source, "50", "–", other.mAP, other.roc_auc, "–", "–"])
-    where = caption(sweep, n_ways, [FULL], counts)
     return Table(
-        f"Probes on every training clip: mean [{INTERVAL}]. {where}",
+        f"Probes on every training clip: mean [{INTERVAL}]. "
+        f"{caption(sweep, n_ways, [FULL], counts)}",
         ["model", "source", "N", "seeds", "mAP", "ROC-AUC", "std of mAP", "chance mAP"],
         rows,
         left=2,

@@ -40,8 +40,11 @@ def long_tail(sweeps: Sequence[SweepResults], style: Style) -> list[Block]:
     if not figures:
         return []
     tail = {tag for tag, count in counts.items() if count.rank > HEAD}
-    table = _tail_table(sweeps, embeddings, shots, tail, pools)
-    return [Heading(style.level, "The long tail"), *figures, table]
+    return [
+        Heading(style.level, "The long tail"),
+        *figures,
+        _tail_table(sweeps, embeddings, shots, tail, pools),
+    ]
 
 
 def complement(sweeps: Sequence[SweepResults]) -> bool:
