@@ -33,10 +33,8 @@ def refit(
         raise InputError("nothing has been judged yet: a tag needs a yes and a no")
     known, _ = labelled.without_missing(clips.take(rows), parts, drop=True)
     kept, _ = labelled.trainable(known, tags)
-    data = labelled.load(known, parts, kept)
-    rows_of = train(data, _fit_padded, TrainConfig())
-    embedding = "+".join(part.name for part in parts)
-    return tagger_of(rows_of, parts, embedding, known)
+    rows_of = train(labelled.load(known, parts, kept), _fit_padded, TrainConfig())
+    return tagger_of(rows_of, parts, "+".join(part.name for part in parts), known)
 
 
 def _fit_padded(

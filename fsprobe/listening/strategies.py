@@ -51,8 +51,7 @@ def choose(
         why = "drawn at random" if strategy == RANDOM else "no head yet: drawn at random"
         return [Choice(place, why) for place in places[:count].tolist()]
     if strategy == TOP:
-        order = _least(-p, count)
-        return [Choice(int(places[i]), "among the most probable") for i in order]
+        return [Choice(int(places[i]), "among the most probable") for i in _least(-p, count)]
     if strategy == BALANCED:
         return _balanced(places, p, count)
     doubt = np.abs(p - 0.5)

@@ -122,7 +122,7 @@ class _Answers:
 def _asset(name: str, kind: str, search: str) -> Callable[[Request], Awaitable[Response]]:
     """search: what the search field takes."""
     text = (files("fsprobe.review_page") / "assets" / name).read_text("utf-8")
-    content = text.replace("{{search}}", search).encode()
+    content = text.replace("{{search}}", search)
 
     async def answer(request: Request) -> Response:
         return Response(content, media_type=kind)

@@ -47,9 +47,7 @@ class Guard:
 
         async def with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                headers = MutableHeaders(scope=message)
-                for name, value in _HEADERS.items():
-                    headers[name] = value
+                MutableHeaders(scope=message).update(_HEADERS)
             await send(message)
 
         refusal = self._refusal(scope)
@@ -65,10 +63,9 @@ class Guard:
         headers = Headers(scope=scope)
         if headers.get("host", "").lower() not in self.hosts:
             return 421, "not the host of this server; see --allow_host"
-        origin = headers.get("origin")
-        if origin is not None and origin.lower() not in {f"http://{h}" for h in self.hosts}:
-            return 403, "asked from another page"
-        if headers.get("sec-fetch-site", "none") not in ("none", "same-origin"):
+        origin, site = headers.get("origin"), headers.get("sec-fetch-site", "none")
+        ours = origin is None or origin.lower() in {f"http://{host}" for host in self.hosts}
+        if not ours or site not in ("none", "same-origin"):
             return 403, "asked from another page"
         first = scope["path"][1:].partition("/")[0].encode("utf-8", "surrogatepass")
         if not secrets.compare_digest(first, self.token):
