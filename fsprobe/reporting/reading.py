@@ -46,14 +46,14 @@ def read_sweep(path: str | Path, label: str) -> SweepResults:
     for name in (results.PROBES, results.PER_TAG, SOLVER, ZERO_SHOT, MAP):
         _check_whole(path / name)
     probes = _probes(path, asked)
-    counts = _optional(path / TAGS, TagCountRow)
+    counts = ((row.tag, row) for row in _optional(path / TAGS, TagCountRow))
     absent = [name for name in (TAGS, COOCCURRENCE, NORMS) if not (path / name).exists()]
     return replace(
         asked,
         probes=probes,
         tags=_tags(path, probes),
         episodes=_episodes(path),
-        tag_counts=_unique(path / TAGS, ((row.tag, row) for row in counts), "tag"),
+        tag_counts=_unique(path / TAGS, counts, "tag"),
         cooccurrence=_cooccurrence(path),
         solver_rows={
             row.key: row for row in _optional(path / SOLVER, SolverRow) if row.key in probes
@@ -146,7 +146,6 @@ def _probes(path: Path, asked: SweepResults) -> dict[ProbeKey, ProbeRow]:
             f"{where}: no rows: no probe has finished yet; run the sweep's command again"
         )
     wanted = {key for name in asked.embeddings for key in asked.keys(name)}
-    probes = _unique(where, ((row.key, row) for row in rows), "probe")
     for row in rows:
         if row.key not in wanted:
             raise InputError(
@@ -156,7 +155,7 @@ def _probes(path: Path, asked: SweepResults) -> dict[ProbeKey, ProbeRow]:
             )
         for metric in ("mAP", "roc_auc", "chance_mAP"):
             _check_share(where, _name(row.key), metric, getattr(row, metric))
-    return probes
+    return _unique(where, ((row.key, row) for row in rows), "probe")
 
 
 def _tags(path: Path, probes: Mapping[ProbeKey, ProbeRow]) -> dict[ProbeKey, tuple[TagRow, ...]]:
@@ -217,9 +216,10 @@ def _by_probe(rows: Iterable[Any], probes: Collection[ProbeKey]) -> dict[ProbeKe
 
 
 def _cooccurrence(path: Path) -> dict[tuple[str, str], int]:
-    rows = _optional(path / COOCCURRENCE, PairRow)
     return {
-        pair: row.clips for row in rows for pair in ((row.tag_a, row.tag_b), (row.tag_b, row.tag_a))
+        pair: row.clips
+        for row in _optional(path / COOCCURRENCE, PairRow)
+        for pair in ((row.tag_a, row.tag_b), (row.tag_b, row.tag_a))
     }
 
 

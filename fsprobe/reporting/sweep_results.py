@@ -6,8 +6,8 @@ an error.
 """
 
 import math
-from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -260,3 +260,13 @@ def cells_of(sweeps: Iterable[SweepResults]) -> list[tuple[int, KShot]]:
 def in_order(cells: Iterable[tuple[int, KShot]]) -> list[tuple[int, KShot]]:
     """By N, then by K."""
     return sorted(cells, key=lambda cell: (cell[0], shot_order(cell[1])))
+
+
+def grouped(
+    sweeps: Iterable[SweepResults], key: Callable[[SweepResults], Hashable]
+) -> list[list[SweepResults]]:
+    """Those of one key together, in the order given."""
+    found: defaultdict[Hashable, list[SweepResults]] = defaultdict(list)
+    for sweep in sweeps:
+        found[key(sweep)].append(sweep)
+    return list(found.values())

@@ -12,23 +12,23 @@ from fsprobe.pages.blocks import Block, Bullets, Figure, Heading, Paragraph, Tab
 from fsprobe.reporting.formatting import METRICS, Style, interval, notes_of, slug
 from fsprobe.reporting.plots import curves
 from fsprobe.reporting.statistics import Summary, student_interval, summarise
-from fsprobe.reporting.sweep_results import SweepResults, cells_of
+from fsprobe.reporting.sweep_results import SweepResults, cells_of, grouped
 
 INTERVAL = "95% interval of the mean over splits, Student's"
 
 
 def groups(sweeps: Sequence[SweepResults]) -> list[list[SweepResults]]:
     """Sweeps of one configuration, data set and size of split, on two manifests or more."""
-    found: dict[str, list[SweepResults]] = {}
-    for sweep in sweeps:
-        same = {**sweep.configuration, "manifest_sha256": ""}
-        key = json.dumps([same, sweep.dataset, sweep.clips], sort_keys=True)
-        found.setdefault(key, []).append(sweep)
     return [
         group
-        for group in found.values()
+        for group in grouped(sweeps, _but_for_the_manifest)
         if len({sweep.manifest for sweep in group}) == len(group) > 1
     ]
+
+
+def _but_for_the_manifest(sweep: SweepResults) -> str:
+    configuration = {**sweep.configuration, "manifest_sha256": ""}
+    return json.dumps([configuration, sweep.dataset, sweep.clips], sort_keys=True)
 
 
 def splits_together(groups: Sequence[Sequence[SweepResults]], style: Style) -> list[Block]:

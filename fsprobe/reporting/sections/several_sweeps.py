@@ -16,7 +16,7 @@ from fsprobe.reporting.formatting import (
     test_set,
 )
 from fsprobe.reporting.statistics import summarise
-from fsprobe.reporting.sweep_results import SweepResults, cells_of
+from fsprobe.reporting.sweep_results import SweepResults, cells_of, grouped
 
 
 def side_by_side(sweeps: Sequence[SweepResults], style: Style) -> list[Block]:
@@ -25,12 +25,10 @@ def side_by_side(sweeps: Sequence[SweepResults], style: Style) -> list[Block]:
     """
     first, others = sweeps[0], sweeps[1:]
     notes = [note for sweep in others for note in _notes(first, sweep)] + notes_of(sweeps)
-    groups: dict[str, list[SweepResults]] = {}
-    for sweep in sweeps:
-        groups.setdefault(sweep.manifest, []).append(sweep)
+    groups = grouped(sweeps, lambda sweep: sweep.manifest)
     blocks: list[Block] = [Heading(style.level, "The folders side by side")]
     blocks += [Bullets(notes)] if notes else []
-    blocks += [_values_table(group) for group in groups.values()]
+    blocks += [_values_table(group) for group in groups]
     if len(groups) > 1:
         blocks.append(Paragraph("There is a table for each manifest."))
     return [*blocks, *(block for sweep in others for block in _differences(first, sweep))]

@@ -23,7 +23,7 @@ from fsprobe.reporting.formatting import (
     with_values,
 )
 from fsprobe.reporting.plots import curves
-from fsprobe.reporting.sweep_results import SweepResults
+from fsprobe.reporting.sweep_results import SweepResults, grouped
 
 SCORES = {**METRICS, "macro_f1": "macro F1", "micro_f1": "micro F1"}
 
@@ -34,10 +34,8 @@ def solvers(sweeps: Sequence[SweepResults], style: Style) -> list[Block]:
     """A comparison for each group of sweeps with one manifest and test set, if a baseline and
     something else are among them.
     """
-    alike: dict[tuple[str, str], list[SweepResults]] = {}
-    for sweep in sweeps:
-        alike.setdefault((sweep.manifest, sweep.test_clips), []).append(sweep)
-    groups = [group for group in alike.values() if len(group) > 1 and any(map(_is_baseline, group))]
+    alike = grouped(sweeps, lambda sweep: (sweep.manifest, sweep.test_clips))
+    groups = [group for group in alike if len(group) > 1 and any(map(_is_baseline, group))]
     blocks: list[Block] = []
     for i, group in enumerate(groups):
         prefix = f"solvers_{i + 1}_" if len(groups) > 1 else "solvers_"
