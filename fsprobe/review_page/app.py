@@ -30,8 +30,6 @@ _ASSETS = {
     "review.js": ("review.js", "text/javascript; charset=utf-8"),
 }
 
-_BY_NAME, _BY_WORDS = "Part of a name", "What it sounds like, in words"
-
 Ask = Callable[[Mapping[str, Any]], Any]
 
 
@@ -41,7 +39,7 @@ def build(
     """The server as an ASGI app. hosts: `name:port` that it answers to."""
     answers = _Answers(desk, audio_root, follow_links)
     asked = (answers.state, answers.questions, answers.clip, answers.find)
-    search = _BY_WORDS if desk.words else _BY_NAME
+    search = "What it sounds like, in words" if desk.words else "Part of a name"
     told = (answers.judge, answers.withdraw, answers.tag, answers.fit)
     routes = [
         *(Route(f"/{path}", _asset(*asset, search)) for path, asset in _ASSETS.items()),

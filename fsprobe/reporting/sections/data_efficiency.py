@@ -86,5 +86,8 @@ def norm_correlation(sweep: SweepResults, style: Style) -> list[Block]:
 
 
 def _table(text: str, series: Series, k_shots: Sequence[KShot]) -> Table:
-    rows = [[name, *map(interval, points)] for name, points in series.items()]
-    return Table(text, ["embedding", *(f"K = {k}" for k in k_shots)], rows)
+    return Table(
+        text,
+        ["embedding", *(f"K = {k}" for k in k_shots)],
+        [[name, *map(interval, points)] for name, points in series.items()],
+    )

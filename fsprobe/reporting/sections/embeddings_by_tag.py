@@ -192,8 +192,7 @@ def _summary(
     """
     items = []
     for name in singles:
-        column = order.index(name)
-        mean = mean_of([tag.means[column] for tag in tags])
+        mean = mean_of([tag.means[order.index(name)] for tag in tags])
         best = [tag for tag in tags if tag.best == name]
         text = f"{name} at K = {k_shot}: mean {number(mean)}, best for {_best_of(tags, name)}"
         text += f" ({some([tag.name for tag in best])})" if best else ""

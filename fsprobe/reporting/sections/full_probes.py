@@ -99,7 +99,6 @@ def weight_shares(sweep: SweepResults, style: Style) -> list[Block]:
         f"{name} {share.mean:.3f} of the weight with {width:.3f} of the features"
         for name, share, width in parts
     ]
-    where = caption(sweep, [n_way], [FULL], [share.n for _, share, _ in parts])
     return [
         Heading(style.level, "Share of absolute weight per embedding inside combined (Fig. 3)"),
         Figure(
@@ -107,7 +106,7 @@ def weight_shares(sweep: SweepResults, style: Style) -> list[Block]:
             f"Bar chart of weight shares: {'; '.join(texts)}.",
             "Share of the absolute weights of full combined probes that lies on each store's "
             f"features; bars: mean, lines: {INTERVAL}; dashed: the share that even weights would "
-            f"have. {where}",
+            f"have. {caption(sweep, [n_way], [FULL], [share.n for _, share, _ in parts])}",
             lambda: weight_share_bars(parts),
         ),
     ]

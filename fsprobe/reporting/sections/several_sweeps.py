@@ -66,13 +66,13 @@ def _values_table(sweeps: Sequence[SweepResults]) -> Table:
             if any(value.n for value in values):
                 rows.append([name, str(n_way), str(k_shot), *map(interval, values)])
                 counts += [value.n for value in values]
-    seeds = seed_count(counts, most_seeds(sweeps))
     made = " ".join(
         f"{sweep.label}: tags {sweep.grid.tags}, solver {sweep.solver}, test set {test_set(sweep)}."
         for sweep in sweeps
     )
     return Table(
-        f"mAP: mean [{INTERVAL}]; {seeds}. Data set: {sweeps[0].dataset}. {made}",
+        f"mAP: mean [{INTERVAL}]; {seed_count(counts, most_seeds(sweeps))}. "
+        f"Data set: {sweeps[0].dataset}. {made}",
         ["embedding", "N", "K", *(sweep.label for sweep in sweeps)],
         rows,
     )

@@ -21,8 +21,10 @@ from fsprobe.reporting.sweep_results import SweepResults
 
 def findings_checked(sweep: SweepResults, pairs: Sequence[Comparison], style: Style) -> list[Block]:
     """The paper's qualitative findings, checked on these rows."""
-    items = [f"{f.claim}. {f.verdict.upper()}: {f.detail}" for f in findings(sweep, pairs)]
-    return [Heading(style.level, "The paper's findings, checked on these rows"), Bullets(items)]
+    return [
+        Heading(style.level, "The paper's findings, checked on these rows"),
+        Bullets([f"{f.claim}. {f.verdict.upper()}: {f.detail}" for f in findings(sweep, pairs)]),
+    ]
 
 
 def differences(sweep: SweepResults, pairs: Sequence[Comparison], style: Style) -> list[Block]:

@@ -83,9 +83,9 @@ def _cells(sweeps: Sequence[SweepResults]) -> list[Cell]:
         (name, *cell) for sweep in sweeps for name in sweep.embeddings for cell in sweep.cells(name)
     )
     embeddings = list(dict.fromkeys(name for name, *_ in found))
-    shared = [cell for cell, count in found.items() if count > 1]
     return sorted(
-        shared, key=lambda cell: (embeddings.index(cell[0]), cell[1], shot_order(cell[2]))
+        (cell for cell, count in found.items() if count > 1),
+        key=lambda cell: (embeddings.index(cell[0]), cell[1], shot_order(cell[2])),
     )
 
 

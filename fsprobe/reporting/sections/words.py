@@ -225,8 +225,7 @@ def _near_synonyms(sweep: SweepResults, name: str) -> list[Block]:
         "spells (but for case, blanks and signs they differ by a plural s, or by one edit where "
         f"both have five letters; {shown}), and of all others, over tags and seeds."
     )
-    header = ["K", "prior", "with a near synonym seen", "others"]
-    return [Table(text, header, rows, left=2)]
+    return [Table(text, ["K", "prior", "with a near synonym seen", "others"], rows, left=2)]
 
 
 def _tag_rows(
