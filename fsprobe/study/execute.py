@@ -30,9 +30,15 @@ from fsprobe.heads.solvers.registry import SOLVERS, solvers_with, validation_of
 from fsprobe.study import grid, provenance, records, word_probes
 from fsprobe.study.corpora import words_of
 from fsprobe.study.notes import note, note_gaps, note_shortcomings
-from fsprobe.study.results import RUN, FinishedProbe, Planned, read_probes
+from fsprobe.study.results import (
+    RUN,
+    FinishedProbe,
+    Planned,
+    ResultsWriter,
+    open_together,
+    read_probes,
+)
 from fsprobe.study.seen_tags import SeenTags
-from fsprobe.study.shared_results import SharedResults, open_together
 from fsprobe.study.tables import ProbeRow
 
 OUT_OF_TIME = (
@@ -203,7 +209,7 @@ def _require_served(config: SweepConfig) -> None:
             raise InputError(f"`{name}`: with `{what}` a head has no weight per feature and tag")
 
 
-def _train_all(ready: _Sweep, loaded: dict[str, Standardized], results: SharedResults) -> None:
+def _train_all(ready: _Sweep, loaded: dict[str, Standardized], results: ResultsWriter) -> None:
     """Every embedding in turn. loaded: those at hand."""
     config, total = ready.config, sum(map(len, ready.specs.values()))
     if results.done:
@@ -240,7 +246,7 @@ def _train(
     ready: _Sweep,
     embedding: str,
     loaded: Standardized,
-    results: SharedResults,
+    results: ResultsWriter,
     tick: Callable[[float], None],
 ) -> None:
     """One embedding."""

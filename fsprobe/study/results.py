@@ -23,6 +23,7 @@ nothing. An empty field is a metric without a value: a class was absent from the
 """
 
 import contextlib
+import itertools
 import json
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -34,9 +35,9 @@ import numpy as np
 
 from extract.errors import InputError
 from extract.files import atomic_write
+from fsprobe.batch.processes import agreed, in_step, leads
 from fsprobe.heads.head import Head
 from fsprobe.study import saved_heads
-from fsprobe.study.appending import append, disk_full_explained, drop_torn_line, header
 from fsprobe.study.tables import (
     EpisodeRow,
     MapRow,
@@ -49,7 +50,11 @@ from fsprobe.study.tables import (
     TagRow,
     UnseenRow,
     ZeroShotRow,
+    append,
     columns_of,
+    disk_full_explained,
+    drop_torn_line,
+    header,
     read_rows,
     write_rows,
 )
@@ -93,7 +98,9 @@ class Planned(NamedTuple):
 
 
 class ResultsWriter:
-    """An open results directory; `done` are the probes that need no more training."""
+    """An open results directory; `done` are the probes that need no more training. Of several
+    processes the first one writes, and all know which probes are done.
+    """
 
     def __init__(
         self, path: Path, run: dict[str, Any], keys: Sequence[ProbeKey], done: set[ProbeKey]
@@ -101,17 +108,37 @@ class ResultsWriter:
         self.path, self.run, self.keys, self.done = path, run, keys, done
 
     def append(self, finished: Sequence[FinishedProbe]) -> None:
-        """Add finished probes, all or nothing. Raises InputError where the disk is full; earlier
-        rows stay.
+        """Add finished probes of one embedding, all or nothing. Raises InputError where the disk is
+        full; earlier rows stay.
         """
-        self._write_norms(
-            [
-                (item.probe.key, item.weight_norms)
-                for item in finished
-                if item.weight_norms is not None
-            ]
-        )
-        self._write_heads({item.probe.key: item.head for item in finished if item.head})
+        with in_step():
+            if leads():
+                self._write(finished)
+            self.done |= {item.probe.key for item in finished}
+
+    def finish(self, wall_time: float, complete: bool) -> None:
+        """Put the rows into the order of the grid; note the wall time (s, earlier runs included) in
+        run.json.
+        """
+        if not leads():
+            return
+        if complete:
+            rank = {key: i for i, key in enumerate(self.keys)}
+            for name, kind in _appended(self.path).items():
+                file = self.path / name
+                ordered = sorted(read_rows(file, kind), key=lambda row: rank[row.key])
+                write_rows(file, ordered, header(file))
+        self.run["wall_time_s"] = round(self.run.get("wall_time_s", 0.0) + wall_time, 3)
+        self.run["complete"] = complete
+        _write_run(self.path, self.run)
+
+    def _write(self, finished: Sequence[FinishedProbe]) -> None:
+        norms = {p.probe.key: p.weight_norms for p in finished if p.weight_norms is not None}
+        if norms:
+            self._write_norms(norms)
+        heads = {p.probe.key: p.head for p in finished if p.head}
+        if heads:
+            self._write_heads(heads)
         rows: dict[str, Sequence[Row]] = {
             PER_TAG: [row for item in finished for row in item.tags],
             SOLVER: [item.solver for item in finished if item.solver],
@@ -122,50 +149,33 @@ class ResultsWriter:
         for name, part in rows.items():
             if part:
                 append(self.path / name, part)
-        self.done |= {item.probe.key for item in finished}
-
-    def finish(self, wall_time: float, complete: bool) -> None:
-        """Put the rows into the order of the grid; note the wall time (s, earlier runs included) in
-        run.json.
-        """
-        if complete:
-            rank = {key: i for i, key in enumerate(self.keys)}
-            for name, kind in _appended(self.path).items():
-                rows = read_rows(self.path / name, kind)
-                with disk_full_explained(self.path / name):
-                    ordered = sorted(rows, key=lambda row: rank[row.key])
-                    write_rows(self.path / name, ordered, header(self.path / name))
-        self.run["wall_time_s"] = round(self.run.get("wall_time_s", 0.0) + wall_time, 3)
-        self.run["complete"] = complete
-        _write_run(self.path, self.run)
 
     def _write_heads(self, heads: Mapping[ProbeKey, Head]) -> None:
-        for embedding in {key.embedding for key in heads}:
-            keys = [key for key in self.keys if key.embedding == embedding and key.k_shot != 0]
-            mine = {key: head for key, head in heads.items() if key.embedding == embedding}
-            file = self.path / saved_heads.FOLDER / f"{embedding}.safetensors"
-            with disk_full_explained(file):
-                if not file.exists():
-                    dim = next(iter(mine.values())).kernel.shape[1]
-                    configuration = json.dumps(self.run["configuration"])
-                    about = {"embedding": embedding, "configuration": configuration}
-                    saved_heads.create(file, keys, dim, about)
-                saved_heads.fill(file, mine)
+        """Of one embedding."""
+        (embedding,) = {key.embedding for key in heads}
+        file = self.path / saved_heads.FOLDER / f"{embedding}.safetensors"
+        with disk_full_explained(file):
+            if not file.exists():
+                keys = [key for key in self.keys if key.embedding == embedding and key.k_shot != 0]
+                configuration = json.dumps(self.run["configuration"])
+                about = {"embedding": embedding, "configuration": configuration}
+                saved_heads.create(file, keys, next(iter(heads.values())).dim, about)
+            saved_heads.fill(file, heads)
 
-    def _write_norms(self, found: Sequence[tuple[ProbeKey, np.ndarray]]) -> None:
-        for embedding in {key.embedding for key, _ in found}:
-            keys = [key for key in self.keys if key.embedding == embedding]
-            row = {key: i for i, key in enumerate(keys)}
-            mine = [(row[key], norms) for key, norms in found if key.embedding == embedding]
-            file = self.path / NORMS / f"{embedding}.npy"
-            with disk_full_explained(file):
-                if not file.exists():  # written out, so that a full disk says so now
-                    with atomic_write(file, binary=True) as stream:
-                        np.save(stream, np.full((len(keys), mine[0][1].size), np.nan, np.float32))
-                array = np.load(file, mmap_mode="r+", allow_pickle=False)
-                for i, norms in mine:
-                    array[i] = norms
-                array.flush()
+    def _write_norms(self, norms: Mapping[ProbeKey, np.ndarray]) -> None:
+        """Of one embedding."""
+        (embedding,) = {key.embedding for key in norms}
+        keys = [key for key in self.keys if key.embedding == embedding]
+        row = {key: i for i, key in enumerate(keys)}
+        file = self.path / NORMS / f"{embedding}.npy"
+        with disk_full_explained(file):
+            if not file.exists():  # written out, so that a full disk says so now
+                dim = next(iter(norms.values())).size
+                with atomic_write(file, binary=True) as stream:
+                    np.save(stream, np.full((len(keys), dim), np.nan, np.float32))
+            array = np.load(file, mmap_mode="r+", allow_pickle=False)
+            array[[row[key] for key in norms]] = list(norms.values())
+            array.flush()
 
 
 @contextlib.contextmanager
@@ -214,12 +224,26 @@ def open_results(
             if not (path / name).exists() or (
                 name not in _APPENDED and read_rows(path / name, kind) != list(rows)
             ):
-                with disk_full_explained(path / name):
-                    columns = columns_of(kind, planned.unseen is not None)
-                    write_rows(path / name, rows, columns)
+                write_rows(path / name, rows, columns_of(kind, planned.unseen is not None))
         yield ResultsWriter(path, run, planned.keys, _repair(path, planned.keys))
     finally:
         lock.release()
+
+
+@contextlib.contextmanager
+def open_together(
+    path: str, configuration: Mapping[str, Any], about: Mapping[str, Any], planned: Planned
+) -> Iterator[ResultsWriter]:
+    """open_results on the first process; the others get the keys of the probes that are done."""
+    with contextlib.ExitStack() as stack:
+        results = ResultsWriter(Path(path), {}, planned.keys, set())
+        with in_step():
+            if leads():
+                opened = open_results(path, configuration, about, planned)
+                results = stack.enter_context(opened)
+        done = agreed(np.array([key in results.done for key in planned.keys]))
+        results.done = set(itertools.compress(planned.keys, done))
+        yield results
 
 
 def read_probes(path: str | Path) -> list[ProbeRow]:

@@ -1,16 +1,20 @@
-"""The rows of a results directory: what their columns are, and how they stand in CSV."""
+"""The rows of a results directory: what their columns are, and how they stand in CSV. Files grow by
+whole lines, whatever interrupts; a full disk says so.
+"""
 
+import contextlib
 import csv
 import io
 import math
-from collections.abc import Iterable, Sequence
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, get_type_hints
 
 import numpy as np
 
 from extract.errors import InputError
-from extract.files import atomic_write, read_csv
+from extract.files import atomic_write, is_disk_full, read_csv
 from fsprobe.config import FULL, KShot
 
 
@@ -187,8 +191,7 @@ class MapRow(NamedTuple):
 
 
 def _key(row: Any) -> ProbeKey:
-    values: Any = (getattr(row, name) for name in ProbeKey._fields)
-    return ProbeKey(*values)
+    return ProbeKey(*(getattr(row, name) for name in ProbeKey._fields))
 
 
 class TagCountRow(NamedTuple):
@@ -231,19 +234,18 @@ def read_rows(path: Path, kind: Any) -> list[Any]:
     """Every row of a file. Raises InputError if it is missing, lacks a column or holds a malformed
     value.
     """
-    columns = kind._fields
-    parse = {name: _PARSERS[hint] for name, hint in get_type_hints(kind).items()}
-    parse |= dict.fromkeys(_EPOCHS, _count)
-    rows = []
     if not path.exists():
         raise InputError(
             f"{path}: no such file; is {path.parent} a results directory of fsprobe.sweep?"
         )
-    required = [name for name in columns if name not in kind._field_defaults]
+    parse = {name: _PARSERS[hint] for name, hint in get_type_hints(kind).items()}
+    parse |= dict.fromkeys(_EPOCHS, lambda text: int(text or 0))
+    required = [name for name in kind._fields if name not in kind._field_defaults]
+    rows = []
     for line, fields in read_csv(path, required):
         try:
             rows.append(
-                kind(**{name: parse[name](fields[name]) for name in columns if name in fields})
+                kind(**{name: parse[name](fields[name]) for name in kind._fields if name in fields})
             )
         except ValueError as error:
             raise InputError(f"{path}, line {line}: {error}") from None
@@ -257,9 +259,48 @@ def columns_of(kind: Any, with_words: bool) -> tuple[str, ...]:
 
 def write_rows(path: Path, rows: Iterable[Row], columns: Sequence[str]) -> None:
     """Replace a file, atomically, by one of these columns."""
-    with atomic_write(path, binary=True) as file:
+    with disk_full_explained(path), atomic_write(path, binary=True) as file:
         file.write(",".join(columns).encode() + b"\n")
         file.write(to_csv(rows, columns))
+
+
+def append(path: Path, rows: Sequence[Row]) -> None:
+    """Append whole lines; on a failed write, take back what got through."""
+    with disk_full_explained(path), open(path, "ab", buffering=0) as file:
+        start = file.tell()
+        try:
+            data = to_csv(rows, header(path))
+            while data:
+                data = data[file.write(data) :]
+            os.fsync(file.fileno())
+        except OSError:
+            file.truncate(start)
+            raise
+
+
+def drop_torn_line(path: Path) -> None:
+    """Take back a last line that has no end."""
+    with open(path, "r+b") as file:
+        content = file.read()
+        file.truncate(content.rfind(b"\n") + 1)
+
+
+def header(path: Path) -> tuple[str, ...]:
+    """A file's columns; an older version's has fewer."""
+    with path.open(newline="", encoding="utf-8") as file:
+        return tuple(file.readline().rstrip("\r\n").split(","))
+
+
+@contextlib.contextmanager
+def disk_full_explained(path: Path) -> Iterator[None]:
+    """OSErrors of writing to `path` as InputErrors that say how to go on."""
+    try:
+        yield
+    except OSError as error:
+        remedy = "make room" if is_disk_full(error) else "mend that"
+        raise InputError(
+            f"{path}: {error.strerror}; {remedy} and rerun the same command to go on"
+        ) from error
 
 
 def to_csv(rows: Iterable[Row], columns: Sequence[str]) -> bytes:
@@ -281,26 +322,11 @@ def _text(value: Any) -> str:
     return "" if value is None else str(value)
 
 
-def _k_shot(text: str) -> KShot:
-    return FULL if text == FULL else int(text)
-
-
-def _count(text: str) -> int:
-    return int(text) if text else 0
-
-
-def _shot(text: str) -> int | None:
-    return int(text) if text else None
-
-
-def _float(text: str) -> float:
-    return float(text) if text else math.nan
-
-
-_PARSERS: dict[Any, Any] = {
+# how a column's text is read, by its type
+_PARSERS: dict[Any, Callable[[str], Any]] = {
     str: str,
     int: int,
-    float: _float,
-    KShot: _k_shot,
-    int | None: _shot,
+    float: lambda text: float(text or "nan"),
+    KShot: lambda text: FULL if text == FULL else int(text),
+    int | None: lambda text: int(text) if text else None,
 }
