@@ -26,9 +26,8 @@ from fsprobe.config import SolverConfig, SweepConfig
 from fsprobe.features import Standardized
 from fsprobe.heads.data import Data
 from fsprobe.heads.head import on_raw_features
-from fsprobe.heads.solvers.registry import SOLVERS, solvers_with, validation_of
+from fsprobe.heads.solvers.registry import SOLVERS, solver_of, solvers_with, validation_of
 from fsprobe.study import grid, provenance, records, word_probes
-from fsprobe.study.corpora import words_of
 from fsprobe.study.notes import note, note_gaps, note_shortcomings
 from fsprobe.study.results import (
     RUN,
@@ -38,8 +37,9 @@ from fsprobe.study.results import (
     open_together,
     read_probes,
 )
-from fsprobe.study.seen_tags import SeenTags
+from fsprobe.study.seen_tags import SeenTags, words_of
 from fsprobe.study.tables import ProbeRow
+from fsprobe.words.config import NONE
 
 OUT_OF_TIME = (
     75  # exit code where timeout_minutes are over: EX_TEMPFAIL of sysexits.h, "try again later"
@@ -203,6 +203,14 @@ def _require_served(config: SweepConfig) -> None:
         if value != getattr(SolverConfig, name) and name not in solver.settings:
             heeding = "|".join(solvers_with(name))
             raise InputError(f"`{name}={value}`: only `solver={heeding}` heeds it")
+    for prior in config.words.prior:
+        if prior != NONE and not solver_of(settings).takes_priors:
+            takes = "|".join(other.name for other in SOLVERS.values() if other.takes_priors)
+            raise InputError(
+                f"`prior={prior}`: `solver={settings.name}` with "
+                f"`unlabelled={settings.unlabelled}` takes none; use `solver={takes}` with "
+                "`unlabelled=none`"
+            )
     what = f"hidden={settings.hidden}" if solver.linear else f"solver={solver.name}"
     for name in ("weight_norms", "save_heads"):
         if getattr(config, name) and (settings.hidden or not solver.linear):

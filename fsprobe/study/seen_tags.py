@@ -4,15 +4,18 @@ A tag without a vector is in no pool: no word says what it is. With another corp
 tags of the first are seen, and the second's others are not.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from extract.errors import InputError
-from extract.manifest import Manifest
+from extract.manifest import Manifest, read_manifest
+from extract.store import Store
+from fsprobe import features
+from fsprobe.config import SweepConfig
 from fsprobe.labels import tag_labels, tag_pool
-from fsprobe.words.vectors import Words, vectors_of
+from fsprobe.words.vectors import Words, load_words, vectors_of
 
 _SEEN, _SHUFFLED = 2, 3  # what these generators are for: spawn keys beside the seed
 
@@ -55,12 +58,44 @@ class SeenTags:
         return vectors
 
 
-def seen_tags(manifest: Manifest, tags: str, words: Words, share: float) -> SeenTags:
-    """For one corpus. tags: as in `fsprobe.labels.tag_pool`."""
-    return _with_vectors(tag_pool(manifest, tags), words, share)
+def words_of(
+    config: SweepConfig, manifest: Manifest, stores: Mapping[str, Store]
+) -> tuple[SeenTags | None, Manifest, dict[str, Store]]:
+    """(which tags are seen, None without words; the manifest of all clips; the stores of the test
+    clips, empty where they are those of all). Raises InputError on what does not fit together.
+    """
+    settings = config.words
+    if not settings.directory:
+        return None, manifest, {}
+    words = load_words(settings.directory)
+    if not settings.test_manifest:
+        seen = _with_vectors(tag_pool(manifest, config.grid.tags), words, settings.seen)
+        return seen, manifest, {}
+    second = read_manifest(settings.test_manifest)
+    test_stores = features.open_stores(
+        {name: path for name, path in settings.test_stores if name in stores}
+    )
+    _require_same_stores(stores, test_stores)
+    features.require_clips(test_stores, _of_splits(second, ("test",)))
+    seen, both = _seen_of_two(manifest, second, config.grid.tags, words)
+    return seen, both, test_stores
 
 
-def seen_of_two(
+def _require_same_stores(stores: Mapping[str, Store], others: Mapping[str, Store]) -> None:
+    """Raise InputError unless the second corpus has the same embeddings."""
+    for name, store in stores.items():
+        if name not in others:
+            raise InputError(f"`test_store`: none called {name!r}; give `test_store={name}=DIR`")
+        for what in ("embedding", "dim"):
+            ours, theirs = store.meta.get(what), others[name].meta.get(what)
+            if ours != theirs:
+                raise InputError(
+                    f"`test_store={name}={others[name].path}`: its {what} is {theirs}, that of "
+                    f"`store` {ours}; extract both corpora alike"
+                )
+
+
+def _seen_of_two(
     first: Manifest, second: Manifest, tags: str, words: Words
 ) -> tuple[SeenTags, Manifest]:
     """(the tags, those of the first corpus seen, the second's others not; one manifest: the first's
@@ -69,11 +104,11 @@ def seen_of_two(
 
     Raises InputError where the second has no test clip, or no tag that the first lacks.
     """
-    taught = of_splits(first, ("train", "valid"))
-    tested = of_splits(second, ("test",))
+    taught = _of_splits(first, ("train", "valid"))
+    tested = _of_splits(second, ("test",))
     if not len(tested):
         raise InputError("`test_manifest`: no test clip; give some clips that split")
-    learnt = {tag for tags in of_splits(first, ("train",)).tags for tag in tags}
+    learnt = {tag for tags in _of_splits(first, ("train",)).tags for tag in tags}
     ours = [tag for tag in tag_pool(first, tags) if tag in learnt]
     present = {tag for tags in tested.tags for tag in tags}
     theirs = [tag for tag in tag_pool(second, "all") if tag in present]
@@ -107,7 +142,7 @@ def _with_vectors(pool: tuple[str, ...], words: Words, share: float) -> SeenTags
     )
 
 
-def of_splits(manifest: Manifest, splits: tuple[str, ...]) -> Manifest:
+def _of_splits(manifest: Manifest, splits: tuple[str, ...]) -> Manifest:
     """The manifest of the clips of these splits."""
     return manifest.take([row for row, split in enumerate(manifest.splits) if split in splits])
 
