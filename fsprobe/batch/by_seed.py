@@ -20,7 +20,7 @@ from fsprobe.batch import memory, processes
 from fsprobe.batch.memory import Sizes
 from fsprobe.batch.padding import padded_sizes
 from fsprobe.batch.scoring import Tested, over_devices, test_tasks
-from fsprobe.batch.spec import Outcome, ProbeSpec, Wanted, padded_tasks
+from fsprobe.batch.spec import Outcome, ProbeSpec, Wanted, grouped, padded_tasks
 from fsprobe.heads.data import Data, Task
 from fsprobe.heads.solvers.solver import Fitted, Products, Settings, Solver
 from fsprobe.heads.strengths import DUAL_PATH, num_strengths
@@ -127,18 +127,20 @@ def _tested(
     for cell in range(max(map(len, of_seeds))):
         column = processes.place(jax.tree.map(lambda leaf, i=cell: leaf[:, i], tasks), by_probe)
         tested.append(test_tasks(heads[cell], column, data, mesh, lanes, wanted))
-    numbers = processes.fetch(fitted)
-    judged = processes.fetch(tested)
+    numbers, judged = processes.fetch((fitted, tested))
     return [
-        outcome(spec, at(numbers, (i, j)), judged[j].at(i, len(spec.tags)))
+        outcome(spec, numbers, (i, j), judged[j].at(i, len(spec.tags)))
         for i, of_seed in enumerate(of_seeds)
         for j, spec in enumerate(of_seed)
         if spec.key not in done
     ]
 
 
-def outcome(spec: ProbeSpec, fitted: Fitted, tested: Tested) -> Outcome:
-    """The outcome of one probe, from its Fitted and its Tested (NumPy arrays)."""
+def outcome(spec: ProbeSpec, fitted: Fitted, place: Any, tested: Tested) -> Outcome:
+    """The outcome of one probe, from what many were fitted to (NumPy arrays), its place among them,
+    and its own test.
+    """
+    fitted = jax.tree.map(lambda leaf: leaf[place], fitted)
     count = int(fitted.iterations)
     return Outcome(
         spec,
@@ -156,35 +158,26 @@ def outcome(spec: ProbeSpec, fitted: Fitted, tested: Tested) -> Outcome:
     )
 
 
-def at(fitted: Fitted, place: Any) -> Fitted:
-    """Of many, the probe at an index of their leading axes."""
-    return Fitted(*jax.tree.map(lambda leaf: leaf[place], fitted))
-
-
 def _unions(specs: Sequence[ProbeSpec]) -> dict[int, np.ndarray]:
     """Of each seed, the clips of all its support sets, in order."""
-    supports: dict[int, list[np.ndarray]] = {}
-    for spec in specs:
-        supports.setdefault(spec.seed, []).append(spec.support)
-    return {seed: np.unique(np.concatenate(parts)) for seed, parts in supports.items()}
+    return {
+        seed: np.unique(np.concatenate([spec.support for spec in mine]))
+        for seed, mine in grouped(specs, lambda spec: spec.seed).items()
+    }
 
 
 def _widths(specs: Sequence[ProbeSpec], n_clips_of: Mapping[int, int]) -> dict[int, int]:
     """The most tags of a probe, by the padded size of its support set."""
-    widths: dict[int, int] = {}
-    for spec in specs:
-        n_clips = n_clips_of[len(spec.support)]
-        widths[n_clips] = max(widths.get(n_clips, 0), len(spec.tags))
-    return widths
+    by_size = grouped(specs, lambda spec: n_clips_of[len(spec.support)])
+    return {n_clips: max(len(spec.tags) for spec in mine) for n_clips, mine in by_size.items()}
 
 
 def _padded(specs: Sequence[ProbeSpec], dim: int) -> dict[int, int]:
     """By size of the support set, what it is padded to: few sizes, for each is a program. A clip
     costs a product with all clips or dimensions, whichever are fewer, and what has no product.
     """
-    tags: dict[int, float] = {}
-    for spec in specs:
-        tags[len(spec.support)] = tags.get(len(spec.support), 0.0) + len(spec.tags)
+    by_size = grouped(specs, lambda spec: len(spec.support))
+    tags = {size: sum(len(spec.tags) for spec in mine) for size, mine in by_size.items()}
     return padded_sizes(tags, _PROGRAMS, 32, lambda size: size * (min(size, dim) + _OTHER_WORK))
 
 
@@ -192,11 +185,11 @@ def _cells(
     specs: Sequence[ProbeSpec], n_clips_of: Mapping[int, int], seeds: Sequence[int]
 ) -> dict[int, list[list[ProbeSpec]]]:
     """By padded size, the probes of each seed."""
-    cells: dict[int, list[list[ProbeSpec]]] = {}
-    for n_clips in set(n_clips_of.values()):
-        mine = [spec for spec in specs if n_clips_of[len(spec.support)] == n_clips]
-        cells[n_clips] = [[spec for spec in mine if spec.seed == seed] for seed in seeds]
-    return cells
+    by_size = grouped(specs, lambda spec: n_clips_of[len(spec.support)])
+    return {
+        n_clips: [[spec for spec in mine if spec.seed == seed] for seed in seeds]
+        for n_clips, mine in by_size.items()
+    }
 
 
 def _tasks(
@@ -211,8 +204,8 @@ def _tasks(
         padded_tasks(specs, range(len(specs)), (count, n_clips, n_tags), unions)
         for specs in [*cells, *([[]] * (size - len(cells)))]
     ]
-    leaves: Any = (np.stack(leaf) for leaf in zip(*parts, strict=True))
-    return Task(*leaves)
+    stacked: Task = jax.tree.map(lambda *leaves: np.stack(leaves), *parts)
+    return stacked
 
 
 @partial(jax.jit, static_argnames=("mesh", "lanes"))

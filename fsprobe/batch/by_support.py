@@ -17,11 +17,11 @@ from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
 from fsprobe.batch import memory, processes
-from fsprobe.batch.by_seed import at, outcome
+from fsprobe.batch.by_seed import outcome
 from fsprobe.batch.memory import Sizes
 from fsprobe.batch.padding import multiple_of
 from fsprobe.batch.scoring import test_tasks
-from fsprobe.batch.spec import Outcome, ProbeSpec, Wanted, padded_tasks
+from fsprobe.batch.spec import Outcome, ProbeSpec, Wanted, grouped, padded_tasks
 from fsprobe.heads.data import Data
 from fsprobe.heads.solvers.solver import Fitted, Path, Settings, Solver
 from fsprobe.heads.strengths import PRIMAL_PATH, choose, num_strengths
@@ -89,9 +89,9 @@ def fit_by_support(
             columns = np.searchsorted(union, tasks.tags).astype(np.int32)
             fitted, heads = _look_up(path, columns, tasks.n_way)
             tested = test_tasks(heads, tasks, data, mesh, 1, wanted)
-            numbers, judged = processes.fetch(fitted), processes.fetch(tested)
+            numbers, judged = processes.fetch((fitted, tested))
             outcomes += [
-                outcome(spec, at(numbers, i), judged.at(i, len(spec.tags)))
+                outcome(spec, numbers, i, judged.at(i, len(spec.tags)))
                 for i, spec in enumerate(part)
             ]
         yield [outcomes[i] for i in wanted_specs]
@@ -124,12 +124,12 @@ def _sharing(mesh: Mesh) -> Mesh:
 
 def _groups(specs: Sequence[ProbeSpec]) -> list[list[ProbeSpec]]:
     """By support set, and by its folds: those are its seed's."""
-    groups: dict[tuple[bytes, ...], list[ProbeSpec]] = {}
-    for spec in specs:
+
+    def key(spec: ProbeSpec) -> tuple[bytes, ...]:
         folds = () if spec.folds is None else spec.folds
-        key = tuple(np.asarray(part, np.int32).tobytes() for part in (spec.support, folds))
-        groups.setdefault(key, []).append(spec)
-    return list(groups.values())
+        return tuple(np.asarray(part, np.int32).tobytes() for part in (spec.support, folds))
+
+    return list(grouped(specs, key).values())
 
 
 def _union(specs: Sequence[ProbeSpec]) -> np.ndarray:
@@ -161,9 +161,8 @@ def _fit(
         return fitted._replace(iterations=fitted.iterations[:, None])
 
     of_tags: Any = P(None, "probe")
-    kernel: Any = P(None, "probe", None)
-    l2s: Any = P()
-    layout = Path(kernel, of_tags, of_tags, l2s, of_tags, of_tags, of_tags)
+    whole: Any = P()
+    layout = Path(of_tags, of_tags, of_tags, whole, of_tags, of_tags, of_tags)
     return jax.shard_map(
         on_device,
         mesh=mesh,

@@ -9,7 +9,7 @@ import numpy as np
 from fsprobe.batch import memory
 from fsprobe.batch.memory import Sizes
 from fsprobe.batch.padding import multiple_of, padded_sizes
-from fsprobe.batch.spec import ProbeSpec
+from fsprobe.batch.spec import ProbeSpec, grouped
 from fsprobe.config import SolverConfig
 
 CPU_EPOCHS = 10  # that a CPU trains before it validates
@@ -84,11 +84,11 @@ def pack_probes(
     InputError if a probe does not fit.
     """
     lockstep = platform != "cpu"  # where one must be validated, all are
-    buckets: dict[tuple[int, int], list[ProbeSpec]] = {}
     n_tags_of = _tag_sizes(specs)
-    for spec in specs:
-        shape = (n_tags_of[len(spec.tags)], _padded_clips(len(spec.support), lockstep))
-        buckets.setdefault(shape, []).append(spec)
+    buckets = grouped(
+        specs,
+        lambda spec: (n_tags_of[len(spec.tags)], _padded_clips(len(spec.support), lockstep)),
+    )
     longest = max((len(bucket) for bucket in buckets.values()), default=1)
     packed = []
     for (n_tags, n_clips), bucket in sorted(buckets.items(), key=lambda item: np.prod(item[0])):
@@ -118,9 +118,8 @@ def _tag_sizes(specs: Sequence[ProbeSpec]) -> dict[int, int]:
     """Number of tags → the number it is padded to. There are few such numbers, because each needs a
     program. A tag costs as much as it has clips.
     """
-    clips: dict[int, float] = {}
-    for spec in specs:
-        clips[len(spec.tags)] = clips.get(len(spec.tags), 0.0) + len(spec.support)
+    by_size = grouped(specs, lambda spec: len(spec.tags))
+    clips = {size: sum(len(spec.support) for spec in mine) for size, mine in by_size.items()}
     return padded_sizes(clips, _PROGRAMS, 8)
 
 

@@ -1,6 +1,6 @@
 """What a batch is asked for, probe by probe, and what it returns."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -63,6 +63,16 @@ class Outcome(NamedTuple):
     head: Head | None = None
     clips_cut: int = 0
     scale: float = float("nan")
+
+
+def grouped(
+    specs: Iterable[ProbeSpec], key: Callable[[ProbeSpec], Any]
+) -> dict[Any, list[ProbeSpec]]:
+    """The specs of each key, in their order."""
+    groups: dict[Any, list[ProbeSpec]] = {}
+    for spec in specs:
+        groups.setdefault(key(spec), []).append(spec)
+    return groups
 
 
 def padded_tasks(
