@@ -232,8 +232,7 @@ class SweepConfig:
 
 def to_json(config: Any) -> dict[str, Any]:
     """A configuration as JSON values."""
-    values: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(config)))
-    return values
+    return json.loads(json.dumps(dataclasses.asdict(config)))
 
 
 def from_json(kind: type[Config], values: Mapping[str, Any]) -> Config:

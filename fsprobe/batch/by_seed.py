@@ -204,8 +204,7 @@ def _tasks(
         padded_tasks(specs, range(len(specs)), (count, n_clips, n_tags), unions)
         for specs in [*cells, *([[]] * (size - len(cells)))]
     ]
-    stacked: Task = jax.tree.map(lambda *leaves: np.stack(leaves), *parts)
-    return stacked
+    return jax.tree.map(lambda *leaves: np.stack(leaves), *parts)
 
 
 @partial(jax.jit, static_argnames=("mesh", "lanes"))

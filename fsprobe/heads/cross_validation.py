@@ -20,27 +20,26 @@ def assign_folds(
     rarest tag so far, and among equals to the one with the fewest clips. order: int `[clip]`, clips
     of lower numbers are assigned first; None: those with the rarest tags first.
     """
-    positive = np.asarray(positive) > 0
     count = len(positive)
+    # and a tag that no clip has, so that there is one
+    positive = np.append(np.asarray(positive) > 0, np.zeros((count, 1), bool), axis=1)
     groups = np.arange(count) if groups is None else np.unique(groups, return_inverse=True)[1]
     num_groups = int(groups.max(initial=-1)) + 1
     members = np.zeros((num_groups, positive.shape[1]), np.int64)
     np.add.at(members, groups, positive)
     sizes = np.bincount(groups, minlength=num_groups)
     totals = np.where(members > 0, members.sum(axis=0), np.iinfo(np.int64).max)
-    rarest = totals.argmin(axis=1) if positive.shape[1] else np.zeros(num_groups, np.int64)
-    rarity = totals.min(axis=1, initial=np.iinfo(np.int64).max)
-    first = rarity if order is None else np.full(num_groups, np.iinfo(np.int64).max)
+    rarest = totals.argmin(axis=1)
+    first = totals.min(axis=1) if order is None else np.full(num_groups, np.iinfo(np.int64).max)
     if order is not None:
         np.minimum.at(first, groups, order)
-    held = np.zeros((num_folds, max(positive.shape[1], 1)), np.int64)
+    held = np.zeros((num_folds, positive.shape[1]), np.int64)
     clips = np.zeros(num_folds, np.int64)
     folds = np.zeros(num_groups, np.int32)
     for group in np.lexsort((np.arange(num_groups), first)):
         fold = np.lexsort((clips, held[:, rarest[group]]))[0]
         folds[group] = fold
-        if positive.shape[1]:
-            held[fold] += members[group]
+        held[fold] += members[group]
         clips[fold] += sizes[group]
     return folds[groups].astype(np.int32)
 

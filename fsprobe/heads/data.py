@@ -8,11 +8,13 @@ how many are real.
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
 from fsprobe.heads.head import Head
 
+TAGS = 16  # taken at a time
 _FEW = 256  # clips, for which a program has a branch of their own
 
 
@@ -133,3 +135,33 @@ def on_real_clips(function: Callable[[int], Any], count: Array, padded: int) -> 
     if padded <= _FEW:
         return function(padded)
     return lax.cond(count <= _FEW, lambda: function(_FEW), lambda: function(padded))
+
+
+def over_blocks(
+    one: Callable[[Array, int, Any], Any], out: Any, real: Array, count: int, most: int = TAGS
+) -> Any:
+    """out = one(start, size, out) for each block of `size`, up to `most`, of `count` tags or clips,
+    from `start` on, while there are real ones. The last block may repeat some of the others.
+
+    So one program serves probes of every size at the cost of their own.
+    """
+    size = min(most, count)
+
+    def block(i: Array, out: Any) -> Any:
+        return one(jnp.minimum(i * size, count - size), size, out)
+
+    return lax.fori_loop(0, (real + size - 1) // size, block, out)
+
+
+def tags_from(tree: Any, start: Array, size: int) -> Any:
+    """The columns of `size` tags, from `start` on; tags are the last axis."""
+    return jax.tree.map(lambda a: lax.dynamic_slice_in_dim(a, start, size, a.ndim - 1), tree)
+
+
+def with_tags(tree: Any, part: Any, start: Array) -> Any:
+    """The tree with `part` for the columns from `start` on."""
+
+    def put(old: Array, new: Array) -> Array:
+        return lax.dynamic_update_slice_in_dim(old, new, start, old.ndim - 1)
+
+    return jax.tree.map(put, tree, part)

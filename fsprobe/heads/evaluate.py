@@ -9,9 +9,16 @@ from jax import Array, lax
 from jax.typing import ArrayLike
 
 from fsprobe import metrics
-from fsprobe.heads.data import Data, Labelled, Task, on_real_clips
+from fsprobe.heads.data import (
+    Data,
+    Labelled,
+    Task,
+    on_real_clips,
+    over_blocks,
+    tags_from,
+    with_tags,
+)
 
-_TAGS = 16  # scored at a time
 _CLIPS = 128  # of the support, scored at a time
 
 
@@ -82,31 +89,20 @@ def evaluate_task(head: Any, task: Task, data: Data, tagged: bool) -> TagMetrics
 
     tagged: on the clips with at least one of the probe's tags, as the authors' code does; else on
     all. Scores are logits, because a sigmoid would make ties.
-
-    Tags and support clips are taken in blocks, as many as are real, so that one program serves
-    probes of every size at the cost of their own.
     """
-    n_tags = task.tags.shape[0]
-    size = min(_TAGS, n_tags)
     counted = None
     if tagged:
         test = data.test.of_tags(task.tags)
         counted = jnp.any(_hard(test.positive, test.negative)[0] & task.tag_mask, axis=1)
 
-    def block(i: Array, metrics: TagMetrics) -> TagMetrics:
-        start = jnp.minimum(i * size, n_tags - size)  # the last block may repeat some of the others
-        tags = lax.dynamic_slice_in_dim(task.tags, start, size)
-        new = _evaluate_tags(head.block(start, size), task._replace(tags=tags), data, counted)
-        return TagMetrics(
-            *(
-                lax.dynamic_update_slice_in_dim(old, part, start, 0)
-                for old, part in zip(metrics, new, strict=True)
-            )
-        )
+    def block(start: Array, size: int, found: TagMetrics) -> TagMetrics:
+        mine = task._replace(tags=tags_from(task.tags, start, size))
+        new = _evaluate_tags(head.block(start, size), mine, data, counted)
+        return with_tags(found, new, start)
 
-    nothing = jnp.full(n_tags, jnp.nan), *jnp.zeros((3, n_tags), jnp.int32)
-    begin = TagMetrics(nothing[0], *nothing)
-    return lax.fori_loop(0, (task.n_way + size - 1) // size, block, begin)
+    n_tags = task.tags.size
+    nan, zeros = jnp.full(n_tags, jnp.nan), jnp.zeros((3, n_tags), jnp.int32)
+    return over_blocks(block, TagMetrics(nan, nan, *zeros), task.n_way, n_tags)
 
 
 def _evaluate_tags(head: Any, task: Task, data: Data, counted: Array | None) -> TagMetrics:
@@ -125,17 +121,15 @@ def _evaluate_tags(head: Any, task: Task, data: Data, counted: Array | None) -> 
 
 def support_thresholds(head: Any, task: Task, train: Labelled) -> Array:
     """`[tag]`: the scores that give each tag its best F1 on the support set."""
-    count = task.support.shape[0]
-    size = min(_CLIPS, count)
+    count = task.support.size
     positive, known = _hard(*task.labels(train))
 
-    def block(i: Array, scores: Array) -> Array:
-        start = jnp.minimum(i * size, count - size)
+    def block(start: Array, size: int, scores: Array) -> Array:
         rows = lax.dynamic_slice_in_dim(task.support, start, size)
         return lax.dynamic_update_slice_in_dim(scores, head.score(train.features[rows]), start, 0)
 
-    blocks = (task.num_support + size - 1) // size
-    scores = lax.fori_loop(0, blocks, block, jnp.zeros(positive.shape))
+    nothing = jnp.zeros(positive.shape)
+    scores = over_blocks(block, nothing, task.num_support, count, _CLIPS)
     known &= task.clip_mask[:, None]
 
     def of(size: int) -> Array:

@@ -183,7 +183,7 @@ def _in_blocks(
     fitted again, at the choice that all blocks have led to.
     """
     parts, losses = [], []
-    for tags in _blocks(np.arange(scarce.size)):
+    for tags in np.split(np.arange(scarce.size), range(_TAGS, scarce.size, _TAGS)):
         choices = fit(tags, settings, scales)
         usable = np.where(np.isnan(choices.loss), np.inf, choices.loss)
         parts.append(choices.pick(usable.argmin(axis=0)))
@@ -195,21 +195,15 @@ def _in_blocks(
         again = choices.pick(np.full(few.size, shared), few)
     else:
         fixed, scale = Settings(choices.l2s[shared], "none"), choices.scales[shared : shared + 1]
-        again = _joined(
-            [fit(tags, fixed, scale).pick(np.zeros(tags.size, int)) for tags in _blocks(few)]
-        )
+        blocks = np.split(few, range(_TAGS, few.size, _TAGS))
+        again = _joined([fit(tags, fixed, scale).pick(np.zeros(tags.size, int)) for tags in blocks])
     for every, part in zip(jax.tree.leaves(fits), jax.tree.leaves(again), strict=True):
         every[few] = part
     return fits
 
 
-def _blocks(tags: np.ndarray) -> list[np.ndarray]:
-    return [tags[start : start + _TAGS] for start in range(0, tags.size, _TAGS)]
-
-
 def _joined(parts: Sequence[TagFits]) -> TagFits:
-    joined: TagFits = jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
-    return joined
+    return jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
 
 
 def _require_strength(l2: float | str) -> None:
@@ -276,8 +270,7 @@ def _path(
 
     if prior is None:
         return jax.tree.map(lambda leaf: leaf[None], fit(None))
-    fits: Path = over_scales(fit, prior, scales)
-    return fits
+    return over_scales(fit, prior, scales)
 
 
 def _fit_any(

@@ -83,8 +83,7 @@ class StandardizedHead(NamedTuple):
 
     def score(self, features: Array) -> Array:
         """`[clip, dim]` → logits `[clip, tag]`."""
-        scores: Array = self.head.score((features - self.mean) * self.scale)
-        return scores
+        return self.head.score((features - self.mean) * self.scale)
 
 
 @in_float32

@@ -6,20 +6,18 @@ guess of the inverse: how badly the features are scaled then matters little. Tag
 above their minimum are finished by Newton's method.
 """
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 from jax import Array, lax
 from jax.lax import linalg
 
+from fsprobe.heads.data import over_blocks, tags_from, with_tags
 from fsprobe.heads.descent import lbfgs, newton
 from fsprobe.heads.descent.objective import Place, Problem, at_strength, place, total
 
 WEAKEST_DUAL = 1e-4  # in units of the clips' mean squared distance from their mean
 _GAP = 1e-6  # stop once f is known to be within this share of its minimum
-_TAGS = 16  # fitted at a time
 _CLOSE = 1e-5  # within that share f is left to what float32 can do
 
 
@@ -58,32 +56,6 @@ def minima(problem: Problem, l2s: Array, n_tags: Array | None = None) -> Fit:
     theta = origin(problem)
     begin = place(problem, l2s[0], theta, problem.logits(theta))
     return lax.scan(one, (begin, l2s[0]), l2s)[1]
-
-
-def over_blocks(one: Callable[[Array, int, Any], Any], out: Any, n_tags: Array, count: int) -> Any:
-    """out = one(start, size, out) for each block of `size` of the `count` tags, from `start` on,
-    while there are tags that are not padding. The last block may repeat some of the others.
-    """
-    size = min(_TAGS, count)
-
-    def block(i: Array, out: Any) -> Any:
-        return one(jnp.minimum(i * size, count - size), size, out)
-
-    return lax.fori_loop(0, (n_tags + size - 1) // size, block, out)
-
-
-def tags_from(tree: Any, start: Array, size: int) -> Any:
-    """The columns of `size` tags, from `start` on; tags are the last axis."""
-    return jax.tree.map(lambda a: lax.dynamic_slice_in_dim(a, start, size, a.ndim - 1), tree)
-
-
-def with_tags(tree: Any, part: Any, start: Array) -> Any:
-    """The tree with `part` for the columns from `start` on."""
-
-    def put(old: Array, new: Array) -> Array:
-        return lax.dynamic_update_slice_in_dim(old, new, start, old.ndim - 1)
-
-    return jax.tree.map(put, tree, part)
 
 
 def _minimise_blocks(

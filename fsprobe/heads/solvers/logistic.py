@@ -13,7 +13,16 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from fsprobe.heads.cross_validation import FOLDS
-from fsprobe.heads.data import Data, Labelled, Task, balanced, bce
+from fsprobe.heads.data import (
+    Data,
+    Labelled,
+    Task,
+    balanced,
+    bce,
+    over_blocks,
+    tags_from,
+    with_tags,
+)
 from fsprobe.heads.descent import minimise
 from fsprobe.heads.descent.objective import Problem, bias_shift, over_clips, tag_weights
 from fsprobe.heads.head import Head
@@ -78,14 +87,14 @@ def validation_losses(
     offset = None if prior is None else prior.score(labelled.features)
 
     def block(start: Array, size: int, losses: Array) -> Array:
-        columns = minimise.tags_from((coefs, bias, task.tags, offset), start, size)
+        columns = tags_from((coefs, bias, task.tags, offset), start, size)
         weights, shift, tags, fixed = columns
         logits = jnp.einsum("vc,lct->lvt", clips, weights) + shift[:, None]
         logits += 0.0 if fixed is None else fixed
         mine = tag_losses(logits, labelled.of_tags(tags), jnp.ones(logits.shape[1], bool))
-        return minimise.with_tags(losses, mine, start)
+        return with_tags(losses, mine, start)
 
-    return minimise.over_blocks(block, jnp.zeros(bias.shape), task.n_way, task.tags.size)
+    return over_blocks(block, jnp.zeros(bias.shape), task.n_way, task.tags.size)
 
 
 def cell(task: Task, products: Products | None, data: Data, settings: Settings) -> Fitted:
