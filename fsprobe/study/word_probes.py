@@ -6,7 +6,7 @@ a row's tags get heads, so that unseen tags are judged beside the seen ones.
 
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +18,7 @@ from fsprobe.heads.data import Data, Labelled
 from fsprobe.heads.evaluate import TagMetrics
 from fsprobe.heads.head import Head, score
 from fsprobe.heads.words.prior import unit_prior
-from fsprobe.heads.words.registry import ZERO_SHOT, Rows, ZeroShot, way_of_priors
+from fsprobe.heads.words.registry import ZERO_SHOT, Made, ZeroShot, way_of_priors
 from fsprobe.study import records
 from fsprobe.study.grid import Grid
 from fsprobe.study.results import FinishedProbe
@@ -30,32 +30,19 @@ _BLOCK = 16  # rows at a time
 _SHOWN = 5  # tags that a row of zero_shot_tags.csv names
 
 
-class _Row(NamedTuple):
-    """One seed with one kind of words. leaning: float `[seen tag, tag]`."""
-
-    seed: int
-    kind: str
-    head: Any
-    chosen: str
-    leaning: np.ndarray
-
-
-def _rows(
+def _made(
     way: ZeroShot, pairs: Sequence[tuple[int, str]], grid: Grid, words: SeenTags, data: Data
-) -> Iterator[_Row]:
-    """Heads for (seed, kind of words) pairs, made in blocks as they are asked for."""
+) -> Iterator[tuple[tuple[int, str], Made]]:
+    """What is made of (seed, kind of words) pairs, in blocks as they are asked for."""
     assert grid.seen is not None
     # what is not known to be there counts as absent
-    known = (Labelled(part.features, part.positive) for part in (data.train, data.valid))
-    prepared = way.prepare(*known)
+    prepared = way.prepare(*(Labelled(part.features, part.positive) for part in data[:2]))
     for start in range(0, len(pairs), _BLOCK):
         block = pairs[start : start + _BLOCK]
         vectors = [words.vectors if kind == WORDS else words.shuffled(seed) for seed, kind in block]
-        seen = np.array([grid.seen[seed] for seed, _ in block])
         seeds = np.array([seed for seed, _ in block], np.int32)
-        made = way.heads(prepared, Rows(seeds, np.array(vectors), seen))
-        for (seed, kind), *parts in zip(block, *made, strict=True):
-            yield _Row(seed, kind, *parts)
+        seen = np.array([grid.seen[seed] for seed, _ in block])
+        yield from zip(block, way.heads(prepared, seeds, np.array(vectors), seen), strict=True)
 
 
 def priors(
@@ -69,12 +56,12 @@ def priors(
     tags = {episode.seed: episode.tags for episode in grid.episodes}
     train = jnp.asarray(data.train.features)
     found = []
-    for row in _rows(way_of_priors(), pairs, grid, words, data):
-        mine = Head(*(jnp.asarray(leaf[tags[row.seed]]) for leaf in row.head))
+    for (seed, _), made in _made(way_of_priors(), pairs, grid, words, data):
+        mine = Head(*(jnp.asarray(leaf[tags[seed]]) for leaf in made.head))
         found.append(jax.tree.map(np.asarray, _unit_prior(mine, train)))
     place = {pair: i for i, pair in enumerate(pairs)}
     return (
-        Head(*(np.stack(leaf) for leaf in zip(*found, strict=True))),  # type: ignore[arg-type]
+        jax.tree.map(lambda *leaves: np.stack(leaves), *found),
         [replace(spec, prior=place[spec.seed, spec.key.prior]) for spec in specs],
     )
 
@@ -102,61 +89,54 @@ def zero_shot(
     for name in dict.fromkeys(spec.key.zero_shot for spec in open_):
         mine = [spec for spec in open_ if spec.key.zero_shot == name]
         pairs = list(dict.fromkeys((spec.seed, spec.key.prior) for spec in mine))
-        for row in _rows(ZERO_SHOT[name], pairs, grid, words, data):
-            scores = np.asarray(score(row.head, data.test.features))
+        for pair, made in _made(ZERO_SHOT[name], pairs, grid, words, data):
+            scores = np.asarray(score(made.head, data.test.features))
             yield [
-                _finished(spec, row, scores, grid)
+                _finished(spec, made, scores, grid)
                 for spec in mine
-                if (spec.seed, spec.key.prior) == row[:2]
+                if (spec.seed, spec.key.prior) == pair
             ]
 
 
-def _finished(spec: ProbeSpec, row: _Row, scores: np.ndarray, grid: Grid) -> FinishedProbe:
+def _finished(spec: ProbeSpec, made: Made, scores: np.ndarray, grid: Grid) -> FinishedProbe:
     """scores float32 `[clip, tag]`, of all tags of the pool."""
     assert grid.seen is not None
-    known = grid.judged(spec.tags, slice(None))
+    tags, seen = spec.tags, grid.seen[spec.seed]
+    known = grid.judged(tags, slice(None))
     positive = grid.positive[grid.test] & known
-    unseen = np.isin(np.arange(len(grid.pool)), spec.tags)
-    seen = grid.seen[spec.seed]
+    unseen = np.isin(np.arange(len(grid.pool)), tags)
     found = annotation_metrics.evaluate_zero_shot(
         scores, positive, seen, unseen=unseen, known=known
     )
-    per_tag = annotation_metrics.retrieval(
-        scores[:, spec.tags], positive[:, spec.tags], known[:, spec.tags].T
-    )
-    numbers = [np.asarray(part) for part in per_tag]
-    zeros = np.zeros(len(spec.tags), np.int32)
-    true = positive[:, spec.tags].sum(axis=0)
-    outcome = Outcome(
-        spec, TagMetrics(numbers[1], numbers[0], zeros, zeros, true), float("nan"), 0, 0
-    )
-    finished = records.finished_probe(grid, outcome, "")
-    tags = [
-        tag._replace(precision_at_10=float(value))
-        for tag, value in zip(finished.tags, numbers[2], strict=True)
-    ]
+    ranking = annotation_metrics.retrieval(scores[:, tags], positive[:, tags], known[:, tags].T)
+    auc, precision, at_10, _ = map(np.asarray, ranking)
+    zeros = np.zeros(len(tags), np.int32)
+    metrics = TagMetrics(precision, auc, zeros, zeros, positive[:, tags].sum(axis=0))
+    finished = records.finished_probe(grid, Outcome(spec, metrics, float("nan"), 0, 0), "")
     return finished._replace(
-        tags=tags,
-        zero_shot=_zero_shot_rows(spec.key, found, row.chosen),
-        map=_map_rows(spec, row, scores, positive, grid.pool, seen),
+        tags=[
+            tag._replace(precision_at_10=float(value))
+            for tag, value in zip(finished.tags, at_10, strict=True)
+        ],
+        zero_shot=_zero_shot_rows(spec.key, found, made.chosen),
+        map=_map_rows(spec, made, scores, positive, grid.pool, seen),
     )
 
 
 def _zero_shot_rows(key: ProbeKey, found: dict[str, float], chosen: str) -> list[ZeroShotRow]:
     """A row for each TASK/TAGS/CLIPS of evaluate_zero_shot."""
-    groups = dict.fromkeys(name.rpartition("/")[0] for name in found)
     k = annotation_metrics.K
     columns = ("mAP", "roc_auc", f"precision_at_{k}", f"hit_at_{k}")
     rows: list[Any] = [
         [*group.split("/"), *(found[f"{group}/{column}"] for column in columns), chosen]
-        for group in groups
+        for group in dict.fromkeys(name.rpartition("/")[0] for name in found)
     ]
     return [ZeroShotRow(*key, *row) for row in rows]
 
 
 def _map_rows(
     spec: ProbeSpec,
-    row: _Row,
+    made: Made,
     scores: np.ndarray,
     positive: np.ndarray,
     pool: Sequence[str],
@@ -165,15 +145,15 @@ def _map_rows(
     """nearest: of the tags' mean scores on the tag's test clips, above those on all, the highest:
     where the map puts these clips among the words.
     """
-    counts = np.maximum(positive[:, spec.tags].sum(axis=0), 1)
-    at = positive[:, spec.tags].T.astype(np.float64) @ (scores - scores.mean(axis=0))
-    at /= counts[:, None]
+    mine = positive[:, spec.tags].T
+    at = mine.astype(np.float64) @ (scores - scores.mean(axis=0))
+    at /= np.maximum(mine.sum(axis=1, keepdims=True), 1)
     every = np.ones(len(pool), bool)
     rows: list[Any] = [
         (
             pool[tag],
             _named(at[i], pool, every) if positive[:, tag].any() else "",
-            _named(row.leaning[:, tag], pool, seen),
+            _named(made.leaning[:, tag], pool, seen),
         )
         for i, tag in enumerate(spec.tags)
     ]

@@ -26,24 +26,14 @@ from fsprobe.heads.words.triplet import TripletConfig, triplet_heads
 SEEN_STRENGTHS = tuple(np.logspace(-2, -6, 5).tolist())  # of the seen tags' own heads, relative
 
 
-class Rows(NamedTuple):
-    """seeds int32 `[row]`; words float32 `[row, tag, word]`, zeros where there is no vector; seen
-    bool `[row, tag]`.
-    """
-
-    seeds: np.ndarray
-    words: np.ndarray
-    seen: np.ndarray
-
-
 class Made(NamedTuple):
-    """Of each row: heads, what was chosen on held-out seen tags, and the weight that each seen tag
-    has in each tag's scores, float `[seen tag, tag]`.
+    """Of one row: its head, what was chosen on held-out seen tags, and the weight that each seen
+    tag has in each tag's scores, float `[seen tag, tag]`.
     """
 
-    heads: list[Any]
-    chosen: list[str]
-    leaning: list[np.ndarray]
+    head: Any
+    chosen: str
+    leaning: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -51,7 +41,9 @@ class ZeroShot:
     """name: of --zero_shot. about: a line of its help.
 
     prepare(train, valid) → what all rows share: Labelled clips, whose unknown labels count as 0;
-    without validation clips the training clips choose. heads(prepared, rows) → Made.
+    without validation clips the training clips choose. heads(prepared, seeds, words, seen) → what
+    is made of each row: seeds int32 `[row]`; words float32 `[row, tag, word]`, zeros where there is
+    no vector; seen bool `[row, tag]`.
 
     linear: its heads are `Head`s, so that few-shot heads can be pulled to them.
     """
@@ -59,28 +51,29 @@ class ZeroShot:
     name: str
     about: str
     prepare: Callable[[Labelled, Labelled], Any]
-    heads: Callable[[Any, Rows], Made]
+    heads: Callable[[Any, np.ndarray, np.ndarray, np.ndarray], list[Made]]
     linear: bool = False
 
 
 def _eszsl_prepare(train: Labelled, valid: Labelled) -> eszsl.Prepared:
-    chosen_on = valid[:2] if len(valid.features) else None
-    return eszsl.prepare(*train[:2], chosen_on)
+    return eszsl.prepare(*train[:2], valid[:2] if len(valid.features) else None)
 
 
-def _eszsl_heads(prepared: eszsl.Prepared, rows: Rows) -> Made:
-    heads, chosen = eszsl.heads_of(prepared, rows.words, rows.seen)
-    return Made(
-        _apart(heads, len(rows.seeds)),
-        [
-            f"feature_l2={feature:.3g} word_l2={word:.3g}"
-            for feature, word in zip(chosen.feature.tolist(), chosen.word.tolist(), strict=True)
-        ],
-        [
-            eszsl.leaning(words, seen, l2)
-            for words, seen, l2 in zip(rows.words, rows.seen, chosen.word, strict=True)
-        ],
-    )
+def _eszsl_heads(
+    prepared: eszsl.Prepared, seeds: np.ndarray, words: np.ndarray, seen: np.ndarray
+) -> list[Made]:
+    heads, chosen = eszsl.heads_of(prepared, words, seen)
+    strengths = zip(chosen.feature.tolist(), chosen.word.tolist(), strict=True)
+    return [
+        Made(
+            head,
+            f"feature_l2={feature_l2:.3g} word_l2={word_l2:.3g}",
+            eszsl.leaning(vectors, mask, word_l2),
+        )
+        for head, (feature_l2, word_l2), vectors, mask in zip(
+            _apart(heads, len(seeds)), strengths, words, seen, strict=True
+        )
+    ]
 
 
 def _conse_prepare(train: Labelled, valid: Labelled) -> tuple[Head, Labelled]:
@@ -100,16 +93,16 @@ def _own_heads(train: Labelled, folds: Any, held_out: Labelled, settings: Settin
     return logistic.path(train, real, folds, held_out, settings)
 
 
-def _conse_heads(prepared: tuple[Head, Labelled], rows: Rows) -> Made:
+def _conse_heads(
+    prepared: tuple[Head, Labelled], seeds: np.ndarray, words: np.ndarray, seen: np.ndarray
+) -> list[Made]:
     own, held_out = prepared
-    made = Made([], [], [])
-    for words, seen in zip(rows.words, rows.seen, strict=True):
-        arrays = jnp.asarray(words), jnp.asarray(seen)
-        top, _ = _choose_top(own, *arrays, jnp.asarray(conse.TOPS), *held_out[:2])
-        head = conse.conse(own, *arrays, top)
-        made.heads.append(head)
-        made.chosen.append(f"top={int(top)}")
-        made.leaning.append(np.asarray(head.similarity) * np.asarray(head.seen)[:, None])
+    made = []
+    for row in zip(jnp.asarray(words), jnp.asarray(seen), strict=True):
+        top, _ = _choose_top(own, *row, jnp.asarray(conse.TOPS), *held_out[:2])
+        head = conse.conse(own, *row, top)
+        leaning = np.asarray(head.similarity) * np.asarray(head.seen)[:, None]
+        made.append(Made(head, f"top={int(top)}", leaning))
     return made
 
 
@@ -120,13 +113,19 @@ def _triplet_prepare(train: Labelled, valid: Labelled) -> Labelled:
     return Labelled(jnp.asarray(train.features), jnp.asarray(train.positive) > 0.5)
 
 
-def _triplet_heads(config: TripletConfig, prepared: Labelled, rows: Rows) -> Made:
-    arrays = (jnp.asarray(part) for part in (rows.words, rows.seen))
-    heads = triplet_heads(jnp.asarray(rows.seeds), *prepared[:2], *arrays, config)
-    made = _apart(heads, len(rows.seeds))
-    cosines = [head.words @ head.words.T for head in made]
-    leaning = [cosine * seen[:, None] for cosine, seen in zip(cosines, rows.seen, strict=True)]
-    return Made(made, [f"steps={config.steps}"] * len(made), leaning)
+def _triplet_heads(
+    config: TripletConfig,
+    prepared: Labelled,
+    seeds: np.ndarray,
+    words: np.ndarray,
+    seen: np.ndarray,
+) -> list[Made]:
+    rows = (jnp.asarray(part) for part in (words, seen))
+    heads = triplet_heads(jnp.asarray(seeds), *prepared[:2], *rows, config)
+    return [
+        Made(head, f"steps={config.steps}", (head.words @ head.words.T) * mask[:, None])
+        for head, mask in zip(_apart(heads, len(seeds)), seen, strict=True)
+    ]
 
 
 def _apart(heads: Any, count: int) -> list[Any]:
