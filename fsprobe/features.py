@@ -5,7 +5,7 @@ Rows are found by clip_id, read once from the memmaps, and only those asked for.
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -53,17 +53,17 @@ def load_features(
     require_clips({name: store for name, store, _ in parts}, manifest)
     used = np.flatnonzero([bool(split) for split in manifest.splits])
     clip_ids = [manifest.clip_ids[row] for row in used]
-    located = [_rows_of(store, clip_ids) for _, store, _ in parts]
     widths = [getattr(store, array).shape[1] for _, store, array in parts]
     features = _aligned((len(manifest), sum(widths)))
     features[np.flatnonzero([not split for split in manifest.splits])] = np.nan
-    for (name, store, array), rows, start, width in zip(
-        parts, located, np.cumsum([0, *widths]), widths, strict=False
-    ):
+    columns = np.split(features, np.cumsum(widths)[:-1], axis=1)  # views
+    for (name, store, array), mine in zip(parts, columns, strict=True):
+        index = {clip: row for row, clip in enumerate(store.clip_ids)}
+        rows = np.array([index[clip] for clip in clip_ids], np.int64)
         for i in range(0, len(rows), _BLOCK):
             block = store.rows(array, rows[i : i + _BLOCK])
             _check_finite(block, clip_ids[i : i + _BLOCK], f"store {name!r} ({store.path})")
-            features[used[i : i + _BLOCK], start : start + width] = block
+            mine[used[i : i + _BLOCK]] = block
     return features
 
 
@@ -100,8 +100,8 @@ def arrays_of(
     unknown name.
     """
     names = stores_of(list(stores), embedding)
-    beside = framenorm or len(names) > 1 or embedding == COMBINED
-    array = "features_framenorm" if beside else "features"
+    raw = is_single(embedding) and not framenorm
+    array = "features" if raw else "features_framenorm"
     return [(name, stores[name], array) for name in names]
 
 
@@ -119,7 +119,7 @@ class Standardized(NamedTuple):
         shift = self.features[rows].mean(axis=0, dtype=np.float64).astype(np.float32)
         np.subtract(self.features, shift, out=self.features)
         scale = np.where(self.deviation > 0, self.deviation, 1)
-        return Standardized(self.features, self.mean + shift * scale, self.deviation)
+        return self._replace(mean=self.mean + shift * scale)
 
     def followed_by(self, features: np.ndarray) -> "Standardized":
         """With further clips, of raw features `[clip, dim]`, standardised alike."""
@@ -142,8 +142,7 @@ def load_standardized(
     manifest, in a probe's support set or not. A dimension that is constant over them becomes 0, in
     every clip. The training clips are read twice for it.
     """
-    framenorm = standardize == "frame"
-    features = load_features(stores, clips, embedding, framenorm)
+    features = load_features(stores, clips, embedding, standardize == "frame")
     dim = features.shape[1]
     if standardize != "train":
         return Standardized(features, np.zeros(dim, np.float32), np.ones(dim, np.float32))
@@ -158,15 +157,13 @@ def _moments(
 ) -> tuple[np.ndarray, np.ndarray]:
     """(mean, standard deviation) `[dim]` over the training clips, in float64 until the end."""
     rows = [row for row, split in enumerate(manifest.splits) if split == "train"]
-    blocks = (
-        load_features(stores, manifest.take(rows[i : i + _BLOCK]), embedding).astype(np.float64)
-        for i in range(0, len(rows), _BLOCK)
-    )
-    total: Any = 0.0
-    squares: Any = 0.0
-    for block in blocks:
-        total, squares = total + block.sum(axis=0), squares + (block**2).sum(axis=0)
-    mean: np.ndarray = total / len(rows)
+    total, squares = np.zeros((2, width(stores, embedding)))
+    for i in range(0, len(rows), _BLOCK):
+        block = load_features(stores, manifest.take(rows[i : i + _BLOCK]), embedding)
+        block = block.astype(np.float64)
+        total += block.sum(axis=0)
+        squares += (block**2).sum(axis=0)
+    mean = total / len(rows)
     variance = squares / len(rows) - mean**2
     constant = variance <= 1e-12 * mean**2  # what rounding leaves of nothing
     return mean.astype(np.float32), np.sqrt(np.where(constant, 0, variance)).astype(np.float32)
@@ -209,11 +206,6 @@ def _aligned(shape: tuple[int, int]) -> np.ndarray:
     raw = np.empty(size + 64, np.uint8)
     start = -raw.ctypes.data % 64
     return raw[start : start + size].view(np.float32).reshape(shape)
-
-
-def _rows_of(store: Store, clip_ids: Sequence[str]) -> np.ndarray:
-    index = {clip: row for row, clip in enumerate(store.clip_ids)}
-    return np.array([index[clip] for clip in clip_ids], np.int64)
 
 
 def _check_finite(block: np.ndarray, clip_ids: Sequence[str], where: str) -> None:

@@ -51,8 +51,7 @@ def plan_by_seed(
     widths = _widths(specs, n_clips_of)
     if settings.unlabelled != "none":  # each probe sees all training clips
         widths = {sizes.train: max(widths.values())}
-    parts = _cells(specs, n_clips_of, seeds).values()
-    cells = max(len(mine) for part in parts for mine in part)
+    cells = max(len(mine) for part in _cells(specs, n_clips_of, seeds).values() for mine in part)
     head = solver.head_size(max(widths.values()), sizes.dim)
     footprint = memory.by_seed(sizes, width, widths, strengths, wanted, head, cells)
     what = f"a Gram matrix of {width} clips" if width else f"a probe of {max(widths)} clips"
@@ -78,12 +77,9 @@ def fit_by_seed(
     n_clips_of = _padded(specs, data.train.features.shape[1])
     unions, widths = _unions(specs), _widths(specs, n_clips_of)
     seeds, width = sorted(unions), max(map(len, unions.values()), default=0)
-    size, widest, longest = (
-        mesh.size * lanes,
-        max(widths.values(), default=0),
-        max(widths, default=0),
-    )
-    by_probe = NamedSharding(mesh, P("probe"))
+    widest, longest = max(widths.values(), default=0), max(widths, default=0)
+    size, by_probe = mesh.size * lanes, NamedSharding(mesh, P("probe"))
+    in_products = unions if solver.needs_products else None
     for start in range(0, len(seeds), size):
         block = seeds[start : start + size]
         cells = {
@@ -100,8 +96,7 @@ def fit_by_seed(
                 rows[i, : len(unions[seed])] = unions[seed]
             products = _products(processes.place(rows, by_probe), data, mesh, lanes)
         for n_clips, of_seeds in sorted(cells.items()):
-            where = unions if solver.needs_products else None
-            host_tasks = _tasks(of_seeds, where, (size, n_clips, widths[n_clips]))
+            host_tasks = _tasks(of_seeds, in_products, (size, n_clips, widths[n_clips]))
             tasks = processes.place(host_tasks, by_probe)
             fitted, heads = _fit_cells(tasks, products, data, settings, solver, mesh, lanes, widest)
             plain = _tasks(of_seeds, None, (size, longest, widest))
@@ -122,11 +117,10 @@ def _tested(
     """Outcomes of fits `[seed, cell, …]`, cell by cell: one program tests cells of every size.
     heads: of each cell, `[seed, …]`. tasks: of NumPy arrays, padded alike for every size.
     """
-    by_probe = NamedSharding(mesh, P("probe"))
-    tested = []
-    for cell in range(max(map(len, of_seeds))):
-        column = processes.place(jax.tree.map(lambda leaf, i=cell: leaf[:, i], tasks), by_probe)
-        tested.append(test_tasks(heads[cell], column, data, mesh, lanes, wanted))
+    by_probe, tested = NamedSharding(mesh, P("probe")), []
+    for i, head in enumerate(heads):
+        column = processes.place(jax.tree.map(lambda leaf, i=i: leaf[:, i], tasks), by_probe)
+        tested.append(test_tasks(head, column, data, mesh, lanes, wanted))
     numbers, judged = processes.fetch((fitted, tested))
     return [
         outcome(spec, numbers, (i, j), judged[j].at(i, len(spec.tags)))
@@ -241,5 +235,7 @@ def _fit_cells(
         return lax.map(lambda task: one(task, products, data, settings), tasks)
 
     fitted, heads = over_devices(one_seed, mesh, lanes, (tasks, products), (data, settings))
-    cells = range(tasks.seed.shape[1])
-    return fitted, [jax.tree.map(lambda leaf, at=cell: leaf[:, at], heads) for cell in cells]
+    return fitted, [
+        jax.tree.map(lambda leaf, at=cell: leaf[:, at], heads)
+        for cell in range(tasks.seed.shape[1])
+    ]

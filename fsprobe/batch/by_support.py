@@ -42,13 +42,11 @@ def plan_by_support(
     num_devices = _sharing(mesh).size
     if num_devices == 1:  # the other CPU devices only hold features meanwhile
         device_bytes += (len(mesh.local_devices) - 1) * (device_bytes - sizes.data_bytes)
-    busy = []
+    strengths, busy = num_strengths(settings, PRIMAL_PATH), []
     for group in _groups(specs):
         clips, tags = len(group[0].support), len(_union(group))
-        strengths = num_strengths(settings, PRIMAL_PATH)
         footprint = memory.by_support(sizes, clips, -(-tags // num_devices), strengths)
-        what = f"a fit of {tags} tags on {clips} clips"
-        memory.pack(footprint, what, sizes, device_bytes, 1, 1)
+        memory.pack(footprint, f"a fit of {tags} tags on {clips} clips", sizes, device_bytes, 1, 1)
         busy.append(footprint.busy)
     return max(busy) / 1e6
 
@@ -155,7 +153,7 @@ def _fit(
         tags: Array, rows: Any, count: Array, folds: Array, data: Data, settings: Any
     ) -> Path:
         train = data.train
-        clips = train if rows is None else jax.tree.map(lambda part: part[rows], train)
+        clips = train if rows is None else train.of_clips(rows)
         real = jnp.arange(clips.features.shape[0]) < count
         fitted = fit(clips.of_tags(tags), real, folds, data.valid.of_tags(tags), settings)
         return fitted._replace(iterations=fitted.iterations[:, None])

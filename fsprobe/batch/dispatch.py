@@ -55,17 +55,16 @@ def plan(
     probes are planned on the clips themselves, which takes less memory. divisor: make portions this
     many times smaller. Raises InputError if one probe does not fit.
     """
-    platform = mesh.devices.flat[0].platform
-    solver = solver_of(config)
-    if solver.steps is None:
+    if solver_of(config).steps is None:
         return _plan_fits(specs, sizes, config, mesh, device_bytes, squares, wanted, divisor)
+    platform = mesh.devices.flat[0].platform
     buckets = pack_probes(specs, sizes, platform, mesh.size, config, device_bytes, divisor)
-    lines = (
+    lines = [
         f"{len(bucket.specs)} probes of up to {bucket.n_tags} tags, {bucket.n_clips} clips: "
         f"{len(bucket.chunks(mesh.size))} chunks, {bucket.per_device} a device, {bucket.lanes} in "
         f"lockstep, {bucket.megabytes:,.1f} MB"
         for bucket in buckets
-    )
+    ]
     return Plan(tuple(buckets), lines=tuple(lines))
 
 
@@ -149,9 +148,16 @@ def _train(
         for chunk in bucket.chunks(mesh.size):
             chunk = chunk.without(done)
             if any(chunk.specs):
-                told = lambda epochs: tick(epochs / config.max_epochs)  # noqa: E731
                 yield lanes.train_chunk(
-                    chunk, data, steps, config, mesh, told, wanted, widest, longest
+                    chunk,
+                    data,
+                    steps,
+                    config,
+                    mesh,
+                    lambda epochs: tick(epochs / config.max_epochs),
+                    wanted,
+                    widest,
+                    longest,
                 )
     settings = settings_of(config)
     yield from by_seed.fit_by_seed(
@@ -194,8 +200,8 @@ def _suits_cell(
     spec: ProbeSpec, solver: Solver, settings: Settings, squares: np.ndarray | None
 ) -> bool:
     """Is the probe fitted by itself, and not with all that share its support set?"""
-    if solver.path is None or solver.cell is None or spec.prior is not None:
-        return solver.cell is not None
+    if solver.path is None or spec.prior is not None:
+        return True
     if settings.unlabelled != "none":  # `path` sees the support alone; `full` leaves no clip over
         return not spec.full
     if spec.full or len(spec.support) > _LARGEST_CELL:

@@ -149,8 +149,7 @@ def _take(tree: Any, origin: Array, mesh: Mesh) -> Any:
 
 def _start(tasks: Task, data: Data, steps: Steps, mesh: Mesh) -> Any:
     """States of no epoch, which the first call of `_advance` fills."""
-    one = jax.tree.map(lambda leaf: leaf[0], tasks)
-    state = jax.eval_shape(steps.init, one, data)
+    state = jax.eval_shape(steps.init, jax.tree.map(lambda leaf: leaf[0], tasks), data)
     over, count = NamedSharding(mesh, P("probe")), tasks.seed.shape[0]
     return jax.tree.map(
         lambda leaf: jnp.zeros((count, *leaf.shape), leaf.dtype, device=over), state

@@ -98,14 +98,13 @@ def require_devices_alike() -> None:
     owners = [device.process_index for device in jax.devices()]
     counts = [owners.count(i) for i in range(jax.process_count())]
     if len(set(counts)) > 1:
-        error = InputError(
-            f"processes 0 to {len(counts) - 1} have {', '.join(map(str, counts))} devices, and "
-            f"must "
-            "have equally many; of CPUs, set "
-            "XLA_FLAGS=--xla_force_host_platform_device_count=COUNT "
-            "alike"
+        raise _everybody_knows(
+            InputError(
+                f"processes 0 to {len(counts) - 1} have {', '.join(map(str, counts))} devices, and "
+                "must have equally many; of CPUs, set "
+                "XLA_FLAGS=--xla_force_host_platform_device_count=COUNT alike"
+            )
         )
-        raise _everybody_knows(error)
 
 
 def require_same(value: Any, what: str) -> None:
@@ -170,8 +169,7 @@ def _meet(code: int = 0) -> None:
         return
     codes = multihost_utils.process_allgather(np.int32(code))
     if code <= 0 < codes.max():
-        leave = SystemExit(int(codes.max()))
-        raise _everybody_knows(leave)
+        raise _everybody_knows(SystemExit(int(codes.max())))
     if codes.max() <= 0 and codes.min() == _NO_MEMORY:
         raise OutOfMemory
 

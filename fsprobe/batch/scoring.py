@@ -43,8 +43,11 @@ def over_devices(
     """
 
     def on_device(mapped: tuple[Any, ...], shared: tuple[Any, ...]) -> Any:
-        one = lambda mine: function(*mine, *shared)  # noqa: E731
-        return lax.map(one, mapped, batch_size=lanes if lanes > 1 else None)
+        return lax.map(
+            lambda mine: function(*mine, *shared),
+            mapped,
+            batch_size=lanes if lanes > 1 else None,
+        )
 
     return jax.shard_map(
         on_device, mesh=mesh, in_specs=(P("probe"), P()), out_specs=P("probe"), check_vma=False

@@ -37,8 +37,11 @@ class Labelled(NamedTuple):
 
     def of_tags(self, tags: Array) -> "Labelled":
         """With the given columns of the labels."""
-        negative = None if self.negative is None else self.negative[:, tags]
-        return Labelled(self.features, self.positive[:, tags], negative)
+        return Labelled(self.features, *jax.tree.map(lambda part: part[:, tags], self[1:]))
+
+    def of_clips(self, rows: Any) -> "Labelled":
+        """The given rows: indices or a slice."""
+        return jax.tree.map(lambda part: part[rows], self)
 
 
 class Data(NamedTuple):
@@ -92,9 +95,7 @@ class Task(NamedTuple):
 
     def labels(self, train: Labelled) -> tuple[Array, Array | None]:
         """(positive, negative) of the support clips and the task's tags, `[clip, tag]`."""
-        rows = self.support[:, None]
-        negative = None if train.negative is None else train.negative[rows, self.tags]
-        return train.positive[rows, self.tags], negative
+        return jax.tree.map(lambda part: part[self.support[:, None], self.tags], train[1:])
 
 
 def bce(logits: Array, positive: Array, known: Array | None, mask: Array) -> Array:

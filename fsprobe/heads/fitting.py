@@ -229,7 +229,7 @@ def _held_out(validation: Validation, scaling: Scaling, labels: Labelled) -> tup
     if isinstance(validation, str):
         if validation not in ("support", "none"):
             raise ValueError(f"validation={validation!r}: use 'support', 'none' or arrays")
-        return jax.tree.map(lambda part: part[:0], labels), validation
+        return labels.of_clips(slice(0)), validation
     features, positive, negative = validation
     clips = np.asarray(features, np.float32)
     if clips.ndim != 2 or clips.shape[1] != scaling.mean.size:

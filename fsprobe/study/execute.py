@@ -22,7 +22,7 @@ from fsprobe import features
 from fsprobe.batch import dispatch, memory, processes
 from fsprobe.batch.lanes import device_mesh
 from fsprobe.batch.spec import Outcome, ProbeSpec, Wanted
-from fsprobe.config import SolverConfig, SweepConfig
+from fsprobe.config import SweepConfig
 from fsprobe.features import Standardized
 from fsprobe.heads.data import Data
 from fsprobe.heads.head import on_raw_features
@@ -77,19 +77,13 @@ class _Sweep:
 
     def load(self, embedding: str) -> Standardized:
         """Features of the grid's clips."""
-        solver = self.config.solver
-        clips, others = self.grid.clips, None
-        if self.test_stores:
-            rows = range(len(clips))
-            clips, others = (
-                clips.take(list(part))
-                for part in (rows[: self.grid.test.start], rows[self.grid.test])
-            )
+        solver, clips, test = self.config.solver, self.grid.clips, self.grid.test
+        rows = range(test.start if self.test_stores else test.stop)
         loaded = features.load_standardized(
-            self.stores, self.manifest, clips, embedding, solver.standardize
+            self.stores, self.manifest, clips.take(rows), embedding, solver.standardize
         )
-        if others:
-            framenorm = solver.standardize == "frame"
+        if self.test_stores:
+            others, framenorm = clips.take(range(len(clips))[test]), solver.standardize == "frame"
             loaded = loaded.followed_by(
                 features.load_features(self.test_stores, others, embedding, framenorm)
             )
@@ -158,9 +152,8 @@ def _prepare(config: SweepConfig) -> tuple[_Sweep, dict[str, Any]]:
     solver = config.solver
     validation = validation_of(solver.name, solver.validation)
     words, manifest, test_stores = words_of(config, manifest, stores)
-    unlabelled = solver.unlabelled != "none"
     drawn = grid.build_grid(
-        manifest, config.grid, config.manifest, validation, words, unlabelled=unlabelled
+        manifest, config.grid, config.manifest, validation, words, solver.unlabelled != "none"
     )
     note_gaps(drawn, words, validation)
     specs = {
@@ -198,11 +191,10 @@ def _require_served(config: SweepConfig) -> None:
     if settings.name not in SOLVERS:
         raise InputError(f"`solver={settings.name}`: use one of {', '.join(SOLVERS)}")
     solver = SOLVERS[settings.name]
-    for name in (item.name for item in fields(settings) if item.name != "name"):
-        value = getattr(settings, name)
-        if value != getattr(SolverConfig, name) and name not in solver.settings:
-            heeding = "|".join(solvers_with(name))
-            raise InputError(f"`{name}={value}`: only `solver={heeding}` heeds it")
+    for item in fields(settings):
+        value, heeding = getattr(settings, item.name), solvers_with(item.name)
+        if item.name != "name" and value != item.default and solver.name not in heeding:
+            raise InputError(f"`{item.name}={value}`: only `solver={'|'.join(heeding)}` heeds it")
     for prior in config.words.prior:
         if prior != NONE and not solver_of(settings).takes_priors:
             takes = "|".join(other.name for other in SOLVERS.values() if other.takes_priors)
@@ -276,13 +268,14 @@ def _train(
                 "on a device; free its memory, or drop the embedding"
             ) from None
 
-    heeded = "validation" in SOLVERS[config.solver.name].settings
-    validation = config.solver.validation if heeded else ""
+    chooses = config.solver.name in solvers_with("validation")
+    validation = config.solver.validation if chooses else ""
 
     def finished(outcome: Outcome) -> FinishedProbe:
         if outcome.head is not None:
-            head = on_raw_features(outcome.head, loaded.mean, loaded.deviation)
-            outcome = outcome._replace(head=head)
+            outcome = outcome._replace(
+                head=on_raw_features(outcome.head, loaded.mean, loaded.deviation)
+            )
         return records.finished_probe(ready.grid, outcome, validation)
 
     def train(specs: list[ProbeSpec], data: Data) -> None:

@@ -184,13 +184,13 @@ def _require_splits(split: np.ndarray, where: str, validation: str) -> None:
 
 def _require_support(episodes: Sequence[Episode], n_ways: Sequence[int]) -> None:
     """Raise InputError unless every cell of 1 shot, and so of more, has a support clip."""
+    n_way = min(n_ways)  # cells are nested
     for episode in episodes:
-        for n_way in n_ways:
-            if not len(episode.cell(n_way, 1)):
-                raise InputError(
-                    f"the {n_way}-way episode of seed {episode.seed} has no training clip at all; "
-                    "pass `on_scarce=drop_tag`"
-                )
+        if not len(episode.cell(n_way, 1)):
+            raise InputError(
+                f"the {n_way}-way episode of seed {episode.seed} has no training clip at all; "
+                "pass `on_scarce=drop_tag`"
+            )
 
 
 def probe_keys(
@@ -247,9 +247,5 @@ def sizes(grid: Grid, dim: int) -> Sizes:
 
 def probe_data(grid: Grid, features: np.ndarray) -> Data:
     """Features `[clip, dim]` of grid.clips, by split, with their labels; views, no copies."""
-
-    def part(rows: slice) -> Labelled:
-        negative = None if grid.negative is None else grid.negative[rows]
-        return Labelled(features[rows], grid.positive[rows], negative)  # type: ignore[arg-type]
-
-    return Data(part(grid.train), part(grid.valid), part(grid.test))
+    clips = Labelled(features, grid.positive, grid.negative)  # type: ignore[arg-type]
+    return Data(clips.of_clips(grid.train), clips.of_clips(grid.valid), clips.of_clips(grid.test))

@@ -160,10 +160,7 @@ class _Training:
             progress = all_epochs(before, count, self.config)
         else:
             progress = progress_after(self.validation_loss, trail, count, before, self.config)
-        improved, best = (
-            progress.best_epoch > before.epoch,
-            progress.best_epoch - before.epoch - 1,
-        )
+        improved, best = progress.best_epoch > before.epoch, progress.best_epoch - before.epoch - 1
         best_params = jax.tree.map(
             lambda kept, old: jnp.where(improved, kept[best], old), trail, state.best_params
         )
@@ -171,9 +168,9 @@ class _Training:
 
 
 def _training(config: SolverConfig, task: Task, data: Data, validate_every: int) -> _Training:
-    train, rows, columns = data.train, task.support, task.tags[:, None]
-    positive = train.positive[rows, columns]
-    negative = None if train.negative is None else train.negative[rows, columns]
+    positive, negative = jax.tree.map(
+        lambda part: part[task.support, task.tags[:, None]], data.train[1:]
+    )
     if config.validation == "support":
         negative = ~positive if negative is None else negative
         seen = task.folds != jnp.arange(FOLDS + 1)[:, None]  # `[model, clip]`; the last sees all
@@ -190,8 +187,7 @@ def adam(config: SolverConfig, validate_every: int = 1) -> Steps:
     of them. It applies to linear probes with validation="valid"; all others go epoch by epoch,
     because with a hidden layer the loss is not convex.
     """
-    usable = not config.hidden and config.validation == "valid"
-    every = validate_every if usable else 1
+    every = validate_every if config.validation == "valid" and not config.hidden else 1
     optimizer = coupled_adam(config.learning_rate, config.weight_decay)
 
     def init(task: Task, data: Data) -> AdamState:
