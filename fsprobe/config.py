@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from extract.errors import InputError
-from fsprobe.settings import FULL, KShot, check_choices, is_of, require, setting
+from fsprobe.settings import FULL, KShot, check_choices, is_of, require, require_each_once, setting
 from fsprobe.words.config import WordsConfig
 
 AUTO = "auto"
@@ -135,10 +135,7 @@ class GridConfig:
 
     def __post_init__(self) -> None:
         check_choices(self)
-        for name in ("n_way", "k_shot"):
-            values = getattr(self, name)
-            once = 0 < len(values) == len(set(values))
-            require(once, name, values, "give one value or more, each once")
+        require_each_once(self, "n_way", "k_shot")
         for n_way in self.n_way:
             require(n_way >= 1, "n_way", n_way, "use a whole number of tags, 1 or more")
         for k_shot in self.k_shot:
@@ -146,8 +143,8 @@ class GridConfig:
             remedy = "use a whole number (0: by words alone) or `full`"
             require(counted or k_shot == FULL, "k_shot", k_shot, remedy)
         require(self.num_seeds >= 1, "num_seeds", self.num_seeds, "use 1 or more")
-        last = self.seed + self.num_seeds - 1
-        require(self.seed >= 0 and last <= MOST, "seed", self.seed, f"seeds must be 0 to {MOST}")
+        seeds_fit = 0 <= self.seed <= MOST + 1 - self.num_seeds
+        require(seeds_fit, "seed", self.seed, f"seeds must be 0 to {MOST}")
 
     @property
     def seeds(self) -> range:
@@ -224,8 +221,7 @@ class SweepConfig:
             raise InputError("`store=NAME=DIR` is required at least once; see --help")
         names = [name for name, _ in self.stores]
         if len(set(names)) < len(names):
-            twice = max(names, key=names.count)
-            raise InputError(f"`store`: the name {twice!r} is given twice")
+            raise InputError(f"`store`: the name {max(names, key=names.count)!r} is given twice")
         chosen = self.embeddings or (*names, *([COMBINED] if len(names) > 1 else []))
         object.__setattr__(self, "embeddings", tuple(dict.fromkeys(chosen)))
 
@@ -250,11 +246,11 @@ def from_json(kind: type[Config], values: Mapping[str, Any]) -> Config:
         if dataclasses.is_dataclass(item.type):
             value = from_json(item.type, value)  # type: ignore[arg-type]
         arguments[item.name] = _tuples(value)
-        recorded = item.metadata.get("recorded")
-        if not is_of(arguments[item.name], recorded or item.type):
-            wanted = getattr(item.type, "__name__", item.type)
-            given = f"`{item.name}={str(value)[:80]}`"
-            raise InputError(f"not a {kind.__name__}: {given} is no {wanted}")
+        if not is_of(arguments[item.name], item.metadata.get("recorded") or item.type):
+            raise InputError(
+                f"not a {kind.__name__}: `{item.name}={str(value)[:80]}` is no "
+                f"{getattr(item.type, '__name__', item.type)}"
+            )
     return kind(**arguments)
 
 

@@ -176,11 +176,7 @@ def missing_clips(stores: Mapping[str, Store], manifest: Manifest) -> dict[str, 
     wanted = [clip for clip, split in zip(manifest.clip_ids, manifest.splits, strict=True) if split]
     absent: dict[str, str] = {}
     for name, store in stores.items():
-        done = {
-            clip
-            for clip, status in zip(store.clip_ids, store.status, strict=True)
-            if status == DONE
-        }
+        done = {store.clip_ids[row] for row in np.flatnonzero(store.status == DONE)}
         for clip in wanted:
             if clip not in done:
                 absent.setdefault(clip, name)

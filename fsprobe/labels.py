@@ -41,8 +41,10 @@ def tag_labels(manifest: Manifest, pool: Sequence[str]) -> tuple[np.ndarray, np.
     to. negative is None where the manifest has no `not_tags`: then whatever is not positive is
     negative.
     """
-    negative = None if manifest.not_tags is None else _listed(manifest.not_tags, pool)
-    return _listed(manifest.tags, pool), negative
+    return (
+        _listed(manifest.tags, pool),
+        None if manifest.not_tags is None else _listed(manifest.not_tags, pool),
+    )
 
 
 def _listed(tags: Sequence[Sequence[str]], pool: Sequence[str]) -> np.ndarray:

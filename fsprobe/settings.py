@@ -23,14 +23,24 @@ def setting(
     """A field that is a flag. flag: its name, if it is not the field's. recorded: the type of what
     run.json has in its place, if that is not the field's.
     """
-    metadata = {"help": help_text, "flag": flag, "choices": choices, "recorded": recorded}
-    return field(default=default, metadata=metadata)
+    return field(
+        default=default,
+        metadata={"help": help_text, "flag": flag, "choices": choices, "recorded": recorded},
+    )
 
 
 def require(condition: bool, name: str, value: Any, remedy: str) -> None:
     """Raise InputError, naming the argument in backticks, unless the condition holds."""
     if not condition:
         raise InputError(f"`{name}={value}`: {remedy}")
+
+
+def require_each_once(config: Any, *names: str) -> None:
+    """Raise InputError unless each of these fields has one value or more, and none twice."""
+    for name in names:
+        values = getattr(config, name)
+        once = 0 < len(values) == len(set(values))
+        require(once, name, values, "give one value or more, each once")
 
 
 def is_of(value: Any, kind: Any) -> bool:

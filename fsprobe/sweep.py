@@ -75,18 +75,17 @@ def config_from_flags() -> SweepConfig:
             "k_shot": lambda texts: tuple(sorted(set(map(_parse_shot, texts)), key=shot_order)),
         },
     )
-    solver = read(SolverConfig, {"l2": parse_l2})
+    words = read(
+        WordsConfig,
+        {"test_stores": lambda texts: tuple(parse_stores(texts, "test_store").items())},
+    )
     return read(
         SweepConfig,
         {"stores": lambda texts: tuple(parse_stores(texts).items()), "embeddings": _known},
         grid=grid,
-        solver=solver,
-        words=read(WordsConfig, {"test_stores": _test_stores}),
+        solver=read(SolverConfig, {"l2": parse_l2}),
+        words=words,
     )
-
-
-def _test_stores(texts: list[str]) -> tuple[tuple[str, str], ...]:
-    return tuple(parse_stores(texts, "test_store").items())
 
 
 def _known(embeddings: list[str]) -> tuple[str, ...]:

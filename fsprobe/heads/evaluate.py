@@ -76,8 +76,9 @@ def label_weights(positive: ArrayLike, negative: ArrayLike | None) -> tuple[np.n
     positive = np.asarray(positive).astype(np.float32)
     negative = 1 - positive if negative is None else np.asarray(negative).astype(np.float32)
     if positive.ndim != 2 or positive.shape != negative.shape:
-        shapes = f"{positive.shape} and {negative.shape}"
-        raise ValueError(f"positive and negative {shapes} must both be [clip, tag]")
+        raise ValueError(
+            f"positive and negative {positive.shape} and {negative.shape} must both be [clip, tag]"
+        )
     for name, weights in (("positive", positive), ("negative", negative)):
         if not (np.isfinite(weights) & (weights >= 0)).all():
             raise ValueError(f"{name} holds weights below 0 or not finite")
@@ -128,8 +129,7 @@ def support_thresholds(head: Any, task: Task, train: Labelled) -> Array:
         rows = lax.dynamic_slice_in_dim(task.support, start, size)
         return lax.dynamic_update_slice_in_dim(scores, head.score(train.features[rows]), start, 0)
 
-    nothing = jnp.zeros(positive.shape)
-    scores = over_blocks(block, nothing, task.num_support, count, _CLIPS)
+    scores = over_blocks(block, jnp.zeros(positive.shape), task.num_support, count, _CLIPS)
     known &= task.clip_mask[:, None]
 
     def of(size: int) -> Array:

@@ -128,8 +128,7 @@ def fit_tags(
     strength = None if l2 == AUTO else np.float32(float(l2) / scaling.scale**2)
     settings = Settings(strength, name, STRENGTHS)  # type: ignore[arg-type]
     tried = np.array((1.0,) if prior is None or name == "none" else scales, np.float32)
-    n_tags = labels.positive.shape[1]
-    started = None if prior is None else scaling.inside(prior, n_tags)
+    started = None if prior is None else scaling.inside(prior, labels.positive.shape[1])
 
     def fit(tags: Any, settings: Settings, scales: np.ndarray) -> _Choices:
         mine = None if started is None else Head(started.kernel[tags], started.bias[tags])
@@ -140,8 +139,10 @@ def fit_tags(
     judged = (np.asarray(held_out.positive), None) if name == "valid" else (positives, groups)
     scarce = num_positive(*judged) < OWN_STRENGTH
     fits = _in_blocks(fit, settings, tried, scarce)
-    head = on_raw_features(fits.head, scaling.mean, scaling.deviation)
-    return fits._replace(head=head, l2=fits.l2 * scaling.scale**2)
+    return fits._replace(
+        head=on_raw_features(fits.head, scaling.mean, scaling.deviation),
+        l2=fits.l2 * scaling.scale**2,
+    )
 
 
 class _Choices(NamedTuple):
@@ -289,8 +290,10 @@ def _fit_any(
     _require_strength(l2)
     solver = SOLVERS[name]
     if l2 != AUTO and "l2" not in solver.settings:
-        heeding = ", ".join(solvers_with("l2"))
-        raise ValueError(f"l2={l2!r}: the solver {name!r} has no strength; use one of {heeding}")
+        raise ValueError(
+            f"l2={l2!r}: the solver {name!r} has no strength; "
+            f"use one of {', '.join(solvers_with('l2'))}"
+        )
     clips, scaling = standardized(features, standardize)
     if not solver.shifts and standardize == "none":  # what it makes of a shift is its own affair
         clips = np.asarray(features, np.float32)
@@ -309,8 +312,10 @@ def _fit_any(
     config = SolverConfig(name, l2=strength, validation=how)
     head, clips_cut = _one_probe(task, data, config, solver)
     if clips_cut:
-        text = f"the labels {solver.cut}; this concerns {clips_cut:,} of {count:,} clips"
-        warnings.warn(text, stacklevel=4)  # of fit's caller
+        warnings.warn(
+            f"the labels {solver.cut}; this concerns {clips_cut:,} of {count:,} clips",
+            stacklevel=4,  # of fit's caller
+        )
     return on_raw_features(head, scaling.mean, scaling.deviation)
 
 

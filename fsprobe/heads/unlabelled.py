@@ -71,11 +71,11 @@ def unlabelled_cell(
     folds = jnp.full(count, -1).at[places].set(task.folds, mode="drop")
     labels = Labelled(train.features, *(w * support[:, None] for w in train.weights))
     valid = data.valid.of_tags(task.tags)
-    weight, columns = jnp.asarray(settings.unlabelled_weight), jnp.arange(task.tags.size)
+    weight = jnp.asarray(settings.unlabelled_weight)
     if settings.unlabelled == SELF_TRAINING:
         teacher = cell_by_path(path, task, products, data, settings).head
         labels = self_training(labels, ~support, weight, teacher.score(train.features))
     else:
         labels = weak_negatives(labels, ~support, weight)
-    everything = jnp.ones(count, bool)
-    return choose(path(labels, everything, folds, valid, settings), columns, task.tag_mask)
+    fits = path(labels, jnp.ones(count, bool), folds, valid, settings)
+    return choose(fits, jnp.arange(task.tags.size), task.tag_mask)

@@ -298,8 +298,8 @@ def _train(
     if pulled and not results.done.issuperset(spec.key for spec in pulled):
         assert ready.words is not None
         starts, pulled = word_probes.priors(pulled, ready.grid, ready.words, parts)
-        placed = processes.place(starts, NamedSharding(ready.mesh, P()))
-        train(pulled, data._replace(priors=placed))
+        everywhere = NamedSharding(ready.mesh, P())
+        train(pulled, data._replace(priors=processes.place(starts, everywhere)))
 
 
 def _drop_missing(manifest: Manifest, stores: Mapping[str, Store]) -> Manifest:

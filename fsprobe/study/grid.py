@@ -169,12 +169,11 @@ def _draw_all(
 
 def _require_splits(split: np.ndarray, where: str, validation: str) -> None:
     """Raise InputError unless there are clips for everything."""
-    purposes = {
-        "train": "support sets are drawn from it",
-        "valid": "`validation=valid` chooses by it",
-        "test": "metrics are taken on it",
-    }
-    for name, purpose in purposes.items():
+    for name, purpose in (
+        ("train", "support sets are drawn from it"),
+        ("valid", "`validation=valid` chooses by it"),
+        ("test", "metrics are taken on it"),
+    ):
         if name not in split and (name != "valid" or validation == "valid"):
             raise InputError(
                 f"{where}: no {name} clip with features: {purpose}; give some clips that split "
@@ -221,8 +220,14 @@ def probe_specs(grid: Grid, keys: Sequence[ProbeKey], validation: str) -> list[P
         episode, full = episodes[key.seed], key.k_shot == FULL
         support = everything if isinstance(key.k_shot, str) else episode.cell(key.n_way, key.k_shot)
         folds = fold_of.get(FULL if full else key.seed)
-        mine = None if folds is None else folds[support]
-        return ProbeSpec(key, key.seed, support, episode.tags[: key.n_way], full, mine)
+        return ProbeSpec(
+            key,
+            key.seed,
+            support,
+            episode.tags[: key.n_way],
+            full,
+            None if folds is None else folds[support],
+        )
 
     return [spec(key) for key in keys]
 

@@ -52,8 +52,9 @@ def _of_words(config: SweepConfig) -> dict[str, Any]:
     if not words.directory:
         return {}
     settings = to_json(words)
-    files = [Path(words.directory) / name for name in ("vectors.npy", "tags.txt")]
-    settings["directory"] = [sha256_of(file) for file in files]
+    settings["directory"] = [
+        sha256_of(Path(words.directory) / name) for name in ("vectors.npy", "tags.txt")
+    ]
     if words.test_manifest:
         settings["test_manifest"] = sha256_of(words.test_manifest)
         settings["test_stores"] = [
@@ -66,7 +67,6 @@ def about(
     config: SweepConfig, stores: Mapping[str, Store], manifest: Manifest, flags: Mapping[str, Any]
 ) -> dict[str, Any]:
     """The rest: flags, data, versions, devices."""
-    packages = ("jax", "jaxlib", "flax", "optax", "numpy")
     return {
         "flags": dict(flags),
         "dataset": {
@@ -80,7 +80,7 @@ def about(
         "versions": {
             "fsprobe": fsprobe.__version__,
             "python": sys.version.split()[0],
-            **{name: version(name) for name in packages},
+            **{name: version(name) for name in ("jax", "jaxlib", "flax", "optax", "numpy")},
         },
         "devices": [f"{device.platform}: {device.device_kind}" for device in jax.devices()],
         "git_commit": _git_commit(),

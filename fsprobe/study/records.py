@@ -33,8 +33,8 @@ def finished_probe(grid: Grid, outcome: Outcome, validation: str) -> FinishedPro
     """
     key, metrics = outcome.spec.key, outcome.metrics
     scored = np.isfinite(metrics.average_precision)
-    judged = grid.judged(outcome.spec.tags, outcome.spec.tags)
-    prevalence = metrics.true / np.maximum(judged.sum(axis=0), 1)
+    num_judged = grid.judged(outcome.spec.tags, outcome.spec.tags).sum(axis=0)
+    prevalence = metrics.true / np.maximum(num_judged, 1)
     macro, micro = f1_scores(metrics) if len(outcome.spec.support) else (float("nan"),) * 2
     row = ProbeRow(
         **key._asdict(),

@@ -157,8 +157,10 @@ class ResultsWriter:
         with disk_full_explained(file):
             if not file.exists():
                 keys = [key for key in self.keys if key.embedding == embedding and key.k_shot != 0]
-                configuration = json.dumps(self.run["configuration"])
-                about = {"embedding": embedding, "configuration": configuration}
+                about = {
+                    "embedding": embedding,
+                    "configuration": json.dumps(self.run["configuration"]),
+                }
                 saved_heads.create(file, keys, next(iter(heads.values())).dim, about)
             saved_heads.fill(file, heads)
 
@@ -239,8 +241,7 @@ def open_together(
         results = ResultsWriter(Path(path), {}, planned.keys, set())
         with in_step():
             if leads():
-                opened = open_results(path, configuration, about, planned)
-                results = stack.enter_context(opened)
+                results = stack.enter_context(open_results(path, configuration, about, planned))
         done = agreed(np.array([key in results.done for key in planned.keys]))
         results.done = set(itertools.compress(planned.keys, done))
         yield results

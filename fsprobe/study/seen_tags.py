@@ -152,8 +152,7 @@ def _absent(clips: Manifest, seen: SeenTags, tags: set[str]) -> list[tuple[str, 
     corpus's.
     """
     positive, negative = tag_labels(clips, seen.pool)
-    mine = np.isin(seen.pool, sorted(tags))
-    absent = (~positive if negative is None else negative) & mine
+    absent = (~positive if negative is None else negative) & np.isin(seen.pool, sorted(tags))
     return [tuple(seen.pool[tag] for tag in np.flatnonzero(row)) for row in absent]
 
 

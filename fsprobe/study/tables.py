@@ -281,8 +281,7 @@ def append(path: Path, rows: Sequence[Row]) -> None:
 def drop_torn_line(path: Path) -> None:
     """Take back a last line that has no end."""
     with open(path, "r+b") as file:
-        content = file.read()
-        file.truncate(content.rfind(b"\n") + 1)
+        file.truncate(file.read().rfind(b"\n") + 1)
 
 
 def header(path: Path) -> tuple[str, ...]:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from extract.errors import InputError
-from fsprobe.settings import FULL, KShot, require, setting
+from fsprobe.settings import FULL, KShot, require, require_each_once, setting
 
 NONE, WORDS, SHUFFLED = "none", "words", "shuffled"  # what few-shot heads are pulled to
 PRIORS = (NONE, WORDS, SHUFFLED)
@@ -44,10 +44,7 @@ class WordsConfig:
 
     def __post_init__(self) -> None:
         require(0 < self.seen < 1, "seen", self.seen, "a share of the tags is between 0 and 1")
-        for name in ("zero_shot", "prior"):
-            values = getattr(self, name)
-            once = 0 < len(values) == len(set(values))
-            require(once, name, values, "give one value or more, each once")
+        require_each_once(self, "zero_shot", "prior")
         for value in self.prior:
             require(value in PRIORS, "prior", value, f"use one of {', '.join(PRIORS)}")
         if not self.directory:

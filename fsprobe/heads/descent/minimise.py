@@ -67,8 +67,9 @@ def _minimise_blocks(
     bound = _inverse_bound(problem, l2)
 
     def block(start: Array, size: int, so_far: tuple[Place, Array]) -> tuple[Place, Array]:
-        mine = tags_from(begin, start, size)
-        end, iterations = minimise(problem.of_tags(start, size), l2, mine, bound)
+        end, iterations = minimise(
+            problem.of_tags(start, size), l2, tags_from(begin, start, size), bound
+        )
         return with_tags(so_far[0], end, start), so_far[1] + iterations
 
     return over_blocks(block, (begin, jnp.int32(0)), n_tags, begin.value.size)

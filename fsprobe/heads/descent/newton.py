@@ -49,8 +49,7 @@ def finish(
 
     def step(descent: Descent) -> Descent:
         direction = _direction(problem, l2, descent.at, descent.done, squares, bound)
-        metric = problem.metric(direction)
-        at, _ = moved(problem, l2, descent.at, direction, metric, descent.done)
+        at, _ = moved(problem, l2, descent.at, direction, problem.metric(direction), descent.done)
         return after_step(descent, at, gap)
 
     def unfinished(descent: Descent) -> Array:
@@ -106,6 +105,5 @@ def _direction(
     metric = problem.metric(search)
     squared = dot(-at.gradient, metric)
     enough = jnp.where(frozen, jnp.inf, _ACCURACY**2 * squared)
-    nothing = jnp.zeros_like(search)
-    begin = _Solution(nothing, -at.gradient, search, metric, squared, jnp.int32(0))
+    begin = _Solution(jnp.zeros_like(search), -at.gradient, search, metric, squared, jnp.int32(0))
     return lax.while_loop(unfinished, step, begin).direction

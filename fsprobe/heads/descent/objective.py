@@ -11,6 +11,7 @@ and w·v is a·G·c. That is the dual problem; the primal one works on w itself.
 """
 
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -86,15 +87,13 @@ class Problem:
     def of_tags(self, start: Array, count: int) -> "Problem":
         """Of `count` tags, from `start` on."""
 
-        n_tags = self.labels.sign.shape[1]
-
-        def part(array: Any) -> Any:
-            if array is None or array.shape[1] < n_tags:  # one for all tags
+        def part(array: Array) -> Array:
+            if array.shape[1] < self.labels.sign.shape[1]:  # one for all tags
                 return array
             return lax.dynamic_slice_in_dim(array, start, count, 1)
 
-        labels = TagWeights(*map(part, self.labels))
-        return replace(self, labels=labels, offset=part(self.offset))
+        labels, offset = jax.tree.map(part, (self.labels, self.offset))
+        return replace(self, labels=labels, offset=offset)
 
     def metric(self, theta: Array) -> Array:
         """What makes an inner product of weights a plain one: ⟨u, v⟩ = Σ u·metric(v)."""
@@ -113,8 +112,7 @@ class Problem:
         """metric(theta), but for the bias, given the logits: without a product."""
         if not self.dual:
             return theta[:-1]
-        span = logits if self.offset is None else logits - self.offset
-        return span - theta[-1]
+        return (logits if self.offset is None else logits - self.offset) - theta[-1]
 
     def pull(self, error: Array) -> Array:
         """Coefficients of the gradient of the loss, from ∂loss/∂logits `[clip, tag]`."""
@@ -197,7 +195,7 @@ def moved(
     size = _line_search(problem.labels, at.logits, along, growth, slope)
     new = place(problem, l2, at.theta + size * direction, at.logits + size * along)
     better = (new.value <= at.value) | (new.gap < at.gap)
-    kept = Place(*(jnp.where(better, *pair) for pair in zip(new, at, strict=True)))
+    kept = jax.tree.map(partial(jnp.where, better), new, at)
     return kept, jnp.where(better, size, 0.0)
 
 
@@ -217,7 +215,7 @@ def bias_shift(problem: Problem, theta: Array) -> Array:
         trial = shift - jnp.clip(first / jnp.maximum(second, 1e-30), -1, 1)
         new = (trial, *slopes(trial))
         better = jnp.abs(new[1]) < jnp.abs(first)
-        return tuple(jnp.where(better, *pair) for pair in zip(new, state, strict=True))
+        return jax.tree.map(partial(jnp.where, better), new, state)
 
     nothing = jnp.zeros(theta.shape[1])
     shift = lax.fori_loop(0, _BIAS_STEPS, step, (nothing, *slopes(nothing)))[0]

@@ -42,8 +42,7 @@ from fsprobe.heads.words.prior import best_scale
 def tag_losses(logits: Array, labels: Labelled, real: Array) -> Array:
     """Mean binary cross-entropy `[strength, tag]` of logits `[strength, clip, tag]`."""
     positive, known = balanced(labels.positive, labels.negative, real[:, None], 0)
-    one = partial(bce, mask=real)
-    by_tag = jax.vmap(one, in_axes=(1, 1, None if known is None else 1))
+    by_tag = jax.vmap(partial(bce, mask=real), in_axes=(1, 1, None if known is None else 1))
     return jax.vmap(by_tag, in_axes=(0, None, None))(logits, positive, known)
 
 
@@ -66,14 +65,12 @@ def held_out_losses(
 
     def unseen(fold: Array, logits: Array) -> Array:
         seen = (folds != fold)[:, None]
-        labels_seen = [jnp.where(seen, part, part.dtype.type(0)) for part in (positive, negative)]
-        weights = tag_weights(labels_seen[0], labels_seen[1], real, tag_mask)
-        part = replace(problem, labels=weights)
+        yes, no = (jnp.where(seen, part, part.dtype.type(0)) for part in (positive, negative))
+        part = replace(problem, labels=tag_weights(yes, no, real, tag_mask))
         theta = minimise.minima(part, l2s, n_tags).theta
         return jnp.where(seen, logits, jax.vmap(part.logits)(theta))
 
-    nothing = jnp.zeros((l2s.size, *positive.shape))
-    logits = lax.fori_loop(0, FOLDS, unseen, nothing)
+    logits = lax.fori_loop(0, FOLDS, unseen, jnp.zeros((l2s.size, *positive.shape)))
     return tag_losses(logits, labels, real & (folds >= 0))
 
 
@@ -87,8 +84,7 @@ def validation_losses(
     offset = None if prior is None else prior.score(labelled.features)
 
     def block(start: Array, size: int, losses: Array) -> Array:
-        columns = tags_from((coefs, bias, task.tags, offset), start, size)
-        weights, shift, tags, fixed = columns
+        weights, shift, tags, fixed = tags_from((coefs, bias, task.tags, offset), start, size)
         logits = jnp.einsum("vc,lct->lvt", clips, weights) + shift[:, None]
         logits += 0.0 if fixed is None else fixed
         mine = tag_losses(logits, labelled.of_tags(tags), jnp.ones(logits.shape[1], bool))

@@ -26,13 +26,11 @@ def solver_of(config: SolverConfig) -> Solver:
 
 def settings_of(config: SolverConfig) -> Settings:
     """The settings of a solver that does not train in epochs."""
-    l2 = None if isinstance(config.l2, str) else np.float32(config.l2)
-    weight = np.float32(config.unlabelled_weight)
     return Settings(
-        l2,  # type: ignore[arg-type]
+        None if isinstance(config.l2, str) else np.float32(config.l2),  # type: ignore[arg-type]
         config.validation,
         unlabelled=config.unlabelled,
-        unlabelled_weight=weight,  # type: ignore[arg-type]
+        unlabelled_weight=np.float32(config.unlabelled_weight),  # type: ignore[arg-type]
     )
 
 

@@ -82,8 +82,10 @@ def path(support: Labelled, real: Array, folds: Array, valid: Labelled, settings
     if support.negative is None:
         kernel, bias, losses, norm, gap = fits(support.features, real, targets, l2s)
     else:
-        one = lambda tag: fits(support.features, real * tag[0], tag[1][:, None], l2s)  # noqa: E731
-        by_tag = lax.map(one, (known.T, targets.T))
+        by_tag = lax.map(
+            lambda tag: fits(support.features, real * tag[0], tag[1][:, None], l2s),
+            (known.T, targets.T),
+        )
         kernel, bias, losses, norm, gap = (part[:, :, 0].swapaxes(0, 1) for part in by_tag)
     if settings.validation == "valid":
         targets, known = targets_of(valid)

@@ -108,8 +108,7 @@ def heads_of(
         scores.append(table.max())
     with jax.enable_x64(True):
         chosen = tuple(array[best] for array in l2s)
-        heads = _per_seed(side, sides, *chosen)
-        head = Head(*(leaf.astype(jnp.float32) for leaf in heads))
+        head = Head(*(leaf.astype(jnp.float32) for leaf in _per_seed(side, sides, *chosen)))
     return head, Strengths(*(jnp.asarray(array, jnp.float32) for array in (*chosen, scores)))
 
 

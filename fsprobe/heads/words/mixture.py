@@ -67,7 +67,7 @@ def _held_out(head: Head, words: np.ndarray, word_l2: float) -> tuple[np.ndarray
 
 @jax.jit
 def _mixed(kernel: Array, bias: Array, words: Array, word_l2: Array) -> tuple[Array, Array]:
-    every = jnp.arange(len(words))
-    without = partial(held_out, word_side(words, jnp.ones(len(words), bool), every), word_l2)
+    side = word_side(words, jnp.ones(len(words), bool), jnp.arange(len(words)))
+    without = partial(held_out, side, word_l2)
     named = jnp.any(words != 0, axis=1)  # else rounding would be all there is
     return without(kernel.T).T * named[:, None], without(bias[None])[0] * named

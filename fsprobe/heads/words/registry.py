@@ -89,8 +89,7 @@ def _conse_prepare(train: Labelled, valid: Labelled) -> tuple[Head, Labelled]:
 
 @jax.jit
 def _own_heads(train: Labelled, folds: Any, held_out: Labelled, settings: Settings) -> Path:
-    real = jnp.ones(train.features.shape[0], bool)
-    return logistic.path(train, real, folds, held_out, settings)
+    return logistic.path(train, jnp.ones(len(train.features), bool), folds, held_out, settings)
 
 
 def _conse_heads(
