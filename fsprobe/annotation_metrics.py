@@ -18,7 +18,7 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
-from fsprobe.metrics import both
+from fsprobe.metrics import both, mean_of_defined
 
 K = 10  # of precision at k and hit at k
 
@@ -106,16 +106,26 @@ def evaluate_zero_shot(
     kinds = clip_kinds(labels & counted, seen, new)
     every_clip = jnp.ones(scores.shape[0], bool)
     per_tag = retrieval(scores, labels, counted.T, k)
-    found: dict[str, float] = {}
-    for name, tags in (("unseen", new), ("seen", seen), ("all", seen | new)):
-        found |= _means(f"retrieval/{name}/all", per_tag, tags, k)
     among_new = annotation(scores, labels, counted & new, k)
     generalised = annotation(scores, labels, counted & (seen | new), k)
-    for name, clips in (("all", every_clip), ("unseen", kinds.unseen), ("both", kinds.both)):
-        found |= _means(f"annotation/unseen/{name}", among_new, clips, k)
-    for name, clips in (("all", every_clip), *kinds._asdict().items()):
-        found |= _means(f"annotation/generalised/{name}", generalised, clips, k)
-    return found
+    groups = {
+        "retrieval/unseen/all": (per_tag, new),
+        "retrieval/seen/all": (per_tag, seen),
+        "retrieval/all/all": (per_tag, seen | new),
+        "annotation/unseen/all": (among_new, every_clip),
+        "annotation/unseen/unseen": (among_new, kinds.unseen),
+        "annotation/unseen/both": (among_new, kinds.both),
+        "annotation/generalised/all": (generalised, every_clip),
+        "annotation/generalised/seen": (generalised, kinds.seen),
+        "annotation/generalised/unseen": (generalised, kinds.unseen),
+        "annotation/generalised/both": (generalised, kinds.both),
+    }
+    metrics = ("roc_auc", "mAP", f"precision_at_{k}", f"hit_at_{k}")
+    return {
+        f"{group}/{metric}": mean_of_defined(np.asarray(values, np.float64)[np.asarray(rows)])
+        for group, (ranking, rows) in groups.items()
+        for metric, values in zip(metrics, ranking, strict=True)
+    }
 
 
 @partial(jax.jit, static_argnames="k")
@@ -147,14 +157,3 @@ def _top(scores: Array, positive: Array, counted: Array, k: int) -> tuple[Array,
     none = jnp.prod(jnp.where(i < places, missed, 1.0))
     expected = hits + places * tied_hits / jnp.maximum(num_tied, 1)
     return expected, jnp.where(hits > 0, 1.0, 1.0 - none)
-
-
-def _means(name: str, ranking: Ranking, rows: Array, k: int) -> dict[str, float]:
-    """Over the rows that have a metric; NaN where none has."""
-    names = ("roc_auc", "mAP", f"precision_at_{k}", f"hit_at_{k}")
-    found = {}
-    for metric, values in zip(names, ranking, strict=True):
-        kept = np.asarray(values, np.float64)[np.asarray(rows)]
-        kept = kept[~np.isnan(kept)]
-        found[f"{name}/{metric}"] = float(kept.mean()) if kept.size else float("nan")
-    return found

@@ -113,6 +113,12 @@ def weighted(scores: ArrayLike, positive: ArrayLike, negative: ArrayLike) -> tup
     return tuple(row.reshape(scores.shape[:-1]) for row in _weighted_rows(*flat))
 
 
+def mean_of_defined(values: np.ndarray) -> float:
+    """The mean of those values `[row]` that are finite, in float64; NaN if none is."""
+    defined = values[np.isfinite(values)]
+    return float(np.mean(defined, dtype=np.float64)) if defined.size else float("nan")
+
+
 @jax.jit
 @jax.vmap
 def _weighted_rows(scores: Array, positive: Array, negative: Array) -> tuple[Array, Array]:

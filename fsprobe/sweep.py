@@ -42,7 +42,7 @@ from fsprobe.flags import define, parse_l2, parse_stores, read
 from fsprobe.heads.solvers.registry import SOLVERS
 from fsprobe.heads.words.registry import ZERO_SHOT
 from fsprobe.reporting.grid_table import print_tables
-from fsprobe.study.execute import OUT_OF_TIME, OutOfTime, sweep
+from fsprobe.study.execute import OutOfTime, sweep
 from fsprobe.words.config import WordsConfig
 
 FLAGS = flags.FLAGS
@@ -139,8 +139,8 @@ def main() -> int:
             processes.require_devices_alike()
             rows = sweep(config, _own_flags())
             leads = processes.leads()
-    except OutOfTime:
-        return OUT_OF_TIME
+    except OutOfTime as error:
+        return error.exit_code
     if leads:
         print_tables(rows, config.embeddings, config.grid.num_seeds)
         print(f"\n{len(rows)} probes in {config.out}")

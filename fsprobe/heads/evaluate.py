@@ -56,17 +56,11 @@ def evaluate(
         np.asarray(values) for values in metrics.weighted(scores.T, positive.T, negative.T)
     )
     return {
-        "mAP": mean_over_tags(precision),
-        "roc_auc": mean_over_tags(auc),
+        "mAP": metrics.mean_of_defined(precision),
+        "roc_auc": metrics.mean_of_defined(auc),
         "average_precision": precision,
         "roc_auc_per_tag": auc,
     }
-
-
-def mean_over_tags(values: np.ndarray) -> float:
-    """The mean of values `[tag]` over the tags that have one, in float64; NaN if none has."""
-    defined = values[np.isfinite(values)]
-    return float(np.mean(defined, dtype=np.float64)) if defined.size else float("nan")
 
 
 def label_weights(positive: ArrayLike, negative: ArrayLike | None) -> tuple[np.ndarray, np.ndarray]:

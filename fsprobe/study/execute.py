@@ -41,16 +41,13 @@ from fsprobe.study.seen_tags import SeenTags, words_of
 from fsprobe.study.tables import ProbeRow
 from fsprobe.words.config import NONE
 
-OUT_OF_TIME = (
-    75  # exit code where timeout_minutes are over: EX_TEMPFAIL of sysexits.h, "try again later"
-)
 _BAR = "{desc}: {percentage:3.0f}%|{bar}| {n:.0f}/{total} probes [{elapsed}<{remaining}]"
 
 
 class OutOfTime(Exception):
     """The time of --timeout_minutes is over."""
 
-    exit_code = OUT_OF_TIME
+    exit_code = 75  # EX_TEMPFAIL of sysexits.h, "try again later"
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,9 +7,10 @@ import scipy.sparse
 
 from extract.manifest import SPLITS, Manifest, rank_tags
 from fsprobe.batch.spec import Outcome
-from fsprobe.heads.evaluate import TagMetrics, mean_over_tags
+from fsprobe.heads.evaluate import TagMetrics
 from fsprobe.heads.solvers.registry import SOLVERS
 from fsprobe.labels import tag_labels
+from fsprobe.metrics import mean_of_defined
 from fsprobe.study.grid import Grid
 from fsprobe.study.results import SOLVER, FinishedProbe
 from fsprobe.study.tables import (
@@ -39,9 +40,9 @@ def finished_probe(grid: Grid, outcome: Outcome, validation: str) -> FinishedPro
     row = ProbeRow(
         **key._asdict(),
         num_train=len(outcome.spec.support),
-        mAP=mean_over_tags(metrics.average_precision),
-        roc_auc=mean_over_tags(metrics.roc_auc),
-        chance_mAP=mean_over_tags(prevalence[scored]),
+        mAP=mean_of_defined(metrics.average_precision),
+        roc_auc=mean_of_defined(metrics.roc_auc),
+        chance_mAP=mean_of_defined(prevalence[scored]),
         val_loss=outcome.val_loss,
         best_epoch=outcome.best_epoch,
         epochs=outcome.epochs,

@@ -43,11 +43,10 @@ class SeenTags:
                 f"`tags`: {len(self.pool)} tags have a vector: too few to see two and hide one; "
                 "widen `tags`, or make vectors of more"
             )
-        masks = {}
-        for seed in seeds:
-            order = _generator(seed, _SEEN).permutation(len(self.pool))
-            masks[seed] = np.isin(np.arange(len(order)), order[:count])
-        return masks
+        return {
+            seed: np.argsort(_generator(seed, _SEEN).permutation(len(self.pool))) < count
+            for seed in seeds
+        }
 
     def shuffled(self, seed: int) -> np.ndarray:
         """The vectors dealt out among the tags, none to its own."""
