@@ -47,12 +47,11 @@ def rank_row(scores: Array, labels: Array, counted: Array, k: int = K) -> Rankin
     precision, area = both(scores, labels, counted)
     positives, slots_filled = _top(scores, labels & counted, counted, k)
     defined = ~jnp.isnan(area)
-    nan = jnp.float32(jnp.nan)
     return Ranking(
         area,
         precision,
-        jnp.where(defined, positives / k, nan),
-        jnp.where(defined, slots_filled, nan),
+        jnp.where(defined, positives / k, jnp.nan),
+        jnp.where(defined, slots_filled, jnp.nan),
     )
 
 

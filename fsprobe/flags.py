@@ -15,6 +15,12 @@ from fsprobe.config import AUTO, is_store_name
 FLAGS = flags.FLAGS
 flags.disclaim_key_flags()  # they are the calling module's: of its --help and its run.json
 Config = TypeVar("Config")
+_DEFINE: dict[type, Callable[..., Any]] = {
+    bool: flags.DEFINE_bool,
+    int: flags.DEFINE_integer,
+    float: flags.DEFINE_float,
+    str: flags.DEFINE_string,
+}
 
 
 def define(kind: type, **choices: Mapping[str, str]) -> None:
@@ -34,9 +40,7 @@ def define(kind: type, **choices: Mapping[str, str]) -> None:
             [help_text, *(f"{value}: {text}." for value, text in meanings.items())]
         )
         allowed = list(meanings or item.metadata["choices"])
-        if isinstance(default, bool):
-            flags.DEFINE_bool(name, default, help_text)
-        elif item.type == tuple[int, ...]:
+        if item.type == tuple[int, ...]:
             flags.DEFINE_multi_integer(name, list(default), help_text)
         elif allowed and isinstance(default, tuple):
             flags.DEFINE_multi_enum(name, list(default), allowed, help_text)
@@ -44,12 +48,8 @@ def define(kind: type, **choices: Mapping[str, str]) -> None:
             flags.DEFINE_multi_string(name, [str(value) for value in default], help_text)
         elif allowed:
             flags.DEFINE_enum(name, default, allowed, help_text)
-        elif isinstance(default, int):
-            flags.DEFINE_integer(name, default, help_text)
-        elif isinstance(default, float):
-            flags.DEFINE_float(name, default, help_text)
         else:
-            flags.DEFINE_string(name, default, help_text)
+            _DEFINE[type(default)](name, default, help_text)
 
 
 def read(

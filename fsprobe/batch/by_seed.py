@@ -17,7 +17,6 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from fsprobe.batch import memory, processes
-from fsprobe.batch.memory import Sizes
 from fsprobe.batch.padding import padded_sizes
 from fsprobe.batch.scoring import Tested, over_devices, test_tasks
 from fsprobe.batch.spec import Outcome, ProbeSpec, Wanted, grouped, padded_tasks
@@ -31,7 +30,7 @@ _OTHER_WORK = 256.0  # on a clip and tag, in units of a product with one clip
 
 def plan_by_seed(
     specs: Sequence[ProbeSpec],
-    sizes: Sizes,
+    sizes: memory.Sizes,
     solver: Solver,
     settings: Settings,
     wanted: Wanted,
@@ -134,21 +133,20 @@ def outcome(spec: ProbeSpec, fitted: Fitted, place: Any, tested: Tested) -> Outc
     """The outcome of one probe, from what many were fitted to (NumPy arrays), its place among them,
     and its own test.
     """
-    fitted = jax.tree.map(lambda leaf: leaf[place], fitted)
-    count = int(fitted.iterations)
+    fitted = jax.tree.map(lambda leaf: leaf[place].item(), fitted)
     return Outcome(
         spec,
         tested.metrics,
-        float(fitted.val_loss),
-        count,
-        count,
-        float(fitted.l2),
-        float(fitted.gradient_norm),
-        float(fitted.gap),
+        fitted.val_loss,
+        fitted.iterations,
+        fitted.iterations,
+        fitted.l2,
+        fitted.gradient_norm,
+        fitted.gap,
         tested.weight_norms,
         tested.head,
-        int(fitted.clips_cut),
-        float(fitted.scale),
+        fitted.clips_cut,
+        fitted.scale,
     )
 
 

@@ -18,7 +18,6 @@ from jax.sharding import PartitionSpec as P
 
 from fsprobe.batch import memory, processes
 from fsprobe.batch.by_seed import outcome
-from fsprobe.batch.memory import Sizes
 from fsprobe.batch.padding import multiple_of
 from fsprobe.batch.scoring import test_tasks
 from fsprobe.batch.spec import Outcome, ProbeSpec, Wanted, grouped, padded_tasks
@@ -31,7 +30,7 @@ _LOOKED_UP = 16  # probes looked up at a time among the fits of one support set
 
 def plan_by_support(
     specs: Sequence[ProbeSpec],
-    sizes: Sizes,
+    sizes: memory.Sizes,
     settings: Settings,
     mesh: Mesh,
     device_bytes: int,

@@ -12,7 +12,6 @@ from jax.sharding import Mesh
 
 from extract.errors import InputError
 from fsprobe.batch import by_seed, by_support, lanes, memory, processes
-from fsprobe.batch.memory import Sizes
 from fsprobe.batch.packing import CPU_CLIPS, Bucket, pack_probes
 from fsprobe.batch.spec import Outcome, ProbeSpec, Wanted
 from fsprobe.config import SolverConfig
@@ -39,7 +38,7 @@ class Plan(NamedTuple):
 
 def plan(
     specs: Sequence[ProbeSpec],
-    sizes: Sizes,
+    sizes: memory.Sizes,
     config: SolverConfig,
     mesh: Mesh,
     device_bytes: int,
@@ -93,7 +92,7 @@ def train(
     planned = partial(
         plan,
         specs,
-        Sizes.of(data),
+        memory.Sizes.of(data),
         config,
         mesh,
         memory.device_bytes(0) if device_bytes is None else device_bytes,
@@ -170,7 +169,7 @@ def _train(
 
 def _plan_fits(
     specs: Sequence[ProbeSpec],
-    sizes: Sizes,
+    sizes: memory.Sizes,
     config: SolverConfig,
     mesh: Mesh,
     device_bytes: int,

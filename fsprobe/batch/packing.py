@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fsprobe.batch import memory
-from fsprobe.batch.memory import Sizes
 from fsprobe.batch.padding import multiple_of, padded_sizes
 from fsprobe.batch.spec import ProbeSpec, grouped
 from fsprobe.config import SolverConfig
@@ -67,7 +66,7 @@ class Bucket(NamedTuple):
 
 def pack_probes(
     specs: Sequence[ProbeSpec],
-    sizes: Sizes,
+    sizes: memory.Sizes,
     platform: str,
     num_devices: int,
     config: SolverConfig,

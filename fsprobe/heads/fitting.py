@@ -237,8 +237,7 @@ def _held_out(validation: Validation, scaling: Scaling, labels: Labelled) -> tup
         raise ValueError(f"validation features {clips.shape} must be [clip, {scaling.mean.size}]")
     if not np.isfinite(clips).all():
         raise ValueError("validation features hold NaN or Inf")
-    inside = (clips - scaling.mean) / np.where(scaling.deviation > 0, scaling.deviation, np.inf)
-    held_out = _labelled(inside.astype(np.float32), positive, negative)
+    held_out = _labelled(scaling.applied(clips), positive, negative)
     shape, n_tags = held_out.positive.shape, labels.positive.shape[1]
     if shape[1] != n_tags:
         raise ValueError(f"validation labels {shape} must be [clip, {n_tags}]")

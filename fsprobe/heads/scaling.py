@@ -17,6 +17,11 @@ class Scaling(NamedTuple):
     deviation: np.ndarray
     scale: float
 
+    def applied(self, clips: np.ndarray) -> np.ndarray:
+        """float32 `[clip, dim]` inside the fit; 0 where the deviation is 0."""
+        divisor = np.where(self.deviation > 0, self.deviation, np.inf)
+        return ((clips - self.mean) / divisor).astype(np.float32)
+
     def inside(self, head: Head, n_tags: int) -> Head:
         """A head on the features as given, for those inside. Raises ValueError on its shape, and on
         values that are not finite.
@@ -42,14 +47,11 @@ def standardized(features: ArrayLike, standardize: str) -> tuple[np.ndarray, Sca
     if standardize not in STANDARDIZE:
         raise ValueError(f"standardize={standardize!r}: use one of {', '.join(STANDARDIZE)}")
     mean = clips.mean(axis=0, dtype=np.float64)
-    centred = clips - mean
     if standardize == "train":
-        deviation = centred.std(axis=0)
+        deviation = (clips - mean).std(axis=0)
         deviation = np.where(deviation > 1e-6 * np.abs(mean), deviation, 0)  # else it is rounding
         scaling = Scaling(mean, deviation, 1.0)
-        return (centred * (deviation > 0) / np.where(deviation > 0, deviation, 1)).astype(
-            np.float32
-        ), scaling
-    scale = float(np.sqrt(np.mean(centred**2))) or 1.0
-    scaling = Scaling(mean, np.full(mean.size, scale), scale)
-    return (centred / scale).astype(np.float32), scaling
+    else:
+        scale = float(np.sqrt(np.mean((clips - mean) ** 2))) or 1.0
+        scaling = Scaling(mean, np.full(mean.size, scale), scale)
+    return scaling.applied(clips), scaling

@@ -23,7 +23,6 @@ from fsprobe.batch import dispatch, memory, processes
 from fsprobe.batch.lanes import device_mesh
 from fsprobe.batch.spec import Outcome, ProbeSpec, Wanted
 from fsprobe.config import SweepConfig
-from fsprobe.features import Standardized
 from fsprobe.heads.data import Data
 from fsprobe.heads.head import on_raw_features
 from fsprobe.heads.solvers.registry import SOLVERS, solver_of, solvers_with, validation_of
@@ -69,10 +68,10 @@ class _Sweep:
 
     @property
     def wanted(self) -> Wanted:
-        config = self.config
-        return Wanted(config.grid.test_clips == "tagged", config.weight_norms, config.save_heads)
+        tagged = self.config.grid.test_clips == "tagged"
+        return Wanted(tagged, self.config.weight_norms, self.config.save_heads)
 
-    def load(self, embedding: str) -> Standardized:
+    def load(self, embedding: str) -> features.Standardized:
         """Features of the grid's clips."""
         solver, clips, test = self.config.solver, self.grid.clips, self.grid.test
         rows = range(test.start if self.test_stores else test.stop)
@@ -206,7 +205,9 @@ def _require_served(config: SweepConfig) -> None:
             raise InputError(f"`{name}`: with `{what}` a head has no weight per feature and tag")
 
 
-def _train_all(ready: _Sweep, loaded: dict[str, Standardized], results: ResultsWriter) -> None:
+def _train_all(
+    ready: _Sweep, loaded: dict[str, features.Standardized], results: ResultsWriter
+) -> None:
     """Every embedding in turn. loaded: those at hand."""
     config, total = ready.config, sum(map(len, ready.specs.values()))
     if results.done:
@@ -242,7 +243,7 @@ def _train_all(ready: _Sweep, loaded: dict[str, Standardized], results: ResultsW
 def _train(
     ready: _Sweep,
     embedding: str,
-    loaded: Standardized,
+    loaded: features.Standardized,
     results: ResultsWriter,
     tick: Callable[[float], None],
 ) -> None:

@@ -5,6 +5,7 @@ model that is linear: trial steps of a line search cost no product with the feat
 from collections.abc import Callable
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
@@ -81,15 +82,13 @@ def _remember(
     pairs: _Pairs, count: Array, old: Place, new: Place, size: Array, metric: Array
 ) -> _Pairs:
     """metric: of the direction, along which the step was `size` `[tag]`, 0 where it was refused."""
-    slot = count % MEMORY
-    step_metric = size * metric
-    arrays = (new.theta - old.theta, step_metric, new.gradient - old.gradient)
-    product = dot(step_metric, arrays[2])
+    step_metric, change = size * metric, new.gradient - old.gradient
+    product = dot(step_metric, change)
     inverse = jnp.where(product > 0, 1.0 / jnp.where(product > 0, product, 1.0), 0.0)
-    kept = [part.at[slot].set(array) for part, array in zip(pairs[:3], arrays, strict=True)]
+    pair = _Pairs(new.theta - old.theta, step_metric, change, inverse)
+    kept = jax.tree.map(lambda part, latest: part.at[count % MEMORY].set(latest), pairs, pair)
     # a refused step made the pairs behind it doubtful
-    forgotten = jnp.where(size > 0, pairs.inverse.at[slot].set(inverse), 0.0)
-    return _Pairs(kept[0], kept[1], kept[2], forgotten)
+    return kept._replace(inverse=jnp.where(size > 0, kept.inverse, 0.0))
 
 
 def _two_loop(
