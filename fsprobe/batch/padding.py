@@ -1,6 +1,9 @@
 """Padded sizes: each needs a program to be compiled, and padding is wasted work."""
 
+import itertools
+import math
 from collections.abc import Callable, Mapping
+from operator import itemgetter
 
 
 def padded_sizes(
@@ -18,28 +21,25 @@ def padded_sizes(
         return {}
     sizes = sorted(needed)
     padded = [min(multiple_of(step, size), sizes[-1]) for size in sizes]
-    # best[count][i]: (cost, where the last group begins) of the first i sizes in `count` groups
-    best: list[dict[int, tuple[float, int]]] = [{0: (0.0, 0)}]
-    for count in range(1, most + 1):
-        row: dict[int, tuple[float, int]] = {}
-        for end in range(count, len(sizes) + 1):
-            work = 0.0
-            for begin in range(end - 1, -1, -1):
-                work += needed[sizes[begin]]
-                if begin in best[count - 1]:
-                    total = best[count - 1][begin][0] + work * cost(padded[end - 1])
-                    if end not in row or total < row[end][0]:
-                        row[end] = (total, begin)
-        best.append(row)
-    result: dict[int, int] = {}
-    end = len(sizes)
-    possible = [count for count in range(1, most + 1) if end in best[count]]
-    count = min(possible, key=lambda count: best[count][end][0])  # of equal ones the fewest
-    while end:
-        begin = best[count][end][1]
-        result |= dict.fromkeys(sizes[begin:end], padded[end - 1])
-        end, count = begin, count - 1
-    return result
+    work = [0.0, *itertools.accumulate(needed[size] for size in sizes)]
+    # (cost, where each group ends) of the first 0, 1, … sizes in so many groups
+    cheapest: list[tuple[float, tuple[int, ...]]] = [(0.0, ()), *[(math.inf, ())] * len(sizes)]
+    plans = []
+    for _ in range(most):  # one group more
+        candidates = (
+            [
+                (
+                    cheapest[begin][0] + (work[end] - work[begin]) * cost(padded[end - 1]),
+                    (*cheapest[begin][1], end),
+                )
+                for begin in reversed(range(end))
+            ]
+            for end in range(1, len(sizes) + 1)
+        )
+        cheapest = [(math.inf, ()), *(min(plan, key=itemgetter(0)) for plan in candidates)]
+        plans.append(cheapest[-1])
+    ends = min(plans, key=itemgetter(0))[1]  # of equal ones the fewest
+    return {size: padded[next(end for end in ends if end > i) - 1] for i, size in enumerate(sizes)}
 
 
 def multiple_of(step: int, least: int) -> int:

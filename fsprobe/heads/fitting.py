@@ -134,7 +134,8 @@ def fit_tags(
         mine = None if started is None else Head(started.kernel[tags], started.bias[tags])
         support, valid = labels.of_tags(tags), held_out.of_tags(tags)
         path = _path(SOLVERS[solver], support, folds, valid, settings, mine, scales)
-        return _Choices.of(path, scales)
+        path = jax.tree.map(lambda leaf: np.asarray(leaf).reshape(-1, *leaf.shape[2:]), path)
+        return path, np.repeat(scales, path.l2s.size // scales.size)
 
     judged = (np.asarray(held_out.positive), None) if name == "valid" else (positives, groups)
     scarce = num_positive(*judged) < OWN_STRENGTH
@@ -145,30 +146,16 @@ def fit_tags(
     )
 
 
-class _Choices(NamedTuple):
-    """Fits to choose from, each of one scale and one strength. kernel: `[choice, tag, dim]`; bias,
-    loss, gap: `[choice, tag]`; l2s, scales: `[choice]`.
-    """
+# fits to choose from, a Path of NumPy arrays `[choice, …]` in place of `[strength, …]`, and the
+# scale of each
+_Choices = tuple[Any, np.ndarray]
 
-    kernel: np.ndarray
-    bias: np.ndarray
-    loss: np.ndarray
-    gap: np.ndarray
-    l2s: np.ndarray
-    scales: np.ndarray
 
-    @classmethod
-    def of(cls, path: Path, scales: np.ndarray) -> "_Choices":
-        """From fits `[scale, strength, …]`."""
-        parts = (path.kernel, path.bias, path.loss, path.gap, path.l2s)
-        flat = [np.asarray(part).reshape(-1, *part.shape[2:]) for part in parts]
-        return cls(*flat, np.repeat(scales, path.l2s.shape[1]))  # type: ignore[call-arg]
-
-    def pick(self, chosen: np.ndarray, columns: np.ndarray | None = None) -> TagFits:
-        """Of the tags at `columns`, int `[tag]`, or of all, the choices `chosen`, int `[tag]`."""
-        columns = np.arange(chosen.size) if columns is None else columns
-        kernel, bias, gap = (part[chosen, columns] for part in (self.kernel, self.bias, self.gap))
-        return TagFits(Head(kernel, bias), self.l2s[chosen], gap, self.scales[chosen])
+def _picked(choices: _Choices, chosen: np.ndarray, columns: np.ndarray) -> TagFits:
+    """Of the tags at `columns` the choices `chosen`, int `[tag]` both."""
+    path, scales = choices
+    kernel, bias, gap = (part[chosen, columns] for part in (path.kernel, path.bias, path.gap))
+    return TagFits(Head(kernel, bias), path.l2s[chosen], gap, scales[chosen])
 
 
 def _in_blocks(
@@ -186,18 +173,23 @@ def _in_blocks(
     parts, losses = [], []
     for tags in np.split(np.arange(scarce.size), range(_TAGS, scarce.size, _TAGS)):
         choices = fit(tags, settings, scales)
-        usable = np.where(np.isnan(choices.loss), np.inf, choices.loss)
-        parts.append(choices.pick(usable.argmin(axis=0)))
-        losses.append(np.where(np.isfinite(choices.loss), choices.loss, 0).sum(axis=1))
+        loss = choices[0].loss
+        best = np.where(np.isnan(loss), np.inf, loss).argmin(axis=0)
+        parts.append(_picked(choices, best, np.arange(tags.size)))
+        losses.append(np.where(np.isfinite(loss), loss, 0).sum(axis=1))
     fits, shared, few = _joined(parts), np.sum(losses, axis=0).argmin(), np.flatnonzero(scarce)
-    if not few.size or choices.l2s.size == 1:
+    if not few.size or len(losses[0]) == 1:
         return fits
     if len(parts) == 1:
-        again = choices.pick(np.full(few.size, shared), few)
+        again = _picked(choices, np.full(few.size, shared), few)
     else:
-        fixed, scale = Settings(choices.l2s[shared], "none"), choices.scales[shared : shared + 1]
-        blocks = np.split(few, range(_TAGS, few.size, _TAGS))
-        again = _joined([fit(tags, fixed, scale).pick(np.zeros(tags.size, int)) for tags in blocks])
+        fixed, scale = Settings(choices[0].l2s[shared], "none"), choices[1][[shared]]
+        again = _joined(
+            [
+                _picked(fit(tags, fixed, scale), np.zeros(tags.size, int), np.arange(tags.size))
+                for tags in np.split(few, range(_TAGS, few.size, _TAGS))
+            ]
+        )
     for every, part in zip(jax.tree.leaves(fits), jax.tree.leaves(again), strict=True):
         every[few] = part
     return fits
