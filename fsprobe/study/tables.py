@@ -325,7 +325,7 @@ def _text(value: Any) -> str:
 _PARSERS: dict[Any, Callable[[str], Any]] = {
     str: str,
     int: int,
-    float: lambda text: float(text or "nan"),
+    float: lambda text: float(text) if text else math.nan,  # one NaN: rows that hold it are equal
     KShot: lambda text: FULL if text == FULL else int(text),
     int | None: lambda text: int(text) if text else None,
 }
