@@ -28,7 +28,7 @@ import filelock
 from tqdm import tqdm
 
 from extract.errors import InputError
-from extract.files import made_whole, make_directory, naming, sha256_of
+from extract.files import is_disk_full, made_whole, make_directory, sha256_of
 from extract.manifest import resolve_audio
 
 CHUNK = 1 << 18  # bytes
@@ -66,8 +66,12 @@ def fetch(
                     raise InputError(f"{path}: {problem}; delete the file to download it again")
                 return path
             part = path.with_name(path.name + ".part")
-            with naming(part, part):
+            try:
                 _insist(url, part, bool(sha256), attempts, pause)
+            except OSError as error:
+                if error.filename is None and is_disk_full(error):
+                    raise OSError(error.errno, error.strerror, str(part)) from error
+                raise
             if problem := _differs(part, sha256):
                 _discard(part)
                 raise InputError(

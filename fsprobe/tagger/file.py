@@ -23,7 +23,6 @@ import numpy as np
 
 from extract.errors import InputError
 from extract.files import atomic_write
-from extract.shell import shorten
 from fsprobe.config import is_store_name
 from fsprobe.tagger.tagger import Source, Tagger
 
@@ -141,8 +140,7 @@ def check(tagger: Tagger, where: str) -> None:
         ("threshold", threshold, (threshold >= 0) & (threshold <= 1), "not within 0 and 1"),
     ):
         first = int(fine.reshape(count, -1).all(axis=1).argmin())
-        found = shorten(" ".join(str(values[first]).split()), 60)
-        tag = _short(tagger.tags[first])
+        found, tag = _short(values[first].tolist()), _short(tagger.tags[first])
         _require(fine.all(), where, f"the {name} of tag {tag} is {found}, {what}")
 
 
@@ -229,7 +227,8 @@ def _require(fine: object, where: object, what: str) -> None:
 
 def _short(value: Any) -> str:
     """A value as part of a one-line message."""
-    return shorten(repr(value), 60)
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:60]}…"
 
 
 def _is_positive(value: Any, most: float = sys.float_info.max) -> bool:

@@ -6,7 +6,6 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from extract.errors import InputError
-from extract.shell import shorten
 from extract.store import Store
 from fsprobe.features import COMBINED, arrays_of
 from fsprobe.tagger.tagger import Source, Tagger
@@ -136,4 +135,5 @@ def _options(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, t
 def _short(value: Any) -> str:
     if isinstance(value, list):  # hashes: their beginnings tell them apart
         value = ", ".join(text if " " in text else text[:12] for text in value) or "none"
-    return shorten(str(value), 60)
+    text = str(value)
+    return text if len(text) <= 60 else f"{text[:60]}…"
