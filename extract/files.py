@@ -241,4 +241,5 @@ def made_whole(path: Path) -> Iterator[Path]:
     finally:
         if scratch.is_dir():
             shutil.rmtree(scratch, ignore_errors=True)
-        scratch.unlink(missing_ok=True)
+        else:
+            scratch.unlink(missing_ok=True)

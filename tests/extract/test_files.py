@@ -1,13 +1,14 @@
 """extract.files: tables as spreadsheets and data frames write them."""
 
 import codecs
+import errno
 import itertools
 import os
 
 import pytest
 
 from extract.errors import InputError
-from extract.files import atomic_write, folders_below, read_csv, read_text
+from extract.files import atomic_write, folders_below, made_whole, read_csv, read_text
 from extract.manifest import audio_files
 
 ROWS = [["a", "x|y"], ["b", "Björk; live, 1998"], ["c\td", ""]]
@@ -107,3 +108,11 @@ def test_a_device_or_a_pipe_keeps_its_place(tmp_path):
     with pytest.raises(InputError, match="no plain file"), atomic_write(pipe):
         pass
     assert pipe.is_fifo() and list(tmp_path.iterdir()) == [pipe]
+
+
+def test_a_folder_that_cannot_be_cleared_away_hides_no_full_disk(tmp_path, monkeypatch):
+    monkeypatch.setattr("shutil.rmtree", lambda *args, **options: None)
+    with pytest.raises(OSError, match="full") as raised, made_whole(tmp_path / "s") as scratch:
+        scratch.mkdir()
+        raise OSError(errno.ENOSPC, "full", str(scratch / "x.npy"))
+    assert (raised.value.errno, raised.value.filename) == (errno.ENOSPC, str(tmp_path / "s"))
