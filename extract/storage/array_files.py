@@ -200,9 +200,11 @@ def _read_csv(path: Path, id_name: str) -> Columns:
     header: list[str] = []
     if _has_header([row for _, row in first]):
         header = [name.strip().removeprefix("# ") for name in first.pop(0)[1]]
+    if not first:
+        raise InputError(f"{path}: no row below its header")
     texts: dict[int, list[str]] = {
         place: []
-        for place, cell in enumerate(first[0][1] if first else header)
+        for place, cell in enumerate(first[0][1])
         if header[place : place + 1] == [id_name] or not is_number(cell)
     }
     width = len(cells)

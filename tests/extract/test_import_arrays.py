@@ -138,6 +138,8 @@ def raw(data: bytes) -> Callable[[Path], object]:
         ("x.csv", raw(b"clip_id,x\na,1\nb,2\na,3\n"), "'a' stands twice"),
         ("x.csv", raw(b"clip_id,x\na,1\nb,nan\nc,3\n"), "first that of clip 'b'"),
         ("x.csv", raw(b""), "x.csv: holds no numbers"),
+        ("x.csv", raw(b"x,y\n"), "x.csv: no row below its header"),
+        ("x.csv", raw(b"clip_id,x\n"), "x.csv: no row below its header"),
         ("x.csv", raw(b"\xff\xfe1,2"), "not readable as UTF-8"),
         ("x.txt", raw(b"1 2"), "npy, .npz or .csv"),
     ],
