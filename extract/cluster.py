@@ -197,23 +197,15 @@ class Cluster:
         why = " ".join(str(error).split())
         if isinstance(error, kinds.LocalRayletDiedError):
             raise InputError("Ray's node on this machine is gone; run the same command again")
+        if isinstance(error, kinds.ObjectStoreFullError | kinds.OutOfDiskError):
+            return Lost("Ray's object store is full", "space")
+        if isinstance(error, kinds.OutOfMemoryError):
+            return Lost("its node ran out of memory", "process")
+        if isinstance(error, kinds.ObjectLostError | TimeoutError):
+            return Lost("the node that held its audio left the cluster", "object")
         unplaced = kinds.TaskUnschedulableError | kinds.ActorUnschedulableError
-        for raised, reason, cause in (
-            (
-                kinds.ObjectStoreFullError | kinds.OutOfDiskError,
-                "Ray's object store is full",
-                "space",
-            ),
-            (kinds.OutOfMemoryError, "its node ran out of memory", "process"),
-            (
-                kinds.ObjectLostError | TimeoutError,
-                "the node that held its audio left the cluster",
-                "object",
-            ),
-            (kinds.NodeDiedError | unplaced, "its node left the cluster", "node"),
-        ):
-            if isinstance(error, raised):
-                return Lost(reason, cause)
+        if isinstance(error, kinds.NodeDiedError | unplaced):
+            return Lost("its node left the cluster", "node")
         if getattr(error, "actor_init_failed", False):
             said = str(error).strip().splitlines()[-1]
             return Lost(f"it did not start: {said[:120]}", "process")
