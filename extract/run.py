@@ -106,19 +106,16 @@ def main() -> int:
             file=sys.stderr,
         )
         raise
-    for count, what in (
-        (
-            summary.changed,
-            "clips' files had changed since they were extracted: extracted again",
-        ),
-        (summary.unread, "clips had failed before their file was read: tried again"),
-        (
-            summary.gone,
-            "clips' files are not there any more; what was made from them is kept",
-        ),
-    ):
-        if count:
-            print(f"{count} {what}")
+    if summary.changed:
+        print(
+            f"{summary.changed} clips' files had changed since they were extracted: extracted again"
+        )
+    if summary.unread:
+        print(f"{summary.unread} clips had failed before their file was read: tried again")
+    if summary.gone:
+        print(
+            f"{summary.gone} clips' files are not there any more; what was made from them is kept"
+        )
     print(f"{embedding.name}: {summary.done} clips in {summary.path}")
     if summary.accepted and FLAGS.on_truncated == "fail":
         print(
