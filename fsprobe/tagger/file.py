@@ -139,9 +139,9 @@ def check(tagger: Tagger, where: str) -> None:
         ("slope", slope, slope > 0, "not positive"),
         ("threshold", threshold, (threshold >= 0) & (threshold <= 1), "not within 0 and 1"),
     ):
-        first = int(fine.reshape(count, -1).all(axis=1).argmin())
-        found, tag = _short(values[first].tolist()), _short(tagger.tags[first])
-        _require(fine.all(), where, f"the {name} of tag {tag} is {found}, {what}")
+        first = np.unravel_index(fine.argmin(), fine.shape)
+        found, tag = values[first], _short(tagger.tags[first[0]])
+        _require(fine.all(), where, f"the {name} of tag {tag} is {found:g}, {what}")
 
 
 def _metadata(tagger: Tagger) -> dict[str, str]:

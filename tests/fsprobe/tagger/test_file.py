@@ -171,6 +171,24 @@ def test_what_is_no_tagger_is_refused_and_never_unpickled(tmp_path, capsys, case
     assert "unpickled" not in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    ("name", "place", "value", "message"),
+    [
+        ("kernel", (3, 2), np.nan, "the kernel of tag {tag} is nan, not finite"),
+        ("bias", (3,), -np.inf, "the bias of tag {tag} is -inf, not finite"),
+        ("calibration", (3, 1), np.inf, "the calibration of tag {tag} is inf, not finite"),
+        ("calibration", (3, 0), -2, "the slope of tag {tag} is -2, not positive"),
+        ("threshold", (3,), 1.5, "the threshold of tag {tag} is 1.5, not within 0 and 1"),
+    ],
+)
+def test_what_is_wrong_with_a_number_is_said_with_it(tmp_path, tagger, name, place, value, message):
+    array = getattr(tagger, name).copy()
+    array[place] = value
+    with pytest.raises(InputError) as caught:
+        write_tagger(tmp_path / "t", replace(tagger, **{name: array}))
+    assert message.format(tag=repr(tagger.tags[3])[:60]) in str(caught.value)
+
+
 def test_a_tagger_that_could_not_be_read_is_not_written(tmp_path, tagger):
     with pytest.raises(InputError):
         write_tagger(tmp_path / "t", replace(tagger, bias=tagger.bias * np.nan))
