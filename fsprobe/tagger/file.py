@@ -211,7 +211,7 @@ def _source(entry: Any, path: Path) -> Source:
     whole: dict[str, Any] = {"settings": {}, "provenance": {}}
     whole |= entry if isinstance(entry, dict) else {}
     known = (
-        all(type(whole.get(key)) is kind for key, kind in _OF_STORE.items())
+        all(type(whole.get(key)) is kind and whole[key] != "" for key, kind in _OF_STORE.items())
         and whole["array"] in ("features", "features_framenorm")
         and all(0 < whole[key] < 2**31 for key in ("dim", "width"))
     )

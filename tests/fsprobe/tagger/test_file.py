@@ -104,9 +104,12 @@ CASES = {
     },
     "a pooled slope below zero": lambda t, m: damaged(t, m, shared='{"pooled_slope": -1}'),
     "no stores": lambda t, m: damaged(t, m, stores="[]"),
-    "a store without a name": lambda t, m: damaged(
-        t, m, stores=json.dumps([json.loads(m["stores"])[0] | {"name": ""}])
-    ),
+    **{
+        f"a store without {key}": lambda t, m, key=key: damaged(
+            t, m, stores=json.dumps([json.loads(m["stores"])[0] | {key: ""}])
+        )
+        for key in ("name", "embedding", "aggregation")
+    },
     **{
         f"a store named {name!r:.20}": lambda t, m, name=name: damaged(
             t, m, stores=json.dumps([json.loads(m["stores"])[0] | {"name": name}])
