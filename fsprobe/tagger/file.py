@@ -185,7 +185,8 @@ def _read_tensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     from safetensors import safe_open
 
     if not path.is_file():
-        raise InputError(f"{path}: no such file; name a tagger that fsprobe.train wrote")
+        what = "is a directory" if path.is_dir() else "no such file"
+        raise InputError(f"{path}: {what}; name a tagger that fsprobe.train wrote")
     try:
         with safe_open(path, framework="numpy") as opened:
             return {name: opened.get_tensor(name) for name in TENSORS}, opened.metadata() or {}

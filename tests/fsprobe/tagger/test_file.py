@@ -192,6 +192,13 @@ def test_what_is_wrong_with_a_number_is_said_with_it(tmp_path, tagger, name, pla
     assert message.format(tag=repr(tagger.tags[3])[:60]) in str(caught.value)
 
 
+def test_a_folder_and_a_missing_file_are_told_apart(tmp_path):
+    with pytest.raises(InputError, match="is a directory; name a tagger"):
+        read_tagger(tmp_path)
+    with pytest.raises(InputError, match="no such file; name a tagger"):
+        read_tagger(tmp_path / "t.safetensors")
+
+
 def test_a_tagger_that_could_not_be_read_is_not_written(tmp_path, tagger):
     with pytest.raises(InputError):
         write_tagger(tmp_path / "t", replace(tagger, bias=tagger.bias * np.nan))
