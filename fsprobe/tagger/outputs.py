@@ -214,5 +214,6 @@ def _chunks(records: np.ndarray, description: str) -> Iterator[list[tuple[int, i
         total=len(records), desc=description, unit=" rows", dynamic_ncols=True, delay=2
     ) as bar:
         for start in range(0, len(records), _ROWS):
-            yield records[start : start + _ROWS].tolist()
-            bar.update(_ROWS)
+            part = records[start : start + _ROWS].tolist()
+            yield part
+            bar.update(len(part))
