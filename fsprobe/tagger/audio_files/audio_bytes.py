@@ -19,6 +19,8 @@ def audio_sha256(path: Path) -> str:
     after its metadata, the packets of an Ogg after its headers, `mdat` of an MP4, `data` of a WAVE,
     `SSND` of an AIFF. Raises InputError on another kind of file.
     """
+    if not path.stat().st_size:  # cannot be mapped
+        raise InputError(f"{path}: is empty")
     digest = hashlib.sha256()
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         if data[:4] == b"OggS":

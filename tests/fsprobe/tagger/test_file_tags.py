@@ -153,6 +153,14 @@ def test_audio_bytes_see_a_changed_sample(tmp_path):
             assert kind in ("ogg", "opus")
 
 
+def test_a_file_without_audio_is_refused(tmp_path):
+    for number, data in enumerate((b"", b"RIFX" + bytes(40), b"text")):
+        path = tmp_path / f"{number}.wav"
+        path.write_bytes(data)
+        with pytest.raises(InputError, match=str(path)):
+            audio_sha256(path)
+
+
 def test_a_real_catalogue_keeps_its_sound(real_data, tmp_path):
     for number, source in enumerate(
         sorted((real_data / "catalogue" / "audio").rglob("*.ogg"))[::40]
