@@ -38,9 +38,9 @@ def _spans(data: mmap.mmap, path: Path) -> Iterator[Span]:
     if data[4:8] == b"ftyp":
         return _boxes(data)
     if data[:4] == b"RIFF":
-        return _chunks(data, b"data", "<I")
+        return _chunks(data, b"data", "<")
     if data[:4] == b"FORM":
-        return _chunks(data, b"SSND", ">I")
+        return _chunks(data, b"SSND", ">")
     start = _id3_size(data)
     if b"fLaC" in (data[:4], data[start : start + 4]):
         return iter([(_after_metadata(data, start + 4), len(data))])
@@ -121,10 +121,10 @@ def _boxes(data: mmap.mmap) -> Iterator[Span]:
 
 
 def _chunks(data: mmap.mmap, wanted: bytes, order: str) -> Iterator[Span]:
-    """The chunks of that name of a WAVE or an AIFF. order: of the bytes of a size."""
+    """The chunks of that name of a WAVE or an AIFF. order: of the bytes of a size, < or >."""
     place = 12
     while place + 8 <= len(data):
-        name, size = struct.unpack_from(f"{order[0]}4sI", data, place)
+        name, size = struct.unpack_from(f"{order}4sI", data, place)
         if name == wanted:
             yield place + 8, place + 8 + size
         place += 8 + size + size % 2
