@@ -92,19 +92,19 @@ def _cells(sweeps: Sequence[SweepResults]) -> list[Cell]:
 def _figure(
     sweeps: Sequence[SweepResults], names: Sequence[str], cells: Sequence[Cell], prefix: str
 ) -> list[Block]:
-    """mAP over K at the largest N, a line per solver; nothing for a single K. cells: of one
-    embedding.
+    """mAP over K at the largest N, a line per solver; nothing for a single K or without any value.
+    cells: of one embedding.
     """
     embedding, n_way = cells[0][0], max(n_way for _, n_way, _ in cells)
     k_shots = [k_shot for _, n, k_shot in cells if n == n_way]
-    if len(k_shots) < 2:
-        return []
     series = with_values(
         {
             name: [sweep.summary(embedding, n_way, k_shot) for k_shot in k_shots]
             for name, sweep in zip(names, sweeps, strict=True)
         }
     )
+    if len(k_shots) < 2 or not series:
+        return []
     chance = [sweeps[0].chance([embedding], [n_way], [k_shot]) for k_shot in k_shots]
     where = caption(
         sweeps[0],

@@ -135,6 +135,18 @@ def test_folders_of_one_solver_are_told_apart_and_other_grids_share_what_they_ca
     }
 
 
+def test_no_chart_without_a_line(tmp_path):
+    options = {"quality": {"good": 1.0}, "n_way": (5,), "k_shot": (1, 5), "num_seeds": 2}
+    unscored = [f"t{rank}" for rank in range(1, 13)]
+    folders = [
+        fake_results.write(tmp_path / name, solver=name, unscored=unscored, **options)
+        for name in ("ridge", "prototypes")
+    ]
+    blocks = blocks_of(*folders, each=False)
+    draw(blocks)
+    assert HEADING in headings(blocks) and "solvers_good" not in names(blocks)
+
+
 def test_a_caption_counts_the_seeds_of_every_sweep(tmp_path):
     options = {"quality": {"good": 1.0}, "n_way": (5,), "k_shot": (1, 5)}
     few = fake_results.write(tmp_path / "few", solver="lbfgs", num_seeds=3, **options)
