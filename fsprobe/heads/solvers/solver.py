@@ -127,3 +127,9 @@ class Solver:
     head_size: Callable[[int, int], int] = lambda n_tags, dim: n_tags * (dim + 1)
     baseline: bool = False
     cut: str = ""
+
+    def __post_init__(self) -> None:
+        if ("unlabelled" in self.settings) != (self.unlabelled_cell is not None):
+            raise ValueError(f"{self.name}: unlabelled is a setting, or unlabelled_cell is None")
+        if self.own_strengths and self.path is None:
+            raise ValueError(f"{self.name}: own_strengths need a path")
