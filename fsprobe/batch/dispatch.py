@@ -199,8 +199,8 @@ def _suits_cell(
     spec: ProbeSpec, solver: Solver, settings: Settings, squares: np.ndarray | None
 ) -> bool:
     """Is the probe fitted by itself, and not with all that share its support set?"""
-    if solver.path is None or spec.prior is not None:
-        return True
+    if solver.path is None or solver.cell is None or spec.prior is not None:
+        return solver.cell is not None
     if settings.unlabelled != "none":  # `path` sees the support alone; `full` leaves no clip over
         return not spec.full
     if spec.full or len(spec.support) > _LARGEST_CELL:

@@ -393,3 +393,13 @@ def test_another_error_is_not_taken_for_it(data, monkeypatch):
     monkeypatch.setattr(lanes, "train_chunk", broken)
     with pytest.raises(jax.errors.JaxRuntimeError, match="something else"):
         train(data, ADAM)
+
+
+def test_a_solver_that_has_a_path_alone(data, monkeypatch):
+    """Small support sets and large ones are fitted by it."""
+    expected = train(data, SolverConfig("ridge"))
+    monkeypatch.setitem(SOLVERS, "ridge", replace(SOLVERS["ridge"], cell=None))
+    found = train(data, SolverConfig("ridge"))
+    assert found.keys() == expected.keys()
+    for key, outcome in found.items():
+        np.testing.assert_allclose(outcome.l2, expected[key].l2, rtol=1e-5)
