@@ -39,11 +39,13 @@ def identity(
 
 
 def _of_tags(config: SweepConfig, manifest: Manifest) -> dict[str, Any]:
-    """The pool, where a file names its tags; else the manifest tells it."""
+    """The pool's tags, where a file names them; else the manifest tells them, as it tells their
+    order.
+    """
     if not config.grid.tags.startswith("file:"):
         return {}
-    pool = "\n".join(tag_pool(manifest, config.grid.tags))
-    return {"tags_sha256": hashlib.sha256(pool.encode()).hexdigest()}
+    tags = "\n".join(sorted(tag_pool(manifest, config.grid.tags)))
+    return {"tags_sha256": hashlib.sha256(tags.encode()).hexdigest()}
 
 
 def _of_words(config: SweepConfig) -> dict[str, Any]:

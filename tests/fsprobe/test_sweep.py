@@ -20,6 +20,7 @@ from extract.manifest import Manifest, read_manifest, write_manifest
 from fsprobe import features, shell
 from fsprobe.batch import processes
 from fsprobe.config import GridConfig, SolverConfig, SweepConfig, from_json
+from fsprobe.study import provenance
 from fsprobe.study.execute import sweep
 from fsprobe.study.results import read_per_tag, read_probes
 from fsprobe.study.tables import SolverRow, read_rows
@@ -520,6 +521,19 @@ def test_another_pool_in_the_same_file_of_tags(data):
     with pytest.raises(InputError, match="another configuration: tags_sha256 was"):
         sweep(sweeping)
     assert (data / "out" / "episodes.csv").read_bytes() == episodes
+
+
+def test_a_file_of_tags_is_known_by_them_whatever_their_order_in_the_manifest(data):
+    """So that reports take sweeps of two manifests that differ in their clips together."""
+    (data / "tags.txt").write_text("t0\nt1\n")
+    sweeping = config(data, **SMALLEST, tags=f"file:{data / 'tags.txt'}")
+    clips = read_manifest(data / "manifest.csv")
+    found = set()
+    for rare in ("t0", "t1"):
+        tags = tuple(tuple(tag for tag in row if tag != rare) for row in clips.tags[1:])
+        manifest = replace(clips, tags=(("t0", "t1"), *tags))
+        found.add(provenance.identity(sweeping, {}, manifest)["tags_sha256"])
+    assert len(found) == 1
 
 
 def test_a_damaged_directory_is_made_whole(run, data, swept):
