@@ -142,12 +142,12 @@ def _prepare(config: SweepConfig) -> tuple[_Sweep, dict[str, Any]]:
         manifest = _drop_missing(manifest, stores)
     identity = provenance.identity(config, stores, manifest)
     processes.require_same(identity, "flags, manifest or stores")
-    if (Path(config.out) / RUN).exists():
-        provenance.check_unchanged(stores)
     features.require_clips(stores, manifest)
     solver = config.solver
     validation = validation_of(solver.name, solver.validation)
     words, manifest, test_stores = words_of(config, manifest, stores)
+    if (Path(config.out) / RUN).exists():
+        provenance.check_unchanged([*stores.values(), *test_stores.values()])
     drawn = grid.build_grid(
         manifest, config.grid, config.manifest, validation, words, solver.unlabelled != "none"
     )

@@ -3,7 +3,7 @@
 import hashlib
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -89,19 +89,18 @@ def about(
     }
 
 
-def check_unchanged(stores: Mapping[str, Store]) -> None:
+def check_unchanged(stores: Iterable[Store]) -> None:
     """Raise InputError where a store's arrays have changed since it was completed.
 
     For resumed sweeps, whose rows from before and after a change must not mix. It reads the stores
     whole, so a first run does without it.
     """
-    for store in stores.values():
+    for store in stores:
         for name, recorded in (store.meta.get("checksums") or {}).items():
             if Path(name).name in _READ and sha256_of(store.path / name) != recorded:
                 raise InputError(
                     f"{store.path / name}: not what it was when the store was completed; extract "
-                    f"or "
-                    "import it again, and sweep into another `out`"
+                    "or import it again, and sweep into another `out`"
                 )
 
 

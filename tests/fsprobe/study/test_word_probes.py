@@ -1,6 +1,7 @@
 """Probes without examples, and few shots pulled to what the words say."""
 
 import csv
+import json
 import shutil
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from safetensors.numpy import load_file
 
 import fsprobe
 from extract.errors import InputError
+from extract.files import sha256_of
 from extract.manifest import read_manifest
 from fsprobe.features import load_features
 from fsprobe.heads.head import Head
@@ -237,14 +239,16 @@ def test_a_stopped_sweep_goes_on(corpus, curve):
 def test_another_corpus_to_test_on(corpus, tmp_path):
     """Learnt on the first fourteen tags' clips, tested on clips that list the last eight."""
     first, second = write_corpus(tmp_path / "a", last=14), write_corpus(tmp_path / "b", first=12)
-    rows = sweep(
-        config(
-            first,
-            "out",
-            test_manifest=str(second / "manifest.csv"),
-            test_stores=(("store", str(second / "store")),),
-        )
+    array, about = (second / "store" / name for name in ("features.npy", "store.json"))
+    meta = json.loads(about.read_text()) | {"checksums": {array.name: sha256_of(array)}}
+    about.write_text(json.dumps(meta))
+    sweeping = config(
+        first,
+        "out",
+        test_manifest=str(second / "manifest.csv"),
+        test_stores=(("store", str(second / "store")),),
     )
+    rows = sweep(sweeping)
     unseen = {row["tag"] for row in read(first / "out" / "unseen.csv")}
     assert unseen == set(NAMES[14:])
     assert np.mean([row.roc_auc for row in rows]) > 0.75
@@ -262,6 +266,9 @@ def test_another_corpus_to_test_on(corpus, tmp_path):
                 test_stores=(("other", str(second / "store")),),
             )
         )
+    np.save(array, np.load(array)[::-1])
+    with pytest.raises(InputError, match="not what it was when the store was completed"):
+        sweep(sweeping)
 
 
 @pytest.mark.parametrize(
