@@ -135,7 +135,7 @@ def fit_tags(
         support, valid = labels.of_tags(tags), held_out.of_tags(tags)
         path = _path(SOLVERS[solver], support, folds, valid, settings, mine, scales)
         path = jax.tree.map(lambda leaf: np.asarray(leaf).reshape(-1, *leaf.shape[2:]), path)
-        return path, np.repeat(scales, path.l2s.size // scales.size)
+        return _Choices(path, np.repeat(scales, path.l2s.size // scales.size))
 
     judged = (np.asarray(held_out.positive), None) if name == "valid" else (positives, groups)
     scarce = num_positive(*judged) < OWN_STRENGTH
@@ -146,16 +146,19 @@ def fit_tags(
     )
 
 
-# fits to choose from, a Path of NumPy arrays `[choice, …]` in place of `[strength, …]`, and the
-# scale of each
-_Choices = tuple[Any, np.ndarray]
+class _Choices(NamedTuple):
+    """Fits to choose from: a path of NumPy arrays `[choice, …]` in place of `[strength, …]`, and
+    the scale of each, `[choice]`.
+    """
 
+    path: Any
+    scales: np.ndarray
 
-def _picked(choices: _Choices, chosen: np.ndarray, columns: np.ndarray) -> TagFits:
-    """Of the tags at `columns` the choices `chosen`, int `[tag]` both."""
-    path, scales = choices
-    kernel, bias, gap = (part[chosen, columns] for part in (path.kernel, path.bias, path.gap))
-    return TagFits(Head(kernel, bias), path.l2s[chosen], gap, scales[chosen])
+    def pick(self, chosen: np.ndarray, columns: np.ndarray) -> TagFits:
+        """Of the tags at `columns` the choices `chosen`, int `[tag]` both."""
+        path = self.path
+        kernel, bias, gap = (part[chosen, columns] for part in (path.kernel, path.bias, path.gap))
+        return TagFits(Head(kernel, bias), path.l2s[chosen], gap, self.scales[chosen])
 
 
 def _in_blocks(
@@ -173,20 +176,21 @@ def _in_blocks(
     parts, losses = [], []
     for tags in np.split(np.arange(scarce.size), range(_TAGS, scarce.size, _TAGS)):
         choices = fit(tags, settings, scales)
-        loss = choices[0].loss
+        loss = choices.path.loss
         best = np.where(np.isnan(loss), np.inf, loss).argmin(axis=0)
-        parts.append(_picked(choices, best, np.arange(tags.size)))
+        parts.append(choices.pick(best, np.arange(tags.size)))
         losses.append(np.where(np.isfinite(loss), loss, 0).sum(axis=1))
     fits, shared, few = _joined(parts), np.sum(losses, axis=0).argmin(), np.flatnonzero(scarce)
     if not few.size or len(losses[0]) == 1:
         return fits
     if len(parts) == 1:
-        again = _picked(choices, np.full(few.size, shared), few)
+        again = choices.pick(np.full(few.size, shared), few)
     else:
-        fixed, scale = Settings(choices[0].l2s[shared], "none"), choices[1][[shared]]
+        fixed = Settings(choices.path.l2s[shared], "none")
+        scale = choices.scales[[shared]]
         again = _joined(
             [
-                _picked(fit(tags, fixed, scale), np.zeros(tags.size, int), np.arange(tags.size))
+                fit(tags, fixed, scale).pick(np.zeros(tags.size, int), np.arange(tags.size))
                 for tags in np.split(few, range(_TAGS, few.size, _TAGS))
             ]
         )
